@@ -1,0 +1,33 @@
+SHELL := /bin/bash
+
+.PHONY: help pytest pytest-all type lint format check-codestyle commit-checks
+
+help:
+	@echo "pytest           run the tests (pytest-all: the slow ones too)"
+	@echo "type             check the types"
+	@echo "lint             look for mistakes and style errors"
+	@echo "format           reformat the code and sort the imports"
+	@echo "check-codestyle  tell whether 'format' would change anything"
+	@echo "commit-checks    format, type and lint: what to run before a commit"
+
+pytest:
+	python -m pytest
+
+pytest-all:
+	python -m pytest -m ""
+
+type:
+	python -m mypy
+
+lint:
+	python -m ruff check
+
+format:
+	python -m ruff check --select I --fix
+	python -m ruff format
+
+check-codestyle:
+	python -m ruff check --select I
+	python -m ruff format --check
+
+commit-checks: format type lint

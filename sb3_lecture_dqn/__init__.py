@@ -1,0 +1,25 @@
+"""The deep Q-network of a university lecture as an extension of Stable-Baselines3."""
+
+from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
+from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3
+from sb3_lecture_dqn.common.evaluation import TestResult, run_test
+from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
+from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActionInPolicy",
+    "EpisodeProgressBarCallback",
+    "LectureDQN",
+    "LecturePolicy",
+    "LectureTestCallback",
+    "SuccessFailReplayBuffer",
+    "TablePolicy",
+    "TestResult",
+    "make_env",
+    "run_test",
+]
+
+register_taxi_v3()

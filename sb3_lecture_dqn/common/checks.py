@@ -1,0 +1,117 @@
+"""Checks of what a user or an environment hands in, with errors that say what was given and what is allowed."""
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+Observation = np.ndarray | dict[str, np.ndarray]
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float = math.inf, *, integer: bool = False, open_low: bool = False
+) -> None:
+    """
+    Check a numeric argument.
+
+    :param name: The argument's name.
+    :param value: What was given.
+    :param low: Lowest value allowed.
+    :param high: Highest value allowed.
+    :param integer: Whether it must be a whole number.
+    :param open_low: Whether ``low`` itself is too low.
+    :raises ValueError: If it is no number, NaN, or out of range.
+    """
+    kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    ok = isinstance(value, kinds) and not isinstance(value, bool)
+    # NaN fails every comparison.
+    if ok and (low < value if open_low else low <= value) and value <= high:
+        return
+    kind = "an integer" if integer else "a number"
+    bound = f"{'above' if open_low else 'at least'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
+    raise ValueError(f"{name}={value!r} must be {kind} {bound}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """
+    Check an argument that is one of a few words.
+
+    :param name: The argument's name.
+    :param value: What was given.
+    :param choices: The words allowed.
+    :raises ValueError: If it is none of them.
+    """
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
+
+
+def parse_frequency(name: str, frequency: int | tuple[int, str]) -> tuple[int, str]:
+    """
+    Read a frequency in the idiom of SB3's ``train_freq``.
+
+    :param name: The argument's name, for the message.
+    :param frequency: An int counts environment steps; ``(n, "step")`` and ``(n, "episode")`` say what they count.
+    :return: The pair.
+    :raises ValueError: If it is neither, or below 1.
+    """
+    count, unit = frequency if isinstance(frequency, tuple | list) and len(frequency) == 2 else (frequency, "step")
+    if unit not in ("step", "episode"):
+        raise ValueError(f"{name}={frequency!r} must be an integer, (n, 'step') or (n, 'episode')")
+    check_number(name, count, 1, integer=True)
+    return int(count), unit
+
+
+def check_rewards(rewards: np.ndarray, step: int) -> None:
+    """
+    Check the rewards of one step of all environments.
+
+    :param rewards: Shape ``(n_envs,)``.
+    :param step: Number of the environment step, for the message.
+    :raises ValueError: If one is NaN or infinite.
+    """
+    finite = np.isfinite(rewards)
+    if not finite.all():
+        i = int(np.argmin(finite))
+        raise ValueError(f"environment {i} returned the reward {rewards[i]} at environment step {step}")
+
+
+def check_observations(obs: Observation, space: spaces.Space, step: int) -> None:
+    """
+    Check the observations of one step of all environments.
+
+    :param obs: With a leading dimension of ``n_envs`` (each part of a Dict).
+    :param space: The observation space.
+    :param step: Number of the environment step, for the message.
+    :raises ValueError: If one is outside the space.
+    """
+    if isinstance(obs, dict):
+        assert isinstance(space, spaces.Dict)
+        for key, part in obs.items():
+            _check_part(part, space[key], f"{key!r} of the observation", step)
+    else:
+        _check_part(obs, space, "the observation", step)
+
+
+def _check_part(obs: np.ndarray, space: spaces.Space, what: str, step: int) -> None:
+    low: Any
+    high: Any
+    if isinstance(space, spaces.Discrete):
+        low, high = int(space.start), int(space.start + space.n) - 1
+    elif isinstance(space, spaces.MultiDiscrete):
+        low, high = space.start, space.start + space.nvec - 1
+    elif isinstance(space, spaces.MultiBinary):
+        low, high = 0, 1
+    elif isinstance(space, spaces.Box):
+        if space.dtype == np.uint8 and space.low.max() == 0 and space.high.min() == 255:
+            return  # no value is outside
+        low, high = space.low, space.high
+    else:
+        return
+    inside = (obs >= low) & (obs <= high)
+    if not inside.all():
+        at = tuple(int(index) for index in np.argwhere(~inside)[0])
+        where = f"[{', '.join(map(str, at[1:]))}]" if len(at) > 1 else ""
+        raise ValueError(
+            f"{what}{where} of environment {at[0]} is {obs[at]} at environment step {step}, outside its space {space}"
+        )

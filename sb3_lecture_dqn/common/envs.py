@@ -1,0 +1,67 @@
+"""Building the lecture's environment from an id, on every supported gymnasium."""
+
+import difflib
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import logger as gym_logger
+
+LECTURE_MAX_EPISODE_STEPS = 1000
+TAXI_V3 = "Taxi-v3"
+
+
+def register_taxi_v3() -> None:
+    """
+    Make ``gym.make("Taxi-v3")`` work where gymnasium registers ``Taxi-v4`` alone (gymnasium >= 1.3).
+
+    With default arguments both versions have the same transition table, so the id is an alias. gymnasium advises an
+    upgrade whenever the older id of an environment is made; for an alias that advice is wrong, so this one message is
+    left out. (A warnings filter would not do: pytest and ``warnings.simplefilter`` put their own before it.)
+    """
+    if TAXI_V3 in gym.registry:
+        return
+    gym.register(
+        id=TAXI_V3,
+        entry_point="gymnasium.envs.toy_text.taxi:TaxiEnv",
+        reward_threshold=8,
+        max_episode_steps=200,
+    )
+    advise = gym_logger.deprecation
+
+    def advise_unless_alias(msg: str, *args: object) -> None:
+        if f"The environment {TAXI_V3} is out of date" not in msg:
+            advise(msg, *args)
+
+    gym_logger.deprecation = advise_unless_alias
+
+
+def check_env_id(env_id: str) -> None:
+    """
+    Check that gymnasium knows an environment.
+
+    :param env_id: An id such as ``"Taxi-v3"``, or ``"module:Id-v0"`` for one that the module registers on import.
+    :raises ValueError: If the id is not registered; the message names the nearest known ids.
+    """
+    try:
+        gym.spec(env_id)
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        near = difflib.get_close_matches(env_id, gym.registry, n=3, cutoff=0.5)
+        hint = f"the nearest known ids are {', '.join(map(repr, near))}" if near else "see `gymnasium.pprint_registry()`"
+        raise ValueError(f"env={env_id!r} is not a registered environment id: {hint} ({error})") from error
+
+
+def make_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS, **env_kwargs: Any) -> gym.Env:
+    """
+    Make the environment of an id with the lecture's step limit in place of its registered one.
+
+    :param env_id: A registered environment id.
+    :param max_episode_steps: Steps after which an episode is truncated; ``None`` keeps the limit of the id.
+    :param env_kwargs: Passed to ``gymnasium.make``.
+    :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it.
+    :raises ValueError: If the id is unknown.
+    """
+    check_env_id(env_id)
+    try:
+        return gym.make(env_id, max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs})
+    except TypeError:  # no render_mode argument
+        return gym.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)

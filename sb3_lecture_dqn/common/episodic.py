@@ -1,0 +1,373 @@
+"""What the algorithms of this package do by episode: exploration, target copies and budgets."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+
+from sb3_lecture_dqn.common.buffers import Observation, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
+from sb3_lecture_dqn.common.checks import check_number, check_observations, check_rewards, parse_frequency
+from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.common.seeding import make_rng
+
+SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
+
+DEFAULT_TOTAL_EPISODES = 5000
+
+
+class EpisodicMixin(OffPolicyAlgorithm):
+    """
+    The lecture's schedule for a DQN of SB3 or sb3-contrib: everything that is counted in episodes.
+
+    - ε of episode i = 1, 2, … is ``max(exploration_final_eps, exploration_initial_eps * exploration_decay**i)``. With
+      several environments, i is one more than the number of episodes that have ended in all of them.
+    - The target network is copied after the updates that follow the last step of every n-th episode.
+    - The budget of :meth:`learn` may be a number of episodes.
+
+    Exploration draws from :attr:`exploration_rng`, a generator of the model's own. Use it as the first base class, and
+    set the attributes annotated here before ``_setup_model``.
+    """
+
+    env_id: str | None
+    max_episode_steps: int | None
+    exploration_decay: float | None
+    exploration_rate: float
+    exploration_rng: np.random.Generator
+    target_update_interval: Any
+    batch_norm_stats: list[th.Tensor]
+    batch_norm_stats_target: list[th.Tensor]
+    _n_calls: int
+    _total_episodes: int | None = None
+
+    @classmethod
+    def _split_policy_and_env(
+        cls, policy: str | type[BasePolicy] | GymEnv, env: GymEnv | str | None
+    ) -> tuple[str | type[BasePolicy], GymEnv | str | None]:
+        """One positional argument is the environment, two are (policy, env)."""
+        is_policy = policy in cls.policy_aliases if isinstance(policy, str) else isinstance(policy, type)
+        if env is None and not is_policy:
+            return "LecturePolicy", policy  # type: ignore[return-value]
+        if not is_policy:
+            raise ValueError(
+                f"policy={policy!r} must be a policy class or one of {sorted(cls.policy_aliases)}; "
+                "two positional arguments are (policy, env)"
+            )
+        return policy, env  # type: ignore[return-value]
+
+    def _make_env(self) -> gym.Env:
+        assert self.env_id is not None
+        return make_env(self.env_id, self.max_episode_steps)
+
+    @property
+    def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
+        """The online network and its target, which may be one and the same."""
+        raise NotImplementedError
+
+    def _check_settings(self) -> None:
+        """Check all settings; here rather than in a constructor, because ``load`` may change them after it."""
+        lr = self.learning_rate
+        check_number("learning_rate", lr(1.0) if callable(lr) else lr, 0)
+        check_number("buffer_size", self.buffer_size, 1, integer=True)
+        check_number("batch_size", self.batch_size, 1, integer=True)
+        check_number("learning_starts", self.learning_starts, 0, integer=True)
+        check_number("gradient_steps", self.gradient_steps, -1, integer=True)
+        check_number("n_steps", self.n_steps, 1, integer=True)
+        check_number("tau", self.tau, 0, 1)
+        check_number("gamma", self.gamma, 0, 1)
+        for name in ("exploration_initial_eps", "exploration_final_eps", "exploration_fraction"):
+            check_number(name, getattr(self, name), 0, 1)
+        if self.exploration_decay is not None:
+            check_number("exploration_decay", self.exploration_decay, 0, 1)
+        parse_frequency("target_update_interval", self.target_update_interval)
+        if not isinstance(self.train_freq, tuple) or type(self.train_freq) is tuple:  # SB3 has not parsed it yet
+            parse_frequency("train_freq", self.train_freq)
+        if self.action_space.start != 0:  # type: ignore[attr-defined]
+            raise ValueError(f"action_space={self.action_space} must start at 0, as SB3's DQN numbers actions from 0")
+
+    def _setup_model(self) -> None:
+        self._check_settings()
+        interval = self.target_update_interval
+        if not isinstance(interval, int):
+            self.target_update_interval = sys.maxsize  # SB3 compares it with the number of environments
+        super()._setup_model()
+        self.target_update_interval = interval
+        self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed everything random: what SB3 seeds, and the generators of exploration and of the replay memory.
+
+        :param seed: A non-negative integer; ``None`` leaves all as it is
+        """
+        super().set_random_seed(seed)
+        if seed is not None or not hasattr(self, "exploration_rng"):
+            self.exploration_rng = make_rng(seed, "exploration")
+        if seed is not None and isinstance(self.replay_buffer, SuccessFailReplayBuffer):
+            self.replay_buffer.seed(seed)
+
+    def epsilon(self, episode: int) -> float:
+        """
+        The exploration rate of an episode.
+
+        :param episode: Its number, counted from 1
+        :return: Probability of a random action
+        :raises ValueError: If ``exploration_decay`` is ``None``: ε then falls by timesteps
+        """
+        if self.exploration_decay is None:
+            raise ValueError("exploration_decay=None: the exploration rate does not depend on the episode")
+        return max(self.exploration_final_eps, self.exploration_initial_eps * self.exploration_decay**episode)
+
+    def learn(  # type: ignore[override]
+        self: SelfEpisodic,
+        total_timesteps: int | None = None,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        *,
+        total_episodes: int | None = None,
+    ) -> SelfEpisodic:
+        """
+        Train for a budget of environment steps or of episodes.
+
+        Both are lower bounds, as in SB3: training stops after the rollout (see ``train_freq``) that reaches them, with
+        the default ``train_freq=1`` after exactly that episode.
+
+        :param total_timesteps: Budget in environment steps
+        :param callback: Callback(s) called at every step with the state of the algorithm
+        :param log_interval: Episodes between two logs
+        :param tb_log_name: Name of the TensorBoard run, to which SB3 adds a number. ``None``: the lecture's,
+            ``SR_<store_and_replay>_DD_<double_dqn>_<date-time>``
+        :param reset_num_timesteps: Whether to start counting steps and episodes anew
+        :param progress_bar: Show a bar, over episodes if the budget is in episodes
+        :param total_episodes: Budget in episodes; 5000 if no budget is given
+        :return: The trained model
+        :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves (NaN reward,
+            observation outside its space)
+        """
+        if total_timesteps is not None and total_episodes is not None:
+            raise ValueError(
+                f"total_timesteps={total_timesteps} and total_episodes={total_episodes}: give one budget, not both"
+            )
+        if total_timesteps is not None:
+            check_number("total_timesteps", total_timesteps, 1, integer=True)
+            self._total_episodes = None
+        else:
+            total_episodes = DEFAULT_TOTAL_EPISODES if total_episodes is None else total_episodes
+            check_number("total_episodes", total_episodes, 1, integer=True)
+            self._total_episodes = total_episodes + (0 if reset_num_timesteps else self._episode_num)
+            total_timesteps = sys.maxsize
+        if self.env is None and self.env_id is not None:  # a loaded model
+            self.set_env(self._make_env())
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps,
+            callback,
+            reset_num_timesteps,
+            tb_log_name,  # type: ignore[arg-type]
+            progress_bar,
+        )
+        assert self.env is not None
+        count, unit = parse_frequency("target_update_interval", self.target_update_interval)
+        copy_every_n_episodes = count if unit == "episode" else sys.maxsize
+
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps and not self._episodes_done():
+            episodes_before = self._episode_num
+            rollout = self.collect_rollouts(
+                self.env,
+                train_freq=self.train_freq,  # type: ignore[arg-type]
+                action_noise=self.action_noise,
+                callback=callback,
+                learning_starts=self.learning_starts,
+                replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
+                log_interval=log_interval,
+            )
+            if not rollout.continue_training:
+                break
+            if self.num_timesteps > self.learning_starts:
+                gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
+                if gradient_steps > 0:
+                    self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
+            if self._episode_num // copy_every_n_episodes > episodes_before // copy_every_n_episodes:
+                self._copy_target()
+        callback.on_training_end()
+        return self
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Choose actions: greedy, or ε-greedy with :attr:`exploration_rate`, drawn for every observation on its own.
+
+        :param observation: The observation(s)
+        :param state: Not used, as no policy here is recurrent
+        :param episode_start: Not used
+        :param deterministic: Whether to be greedy
+        :return: The action(s), and ``state`` as it was given
+        """
+        if deterministic:
+            return self.policy.predict(observation, state, episode_start, deterministic)
+        first = next(iter(observation.values())) if isinstance(observation, dict) else np.asarray(observation)
+        vectorized = self.policy.is_vectorized_observation(observation)
+        n = len(first) if vectorized else 1
+        explore = self.exploration_rng.random(n) < self.exploration_rate
+        if explore.all():
+            actions = np.empty(n, dtype=np.int64)
+        else:
+            greedy, state = self.policy.predict(observation, state, episode_start, deterministic=True)
+            actions = np.array(greedy).reshape(n)
+        actions[explore] = self._random_actions(int(explore.sum()))
+        return (actions if vectorized else actions[0]), state
+
+    def _random_actions(self, n: int) -> np.ndarray:
+        return self.exploration_rng.integers(self.action_space.n, size=n)  # type: ignore[attr-defined]
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.exploration_decay is not None:
+            self.exploration_rate = self.epsilon(self._episode_num + 1)
+        if self.num_timesteps < learning_starts:
+            actions = self._random_actions(n_envs)
+        else:
+            assert self._last_obs is not None
+            actions, _ = self.predict(self._last_obs)
+        return actions, actions
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: Observation,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        self._check_step(new_obs, reward, infos)
+        if dones.any() or self._vec_normalize_env is not None:
+            super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+            return
+        # What SB3 does comes down to this, less two copies, where there is no terminal observation to put in place.
+        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+        self._last_original_obs, self._last_obs = self._last_obs, new_obs
+
+    def _check_step(self, new_obs: Observation, reward: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        check_rewards(reward, self.num_timesteps)
+        if self._vec_normalize_env is not None:
+            new_obs = self._vec_normalize_env.get_original_obs()
+        check_observations(new_obs, self.observation_space, self.num_timesteps)
+
+    def _on_step(self) -> None:
+        self._n_calls += 1
+        count, unit = parse_frequency("target_update_interval", self.target_update_interval)
+        if unit == "step" and self._n_calls % max(count // self.n_envs, 1) == 0:
+            self._copy_target()
+        if self.exploration_decay is None:
+            self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)  # type: ignore[attr-defined]
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def _copy_target(self) -> None:
+        online, target = self._networks
+        if target is not online:
+            polyak_update(online.parameters(), target.parameters(), self.tau)
+            # Running statistics of batch normalisation are copied whole, as in SB3.
+            polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+
+    def _episodes_done(self) -> bool:
+        return self._total_episodes is not None and self._episode_num >= self._total_episodes
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        if self._total_episodes is None:
+            super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        else:
+            self._current_progress_remaining = 1.0 - self._episode_num / self._total_episodes
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str | None = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if tb_log_name is not None or self.tensorboard_log is None or self._custom_logger:
+            return super()._setup_learn(
+                total_timesteps, callback, reset_num_timesteps, str(tb_log_name), progress_bar
+            )
+        # SB3 would add a number to the lecture's name of the run; it leaves a logger alone that is the user's own.
+        self.set_logger(self._lecture_logger(reset_num_timesteps))
+        try:
+            return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, "", progress_bar)
+        finally:
+            self._custom_logger = False
+
+    def _lecture_logger(self, new_run: bool) -> Logger:
+        root = pathlib.Path(self.tensorboard_log)  # type: ignore[arg-type]
+        name = self._run_name()
+        earlier = sorted(root.glob(f"{name}_*"))
+        if new_run or not earlier:
+            folder = new_folder(root, f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        else:
+            folder = earlier[-1]
+        return configure(str(folder), ["stdout", "tensorboard"] if self.verbose else ["tensorboard"])
+
+    def _run_name(self) -> str:
+        raise NotImplementedError
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        if progress_bar and self._total_episodes is not None:
+            callbacks = callback if isinstance(callback, list) else [callback]
+            callback = CallbackList([as_callback(one) for one in callbacks] + [EpisodeProgressBarCallback()])
+            progress_bar = False
+        return super()._init_callback(callback, progress_bar)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "exploration_rng"]
+
+
+def as_callback(callback: BaseCallback | Callable[..., bool] | None) -> BaseCallback:
+    """
+    A callback object for whatever SB3 takes as one callback.
+
+    :param callback: An object, a function of (locals, globals), or ``None``.
+    :return: The object itself, or one that calls the function.
+    """
+    return callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)
+
+
+def new_folder(root: pathlib.Path, name: str) -> pathlib.Path:
+    """
+    Make a folder that did not exist, also when several processes want one of the same name.
+
+    :param root: Parent folder, made if necessary.
+    :param name: Wanted name; ``_2``, ``_3``, … is added if it is taken.
+    :return: The new folder.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    attempt = 1
+    while True:
+        folder = root / (name if attempt == 1 else f"{name}_{attempt}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            attempt += 1

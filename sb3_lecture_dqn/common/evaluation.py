@@ -1,0 +1,189 @@
+"""The lecture's test: greedy episodes on an environment of its own, averaged."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnv,
+    VecNormalize,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+    sync_envs_normalization,
+    unwrap_vec_normalize,
+)
+
+from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
+
+PENALTY_REWARD = -10.0
+MAX_TEST_ENVS = 10
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """
+    Averages over the episodes of a test.
+
+    :param mean_steps: Steps per episode
+    :param mean_penalties: Steps per episode whose reward was the penalty (-10 in Taxi: an illegal pick-up or drop-off)
+    :param mean_reward: Undiscounted return per episode
+    :param success_rate: Share of episodes that succeeded, in [0, 1]: ``info["is_success"]`` of the last step where the
+        environment gives it, else whether the episode ended other than by a step limit
+    :param n_episodes: Number of episodes
+    """
+
+    __test__ = False  # not a test class of pytest's
+
+    mean_steps: float
+    mean_penalties: float
+    mean_reward: float
+    success_rate: float
+    n_episodes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n_episodes} test episodes: {self.mean_steps:.2f} steps, {self.mean_penalties:.2f} penalties, "
+            f"{self.mean_reward:.2f} reward, {self.success_rate:.1%} solved"
+        )
+
+
+def run_test(
+    model: BaseAlgorithm,
+    env: gym.Env | VecEnv | str | None = None,
+    n_episodes: int = 100,
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    penalty_reward: float = PENALTY_REWARD,
+    seed: int | None = None,
+) -> TestResult:
+    """
+    Test a model greedily, as the lecture does after every 50th episode.
+
+    :param model: Any algorithm of SB3 or made on it
+    :param env: Environment to test on; it is reset before every episode. ``None``: a new one like the model's own
+    :param n_episodes: Number of episodes
+    :param max_episode_steps: Steps after which an episode is cut, if its environment has not ended it before;
+        ``None`` for the environment's own limit
+    :param penalty_reward: The reward that counts as a penalty
+    :param seed: Seed of the environment
+    :return: The averages; rewards as the environment gives them, not normalised
+    :raises ValueError: If an argument is out of range, or the model's environment cannot be made anew
+    """
+    check_number("n_episodes", n_episodes, 1, integer=True)
+    given = env is not None
+    test_env = make_test_env(model, env, max_episode_steps, n_envs=min(n_episodes, MAX_TEST_ENVS))
+    try:
+        if seed is not None:
+            test_env.seed(seed)
+        return test_on(model, test_env, n_episodes, max_episode_steps, penalty_reward)
+    finally:
+        if not given:
+            test_env.close()
+
+
+def test_on(
+    model: BaseAlgorithm,
+    env: VecEnv,
+    n_episodes: int,
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    penalty_reward: float = PENALTY_REWARD,
+) -> TestResult:
+    """
+    Test on an environment that :func:`make_test_env` has made.
+
+    Episodes run in rounds, one in each sub-environment, all from a reset: so no episode is favoured for being short.
+
+    :param model: Any algorithm of SB3 or made on it
+    :param env: The environments
+    :param n_episodes: Number of episodes
+    :param max_episode_steps: Steps after which an episode is cut, ``None`` for the environment's own limit
+    :param penalty_reward: The reward that counts as a penalty
+    :return: The averages
+    """
+    normalize = unwrap_vec_normalize(env)
+    if normalize is not None and model.get_vec_normalize_env() is not None:
+        sync_envs_normalization(model.get_env(), env)  # type: ignore[arg-type]
+    limit = math.inf if max_episode_steps is None else max_episode_steps
+    steps = np.zeros(n_episodes, dtype=np.int64)
+    penalties = np.zeros(n_episodes, dtype=np.int64)
+    returns = np.zeros(n_episodes)
+    successes = np.zeros(n_episodes, dtype=bool)
+    for first in range(0, n_episodes, env.num_envs):
+        running = np.arange(first, min(first + env.num_envs, n_episodes))  # running[k] is the episode of ...
+        sub_envs = np.arange(len(running))  # ... sub-environment sub_envs[k]
+        obs = env.reset()
+        while len(running):
+            actions, _ = model.predict(obs, deterministic=True)  # type: ignore[arg-type]
+            obs, rewards, dones, infos = env.step(actions)
+            if normalize is not None:
+                rewards = normalize.get_original_reward()
+            steps[running] += 1
+            penalties[running] += rewards[sub_envs] == penalty_reward
+            returns[running] += rewards[sub_envs]
+            ended = dones[sub_envs]
+            for episode, sub_env in zip(running[ended], sub_envs[ended], strict=True):
+                terminated = not infos[sub_env].get("TimeLimit.truncated", False)
+                successes[episode] = infos[sub_env].get("is_success", terminated)
+            going_on = ~ended & (steps[running] < limit)
+            running, sub_envs = running[going_on], sub_envs[going_on]
+    return TestResult(
+        mean_steps=float(steps.mean()),
+        mean_penalties=float(penalties.mean()),
+        mean_reward=float(returns.mean()),
+        success_rate=float(successes.mean()),
+        n_episodes=n_episodes,
+    )
+
+
+test_on.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest's
+
+
+def make_test_env(
+    model: BaseAlgorithm,
+    env: gym.Env | VecEnv | str | None,
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    n_envs: int = 1,
+) -> VecEnv:
+    """
+    The environment of a test, wrapped as the model's own is.
+
+    :param model: The model to be tested
+    :param env: An environment, or its id. ``None``: one like the model's own
+    :param max_episode_steps: Step limit of environments that are made here
+    :param n_envs: Number of environments that are made here
+    :return: A vectorised environment
+    :raises ValueError: If it is not known how to make the model's environment anew
+    """
+    if isinstance(env, VecEnv):
+        vec_env = env
+    elif isinstance(env, gym.Env):
+        limited = env if max_episode_steps is None else TimeLimit(env, max_episode_steps)
+        vec_env = DummyVecEnv([lambda: limited])
+    else:
+        vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
+    own = model.get_env()
+    if own is not None and is_vecenv_wrapped(own, VecTransposeImage) and not is_vecenv_wrapped(vec_env, VecTransposeImage):
+        vec_env = VecTransposeImage(vec_env)
+    trained_with = model.get_vec_normalize_env()
+    if trained_with is not None and unwrap_vec_normalize(vec_env) is None:
+        vec_env = VecNormalize(vec_env, training=False, norm_reward=False, norm_obs=trained_with.norm_obs)
+    return vec_env
+
+
+def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int | None) -> Callable[[], gym.Env]:
+    env_id = env_id or getattr(model, "env_id", None)
+    if env_id is not None:
+        return lambda: make_env(env_id, max_episode_steps)
+    own = model.get_env()
+    spec = None if own is None else own.get_attr("spec", 0)[0]
+    if spec is None:
+        raise ValueError(
+            "env=None: the model's environment has no gymnasium spec from which a new one could be made; "
+            "give a test environment"
+        )
+    return lambda: gym.make(spec, max_episode_steps=max_episode_steps)

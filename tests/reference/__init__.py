@@ -1,0 +1,1 @@
+"""Plain reference loops that the package is tested against."""
