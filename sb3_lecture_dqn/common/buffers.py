@@ -307,6 +307,38 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         """
         return {self._state_key(row) for row in range(self.success.size)}
 
+    # SB3's buffers are arrays of shape (rows, n_envs, ...). These show the memory so, as if of one environment.
+
+    @property
+    def observations(self) -> Observation:  # type: ignore[override]
+        """A copy of all observations, shape ``(size, 1, *obs_shape)`` (each part of a Dict), successes first."""
+        return self._all_obs("")
+
+    @property
+    def next_observations(self) -> Observation:  # type: ignore[override]
+        """A copy of all next observations, shape ``(size, 1, *obs_shape)`` (each part of a Dict), successes first."""
+        return self._all_obs("next_")
+
+    @property
+    def actions(self) -> np.ndarray:  # type: ignore[override]
+        """A copy of all actions, shape ``(size, 1, action_dim)``, successes first."""
+        return self._gather("actions", np.arange(self.size()))[:, None]
+
+    @property
+    def rewards(self) -> np.ndarray:  # type: ignore[override]
+        """A copy of all rewards, float32 of shape ``(size, 1)``, successes first."""
+        return self._gather("rewards", np.arange(self.size()))[:, None]
+
+    @property
+    def dones(self) -> np.ndarray:  # type: ignore[override]
+        """A copy of all terminal flags, float32 of shape ``(size, 1)``, successes first."""
+        return self._gather("dones", np.arange(self.size())).astype(np.float32)[:, None]
+
+    @property
+    def timeouts(self) -> np.ndarray:  # type: ignore[override]
+        """Zeros, float32 of shape ``(size, 1)``: a transition that a time limit cut is stored as not done."""
+        return np.zeros((self.size(), 1), np.float32)
+
     def size(self) -> int:
         """
         :return: The number of transitions held, in both partitions
@@ -455,6 +487,10 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         gathered[in_success] = success[positions[in_success]]
         gathered[~in_success] = fail[positions[~in_success] - self.success.size]
         return gathered
+
+    def _all_obs(self, prefix: str) -> Observation:
+        obs = self._gather_obs(prefix, np.arange(self.size()))
+        return {part: value[:, None] for part, value in obs.items()} if isinstance(obs, dict) else obs[:, None]
 
     def _gather_obs(self, prefix: str, positions: np.ndarray) -> Observation:
         gathered = {

@@ -236,7 +236,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             greedy, state = self.policy.predict(observation, state, episode_start, deterministic=True)
             actions = np.array(greedy).reshape(n)
         actions[explore] = self._random_actions(int(explore.sum()))
-        return (actions if vectorized else actions[0]), state
+        return (actions if vectorized else actions.reshape(())), state
 
     def _random_actions(self, n: int) -> np.ndarray:
         return self.exploration_rng.integers(self.action_space.n, size=n)  # type: ignore[attr-defined]
@@ -262,19 +262,18 @@ class EpisodicMixin(OffPolicyAlgorithm):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        self._check_step(new_obs, reward, infos)
+        check_rewards(reward, self.num_timesteps)
+        if self._vec_normalize_env is None:
+            check_observations(new_obs, self.observation_space, self.num_timesteps)
+        else:  # normalised observations have no bounds
+            normalize = self._vec_normalize_env
+            check_observations(normalize.get_original_obs(), normalize.venv.observation_space, self.num_timesteps)
         if dones.any() or self._vec_normalize_env is not None:
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
             return
         # What SB3 does comes down to this, less two copies, where there is no terminal observation to put in place.
         replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
         self._last_original_obs, self._last_obs = self._last_obs, new_obs
-
-    def _check_step(self, new_obs: Observation, reward: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        check_rewards(reward, self.num_timesteps)
-        if self._vec_normalize_env is not None:
-            new_obs = self._vec_normalize_env.get_original_obs()
-        check_observations(new_obs, self.observation_space, self.num_timesteps)
 
     def _on_step(self) -> None:
         self._n_calls += 1

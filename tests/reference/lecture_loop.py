@@ -18,7 +18,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 Transition = tuple[int, int, int, float, bool]  # (s, a, s', r, done)
@@ -118,7 +117,7 @@ def update(
         # The order of these operations is part of the contract: float32 results are compared bit for bit.
         y = reward + (1 - done) * gamma * max_q
     q = net(torch.tensor([s])).gather(1, torch.tensor([[a]]))
-    loss = F.mse_loss(q, y)
+    loss = nn.functional.mse_loss(q, y)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
