@@ -3,7 +3,8 @@
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3
-from sb3_lecture_dqn.common.evaluation import TestResult, run_test
+from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, run_test
+from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, TabularVecEnv
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 
@@ -15,9 +16,13 @@ __all__ = [
     "LectureDQN",
     "LecturePolicy",
     "LectureTestCallback",
+    "NotTabularError",
     "SuccessFailReplayBuffer",
     "TablePolicy",
+    "TabularModel",
+    "TabularVecEnv",
     "TestResult",
+    "exact_test",
     "make_env",
     "run_test",
 ]

@@ -1,7 +1,7 @@
 """The lecture's replay memory: one partition for successes, one for everything else."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from hashlib import blake2b
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -11,13 +11,13 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
 from sb3_lecture_dqn.common.seeding import make_rng
 
 Observation = np.ndarray | dict[str, np.ndarray]
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
 
 _MIN_ROWS = 64
-_MAX_PLAIN_KEY = 64
 
 
 def _terminal(reward: float, terminal: bool, info: dict[str, Any]) -> bool:
@@ -39,31 +39,48 @@ SUCCESS_CRITERIA: dict[str, Callable[[float, bool, dict[str, Any]], bool]] = {
 }
 
 
+@contextmanager
+def _named(partition: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{partition} partition: {error}") from error
+
+
+def transition_dtype(fields: list[tuple[str, np.dtype, tuple[int, ...]]]) -> np.dtype:
+    """
+    The record type of a transition.
+
+    :param fields: Name, dtype and shape of every part.
+    :return: A packed record, filled up to whole 64-bit words, which is how the duplicate index reads it.
+    """
+    size = np.dtype(fields).itemsize
+    filler = [("_filler", np.dtype(np.uint8), (-size % 8,))] if size % 8 else []
+    return np.dtype(fields + filler)
+
+
 def _hashable(value: Any) -> Hashable:
     return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
 
 
 class Partition:
     """
-    Transitions in flat arrays, with an index that answers in O(1) whether a transition is held.
+    A bounded or unbounded set of transitions, one row each, that knows in O(1) whether it holds one.
 
-    A column is one field of all transitions, an array of shape ``(rows, *field shape)``; the first :attr:`size` rows
-    are in use. Columns grow by doubling, so an insert is O(1) amortised.
+    Rows are records with one field per part of a transition; the first :attr:`size` are in use. :attr:`words` and
+    :attr:`floats` are the same memory as 64-bit integers and as 32-bit floats. It grows by doubling, so an insert is
+    O(1) amortised.
 
-    :param columns: Name to (field shape, dtype).
+    :param dtype: Record type of a row, see :func:`transition_dtype`.
     :param capacity: Most rows held; a further insert overwrites a uniformly random one. ``None``: no bound.
     :param deduplicate: Whether a transition that is held already is not stored again.
     """
 
-    def __init__(
-        self, columns: Mapping[str, tuple[tuple[int, ...], np.dtype]], capacity: int | None, deduplicate: bool
-    ) -> None:
+    def __init__(self, dtype: np.dtype, capacity: int | None, deduplicate: bool) -> None:
         self.capacity = capacity
-        self.deduplicate = deduplicate
         self.size = 0
-        rows = _MIN_ROWS if capacity is None else min(capacity, _MIN_ROWS)
-        self.columns = {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in columns.items()}
-        self._row_of: dict[bytes, int] = {}
+        self._allocate(_MIN_ROWS if capacity is None else min(capacity, _MIN_ROWS), dtype)
+        self.index: DuplicateIndex | None = make_duplicate_index() if deduplicate else None
 
     @property
     def full(self) -> bool:
@@ -72,122 +89,102 @@ class Partition:
 
     def clear(self) -> None:
         """Forget every transition."""
-        self.size = 0
-        self._row_of.clear()
+        self.replace(self.rows[:0])
 
-    def insert(self, fields: Mapping[str, Any], rng: np.random.Generator) -> int | None:
+    def insert(self, row: np.ndarray, rng: np.random.Generator) -> int | None:
         """
         Store one transition.
 
-        :param fields: One value for every column.
+        :param row: The words of a record, shape ``(1, words)``.
         :param rng: Draws the row to overwrite if the partition is full.
-        :return: The row it was stored in, or ``None`` if it is held already.
+        :return: The number of the row it was stored in, or ``None`` if it is held already.
         """
-        row = {
-            name: np.asarray(fields[name], column.dtype).reshape(column.shape[1:])
-            for name, column in self.columns.items()
-        }
-        if self.deduplicate:
-            key = self._key(row)
-            if key in self._row_of:
-                return None
+        if self.index is not None and self.index.find(self.words, row) >= 0:
+            return None
         if self.full:
-            index = int(rng.integers(self.size))
-            if self.deduplicate:
-                del self._row_of[self._key({name: column[index] for name, column in self.columns.items()})]
+            at = int(rng.integers(self.size))
+            if self.index is not None:
+                self.index.remove(self.words, at)
         else:
-            index = self.size
-            self._reserve(index + 1)
+            at = self.size
+            self._reserve(at + 1)
             self.size += 1
-        for name, column in self.columns.items():
-            column[index] = row[name]
-        if self.deduplicate:
-            self._row_of[key] = index
-        return index
+        self.words[at] = row[0]
+        if self.index is not None:
+            self.index.add(self.words, at)
+        return at
 
-    def append(self, columns: Mapping[str, np.ndarray]) -> None:
-        """
-        Append rows as they are; the inverse of :meth:`filled`.
-
-        :param columns: The same number of rows for every column, none of which is held already.
-        """
-        start = self.size
-        self._reserve(start + len(columns["rewards"]))
-        self.size += len(columns["rewards"])
-        for name, column in self.columns.items():
-            column[start : self.size] = columns[name]
-        if self.deduplicate:
-            self._row_of.update((key, start + i) for i, key in enumerate(self._keys(start, self.size)))
-
-    def filled(self) -> dict[str, np.ndarray]:
+    def filled(self) -> np.ndarray:
         """
         The rows in use.
 
-        :return: Name to a copy of the column, of shape ``(size, *field shape)``.
+        :return: A copy, of shape ``(size,)``.
         """
-        return {name: column[: self.size].copy() for name, column in self.columns.items()}
+        return self.rows[: self.size].copy()
+
+    def replace(self, rows: np.ndarray) -> None:
+        """
+        Hold other rows in place of these; the inverse of :meth:`filled`.
+
+        :param rows: Records that :meth:`check_rows` accepts.
+        """
+        self._reserve(len(rows))
+        self.rows[: len(rows)] = rows
+        self.size = len(rows)
+        if self.index is not None:
+            self.index.build(self.words, self.size)
+
+    def check_rows(self, rows: np.ndarray) -> None:
+        """
+        Check that rows from elsewhere can be held here.
+
+        :param rows: What :meth:`filled` of another partition returned.
+        :raises ValueError: If they are of another record type, or too many.
+        """
+        if rows.dtype != self.rows.dtype or rows.ndim != 1:
+            raise ValueError(f"the rows are {rows.dtype} of shape {rows.shape}, not a column of {self.rows.dtype}")
+        if self.capacity is not None and len(rows) > self.capacity:
+            raise ValueError(f"there are {len(rows)} transitions, and at most {self.capacity} are held")
 
     def check_valid(self) -> None:
         """
-        Check that size, columns and index agree.
+        Check that size, rows and index agree.
 
         :raises ValueError: If they do not; the message says where.
         """
-        limit = np.inf if self.capacity is None else self.capacity
-        if not 0 <= self.size <= limit:
-            raise ValueError(f"size={self.size} is outside [0, {limit}]")
-        for name, column in self.columns.items():
-            if len(column) < self.size:
-                raise ValueError(f"column {name!r} has {len(column)} rows, fewer than size={self.size}")
-        expected = {key: row for row, key in enumerate(self._keys(0, self.size))} if self.deduplicate else {}
-        if self.deduplicate and len(expected) != self.size:
-            raise ValueError(f"{self.size - len(expected)} of {self.size} transitions are duplicates")
-        if expected != self._row_of:
-            raise ValueError("the duplicate index does not match the stored transitions")
-
-    def check_rows(self, columns: Mapping[str, np.ndarray], name: str) -> None:
-        """
-        Check that rows from elsewhere can be stored here.
-
-        :param columns: What :meth:`filled` of another partition returned.
-        :param name: What the message calls them.
-        :raises ValueError: If columns are missing, are of another shape or dtype, or are too many rows.
-        """
-        if columns.keys() != self.columns.keys():
-            raise ValueError(f"{name} has the columns {sorted(columns)}, this memory has {sorted(self.columns)}")
-        rows = len(columns["rewards"])
-        if self.capacity is not None and rows > self.capacity:
-            raise ValueError(f"{name} has {rows} transitions, this memory holds at most {self.capacity}")
-        for column, own in self.columns.items():
-            given = columns[column]
-            if given.shape != (rows, *own.shape[1:]) or given.dtype != own.dtype:
-                raise ValueError(
-                    f"{name}[{column!r}] is {given.dtype} of shape {given.shape}, "
-                    f"this memory needs {own.dtype} of shape {(rows, *own.shape[1:])}"
-                )
-
-    def _reserve(self, rows: int) -> None:
-        allocated = len(next(iter(self.columns.values())))
-        if rows <= allocated:
+        limit = len(self.rows) if self.capacity is None else self.capacity
+        if not 0 <= self.size <= min(limit, len(self.rows)):
+            raise ValueError(f"size={self.size} is outside [0, {min(limit, len(self.rows))}]")
+        if self.index is None:
             return
-        wanted = max(rows, 2 * allocated)
-        if self.capacity is not None:
-            wanted = min(wanted, self.capacity)
-        for name, column in self.columns.items():
-            self.columns[name] = np.concatenate(
-                [column, np.zeros((wanted - allocated, *column.shape[1:]), column.dtype)]
-            )
+        if len(self.index) != self.size:
+            raise ValueError(f"the duplicate index has {len(self.index)} entries for {self.size} transitions")
+        for at in range(self.size):
+            found = self.index.find(self.words, self.words[at : at + 1])
+            if found != at:
+                raise ValueError(f"the duplicate index finds transition {at} at row {found}")
 
-    def _keys(self, start: int, stop: int) -> Iterator[bytes]:
-        for row in range(start, stop):
-            yield self._key({name: column[row] for name, column in self.columns.items()})
+    def __getstate__(self) -> dict[str, Any]:
+        # The index depends on what is installed, and is quick to build.
+        return {"capacity": self.capacity, "rows": self.filled(), "deduplicate": self.index is not None}
 
-    @staticmethod
-    def _key(row: Mapping[str, np.ndarray]) -> bytes:
-        # Adding zero makes -0.0 and 0.0, which are equal, equal in their bytes too.
-        key = b"".join((field + 0.0 if field.dtype.kind == "f" else field).tobytes() for field in row.values())
-        # 128 bits: images stay out of the index, and a collision is out of the question.
-        return key if len(key) <= _MAX_PLAIN_KEY else blake2b(key, digest_size=16).digest()
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = state["rows"]
+        self.__init__(rows.dtype, state["capacity"], state["deduplicate"])  # type: ignore[misc]
+        self.replace(rows)
+
+    def _reserve(self, n_rows: int) -> None:
+        if n_rows > len(self.rows):
+            wanted = max(n_rows, 2 * len(self.rows))
+            filled = self.rows[: self.size]
+            self._allocate(wanted if self.capacity is None else min(wanted, self.capacity), self.rows.dtype)
+            self.rows[: self.size] = filled
+
+    def _allocate(self, n_rows: int, dtype: np.dtype) -> None:
+        self.rows = np.zeros(n_rows, dtype)
+        # The same memory as the duplicate index and the compiled loops read it.
+        self.words = self.rows.view(np.int64).reshape(n_rows, -1)
+        self.floats = self.rows.view(np.float32).reshape(n_rows, -1)
 
 
 class SuccessFailReplayBuffer(ReplayBuffer):
@@ -269,17 +266,20 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         # SB3 names the parts of a Dict observation; a plain observation is one part without a name.
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {None: observation_space}
         shapes = self.obs_shape if isinstance(self.obs_shape, dict) else {None: self.obs_shape}
-        self._obs_columns = {part: "observations" if part is None else f"observations/{part}" for part in parts}
-        columns: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+        self._obs_fields = {part: "observations" if part is None else f"observations/{part}" for part in parts}
+        fields: list[tuple[str, np.dtype, tuple[int, ...]]] = []
         for prefix in ("", "next_"):
             for part, space in parts.items():
-                columns[prefix + self._obs_columns[part]] = (shapes[part], np.dtype(space.dtype))
-        columns["actions"] = ((self.action_dim,), np.dtype(self._maybe_cast_dtype(action_space.dtype)))
-        columns["rewards"] = ((), np.dtype(np.float32))
-        columns["dones"] = ((), np.dtype(np.bool_))
-        self.success = Partition(columns, success_capacity, deduplicate)
-        self.fail = Partition(columns, buffer_size, deduplicate)
-        self.seed(np.random.randint(2**31 - 1) if seed is None else seed)
+                fields.append((prefix + self._obs_fields[part], np.dtype(space.dtype), shapes[part]))
+        fields.append(("actions", np.dtype(self._maybe_cast_dtype(action_space.dtype)), (self.action_dim,)))
+        fields.append(("rewards", np.dtype(np.float32), ()))
+        fields.append(("dones", np.dtype(np.float32), ()))
+        dtype = transition_dtype(fields)
+        self.success = Partition(dtype, success_capacity, deduplicate)
+        self.fail = Partition(dtype, buffer_size, deduplicate)
+        self._new_row = np.zeros(1, dtype)
+        self._new_words = self._new_row.view(np.int64).reshape(1, -1)
+        self.seed(np.random.randint(2**31 - 1) if seed is None else seed)  # noqa: NPY002
 
     def seed(self, seed: int) -> None:
         """
@@ -305,39 +305,49 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         The states from which a success is held: integers for ``Discrete`` observations, nested tuples for arrays, and
         tuples of ``(key, value)`` pairs for ``Dict`` observations. Found on demand, in O(:attr:`success_size`).
         """
-        return {self._state_key(row) for row in range(self.success.size)}
+        return {self._state_key(row) for row in self.success.rows[: self.success.size]}
 
     # SB3's buffers are arrays of shape (rows, n_envs, ...). These show the memory so, as if of one environment.
 
     @property
     def observations(self) -> Observation:  # type: ignore[override]
         """A copy of all observations, shape ``(size, 1, *obs_shape)`` (each part of a Dict), successes first."""
-        return self._all_obs("")
+        return self._observations_of(self._all_rows(), "")
 
     @property
     def next_observations(self) -> Observation:  # type: ignore[override]
         """A copy of all next observations, shape ``(size, 1, *obs_shape)`` (each part of a Dict), successes first."""
-        return self._all_obs("next_")
+        return self._observations_of(self._all_rows(), "next_")
 
     @property
     def actions(self) -> np.ndarray:  # type: ignore[override]
         """A copy of all actions, shape ``(size, 1, action_dim)``, successes first."""
-        return self._gather("actions", np.arange(self.size()))[:, None]
+        return self._all_rows()["actions"]
 
     @property
     def rewards(self) -> np.ndarray:  # type: ignore[override]
         """A copy of all rewards, float32 of shape ``(size, 1)``, successes first."""
-        return self._gather("rewards", np.arange(self.size()))[:, None]
+        return self._all_rows()["rewards"]
 
     @property
     def dones(self) -> np.ndarray:  # type: ignore[override]
         """A copy of all terminal flags, float32 of shape ``(size, 1)``, successes first."""
-        return self._gather("dones", np.arange(self.size())).astype(np.float32)[:, None]
+        return self._all_rows()["dones"]
 
     @property
     def timeouts(self) -> np.ndarray:  # type: ignore[override]
         """Zeros, float32 of shape ``(size, 1)``: a transition that a time limit cut is stored as not done."""
         return np.zeros((self.size(), 1), np.float32)
+
+    def _all_rows(self) -> np.ndarray:
+        return np.concatenate([self.success.filled(), self.fail.filled()])[:, None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_new_words"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._new_words = self._new_row.view(np.int64).reshape(1, -1)  # the same memory again, not a copy
 
     def size(self) -> int:
         """
@@ -371,24 +381,29 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         :param infos: What the environments said of the step
         """
         observed, observed_next = self._by_part(obs), self._by_part(next_obs)
-        actions = np.asarray(action).reshape(self.n_envs, self.action_dim)
+        reward = reward + 0.0  # see _by_part
+        actions = action.reshape(self.n_envs, self.action_dim)
+        row = self._new_row
         for i, info in enumerate(infos):
             timeout = self.handle_timeout_termination and info.get("TimeLimit.truncated", False)
             terminal = bool(done[i]) and not timeout
-            transition = {"actions": actions[i], "rewards": reward[i], "dones": terminal}
-            for part, column in self._obs_columns.items():
-                transition[column] = observed[part][i]
-                transition["next_" + column] = observed_next[part][i]
+            for part, field in self._obs_fields.items():
+                row[field] = observed[part][i]
+                row["next_" + field] = observed_next[part][i]
+            row["actions"] = actions[i]
+            row["rewards"] = reward[i]
+            row["dones"] = terminal
             success = self._is_success(float(reward[i]), terminal, info)
-            (self.success if success else self.fail).insert(transition, self.rng)
+            (self.success if success else self.fail).insert(self._new_words, self.rng)
         self.pos, self.full = self.size(), self.fail.full
 
-    def draw(self, batch_size: int) -> np.ndarray:
+    def draw(self, batch_size: int, n_batches: int = 1) -> np.ndarray:
         """
         Draw transitions with replacement.
 
-        :param batch_size: How many
-        :return: Their positions, int64 of shape ``(batch_size,)``: position ``p`` is row ``p`` of the success
+        :param batch_size: How many in a minibatch
+        :param n_batches: How many minibatches
+        :return: Their positions, int64 of shape ``(n_batches, batch_size)``: position ``p`` is row ``p`` of the success
             partition, or row ``p - success_size`` of the fail partition
         :raises ValueError: If the memory is empty
         """
@@ -396,14 +411,13 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         if n == 0:
             raise ValueError("cannot sample from an empty replay memory")
         if self.success_fraction is None or n_success in (0, n):
-            return self.rng.integers(n, size=batch_size)
-        from_success = int(batch_size * self.success_fraction + self.rng.random())
-        return np.concatenate(
-            [
-                self.rng.integers(n_success, size=from_success),
-                self.rng.integers(n_success, n, size=batch_size - from_success),
-            ]
-        )
+            return self.rng.integers(n, size=(n_batches, batch_size))
+        positions = np.empty((n_batches, batch_size), np.int64)
+        for batch in positions:
+            from_success = int(batch_size * self.success_fraction + self.rng.random())
+            batch[:from_success] = self.rng.integers(n_success, size=from_success)
+            batch[from_success:] = self.rng.integers(n_success, n, size=batch_size - from_success)
+        return positions
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:  # type: ignore[override]
         """
@@ -415,7 +429,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             ``DictReplayBufferSamples``); ``dones`` is 1 only where the episode ended other than by a time limit
         :raises ValueError: If the memory is empty
         """
-        return self._get_samples(self.draw(batch_size), env)
+        return self._get_samples(self.draw(batch_size)[0], env)
 
     def get_state(self) -> dict[str, Any]:
         """
@@ -437,10 +451,10 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         :raises ValueError: If the arrays do not fit this buffer; it is left as it was
         """
         for name, partition in self._partitions.items():
-            partition.check_rows(state[name], name)
-        self.reset()
+            with _named(name):
+                partition.check_rows(state[name])
         for name, partition in self._partitions.items():
-            partition.append(state[name])
+            partition.replace(state[name])
         self.rng.bit_generator.state = state["rng"]
         self.pos, self.full = self.size(), self.fail.full
 
@@ -451,10 +465,8 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         :raises ValueError: If a partition contradicts itself; the message says which and how
         """
         for name, partition in self._partitions.items():
-            try:
+            with _named(name):
                 partition.check_valid()
-            except ValueError as error:
-                raise ValueError(f"{name} partition: {error}") from error
 
     @property
     def _partitions(self) -> dict[str, Partition]:
@@ -463,51 +475,47 @@ class SuccessFailReplayBuffer(ReplayBuffer):
     def _get_samples(
         self, batch_inds: np.ndarray, env: VecNormalize | None = None
     ) -> ReplayBufferSamples | DictReplayBufferSamples:
-        rewards = self._normalize_reward(self._gather("rewards", batch_inds).reshape(-1, 1), env)
-        actions = self._gather("actions", batch_inds)
-        dones = self._gather("dones", batch_inds).astype(np.float32).reshape(-1, 1)
-        obs = self._normalize_obs(self._gather_obs("", batch_inds), env)
-        next_obs = self._normalize_obs(self._gather_obs("next_", batch_inds), env)
+        rows = self._rows(batch_inds)
+        obs = self._normalize_obs(self._observations_of(rows, ""), env)
+        next_obs = self._normalize_obs(self._observations_of(rows, "next_"), env)
+        rewards = self._normalize_reward(rows["rewards"].reshape(-1, 1), env)
+        dones = rows["dones"].reshape(-1, 1)
         if isinstance(obs, dict) and isinstance(next_obs, dict):
             return DictReplayBufferSamples(
                 {part: self.to_torch(value) for part, value in obs.items()},
-                self.to_torch(actions),
+                self.to_torch(rows["actions"]),
                 {part: self.to_torch(value) for part, value in next_obs.items()},
                 self.to_torch(dones),
                 self.to_torch(rewards),
             )
-        return ReplayBufferSamples(*map(self.to_torch, (obs, actions, next_obs, dones, rewards)))
+        return ReplayBufferSamples(*map(self.to_torch, (obs, rows["actions"], next_obs, dones, rewards)))
 
-    def _gather(self, column: str, positions: np.ndarray) -> np.ndarray:
-        success, fail = self.success.columns[column], self.fail.columns[column]
-        if self.success.size == 0:
-            return fail[positions]
-        gathered = np.empty((len(positions), *success.shape[1:]), success.dtype)
-        in_success = positions < self.success.size
-        gathered[in_success] = success[positions[in_success]]
-        gathered[~in_success] = fail[positions[~in_success] - self.success.size]
-        return gathered
+    def _rows(self, positions: np.ndarray) -> np.ndarray:
+        n_success = self.success.size
+        if n_success == 0:
+            return self.fail.rows[positions]
+        rows = np.empty(len(positions), self.fail.rows.dtype)
+        in_success = positions < n_success
+        rows[in_success] = self.success.rows[positions[in_success]]
+        rows[~in_success] = self.fail.rows[positions[~in_success] - n_success]
+        return rows
 
-    def _all_obs(self, prefix: str) -> Observation:
-        obs = self._gather_obs(prefix, np.arange(self.size()))
-        return {part: value[:, None] for part, value in obs.items()} if isinstance(obs, dict) else obs[:, None]
-
-    def _gather_obs(self, prefix: str, positions: np.ndarray) -> Observation:
-        gathered = {
-            part: self._gather(prefix + column, positions) for part, column in self._obs_columns.items()
-        }
-        return gathered[None] if None in gathered else gathered
+    def _observations_of(self, rows: np.ndarray, prefix: str) -> Observation:
+        if None in self._obs_fields:
+            return rows[prefix + "observations"]
+        return {part: rows[prefix + field] for part, field in self._obs_fields.items()}
 
     def _by_part(self, obs: Observation) -> Mapping[str | None, np.ndarray]:
-        return obs if isinstance(obs, dict) else {None: np.asarray(obs)}
+        parts: Mapping[Any, np.ndarray] = obs if isinstance(obs, dict) else {None: obs}
+        # Adding zero makes -0.0, which equals 0.0, equal to it in its bytes too: duplicates are found by those.
+        return {part: value + 0.0 if value.dtype.kind == "f" else value for part, value in parts.items()}
 
-    def _state_key(self, row: int) -> Hashable:
-        parts = {part: self.success.columns[column][row] for part, column in self._obs_columns.items()}
-        if None not in parts:
-            return tuple((part, _hashable(value.tolist())) for part, value in parts.items())
+    def _state_key(self, row: np.ndarray) -> Hashable:
+        if None not in self._obs_fields:
+            return tuple((part, _hashable(row[field].tolist())) for part, field in self._obs_fields.items())
         if isinstance(self.observation_space, spaces.Discrete):
-            return int(parts[None][0])
-        return _hashable(parts[None].tolist())
+            return int(row["observations"][0])
+        return _hashable(row["observations"].tolist())
 
 
 class LatestTransitionBuffer(SuccessFailReplayBuffer):

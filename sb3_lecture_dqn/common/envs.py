@@ -5,6 +5,9 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import logger as gym_logger
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, TabularVecEnv
 
 LECTURE_MAX_EPISODE_STEPS = 1000
 TAXI_V3 = "Taxi-v3"
@@ -65,3 +68,22 @@ def make_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_ST
         return gym.make(env_id, max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs})
     except TypeError:  # no render_mode argument
         return gym.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)
+
+
+def make_training_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS) -> gym.Env | VecEnv:
+    """
+    Make the environment that an algorithm learns from when it is given an id.
+
+    :param env_id: A registered environment id.
+    :param max_episode_steps: As for :func:`make_env`.
+    :return: A :class:`TabularVecEnv` where the environment is tabular, which steps many times faster; else what
+        :func:`make_env` returns.
+    :raises ValueError: If the id is unknown.
+    """
+    env = make_env(env_id, max_episode_steps)
+    try:
+        tabular = TabularVecEnv(env)
+    except NotTabularError:
+        return env
+    env.close()
+    return tabular

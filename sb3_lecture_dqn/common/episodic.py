@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -21,7 +20,8 @@ from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from sb3_lecture_dqn.common.buffers import Observation, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
 from sb3_lecture_dqn.common.checks import check_number, check_observations, check_rewards, parse_frequency
-from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.common.envs import make_training_env
+from sb3_lecture_dqn.common.learners import Learner
 from sb3_lecture_dqn.common.seeding import make_rng
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
@@ -50,6 +50,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
     target_update_interval: Any
     batch_norm_stats: list[th.Tensor]
     batch_norm_stats_target: list[th.Tensor]
+    _learner: Learner
     _n_calls: int
     _total_episodes: int | None = None
 
@@ -68,9 +69,13 @@ class EpisodicMixin(OffPolicyAlgorithm):
             )
         return policy, env  # type: ignore[return-value]
 
-    def _make_env(self) -> gym.Env:
+    def _make_learner(self, announce: bool = False) -> None:
+        """Set ``_learner`` for the model as it is now."""
+        raise NotImplementedError
+
+    def _make_env(self) -> GymEnv:
         assert self.env_id is not None
-        return make_env(self.env_id, self.max_episode_steps)
+        return make_training_env(self.env_id, self.max_episode_steps)
 
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
@@ -182,6 +187,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             progress_bar,
         )
         assert self.env is not None
+        self._make_learner()  # parts of the model may have been replaced since the last time
         count, unit = parse_frequency("target_update_interval", self.target_update_interval)
         copy_every_n_episodes = count if unit == "episode" else sys.maxsize
 
@@ -225,18 +231,23 @@ class EpisodicMixin(OffPolicyAlgorithm):
         :return: The action(s), and ``state`` as it was given
         """
         if deterministic:
-            return self.policy.predict(observation, state, episode_start, deterministic)
-        first = next(iter(observation.values())) if isinstance(observation, dict) else np.asarray(observation)
-        vectorized = self.policy.is_vectorized_observation(observation)
-        n = len(first) if vectorized else 1
+            return self.policy.predict(observation, state, episode_start, deterministic)  # type: ignore[return-value]
+        if self.policy.is_vectorized_observation(observation):
+            return self._explore(observation), state
+        single = {key: np.asarray(value)[None] for key, value in observation.items()} if isinstance(
+            observation, dict
+        ) else np.asarray(observation)[None]
+        return self._explore(single).reshape(()), state
+
+    def _explore(self, obs: Observation) -> np.ndarray:
+        """ε-greedy actions, int64 of shape ``(n_envs,)``, for observations with that leading dimension."""
+        n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         explore = self.exploration_rng.random(n) < self.exploration_rate
-        if explore.all():
-            actions = np.empty(n, dtype=np.int64)
-        else:
-            greedy, state = self.policy.predict(observation, state, episode_start, deterministic=True)
-            actions = np.array(greedy).reshape(n)
+        if n == 1:
+            return self._random_actions(1) if explore[0] else self._learner.greedy_actions(obs)
+        actions = self._learner.greedy_actions(obs)
         actions[explore] = self._random_actions(int(explore.sum()))
-        return (actions if vectorized else actions.reshape(())), state
+        return actions
 
     def _random_actions(self, n: int) -> np.ndarray:
         return self.exploration_rng.integers(self.action_space.n, size=n)  # type: ignore[attr-defined]
@@ -250,7 +261,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             actions = self._random_actions(n_envs)
         else:
             assert self._last_obs is not None
-            actions, _ = self.predict(self._last_obs)
+            actions = self._explore(self._last_obs)
         return actions, actions
 
     def _store_transition(

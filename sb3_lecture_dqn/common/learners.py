@@ -1,16 +1,44 @@
-"""Gradient updates of a DQN: the reference in plain PyTorch."""
+"""Gradient updates of a DQN by two engines with one meaning: plain PyTorch, and compiled loops on the same memory."""
 
 import math
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
 from torch.nn import functional as F
+
+from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork, hidden_widths
 
 if TYPE_CHECKING:
     from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 
 LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
+ENGINES = ("auto", "torch", "numba")
+
+
+class Learner(Protocol):
+    """Trains the networks of a model, and answers what they would do."""
+
+    def train(self, gradient_steps: int, batch_size: int) -> float:
+        """
+        Do updates, each on a minibatch of its own.
+
+        :param gradient_steps: Number of updates
+        :param batch_size: Transitions in a minibatch
+        :return: Mean loss
+        :raises ValueError: If a loss is NaN or infinite; the weights are then those before that update
+        """
+
+    def greedy_actions(self, obs: Any) -> np.ndarray:
+        """
+        The actions of highest value.
+
+        :param obs: Observations with a leading dimension of ``n_envs``
+        :return: int64 of shape ``(n_envs,)``
+        """
 
 
 class TorchLearner:
@@ -24,15 +52,13 @@ class TorchLearner:
         self.model = model
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
-        """
-        Do updates, each on a minibatch of its own.
-
-        :param gradient_steps: Number of updates
-        :param batch_size: Transitions in a minibatch
-        :return: Mean loss
-        :raises ValueError: If a loss is NaN or infinite; the weights are then those before that update
-        """
+        """See :meth:`Learner.train`."""
+        self.model.policy.set_training_mode(True)
         return float(np.mean([self.update(batch_size) for _ in range(gradient_steps)]))
+
+    def greedy_actions(self, obs: Any) -> np.ndarray:
+        """See :meth:`Learner.greedy_actions`."""
+        return self.model.policy.predict(obs, deterministic=True)[0]
 
     def update(self, batch_size: int) -> float:
         """
@@ -63,13 +89,208 @@ class TorchLearner:
         values = model.q_net(batch.observations).gather(1, batch.actions.long())
         loss = LOSSES[model.loss](values, targets)
         if not math.isfinite(loss_value := loss.item()):
-            raise ValueError(
-                f"the loss of update {model._n_updates + 1} (environment step {model.num_timesteps}) is {loss_value}: "
-                "lower learning_rate, or set max_grad_norm or loss='huber'"
-            )
+            raise _not_finite(model, loss_value)
         optimizer.zero_grad()
         loss.backward()
         if model.max_grad_norm is not None:
             th.nn.utils.clip_grad_norm_(model.policy.parameters(), model.max_grad_norm)
         optimizer.step()
         return loss_value
+
+
+class CompiledLearner:
+    """
+    Updates by the loops of :mod:`kernels`, on the memory of the model's own PyTorch objects.
+
+    The parameters of each network become views of one flat array, in which the loops work, and so do the moments of
+    the optimiser. So whatever reads or writes the torch objects in place (``state_dict``, ``load_state_dict``,
+    ``save``, ``predict``, another engine) sees the same numbers.
+
+    :param model: A model of which :func:`why_not_compiled` has nothing to say
+    """
+
+    def __init__(self, model: "LectureDQN") -> None:
+        from sb3_lecture_dqn.common import kernels  # numba takes half a second to import
+
+        self.model = model
+        self.kernels = kernels
+        self.start = int(model.observation_space.start)  # type: ignore[attr-defined]
+        self.bind()
+
+    def bind(self) -> None:
+        """Find the arrays anew; needed where a parameter or the optimiser's state was replaced, not only changed."""
+        model, kernels = self.model, self.kernels
+        online = list(model.q_net.parameters())
+        self._optimizer_state = model.policy.optimizer.state
+        self._first_parameter = online[0]
+        self.layout = _layout(model.q_net)
+        self.online = _flat(online)
+        self.target = _flat(list(model.q_net_target.parameters())) if model.double_dqn else self.online
+        self.gradient = np.zeros_like(self.online)
+        self.moments = [np.zeros(0, np.float32)] * 2
+        self.steps: list[np.ndarray] = []
+        options = model.policy.optimizer.param_groups[0]
+        if isinstance(model.policy.optimizer, th.optim.Adam):
+            self.optimizer = (kernels.ADAM, *options["betas"], options["eps"])
+            names = ["exp_avg", "exp_avg_sq"]
+            states = [self._optimizer_state[parameter] for parameter in online]
+            for state in states:
+                state.setdefault("step", th.tensor(0.0))
+            self.steps = [state["step"].numpy() for state in states]
+        else:
+            self.optimizer = (kernels.SGD, options["momentum"], 0.0, 0.0)
+            names = ["momentum_buffer"] if options["momentum"] else []
+        for i, name in enumerate(names):
+            self.moments[i] = self._flat_moment(online, name)
+
+    def train(self, gradient_steps: int, batch_size: int) -> float:
+        """See :meth:`Learner.train`."""
+        model, kernels = self.model, self.kernels
+        if model.policy.optimizer.state is not self._optimizer_state:
+            self.bind()
+        lr = model.policy.optimizer.param_groups[0]["lr"]
+        kind, beta1, beta2, eps = self.optimizer
+        total, done = kernels.train(
+            *self._minibatches(gradient_steps, batch_size),
+            self.start,
+            model.gamma,
+            (self.online, self.target, self.gradient, *self.moments),
+            self.layout,
+            kernels.MSE if model.loss == "mse" else kernels.HUBER,
+            model.double_q,
+            (kind, float(lr), float(beta1), float(beta2), float(eps)),
+            float(model.max_grad_norm or 0),
+            int(self.steps[0]) + 1 if self.steps else 1,
+        )
+        for step in self.steps:
+            step += done
+        if done < gradient_steps:
+            raise _not_finite(model, np.nan, done)
+        return float(total / gradient_steps)
+
+    def greedy_actions(self, obs: Any) -> np.ndarray:
+        """See :meth:`Learner.greedy_actions`."""
+        return self.kernels.greedy_actions(self.online, self.layout, obs - self.start if self.start else obs)
+
+    def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
+        """The rows of two partitions, the size of the first, and the positions drawn."""
+        model, buffer = self.model, self.model.replay_buffer
+        if isinstance(buffer, SuccessFailReplayBuffer) and model._vec_normalize_env is None:
+            success, fail = buffer.success, buffer.fail
+            positions = buffer.draw(batch_size, n)
+            return success.words, success.floats, fail.words, fail.floats, success.size, positions
+        assert buffer is not None
+        rows = np.zeros((n, batch_size), _ROW)
+        for row in rows:
+            batch = buffer.sample(batch_size, env=model._vec_normalize_env)
+            row["state"] = batch.observations.numpy()[:, 0]
+            row["next_state"] = batch.next_observations.numpy()[:, 0]
+            row["action"] = batch.actions.numpy()[:, 0]
+            row["reward"] = batch.rewards.numpy()[:, 0]
+            row["done"] = batch.dones.numpy()[:, 0]
+            if batch.discounts is not None and model.gamma > 0:
+                # The loop counts the next value by (1 - done) * gamma; here it has to be (1 - done) * discount.
+                row["done"] = 1 - (1 - row["done"]) * batch.discounts.numpy()[:, 0] / model.gamma
+        words, floats = rows.view(np.int64).reshape(-1, 4), rows.view(np.float32).reshape(-1, 8)
+        return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
+
+    def _flat_moment(self, parameters: list[th.nn.Parameter], name: str) -> np.ndarray:
+        for parameter in parameters:
+            state = self._optimizer_state[parameter]
+            if state.get(name) is None:  # torch makes it at the first step, by the same values
+                state[name] = th.zeros_like(parameter)
+        return _flat([self._optimizer_state[parameter][name] for parameter in parameters])
+
+
+# As the memory lays out a transition of Discrete observations.
+_ROW = np.dtype(
+    [
+        ("state", np.int64),
+        ("next_state", np.int64),
+        ("action", np.int64),
+        ("reward", np.float32),
+        ("done", np.float32),
+    ]
+)
+
+
+def make_learner(model: "LectureDQN", announce: bool = False) -> Learner:
+    """
+    The learner that ``model.engine`` asks for.
+
+    :param model: A model that is set up but for its learner
+    :param announce: Whether to print which one it is
+    :return: The compiled one, or the reference
+    :raises ValueError: If the compiled one is asked for and does not know the model's configuration
+    """
+    reason = "engine='torch'" if model.engine == "torch" else why_not_compiled(model)
+    if reason is not None and model.engine == "numba":
+        raise ValueError(f"engine='numba' cannot be used: {reason}; use engine='auto' or 'torch'")
+    if announce:
+        print("Using the numba engine" if reason is None else f"Using the torch engine ({reason})")
+    return CompiledLearner(model) if reason is None else TorchLearner(model)
+
+
+def why_not_compiled(model: "LectureDQN") -> str | None:
+    """
+    Why the compiled learner cannot train a model.
+
+    :param model: A model that is set up but for its learner
+    :return: The reason, ``None`` if it can
+    """
+    if find_spec("numba") is None:
+        return "numba is not installed (pip install 'sb3-lecture-dqn[fast]')"
+    if _layout(model.q_net) is None:
+        return f"it knows LecturePolicy, TablePolicy and ActionInPolicy, not a network of type {type(model.q_net).__name__}"
+    if model.device.type != "cpu":
+        return f"it works on the cpu, not on device {model.device}"
+    if any(parameter.dtype != th.float32 for parameter in model.q_net.parameters()):
+        return "it knows float32 parameters only"
+    optimizer = model.policy.optimizer
+    if type(optimizer) not in (th.optim.SGD, th.optim.Adam):
+        return f"it knows the optimisers SGD and Adam, not {type(optimizer).__name__}"
+    if len(optimizer.param_groups) != 1:
+        return "it knows optimisers with one group of parameters"
+    for option in ("weight_decay", "dampening", "nesterov", "amsgrad", "maximize"):
+        if optimizer.param_groups[0].get(option):
+            return f"it does not know the optimiser's option {option}={optimizer.param_groups[0][option]}"
+    if not isinstance(model.replay_buffer, ReplayBuffer):
+        return f"it knows replay buffers of SB3's kind, not {type(model.replay_buffer).__name__}"
+    return None
+
+
+def _layout(network: th.nn.Module) -> np.ndarray | None:
+    """How the compiled loops see a network; ``None`` if they do not know it."""
+    # Not isinstance: a subclass may compute something else.
+    if type(network) is TableNetwork:
+        return np.array([0, network.n_states, network.n_actions, 0, 0, 0])
+    if type(network) is LectureNetwork or type(network) is ActionInNetwork:
+        kind = 1 if type(network) is LectureNetwork else 2
+        return np.array([kind, network.n_states, network.n_actions, *hidden_widths(network.hidden_dim)])
+    return None
+
+
+def _flat(tensors: list[Any]) -> np.ndarray:
+    """
+    Make tensors views of one flat array, in their order; they are left alone if they are that already.
+
+    :param tensors: float32 tensors on the CPU; parameters stay the same objects
+    :return: The array, sharing their memory
+    """
+    sizes = [tensor.numel() for tensor in tensors]
+    starts = np.cumsum([0, *sizes])
+    address = tensors[0].data_ptr()
+    if any(tensor.data_ptr() != address + 4 * start for tensor, start in zip(tensors, starts, strict=False)):
+        flat = th.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        for tensor, part in zip(tensors, flat.split(sizes), strict=True):
+            tensor.data = part.view(tensor.shape)
+    storage = tensors[0].detach().untyped_storage()
+    offset = tensors[0].storage_offset()
+    return th.empty(0, dtype=th.float32).set_(storage, offset, (int(starts[-1]),), (1,)).numpy()
+
+
+def _not_finite(model: "LectureDQN", loss: float, done: int = 0) -> ValueError:
+    return ValueError(
+        f"the loss of update {model._n_updates + done + 1} (environment step {model.num_timesteps}) is {loss}: "
+        "lower learning_rate, or set max_grad_norm or loss='huber'"
+    )

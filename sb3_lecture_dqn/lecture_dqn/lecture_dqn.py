@@ -13,7 +13,7 @@ from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailRe
 from sb3_lecture_dqn.common.checks import check_choice, check_number
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
-from sb3_lecture_dqn.common.learners import LOSSES, TorchLearner
+from sb3_lecture_dqn.common.learners import ENGINES, LOSSES, make_learner
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 
 SelfLectureDQN = TypeVar("SelfLectureDQN", bound="LectureDQN")
@@ -63,6 +63,8 @@ class LectureDQN(EpisodicMixin, DQN):
         network values
     :param loss: ``"mse"`` or ``"huber"``
     :param max_episode_steps: Step limit of an environment given by id, ``None`` for that of its id
+    :param engine: What computes the updates: ``"torch"``, any network and optimiser; ``"numba"``, the same by compiled
+        loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``, the compiled one where it can
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -107,6 +109,7 @@ class LectureDQN(EpisodicMixin, DQN):
         double_q: bool = False,
         loss: str = "mse",
         max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+        engine: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
         policy, env = self._split_policy_and_env(policy, env)
@@ -149,12 +152,14 @@ class LectureDQN(EpisodicMixin, DQN):
         self.double_dqn = double_dqn
         self.double_q = double_q
         self.loss = loss
+        self.engine = engine
         if _init_setup_model:
             self._setup_model()
 
     def _check_settings(self) -> None:
         super()._check_settings()
         check_choice("loss", self.loss, tuple(LOSSES))
+        check_choice("engine", self.engine, ENGINES)
         if self.max_grad_norm is not None:
             check_number("max_grad_norm", self.max_grad_norm, 0, open_low=True)
         if self.double_q and not self.double_dqn:
@@ -171,7 +176,10 @@ class LectureDQN(EpisodicMixin, DQN):
         elif self.replay_buffer_class is None and self.n_steps == 1 and not self.optimize_memory_usage:
             self.replay_buffer_class = SuccessFailReplayBuffer
         super()._setup_model()
-        self._learner = TorchLearner(self)
+        self._make_learner(announce=self.verbose >= 1)
+
+    def _make_learner(self, announce: bool = False) -> None:
+        self._learner = make_learner(self, announce)
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
@@ -189,7 +197,6 @@ class LectureDQN(EpisodicMixin, DQN):
         :param gradient_steps: Number of updates
         :param batch_size: Transitions in each minibatch
         """
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         loss = self._learner.train(gradient_steps, batch_size)
         self._n_updates += gradient_steps

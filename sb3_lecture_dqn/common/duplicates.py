@@ -1,0 +1,94 @@
+"""Whether a memory holds a transition already, in O(1)."""
+
+from hashlib import blake2b
+from importlib.util import find_spec
+from typing import Protocol
+
+import numpy as np
+
+_MAX_PLAIN_KEY = 64
+
+
+class DuplicateIndex(Protocol):
+    """Finds equal rows among the rows of a partition, int64 of shape (rows, words). Two are equal if their words are."""
+
+    def __len__(self) -> int:
+        """Number of rows in the index."""
+
+    def find(self, rows: np.ndarray, row: np.ndarray) -> int:
+        """
+        Look a row up.
+
+        :param rows: The partition's rows.
+        :param row: One row, of shape (1, words).
+        :return: The number of the equal row, or -1.
+        """
+
+    def add(self, rows: np.ndarray, at: int) -> None:
+        """
+        Add a row that has no equal in the index.
+
+        :param rows: The partition's rows.
+        :param at: The number of the row.
+        """
+
+    def remove(self, rows: np.ndarray, at: int) -> None:
+        """
+        Remove a row, before it is overwritten.
+
+        :param rows: The partition's rows.
+        :param at: The number of the row.
+        """
+
+    def build(self, rows: np.ndarray, size: int) -> None:
+        """
+        Index other rows in place of these.
+
+        :param rows: The partition's rows.
+        :param size: How many of them, from the first.
+        """
+
+
+class DictIndex:
+    """An index in a Python dictionary: simple, and some 200 bytes a row."""
+
+    def __init__(self) -> None:
+        self._row_of: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def find(self, rows: np.ndarray, row: np.ndarray) -> int:
+        """See :meth:`DuplicateIndex.find`."""
+        return self._row_of.get(self._key(row), -1)
+
+    def add(self, rows: np.ndarray, at: int) -> None:
+        """See :meth:`DuplicateIndex.add`."""
+        self._row_of[self._key(rows[at])] = at
+
+    def remove(self, rows: np.ndarray, at: int) -> None:
+        """See :meth:`DuplicateIndex.remove`."""
+        del self._row_of[self._key(rows[at])]
+
+    def build(self, rows: np.ndarray, size: int) -> None:
+        """See :meth:`DuplicateIndex.build`."""
+        self._row_of = {self._key(rows[at]): at for at in range(size)}
+
+    @staticmethod
+    def _key(row: np.ndarray) -> bytes:
+        key = row.tobytes()
+        # 128 bits keep images out of the index, and a collision is out of the question.
+        return key if len(key) <= _MAX_PLAIN_KEY else blake2b(key, digest_size=16).digest()
+
+
+def make_duplicate_index() -> DuplicateIndex:
+    """
+    Make an empty index.
+
+    :return: The compiled one where numba is installed.
+    """
+    if find_spec("numba") is None:
+        return DictIndex()
+    from sb3_lecture_dqn.common.hash_index import HashIndex  # numba takes half a second to import
+
+    return HashIndex()

@@ -1,0 +1,635 @@
+"""
+The compiled loops: updates, greedy actions and the duplicate index. Nothing but arrays and numbers goes in and out.
+
+A network is one flat float32 array with its parameters in the order of ``torch.nn.Module.parameters()``; gradients and
+the optimiser's moments have the same layout. ``layout`` describes it, int64: ``[kind, n_states, n_actions, d0, d1,
+d2]`` with the widths of the embedding and the two hidden layers (0 for a table):
+
+====================  ==================================================================
+TABLE                 Q (n_states, n_actions)
+STATE_IN              E (n_states, d0), then the layers
+ACTION_IN             E (n_states, d0), F (n_actions, d0), then the layers
+the layers            W1 (d1, d_in), b1, slope, W2 (d2, d1), b2, slope, W3 (n_out, d2), b3
+====================  ==================================================================
+
+where ``d_in, n_out`` are ``d0, n_actions`` for STATE_IN and ``2 * d0, 1`` for ACTION_IN.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+TABLE, STATE_IN, ACTION_IN = 0, 1, 2
+SGD, ADAM = 0, 1
+MSE, HUBER = 0, 1
+
+# Sums may be reordered, which is what vectorising them takes; NaN and infinity keep their meaning.
+_FASTMATH = {"reassoc", "contract", "nsz"}
+
+
+def _jit(function: Callable[..., Any]) -> Any:
+    """Compile, and keep the result on disk where numba finds a folder that it may write."""
+    try:
+        return numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
+    except RuntimeError:
+        return numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
+
+
+@_jit
+def _layer_offsets(layout):
+    """Where the layers begin, and how wide their input and output are."""
+    kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
+    if kind == STATE_IN:
+        return n_states * d0, d0, n_actions
+    return (n_states + n_actions) * d0, 2 * d0, 1
+
+
+@_jit
+def _layers(flat, layout):
+    """Views of W1, b1, slope 1, W2, b2, slope 2, W3, b3 in a flat array."""
+    o, d_in, n_out = _layer_offsets(layout)
+    d1, d2 = layout[4], layout[5]
+    w1 = flat[o : o + d1 * d_in].reshape((d1, d_in))
+    o += d1 * d_in
+    b1 = flat[o : o + d1]
+    o += d1
+    p1 = flat[o : o + 1]
+    o += 1
+    w2 = flat[o : o + d2 * d1].reshape((d2, d1))
+    o += d2 * d1
+    b2 = flat[o : o + d2]
+    o += d2
+    p2 = flat[o : o + 1]
+    o += 1
+    w3 = flat[o : o + n_out * d2].reshape((n_out, d2))
+    o += n_out * d2
+    b3 = flat[o : o + n_out]
+    return w1, b1, p1, w2, b2, p2, w3, b3
+
+
+# ---------------------------------------------------------------------------------------- one state at a time
+
+
+@_jit
+def _affine(w, b, x, out):
+    """``out = w @ x + b`` for one input."""
+    for o in range(w.shape[0]):
+        total = np.float32(0.0)
+        for k in range(w.shape[1]):
+            total += w[o, k] * x[k]
+        out[o] = total + b[o]
+
+
+@_jit
+def _prelu(z, slope, out):
+    """``out = z`` where z is positive, ``slope * z`` elsewhere."""
+    for o in range(z.shape[0]):
+        out[o] = z[o] if z[o] > 0 else slope * z[o]
+
+
+@_jit
+def _forward_one(layers, x, z1, h1, z2, h2, out):
+    """The layers on one input."""
+    w1, b1, p1, w2, b2, p2, w3, b3 = layers
+    _affine(w1, b1, x, z1)
+    _prelu(z1, p1[0], h1)
+    _affine(w2, b2, h1, z2)
+    _prelu(z2, p2[0], h2)
+    _affine(w3, b3, h2, out)
+
+
+@_jit
+def _argmax(values):
+    """The first index of the largest value."""
+    best = 0
+    for a in range(1, values.shape[0]):
+        if values[a] > values[best]:
+            best = a
+    return best
+
+
+@_jit
+def _values_one(flat, layout, state, work, out):
+    """All action values of one state. ``work`` is float32 of shape (5, at least the widest layer)."""
+    kind, n_states, n_actions, d0, d1, d2 = layout
+    if kind == TABLE:
+        out[:] = flat[state * n_actions : (state + 1) * n_actions]
+        return
+    layers = _layers(flat, layout)
+    z1, h1, z2, h2, x = work[0, :d1], work[1, :d1], work[2, :d2], work[3, :d2], work[4, : _layer_offsets(layout)[1]]
+    x[:d0] = flat[state * d0 : (state + 1) * d0]
+    n_inputs, width = (1, n_actions) if kind == STATE_IN else (n_actions, 1)
+    for a in range(n_inputs):
+        if kind == ACTION_IN:
+            x[d0:] = flat[(n_states + a) * d0 : (n_states + a + 1) * d0]
+        _forward_one(layers, x, z1, h1, z2, h2, out[a : a + width])
+
+
+@_jit
+def _work(layout):
+    return np.empty((5, max(2 * layout[3], layout[4], layout[5], 1)), np.float32)
+
+
+@_jit
+def greedy_actions(flat, layout, states):
+    """
+    The actions of highest value, the first of them where several are.
+
+    :param flat: The network.
+    :param layout: Its layout.
+    :param states: int64 of shape (n,), from 0.
+    :return: int64 of shape (n,).
+    """
+    actions = np.empty(states.shape[0], np.int64)
+    values = np.empty(layout[2], np.float32)
+    work = _work(layout)
+    for i in range(states.shape[0]):
+        _values_one(flat, layout, states[i], work, values)
+        actions[i] = _argmax(values)
+    return actions
+
+
+@_jit
+def _loss(kind, error):
+    """The loss of ``error = Q - y``, and its derivative."""
+    if kind == MSE:
+        return error * error, np.float32(2.0) * error
+    if abs(error) < 1:
+        return np.float32(0.5) * error * error, error
+    return abs(error) - np.float32(0.5), np.float32(np.sign(error))
+
+
+@_jit
+def _descend(w, dz, scale, x, dx):
+    """One SGD step on a layer ``z = w @ x + b``; its gradient in x, before the step, goes to ``dx``."""
+    dx[:] = np.float32(0.0)
+    for o in range(w.shape[0]):
+        d, step = dz[o], scale * dz[o]
+        for k in range(w.shape[1]):
+            dx[k] += d * w[o, k]
+            w[o, k] -= step * x[k]
+
+
+@_jit
+def _prelu_descend(z, dh, slope, b, lr):
+    """One SGD step on a PReLU and the bias under it; ``dh`` becomes the gradient in z."""
+    p, dp = slope[0], np.float32(0.0)
+    for o in range(z.shape[0]):
+        if z[o] <= 0:
+            dp += dh[o] * z[o]
+            dh[o] *= p
+        b[o] -= lr * dh[o]
+    slope[0] -= lr * dp
+
+
+@_jit
+def _sgd_one(networks, layout, layers, transition, loss_kind, double_q, lr, work, values):
+    """
+    One update by plain SGD on one transition, state in, all values out: nothing is stored but the new weights.
+
+    :return: The loss before it; if it is not finite, the weights are as they were.
+    """
+    online = networks[0]
+    state, action, next_state, reward, discount = transition
+    d0, d1, d2 = layout[3], layout[4], layout[5]
+    w1, b1, p1, w2, b2, p2, w3, b3 = layers
+    best = -1
+    for network in range(0 if double_q else 1, 2):
+        _values_one(networks[network], layout, next_state, work, values)
+        best = best if best >= 0 and network == 1 else _argmax(values)
+    y = reward + discount * values[best]
+
+    x = online[state * d0 : (state + 1) * d0]
+    z1, h1, z2, h2 = work[0, :d1], work[1, :d1], work[2, :d2], work[3, :d2]
+    _affine(w1, b1, x, z1)
+    _prelu(z1, p1[0], h1)
+    _affine(w2, b2, h1, z2)
+    _prelu(z2, p2[0], h2)
+    value = b3[action]
+    for j in range(d2):
+        value += w3[action, j] * h2[j]
+    loss, dv = _loss(loss_kind, value - y)
+    if not np.isfinite(loss):
+        return loss
+
+    step = lr * dv
+    dh2 = np.empty(d2, np.float32)
+    for j in range(d2):
+        dh2[j] = dv * w3[action, j]
+        w3[action, j] -= step * h2[j]
+    b3[action] -= step
+    _prelu_descend(z2, dh2, p2, b2, lr)
+    dh1 = work[3, :d1]
+    _descend(w2, dh2, lr, h1, dh1)
+    _prelu_descend(z1, dh1, p1, b1, lr)
+    dx = work[4, :d0]
+    _descend(w1, dh1, lr, x, dx)
+    for k in range(d0):
+        x[k] -= lr * dx[k]
+    return loss
+
+
+# ---------------------------------------------------------------------------------------- minibatches
+
+
+@_jit
+def _matmul_add(a, b, c):
+    """``c += a @ b``, eight terms of the sum at a time, so that c is loaded and stored an eighth as often."""
+    n_terms = a.shape[1]
+    whole = n_terms - n_terms % 8
+    for i in range(a.shape[0]):
+        for k in range(0, whole, 8):
+            a0, a1, a2, a3 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+            a4, a5, a6, a7 = a[i, k + 4], a[i, k + 5], a[i, k + 6], a[i, k + 7]
+            for j in range(b.shape[1]):
+                c[i, j] += (
+                    a0 * b[k, j] + a1 * b[k + 1, j] + a2 * b[k + 2, j] + a3 * b[k + 3, j]
+                    + a4 * b[k + 4, j] + a5 * b[k + 5, j] + a6 * b[k + 6, j] + a7 * b[k + 7, j]
+                )  # fmt: skip
+        for k in range(whole, n_terms):
+            a0 = a[i, k]
+            for j in range(b.shape[1]):
+                c[i, j] += a0 * b[k, j]
+
+
+@_jit
+def _transposed(a):
+    out = np.empty((a.shape[1], a.shape[0]), np.float32)
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[j, i] = a[i, j]
+    return out
+
+
+@_jit
+def _affine_batch(w, b, x, out):
+    """``out = x @ w.T + b`` for a batch of inputs."""
+    for i in range(out.shape[0]):
+        out[i, :] = b
+    _matmul_add(x, _transposed(w), out)
+
+
+@_jit
+def _prelu_batch(z, slope, out):
+    for i in range(z.shape[0]):
+        _prelu(z[i], slope, out[i])
+
+
+@_jit
+def _forward_batch(layers, x):
+    """The layers on a batch of inputs; all that a backward pass needs is returned."""
+    w1, b1, p1, w2, b2, p2, w3, b3 = layers
+    n = x.shape[0]
+    z1 = np.empty((n, w1.shape[0]), np.float32)
+    z2 = np.empty((n, w2.shape[0]), np.float32)
+    out = np.empty((n, w3.shape[0]), np.float32)
+    h1, h2 = np.empty_like(z1), np.empty_like(z2)
+    _affine_batch(w1, b1, x, z1)
+    _prelu_batch(z1, p1[0], h1)
+    _affine_batch(w2, b2, h1, z2)
+    _prelu_batch(z2, p2[0], h2)
+    _affine_batch(w3, b3, h2, out)
+    return z1, h1, z2, h2, out
+
+
+@_jit
+def _inputs(flat, layout, states, actions):
+    """What the layers get: the states' embeddings, beside them the actions' if the network takes those in."""
+    kind, n_states, d0 = layout[0], layout[1], layout[3]
+    x = np.empty((states.shape[0], d0 if kind == STATE_IN else 2 * d0), np.float32)
+    for i in range(states.shape[0]):
+        x[i, :d0] = flat[states[i] * d0 : (states[i] + 1) * d0]
+        if kind == ACTION_IN:
+            at = n_states + actions[i]
+            x[i, d0:] = flat[at * d0 : (at + 1) * d0]
+    return x
+
+
+@_jit
+def _table_values(flat, layout, states):
+    """The rows of a table, shape (batch, n_actions)."""
+    n_actions = layout[2]
+    values = np.empty((states.shape[0], n_actions), np.float32)
+    for i in range(states.shape[0]):
+        values[i, :] = flat[states[i] * n_actions : (states[i] + 1) * n_actions]
+    return values
+
+
+@_jit
+def _all_pairs(states, n_actions):
+    """Every state of a batch with every action, state by state."""
+    pairs_s, pairs_a = np.empty(states.shape[0] * n_actions, np.int64), np.empty(states.shape[0] * n_actions, np.int64)
+    for i in range(states.shape[0]):
+        for a in range(n_actions):
+            pairs_s[i * n_actions + a], pairs_a[i * n_actions + a] = states[i], a
+    return pairs_s, pairs_a
+
+
+@_jit
+def _prelu_backward(z, dh, slope, g_slope, g_bias):
+    """``dh`` becomes the gradient in z; those of the slope and of the bias under it are added up."""
+    p, dp = slope[0], np.float32(0.0)
+    for i in range(z.shape[0]):
+        for o in range(z.shape[1]):
+            if z[i, o] <= 0:
+                dp += dh[i, o] * z[i, o]
+                dh[i, o] *= p
+            g_bias[o] += dh[i, o]
+    g_slope[0] += dp
+
+
+@_jit
+def _backward_batch(layers, gradients, x, z1, h1, z2, h2, outputs, dv):
+    """
+    Add up the gradients of the layers.
+
+    :param outputs: Which output of each input the loss depends on, int64 of shape (batch,).
+    :param dv: The loss's derivative in that output, float32 of shape (batch,).
+    :return: The gradient in x.
+    """
+    w1, _, p1, w2, _, p2, w3, _ = layers
+    g_w1, g_b1, g_p1, g_w2, g_b2, g_p2, g_w3, g_b3 = gradients
+    dh2 = np.empty_like(h2)
+    for i in range(x.shape[0]):
+        o = outputs[i]
+        g_b3[o] += dv[i]
+        for j in range(h2.shape[1]):
+            dh2[i, j] = dv[i] * w3[o, j]
+            g_w3[o, j] += dv[i] * h2[i, j]
+    _prelu_backward(z2, dh2, p2, g_p2, g_b2)
+    _matmul_add(_transposed(dh2), h1, g_w2)
+    dh1 = np.zeros_like(h1)
+    _matmul_add(dh2, w2, dh1)
+    _prelu_backward(z1, dh1, p1, g_p1, g_b1)
+    _matmul_add(_transposed(dh1), x, g_w1)
+    dx = np.zeros_like(x)
+    _matmul_add(dh1, w1, dx)
+    return dx
+
+
+@_jit
+def _clip(gradient, max_norm):
+    """Scale a gradient down to a norm, as ``torch.nn.utils.clip_grad_norm_`` does."""
+    total = np.float32(0.0)
+    for i in range(gradient.shape[0]):
+        total += gradient[i] * gradient[i]
+    scale = np.float32(max_norm / (np.sqrt(total) + 1e-6))
+    if scale < 1:
+        for i in range(gradient.shape[0]):
+            gradient[i] *= scale
+
+
+@_jit
+def _sgd(weights, gradient, momentum, moment, lr):
+    """A step of ``torch.optim.SGD``; ``moment`` may be empty if the momentum is 0."""
+    if momentum == 0:
+        for i in range(weights.shape[0]):
+            weights[i] -= lr * gradient[i]
+    else:
+        for i in range(weights.shape[0]):
+            moment[i] = momentum * moment[i] + gradient[i]
+            weights[i] -= lr * moment[i]
+
+
+@_jit
+def _adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
+    """A step of ``torch.optim.Adam`` (Kingma and Ba 2015), the ``step``-th."""
+    size = np.float32(lr / (1 - beta1**step))
+    root = np.float32(np.sqrt(1 - beta2**step))
+    keep2, take1, take2 = np.float32(beta2), np.float32(1 - beta1), np.float32(1 - beta2)
+    small = np.float32(eps)
+    for i in range(weights.shape[0]):
+        g = gradient[i]
+        moment1[i] += take1 * (g - moment1[i])
+        moment2[i] = keep2 * moment2[i] + take2 * g * g
+        weights[i] -= size * moment1[i] / (np.sqrt(moment2[i]) / root + small)
+
+
+@_jit
+def _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, step):
+    """
+    One update on a minibatch, with any optimiser.
+
+    :return: The loss before it; if it is not finite, the weights are as they were.
+    """
+    online, _, gradient, moment1, moment2 = networks
+    states, actions, next_states, rewards, discounts = batch
+    opt_kind, lr, beta1, beta2, eps = optimizer
+    kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
+    layers, n = _layers(online, layout), states.shape[0]
+
+    # The online network may choose the next action, the target values it, the online network values what was done.
+    chosen = np.full(n, -1, np.int64)
+    next_values = np.empty(n, np.float32)
+    x = z1 = h1 = z2 = h2 = values = np.empty((0, 0), np.float32)
+    for turn in range(0 if double_q else 1, 3):
+        flat = networks[1 if turn == 1 else 0]
+        s, a = (states, actions) if turn == 2 else (next_states, actions)
+        if kind == TABLE:
+            values = _table_values(flat, layout, s)
+        else:
+            if kind == ACTION_IN and turn < 2:
+                s, a = _all_pairs(s, n_actions)
+            x = _inputs(flat, layout, s, a)
+            z1, h1, z2, h2, values = _forward_batch(_layers(flat, layout), x)
+        if turn < 2:
+            values = values.reshape((n, n_actions))
+            for i in range(n):
+                if turn == 0 or not double_q:
+                    chosen[i] = _argmax(values[i])
+                next_values[i] = values[i, chosen[i]]
+    outputs = np.zeros(n, np.int64) if kind == ACTION_IN else actions
+
+    dv = np.empty(n, np.float32)
+    total = np.float32(0.0)
+    for i in range(n):
+        loss, slope = _loss(loss_kind, values[i, outputs[i]] - (rewards[i] + discounts[i] * next_values[i]))
+        total += loss
+        dv[i] = slope / np.float32(n)
+    if not np.isfinite(total):
+        return total
+
+    # Between updates the gradient of the embeddings is 0, so that only the rows of this batch need be cleared.
+    if kind == TABLE:
+        width, offset = n_actions, n_states * n_actions
+        for i in range(n):
+            gradient[states[i] * n_actions + actions[i]] += dv[i]
+    else:
+        width, offset = d0, _layer_offsets(layout)[0]
+        gradient[offset:] = np.float32(0.0)
+        dx = _backward_batch(layers, _layers(gradient, layout), x, z1, h1, z2, h2, outputs, dv)
+        for i in range(n):
+            gradient[states[i] * d0 : (states[i] + 1) * d0] += dx[i, :d0]
+            if kind == ACTION_IN:
+                at = n_states + actions[i]
+                gradient[at * d0 : (at + 1) * d0] += dx[i, d0:]
+    if max_norm > 0:
+        _clip(gradient, max_norm)
+
+    f_lr, f_momentum = np.float32(lr), np.float32(beta1)
+    if opt_kind == ADAM:
+        _adam(online, gradient, moment1, moment2, lr, beta1, beta2, eps, step)
+    elif beta1 != 0:
+        _sgd(online, gradient, f_momentum, moment1, f_lr)
+    else:
+        _sgd(online[offset:], gradient[offset:], f_momentum, moment1, f_lr)
+    for i in range(n):
+        for row in (states[i], n_states + actions[i] if kind == ACTION_IN else states[i]):
+            here = slice(row * width, (row + 1) * width)
+            if opt_kind == SGD and beta1 == 0:  # rows that are not of this batch do not change
+                _sgd(online[here], gradient[here], f_momentum, moment1, f_lr)
+            gradient[here] = np.float32(0.0)
+    return total / np.float32(n)
+
+
+@_jit
+def _is_plain(layout, batch_size, optimizer, max_norm):
+    """Whether :func:`_sgd_one` knows this case."""
+    return layout[0] == STATE_IN and batch_size == 1 and optimizer[0] == SGD and optimizer[2] == 0 and not max_norm > 0
+
+
+@_jit
+def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, layout, loss_kind, double_q,
+          optimizer, max_norm, first_step):  # fmt: skip
+    """
+    Updates, each on a minibatch from the rows of two partitions.
+
+    :param success: Rows as int64 words: state, next state, action, (reward, done).
+    :param success_f: The same rows as float32 words, of which 6 and 7 are reward and done.
+    :param fail: Further rows, likewise ``fail_f``.
+    :param n_success: Positions below it are rows of ``success``, the others of ``fail``.
+    :param positions: int64 of shape (updates, batch).
+    :param start: Number of the first state.
+    :param gamma: Discount factor.
+    :param networks: Online network, target, gradient, first and second moments of the optimiser, all flat float32;
+        moments that the optimiser has not are empty. The gradient's embeddings are 0 on entry and exit.
+    :param layout: The networks' layout.
+    :param loss_kind: MSE or HUBER.
+    :param double_q: Whether the online network chooses the next action.
+    :param optimizer: Kind, learning rate, beta1 or momentum, beta2, eps; floats but the kind.
+    :param max_norm: Largest norm of the gradient, 0 for any.
+    :param first_step: The optimiser's number of the first update, from 1.
+    :return: Sum of the losses, and the number of updates done: fewer than wanted if a loss is not finite.
+    """
+    n = positions.shape[1]
+    states, actions, next_states = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
+    rewards, discounts = np.empty(n, np.float32), np.empty(n, np.float32)
+    plain = _is_plain(layout, n, optimizer, max_norm)
+    layers, work, values = _layers(networks[0], layout), _work(layout), np.empty(layout[2], np.float32)
+    total = 0.0
+    for u in range(positions.shape[0]):
+        for i in range(n):
+            at, words, floats = positions[u, i], success, success_f
+            if at >= n_success:
+                at, words, floats = at - n_success, fail, fail_f
+            states[i], next_states[i], actions[i] = words[at, 0] - start, words[at, 1] - start, words[at, 2]
+            rewards[i], discounts[i] = floats[at, 6], (1 - floats[at, 7]) * np.float32(gamma)
+        if plain:
+            transition = states[0], actions[0], next_states[0], rewards[0], discounts[0]
+            lr = np.float32(optimizer[1])
+            loss = _sgd_one(networks, layout, layers, transition, loss_kind, double_q, lr, work, values)
+        else:
+            batch = states, actions, next_states, rewards, discounts
+            loss = _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, first_step + u)
+        if not np.isfinite(loss):
+            return total, u
+        total += loss
+    return total, positions.shape[0]
+
+
+# ---------------------------------------------------------------------------------------- the duplicate index
+
+
+@_jit
+def _home(row, n_slots):
+    """The slot where a row is looked for first; the number of slots is a power of two."""
+    h = np.uint64(1469598103934665603)
+    for word in row:
+        h = (h ^ np.uint64(word)) * np.uint64(0x9E3779B97F4A7C15)
+        h ^= h >> np.uint64(32)
+    return np.int64(h & np.uint64(n_slots - 1))
+
+
+@_jit
+def _equal(a, b):
+    for k in range(a.shape[0]):
+        if a[k] != b[k]:
+            return False
+    return True
+
+
+@_jit
+def index_find(slots, rows, row):
+    """
+    Look a row up.
+
+    :param slots: int32, the numbers of rows, -1 where free.
+    :param rows: int64 of shape (rows, words).
+    :param row: int64 of shape (1, words).
+    :return: The number of the equal row, or -1.
+    """
+    at = _home(row[0], slots.shape[0])
+    while slots[at] >= 0:
+        if _equal(rows[slots[at]], row[0]):
+            return slots[at]
+        at = (at + 1) & (slots.shape[0] - 1)
+    return np.int32(-1)
+
+
+@_jit
+def index_add(slots, rows, number):
+    """
+    Add a row that has no equal in the index. At least one slot must be free.
+
+    :param slots: As in :func:`index_find`.
+    :param rows: As in :func:`index_find`.
+    :param number: The number of the row.
+    """
+    at = _home(rows[number], slots.shape[0])
+    while slots[at] >= 0:
+        at = (at + 1) & (slots.shape[0] - 1)
+    slots[at] = number
+
+
+@_jit
+def index_remove(slots, rows, number):
+    """
+    Remove a row that is in the index.
+
+    :param slots: As in :func:`index_find`.
+    :param rows: As in :func:`index_find`.
+    :param number: The number of the row.
+    """
+    last = slots.shape[0] - 1
+    hole = _home(rows[number], slots.shape[0])
+    while slots[hole] != number:
+        hole = (hole + 1) & last
+    at = hole
+    while True:
+        at = (at + 1) & last
+        if slots[at] < 0:
+            break
+        home = _home(rows[slots[at]], slots.shape[0])
+        # An entry may fill the hole unless its home lies behind the hole, cyclically.
+        if (at - home) & last >= (at - hole) & last:
+            slots[hole] = slots[at]
+            hole = at
+    slots[hole] = -1
+
+
+@_jit
+def index_build(rows, size, n_slots):
+    """
+    Index rows that have no equals.
+
+    :param rows: As in :func:`index_find`.
+    :param size: How many of them, from the first.
+    :param n_slots: A power of two, above ``size``.
+    :return: The slots.
+    """
+    slots = np.full(n_slots, -1, np.int32)
+    for number in range(size):
+        index_add(slots, rows, number)
+    return slots
