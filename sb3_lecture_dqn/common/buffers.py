@@ -228,8 +228,8 @@ class SuccessFailReplayBuffer(ReplayBuffer):
     def __init__(
         self,
         buffer_size: int,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         device: th.device | str = "auto",
         n_envs: int = 1,
         optimize_memory_usage: bool = False,
@@ -259,13 +259,15 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         self.success_criterion = success_criterion
         self.success_fraction = success_fraction
         self.deduplicate = deduplicate
-        self._is_success = (
-            success_criterion if callable(success_criterion) else SUCCESS_CRITERIA[success_criterion]
-        )
+        self._is_success = success_criterion if callable(success_criterion) else SUCCESS_CRITERIA[success_criterion]
 
         # SB3 names the parts of a Dict observation; a plain observation is one part without a name.
-        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {None: observation_space}
-        shapes = self.obs_shape if isinstance(self.obs_shape, dict) else {None: self.obs_shape}
+        parts: Mapping[Any, spaces.Space[Any]] = (
+            observation_space.spaces if isinstance(observation_space, spaces.Dict) else {None: observation_space}
+        )
+        shapes: Mapping[Any, tuple[int, ...]] = (
+            self.obs_shape if isinstance(self.obs_shape, dict) else {None: self.obs_shape}
+        )
         self._obs_fields = {part: "observations" if part is None else f"observations/{part}" for part in parts}
         fields: list[tuple[str, np.dtype, tuple[int, ...]]] = []
         for prefix in ("", "next_"):
@@ -363,8 +365,8 @@ class SuccessFailReplayBuffer(ReplayBuffer):
 
     def add(
         self,
-        obs: Observation,  # type: ignore[override]
-        next_obs: Observation,  # type: ignore[override]
+        obs: Observation,
+        next_obs: Observation,
         action: np.ndarray,
         reward: np.ndarray,
         done: np.ndarray,
@@ -411,7 +413,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         if n == 0:
             raise ValueError("cannot sample from an empty replay memory")
         if self.success_fraction is None or n_success in (0, n):
-            return self.rng.integers(n, size=(n_batches, batch_size))
+            return self.rng.integers(n, size=n_batches * batch_size).reshape(n_batches, batch_size)
         positions = np.empty((n_batches, batch_size), np.int64)
         for batch in positions:
             from_success = int(batch_size * self.success_fraction + self.rng.random())
@@ -419,7 +421,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             batch[from_success:] = self.rng.integers(n_success, n, size=batch_size - from_success)
         return positions
 
-    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:  # type: ignore[override]
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """
         Draw a minibatch.
 
@@ -472,28 +474,25 @@ class SuccessFailReplayBuffer(ReplayBuffer):
     def _partitions(self) -> dict[str, Partition]:
         return {"success": self.success, "fail": self.fail}
 
-    def _get_samples(
-        self, batch_inds: np.ndarray, env: VecNormalize | None = None
-    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+    def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         rows = self._rows(batch_inds)
         obs = self._normalize_obs(self._observations_of(rows, ""), env)
         next_obs = self._normalize_obs(self._observations_of(rows, "next_"), env)
         rewards = self._normalize_reward(rows["rewards"].reshape(-1, 1), env)
         dones = rows["dones"].reshape(-1, 1)
         if isinstance(obs, dict) and isinstance(next_obs, dict):
-            return DictReplayBufferSamples(
+            return DictReplayBufferSamples(  # type: ignore[return-value]  # as SB3's DictReplayBuffer does
                 {part: self.to_torch(value) for part, value in obs.items()},
                 self.to_torch(rows["actions"]),
                 {part: self.to_torch(value) for part, value in next_obs.items()},
                 self.to_torch(dones),
                 self.to_torch(rewards),
             )
-        return ReplayBufferSamples(*map(self.to_torch, (obs, rows["actions"], next_obs, dones, rewards)))
+        data: tuple[Any, ...] = (obs, rows["actions"], next_obs, dones, rewards)
+        return ReplayBufferSamples(*map(self.to_torch, data))
 
     def _rows(self, positions: np.ndarray) -> np.ndarray:
         n_success = self.success.size
-        if n_success == 0:
-            return self.fail.rows[positions]
         rows = np.empty(len(positions), self.fail.rows.dtype)
         in_success = positions < n_success
         rows[in_success] = self.success.rows[positions[in_success]]
@@ -502,8 +501,9 @@ class SuccessFailReplayBuffer(ReplayBuffer):
 
     def _observations_of(self, rows: np.ndarray, prefix: str) -> Observation:
         if None in self._obs_fields:
-            return rows[prefix + "observations"]
-        return {part: rows[prefix + field] for part, field in self._obs_fields.items()}
+            plain: np.ndarray = rows[prefix + "observations"]
+            return plain
+        return {str(part): rows[prefix + field] for part, field in self._obs_fields.items()}
 
     def _by_part(self, obs: Observation) -> Mapping[str | None, np.ndarray]:
         parts: Mapping[Any, np.ndarray] = obs if isinstance(obs, dict) else {None: obs}

@@ -12,8 +12,17 @@ from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
-from sb3_lecture_dqn.common.evaluation import MAX_TEST_ENVS, PENALTY_REWARD, TestResult, make_test_env, test_on
+from sb3_lecture_dqn.common.evaluation import (
+    MAX_TEST_ENVS,
+    PENALTY_REWARD,
+    TestResult,
+    exact_test_on,
+    make_test_env,
+    tabular_env,
+    test_on,
+)
 from sb3_lecture_dqn.common.seeding import make_rng
+from sb3_lecture_dqn.common.tabular import TabularVecEnv
 
 
 class LectureTestCallback(EventCallback):
@@ -37,6 +46,8 @@ class LectureTestCallback(EventCallback):
     :param callback_after_test: Callback to trigger after every test
     :param best_model_save_path: Folder in which the model with the best mean reward is kept, as ``best_model.zip``
     :param seed: Seed of the test environment, ``None`` for one made from the model's
+    :param exact: Compute what the episodes of a test would average to, instead of running them; see :func:`exact_test`.
+        Only on a tabular environment
     :param verbose: 1 prints the tests, 0 does not
     :raises ValueError: If an argument is out of range
     """
@@ -52,6 +63,7 @@ class LectureTestCallback(EventCallback):
         callback_after_test: BaseCallback | None = None,
         best_model_save_path: str | None = None,
         seed: int | None = None,
+        exact: bool = False,
         verbose: int = 1,
     ) -> None:
         super().__init__(callback_after_test, verbose)
@@ -67,6 +79,7 @@ class LectureTestCallback(EventCallback):
             callback_on_new_best.parent = self
         self.best_model_save_path = best_model_save_path
         self.seed = seed
+        self.exact = exact
         self.given_env = test_env
         self.test_env: VecEnv | None = None
         self.n_episodes = 0
@@ -83,9 +96,12 @@ class LectureTestCallback(EventCallback):
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.init_callback(self.model)
         if self.test_env is None:
-            self.test_env = make_test_env(
-                self.model, self.given_env, self.max_episode_steps, min(self.n_test_episodes, MAX_TEST_ENVS)
-            )
+            if self.exact:
+                self.test_env = tabular_env(self.model, self.given_env, self.max_episode_steps)
+            else:
+                self.test_env = make_test_env(
+                    self.model, self.given_env, self.max_episode_steps, min(self.n_test_episodes, MAX_TEST_ENVS)
+                )
             seed = self.seed
             if seed is None and self.model.seed is not None:
                 seed = int(make_rng(self.model.seed, "test").integers(2**31 - 1))
@@ -134,9 +150,12 @@ class LectureTestCallback(EventCallback):
 
     def _test(self) -> None:
         assert self.test_env is not None
-        result = test_on(
-            self.model, self.test_env, self.n_test_episodes, self.max_episode_steps, self.penalty_reward
-        )
+        if isinstance(self.test_env, TabularVecEnv) and self.exact:
+            result = exact_test_on(self.model, self.test_env, self.max_episode_steps, self.penalty_reward)
+        else:
+            result = test_on(
+                self.model, self.test_env, self.n_test_episodes, self.max_episode_steps, self.penalty_reward
+            )
         self.results.append((self.n_episodes, result))
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:

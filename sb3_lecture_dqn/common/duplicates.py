@@ -10,7 +10,11 @@ _MAX_PLAIN_KEY = 64
 
 
 class DuplicateIndex(Protocol):
-    """Finds equal rows among the rows of a partition, int64 of shape (rows, words). Two are equal if their words are."""
+    """
+    Finds equal rows among those of a partition.
+
+    Rows are int64 of shape (rows, words); two are equal if their words are.
+    """
 
     def __len__(self) -> int:
         """Number of rows in the index."""

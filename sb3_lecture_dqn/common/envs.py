@@ -7,7 +7,7 @@ import gymnasium as gym
 from gymnasium import logger as gym_logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, TabularVecEnv
+from sb3_lecture_dqn.common.tabular import NotTabularError, TabularVecEnv
 
 LECTURE_MAX_EPISODE_STEPS = 1000
 TAXI_V3 = "Taxi-v3"
@@ -49,7 +49,9 @@ def check_env_id(env_id: str) -> None:
         gym.spec(env_id)
     except (gym.error.Error, ModuleNotFoundError) as error:
         near = difflib.get_close_matches(env_id, gym.registry, n=3, cutoff=0.5)
-        hint = f"the nearest known ids are {', '.join(map(repr, near))}" if near else "see `gymnasium.pprint_registry()`"
+        hint = (
+            f"the nearest known ids are {', '.join(map(repr, near))}" if near else "see `gymnasium.pprint_registry()`"
+        )
         raise ValueError(f"env={env_id!r} is not a registered environment id: {hint} ({error})") from error
 
 

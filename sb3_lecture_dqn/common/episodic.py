@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 
 from sb3_lecture_dqn.common.buffers import Observation, SuccessFailReplayBuffer
@@ -45,6 +45,9 @@ class EpisodicMixin(OffPolicyAlgorithm):
     env_id: str | None
     max_episode_steps: int | None
     exploration_decay: float | None
+    exploration_initial_eps: float
+    exploration_final_eps: float
+    exploration_schedule: Schedule
     exploration_rate: float
     exploration_rng: np.random.Generator
     target_update_interval: Any
@@ -68,6 +71,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 "two positional arguments are (policy, env)"
             )
         return policy, env  # type: ignore[return-value]
+
+    @property
+    def engine_in_use(self) -> str:
+        """What computes the updates: ``"torch"`` or ``"numba"``."""
+        return self._learner.engine
 
     def _make_learner(self, announce: bool = False) -> None:
         """Set ``_learner`` for the model as it is now."""
@@ -136,7 +144,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             raise ValueError("exploration_decay=None: the exploration rate does not depend on the episode")
         return max(self.exploration_final_eps, self.exploration_initial_eps * self.exploration_decay**episode)
 
-    def learn(  # type: ignore[override]
+    def learn(
         self: SelfEpisodic,
         total_timesteps: int | None = None,
         callback: MaybeCallback = None,
@@ -183,13 +191,12 @@ class EpisodicMixin(OffPolicyAlgorithm):
             total_timesteps,
             callback,
             reset_num_timesteps,
-            tb_log_name,  # type: ignore[arg-type]
+            tb_log_name,
             progress_bar,
         )
         assert self.env is not None
         self._make_learner()  # parts of the model may have been replaced since the last time
-        count, unit = parse_frequency("target_update_interval", self.target_update_interval)
-        copy_every_n_episodes = count if unit == "episode" else sys.maxsize
+        self._copy_every, self._copy_unit = parse_frequency("target_update_interval", self.target_update_interval)
 
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps and not self._episodes_done():
@@ -209,7 +216,10 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
                 if gradient_steps > 0:
                     self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
-            if self._episode_num // copy_every_n_episodes > episodes_before // copy_every_n_episodes:
+            if (
+                self._copy_unit == "episode"
+                and self._episode_num // self._copy_every > episodes_before // self._copy_every
+            ):
                 self._copy_target()
         callback.on_training_end()
         return self
@@ -231,20 +241,23 @@ class EpisodicMixin(OffPolicyAlgorithm):
         :return: The action(s), and ``state`` as it was given
         """
         if deterministic:
-            return self.policy.predict(observation, state, episode_start, deterministic)  # type: ignore[return-value]
+            return self.policy.predict(observation, state, episode_start, deterministic)
         if self.policy.is_vectorized_observation(observation):
             return self._explore(observation), state
-        single = {key: np.asarray(value)[None] for key, value in observation.items()} if isinstance(
-            observation, dict
-        ) else np.asarray(observation)[None]
+        single = (
+            {key: np.asarray(value)[None] for key, value in observation.items()}
+            if isinstance(observation, dict)
+            else np.asarray(observation)[None]
+        )
         return self._explore(single).reshape(()), state
 
     def _explore(self, obs: Observation) -> np.ndarray:
         """ε-greedy actions, int64 of shape ``(n_envs,)``, for observations with that leading dimension."""
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        if n == 1:  # nearly all of training, and the same draws as below
+            explore_one = self.exploration_rng.random() < self.exploration_rate
+            return self._random_actions(1) if explore_one else self._learner.greedy_actions(obs)
         explore = self.exploration_rng.random(n) < self.exploration_rate
-        if n == 1:
-            return self._random_actions(1) if explore[0] else self._learner.greedy_actions(obs)
         actions = self._learner.greedy_actions(obs)
         actions[explore] = self._random_actions(int(explore.sum()))
         return actions
@@ -288,11 +301,10 @@ class EpisodicMixin(OffPolicyAlgorithm):
 
     def _on_step(self) -> None:
         self._n_calls += 1
-        count, unit = parse_frequency("target_update_interval", self.target_update_interval)
-        if unit == "step" and self._n_calls % max(count // self.n_envs, 1) == 0:
+        if self._copy_unit == "step" and self._n_calls % max(self._copy_every // self.n_envs, 1) == 0:
             self._copy_target()
         if self.exploration_decay is None:
-            self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)  # type: ignore[attr-defined]
+            self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
     def _copy_target(self) -> None:
@@ -320,9 +332,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         if tb_log_name is not None or self.tensorboard_log is None or self._custom_logger:
-            return super()._setup_learn(
-                total_timesteps, callback, reset_num_timesteps, str(tb_log_name), progress_bar
-            )
+            return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, str(tb_log_name), progress_bar)
         # SB3 would add a number to the lecture's name of the run; it leaves a logger alone that is the user's own.
         self.set_logger(self._lecture_logger(reset_num_timesteps))
         try:
@@ -330,14 +340,21 @@ class EpisodicMixin(OffPolicyAlgorithm):
         finally:
             self._custom_logger = False
 
+    def make_run_folder(self) -> pathlib.Path:
+        """
+        Make the folder of a new run, named as in the lecture from its two switches and the time.
+
+        :return: ``<tensorboard_log>/SR_<store_and_replay>_DD_<double_dqn>_<date-time>``
+        """
+        return new_folder(self._runs, f"{self._run_name()}_{datetime.now():%Y-%m-%d_%H-%M-%S}")
+
+    @property
+    def _runs(self) -> pathlib.Path:
+        return pathlib.Path(self.tensorboard_log or "runs")
+
     def _lecture_logger(self, new_run: bool) -> Logger:
-        root = pathlib.Path(self.tensorboard_log)  # type: ignore[arg-type]
-        name = self._run_name()
-        earlier = sorted(root.glob(f"{name}_*"))
-        if new_run or not earlier:
-            folder = new_folder(root, f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}")
-        else:
-            folder = earlier[-1]
+        earlier = sorted(self._runs.glob(f"{self._run_name()}_*"))
+        folder = self.make_run_folder() if new_run or not earlier else earlier[-1]
         return configure(str(folder), ["stdout", "tensorboard"] if self.verbose else ["tensorboard"])
 
     def _run_name(self) -> str:

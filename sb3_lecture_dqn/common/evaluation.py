@@ -1,5 +1,6 @@
 """The lecture's test: greedy episodes on an environment of its own, averaged."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
+    VecCheckNan,
     VecEnv,
+    VecMonitor,
     VecNormalize,
     VecTransposeImage,
     is_vecenv_wrapped,
@@ -20,6 +23,14 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
+from sb3_lecture_dqn.common.tabular import (
+    EpisodeFigures,
+    NotTabularError,
+    TabularModel,
+    TabularVecEnv,
+    policy_figures,
+    run_policy,
+)
 
 PENALTY_REWARD = -10.0
 MAX_TEST_ENVS = 10
@@ -64,6 +75,10 @@ def run_test(
     """
     Test a model greedily, as the lecture does after every 50th episode.
 
+    On a tabular environment (a :class:`TabularVecEnv`, or one that is made here and could be one) all episodes run
+    together on arrays, with the actions that the model chooses in one call for all states. The starts are drawn from
+    the generator of that environment, whose own episodes are left as they are.
+
     :param model: Any algorithm of SB3 or made on it
     :param env: Environment to test on; it is reset before every episode. ``None``: a new one like the model's own
     :param n_episodes: Number of episodes
@@ -72,7 +87,8 @@ def run_test(
     :param penalty_reward: The reward that counts as a penalty
     :param seed: Seed of the environment
     :return: The averages; rewards as the environment gives them, not normalised
-    :raises ValueError: If an argument is out of range, or the model's environment cannot be made anew
+    :raises ValueError: If an argument is out of range, or the model's environment cannot be made anew, or a tabular one
+        has no step limit
     """
     check_number("n_episodes", n_episodes, 1, integer=True)
     given = env is not None
@@ -86,6 +102,61 @@ def run_test(
             test_env.close()
 
 
+def exact_test(
+    model: BaseAlgorithm,
+    env: gym.Env | VecEnv | str | None = None,
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    penalty_reward: float = PENALTY_REWARD,
+) -> TestResult:
+    """
+    What :func:`run_test` estimates, computed: expectations over all starts and transitions of a tabular environment.
+
+    :param model: Any algorithm of SB3 or made on it
+    :param env: Environment to test on, which is not stepped. ``None``: the model's own
+    :param max_episode_steps: Steps after which an episode is cut, if its environment has not ended it before;
+        ``None`` for the environment's own limit
+    :param penalty_reward: The reward that counts as a penalty
+    :return: The expectations; ``n_episodes`` is the number of states in which an episode can start (300 in Taxi)
+    :raises NotTabularError: If the environment is not tabular; the message says why
+    :raises ValueError: If there is no step limit: episodes may then never end
+    """
+    return exact_test_on(model, tabular_env(model, env, max_episode_steps), max_episode_steps, penalty_reward)
+
+
+def exact_test_on(
+    model: BaseAlgorithm, env: TabularVecEnv, max_episode_steps: int | None, penalty_reward: float
+) -> TestResult:
+    """
+    Test exactly on an environment that :func:`tabular_env` has made.
+
+    :param model: Any algorithm of SB3 or made on it
+    :param env: The environment
+    :param max_episode_steps: Steps after which an episode is cut, ``None`` for the environment's own limit
+    :param penalty_reward: The reward that counts as a penalty
+    :return: The expectations
+    """
+    table, limit = env.model, _step_limit(env, max_episode_steps)
+    figures = policy_figures(table, _greedy_actions(model, table), limit, penalty_reward)
+    starts = table.start_states
+    figures = EpisodeFigures(*(column[starts] for column in figures))
+    probabilities = table.initial_state_distrib[starts]
+    # Starts of equal probability get the weight 1, so that sums of whole numbers stay whole.
+    return _average(figures, weights=probabilities / probabilities.max())
+
+
+def _greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray:
+    """What the model does in every state, int64 of shape ``(S,)``."""
+    actions, _ = model.predict(np.arange(table.n_states), deterministic=True)
+    return actions
+
+
+def _step_limit(env: TabularVecEnv, max_episode_steps: int | None) -> int:
+    limits = [limit for limit in (env.max_episode_steps, max_episode_steps) if limit is not None]
+    if not limits:
+        raise ValueError("max_episode_steps=None and the environment has no limit of its own: give one")
+    return min(limits)
+
+
 def test_on(
     model: BaseAlgorithm,
     env: VecEnv,
@@ -96,7 +167,8 @@ def test_on(
     """
     Test on an environment that :func:`make_test_env` has made.
 
-    Episodes run in rounds, one in each sub-environment, all from a reset: so no episode is favoured for being short.
+    Unless that is tabular, episodes run in rounds, one in each sub-environment, all from a reset: so no episode is
+    favoured for being short.
 
     :param model: Any algorithm of SB3 or made on it
     :param env: The environments
@@ -105,14 +177,23 @@ def test_on(
     :param penalty_reward: The reward that counts as a penalty
     :return: The averages
     """
+    tabular = _unwrap_tabular(env)
+    if tabular is not None:
+        table, limit = tabular.model, _step_limit(tabular, max_episode_steps)
+        starts = tabular.draw_starts(n_episodes)
+        figures = run_policy(table, _greedy_actions(model, table), starts, limit, penalty_reward, tabular.rng)
+        return _average(figures)
+    return _test_by_stepping(model, env, n_episodes, max_episode_steps, penalty_reward)
+
+
+def _test_by_stepping(
+    model: BaseAlgorithm, env: VecEnv, n_episodes: int, max_episode_steps: int | None, penalty_reward: float
+) -> TestResult:
     normalize = unwrap_vec_normalize(env)
     if normalize is not None and model.get_vec_normalize_env() is not None:
         sync_envs_normalization(model.get_env(), env)  # type: ignore[arg-type]
     limit = math.inf if max_episode_steps is None else max_episode_steps
-    steps = np.zeros(n_episodes, dtype=np.int64)
-    penalties = np.zeros(n_episodes, dtype=np.int64)
-    returns = np.zeros(n_episodes)
-    successes = np.zeros(n_episodes, dtype=bool)
+    steps, penalties, returns, successes = np.zeros((4, n_episodes))
     for first in range(0, n_episodes, env.num_envs):
         running = np.arange(first, min(first + env.num_envs, n_episodes))  # running[k] is the episode of ...
         sub_envs = np.arange(len(running))  # ... sub-environment sub_envs[k]
@@ -131,12 +212,17 @@ def test_on(
                 successes[episode] = infos[sub_env].get("is_success", terminated)
             going_on = ~ended & (steps[running] < limit)
             running, sub_envs = running[going_on], sub_envs[going_on]
+    return _average(EpisodeFigures(steps, penalties, returns, successes))
+
+
+def _average(figures: EpisodeFigures, weights: np.ndarray | None = None) -> TestResult:
+    averages = EpisodeFigures(*(np.average(column, weights=weights) for column in figures))
     return TestResult(
-        mean_steps=float(steps.mean()),
-        mean_penalties=float(penalties.mean()),
-        mean_reward=float(returns.mean()),
-        success_rate=float(successes.mean()),
-        n_episodes=n_episodes,
+        mean_steps=float(averages.steps),
+        mean_penalties=float(averages.penalties),
+        mean_reward=float(averages.returns),
+        success_rate=float(averages.successes),
+        n_episodes=len(figures.steps),
     )
 
 
@@ -165,9 +251,16 @@ def make_test_env(
         limited = env if max_episode_steps is None else TimeLimit(env, max_episode_steps)
         vec_env = DummyVecEnv([lambda: limited])
     else:
-        vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
+        try:
+            vec_env = tabular_env(model, env, max_episode_steps)
+        except NotTabularError:
+            vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
     own = model.get_env()
-    if own is not None and is_vecenv_wrapped(own, VecTransposeImage) and not is_vecenv_wrapped(vec_env, VecTransposeImage):
+    if (
+        own is not None
+        and is_vecenv_wrapped(own, VecTransposeImage)
+        and not is_vecenv_wrapped(vec_env, VecTransposeImage)
+    ):
         vec_env = VecTransposeImage(vec_env)
     trained_with = model.get_vec_normalize_env()
     if trained_with is not None and unwrap_vec_normalize(vec_env) is None:
@@ -175,8 +268,47 @@ def make_test_env(
     return vec_env
 
 
+def tabular_env(
+    model: BaseAlgorithm, env: gym.Env | VecEnv | str | None, max_episode_steps: int | None
+) -> TabularVecEnv:
+    """
+    The tabular environment behind whatever a test can be given.
+
+    :param model: The model to be tested
+    :param env: An environment, or its id. ``None``: one like the model's own
+    :param max_episode_steps: Step limit of an environment that is made here, ``None`` for its own
+    :return: The given one, or a new one
+    :raises NotTabularError: If there is none; the message says why
+    """
+    if isinstance(env, VecEnv):
+        tabular = _unwrap_tabular(env)
+        if tabular is None:
+            raise NotTabularError(f"{type(env).__name__} is not, or does more than, a TabularVecEnv")
+        return tabular
+    if isinstance(env, gym.Env):
+        return TabularVecEnv(env)
+    own = model.get_env()
+    if env is None and own is not None and type(own.unwrapped) is TabularVecEnv:
+        limit = own.unwrapped.max_episode_steps if max_episode_steps is None else max_episode_steps
+        return TabularVecEnv(own.unwrapped.model, max_episode_steps=-1 if limit is None else limit)
+    made = _env_maker(model, env, max_episode_steps)()
+    try:
+        return TabularVecEnv(made)
+    finally:
+        made.close()
+
+
+def _unwrap_tabular(env: VecEnv) -> TabularVecEnv | None:
+    # These leave actions alone, and observations of a Discrete space; rewards are tested as they were before.
+    while type(env) in (VecNormalize, VecMonitor, VecCheckNan):
+        env = env.venv  # type: ignore[attr-defined]
+    return env if type(env) is TabularVecEnv else None
+
+
 def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int | None) -> Callable[[], gym.Env]:
-    env_id = env_id or getattr(model, "env_id", None)
+    if env_id is None:  # the limit of the model's own environment is not that of its id
+        env_id = getattr(model, "env_id", None)
+        max_episode_steps = max_episode_steps or getattr(model, "max_episode_steps", None)
     if env_id is not None:
         return lambda: make_env(env_id, max_episode_steps)
     own = model.get_env()
@@ -186,4 +318,6 @@ def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int 
             "env=None: the model's environment has no gymnasium spec from which a new one could be made; "
             "give a test environment"
         )
+    spec = copy.copy(spec)  # SB3's Monitor, which changes nothing, is a wrapper that gymnasium cannot make anew
+    spec.additional_wrappers = tuple(w for w in spec.additional_wrappers if not w.entry_point.endswith(":Monitor"))
     return lambda: gym.make(spec, max_episode_steps=max_episode_steps)

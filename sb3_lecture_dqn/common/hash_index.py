@@ -43,4 +43,3 @@ class HashIndex:
         n_slots = max(_MIN_SLOTS, 1 << (2 * size).bit_length())
         self._slots = kernels.index_build(rows, size, n_slots)
         self._size = size
-

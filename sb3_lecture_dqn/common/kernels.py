@@ -341,14 +341,16 @@ def _prelu_backward(z, dh, slope, g_slope, g_bias):
 
 
 @_jit
-def _backward_batch(layers, gradients, x, z1, h1, z2, h2, outputs, dv):
+def _backward_batch(layers, gradients, passed, outputs, dv):
     """
     Add up the gradients of the layers.
 
+    :param passed: The input, and what :func:`_forward_batch` made of it.
     :param outputs: Which output of each input the loss depends on, int64 of shape (batch,).
     :param dv: The loss's derivative in that output, float32 of shape (batch,).
     :return: The gradient in x.
     """
+    x, z1, h1, z2, h2 = passed
     w1, _, p1, w2, _, p2, w3, _ = layers
     g_w1, g_b1, g_p1, g_w2, g_b2, g_p2, g_w3, g_b3 = gradients
     dh2 = np.empty_like(h2)
@@ -408,22 +410,20 @@ def _adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
 
 
 @_jit
-def _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, step):
+def _errors(networks, layout, batch, loss_kind, double_q):
     """
-    One update on a minibatch, with any optimiser.
+    The loss of a minibatch, and what its gradient needs.
 
-    :return: The loss before it; if it is not finite, the weights are as they were.
+    :return: Mean loss; its derivative in the value of each (state, action); which output of the network that value is;
+        what :func:`_forward_batch` got and returned.
     """
-    online, _, gradient, moment1, moment2 = networks
     states, actions, next_states, rewards, discounts = batch
-    opt_kind, lr, beta1, beta2, eps = optimizer
-    kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
-    layers, n = _layers(online, layout), states.shape[0]
-
-    # The online network may choose the next action, the target values it, the online network values what was done.
-    chosen = np.full(n, -1, np.int64)
-    next_values = np.empty(n, np.float32)
+    kind, n_actions, n = layout[0], layout[2], states.shape[0]
+    outputs = np.zeros(n, np.int64) if kind == ACTION_IN else actions
+    chosen, next_values = np.full(n, -1, np.int64), np.empty(n, np.float32)
     x = z1 = h1 = z2 = h2 = values = np.empty((0, 0), np.float32)
+    # The online network may choose the next action, the target values it, the online network values what was done: in
+    # a loop, because the forward pass is compiled anew for every place that it stands in.
     for turn in range(0 if double_q else 1, 3):
         flat = networks[1 if turn == 1 else 0]
         s, a = (states, actions) if turn == 2 else (next_states, actions)
@@ -440,7 +440,6 @@ def _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, s
                 if turn == 0 or not double_q:
                     chosen[i] = _argmax(values[i])
                 next_values[i] = values[i, chosen[i]]
-    outputs = np.zeros(n, np.int64) if kind == ACTION_IN else actions
 
     dv = np.empty(n, np.float32)
     total = np.float32(0.0)
@@ -448,40 +447,66 @@ def _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, s
         loss, slope = _loss(loss_kind, values[i, outputs[i]] - (rewards[i] + discounts[i] * next_values[i]))
         total += loss
         dv[i] = slope / np.float32(n)
-    if not np.isfinite(total):
-        return total
+    return total / np.float32(n), dv, outputs, (x, z1, h1, z2, h2)
 
-    # Between updates the gradient of the embeddings is 0, so that only the rows of this batch need be cleared.
+
+@_jit
+def _add_gradient(gradient, online, layout, batch, dv, outputs, passed):
+    """Write the gradient of the layers, and add that of the embeddings of this batch to what are zeros."""
+    states, actions = batch[0], batch[1]
+    kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
     if kind == TABLE:
-        width, offset = n_actions, n_states * n_actions
-        for i in range(n):
+        for i in range(states.shape[0]):
             gradient[states[i] * n_actions + actions[i]] += dv[i]
-    else:
-        width, offset = d0, _layer_offsets(layout)[0]
-        gradient[offset:] = np.float32(0.0)
-        dx = _backward_batch(layers, _layers(gradient, layout), x, z1, h1, z2, h2, outputs, dv)
-        for i in range(n):
-            gradient[states[i] * d0 : (states[i] + 1) * d0] += dx[i, :d0]
-            if kind == ACTION_IN:
-                at = n_states + actions[i]
-                gradient[at * d0 : (at + 1) * d0] += dx[i, d0:]
-    if max_norm > 0:
-        _clip(gradient, max_norm)
+        return
+    gradient[_layer_offsets(layout)[0] :] = np.float32(0.0)
+    dx = _backward_batch(_layers(online, layout), _layers(gradient, layout), passed, outputs, dv)
+    for i in range(states.shape[0]):
+        gradient[states[i] * d0 : (states[i] + 1) * d0] += dx[i, :d0]
+        if kind == ACTION_IN:
+            at = n_states + actions[i]
+            gradient[at * d0 : (at + 1) * d0] += dx[i, d0:]
 
+
+@_jit
+def _optimize(networks, layout, batch, optimizer, step):
+    """A step of the optimiser; the gradient of the embeddings is 0 afterwards."""
+    online, _, gradient, moment1, moment2 = networks
+    states, actions = batch[0], batch[1]
+    opt_kind, lr, beta1, beta2, eps = optimizer
+    kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
+    width, layers_at = (n_actions, n_states * n_actions) if kind == TABLE else (d0, _layer_offsets(layout)[0])
     f_lr, f_momentum = np.float32(lr), np.float32(beta1)
+    # Without moments only the layers and this batch's embeddings change.
+    sparse = opt_kind == SGD and beta1 == 0
     if opt_kind == ADAM:
         _adam(online, gradient, moment1, moment2, lr, beta1, beta2, eps, step)
-    elif beta1 != 0:
-        _sgd(online, gradient, f_momentum, moment1, f_lr)
     else:
-        _sgd(online[offset:], gradient[offset:], f_momentum, moment1, f_lr)
-    for i in range(n):
+        here = slice(layers_at if sparse else 0, online.shape[0])
+        _sgd(online[here], gradient[here], f_momentum, moment1, f_lr)
+    for i in range(states.shape[0]):
         for row in (states[i], n_states + actions[i] if kind == ACTION_IN else states[i]):
             here = slice(row * width, (row + 1) * width)
-            if opt_kind == SGD and beta1 == 0:  # rows that are not of this batch do not change
+            if sparse:
                 _sgd(online[here], gradient[here], f_momentum, moment1, f_lr)
             gradient[here] = np.float32(0.0)
-    return total / np.float32(n)
+
+
+@_jit
+def _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, step):
+    """
+    One update on a minibatch, with any optimiser.
+
+    :return: The loss before it; if it is not finite, the weights are as they were.
+    """
+    online, gradient = networks[0], networks[2]
+    loss, dv, outputs, passed = _errors(networks, layout, batch, loss_kind, double_q)
+    if np.isfinite(loss):
+        _add_gradient(gradient, online, layout, batch, dv, outputs, passed)
+        if max_norm > 0:
+            _clip(gradient, max_norm)
+        _optimize(networks, layout, batch, optimizer, step)
+    return loss
 
 
 @_jit
@@ -554,7 +579,7 @@ def _home(row, n_slots):
 
 @_jit
 def _equal(a, b):
-    for k in range(a.shape[0]):
+    for k in range(a.shape[0]):  # noqa: SIM110
         if a[k] != b[k]:
             return False
     return True

@@ -22,6 +22,8 @@ ENGINES = ("auto", "torch", "numba")
 class Learner(Protocol):
     """Trains the networks of a model, and answers what they would do."""
 
+    engine: str
+
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """
         Do updates, each on a minibatch of its own.
@@ -48,6 +50,8 @@ class TorchLearner:
     :param model: The algorithm whose networks are trained; its settings are read anew for every update
     """
 
+    engine = "torch"
+
     def __init__(self, model: "LectureDQN") -> None:
         self.model = model
 
@@ -58,7 +62,8 @@ class TorchLearner:
 
     def greedy_actions(self, obs: Any) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
-        return self.model.policy.predict(obs, deterministic=True)[0]
+        actions, _ = self.model.policy.predict(obs, deterministic=True)
+        return actions
 
     def update(self, batch_size: int) -> float:
         """
@@ -108,6 +113,8 @@ class CompiledLearner:
 
     :param model: A model of which :func:`why_not_compiled` has nothing to say
     """
+
+    engine = "numba"
 
     def __init__(self, model: "LectureDQN") -> None:
         from sb3_lecture_dqn.common import kernels  # numba takes half a second to import
@@ -170,7 +177,8 @@ class CompiledLearner:
 
     def greedy_actions(self, obs: Any) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
-        return self.kernels.greedy_actions(self.online, self.layout, obs - self.start if self.start else obs)
+        actions: np.ndarray = self.kernels.greedy_actions(self.online, self.layout, obs - self.start)
+        return actions
 
     def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
         """The rows of two partitions, the size of the first, and the positions drawn."""
@@ -241,7 +249,8 @@ def why_not_compiled(model: "LectureDQN") -> str | None:
     if find_spec("numba") is None:
         return "numba is not installed (pip install 'sb3-lecture-dqn[fast]')"
     if _layout(model.q_net) is None:
-        return f"it knows LecturePolicy, TablePolicy and ActionInPolicy, not a network of type {type(model.q_net).__name__}"
+        known = "LecturePolicy, TablePolicy and ActionInPolicy"
+        return f"it knows {known}, not a network of type {type(model.q_net).__name__}"
     if model.device.type != "cpu":
         return f"it works on the cpu, not on device {model.device}"
     if any(parameter.dtype != th.float32 for parameter in model.q_net.parameters()):

@@ -1,6 +1,7 @@
 """Tabular environments as arrays: their model, a vectorised environment over it, and exact or sampled episodes."""
 
 import copy
+import functools
 import math
 import time
 from bisect import bisect_right
@@ -170,7 +171,8 @@ class TabularModel:
         if self.deterministic:
             return pairs
         drawn: np.ndarray = rng.random(len(pairs))[:, None] >= self.cumulative[pairs]
-        return pairs * self.n_outcomes + drawn.sum(axis=1)
+        outcomes: np.ndarray = pairs * self.n_outcomes + drawn.sum(axis=1)
+        return outcomes
 
 
 def _check_known(env: gym.Env) -> None:
@@ -318,7 +320,8 @@ def _figures_by_doubling(
         gains = gains + gains[jump]
         jump = jump[jump]
         max_episode_steps //= 2
-    return EpisodeFigures(*totals.T, (reached == end).astype(np.float64))
+    steps, penalties, returns = totals.T
+    return EpisodeFigures(steps, penalties, returns, (reached == end).astype(np.float64))
 
 
 def run_policy(
@@ -384,11 +387,11 @@ class _SubEnv:
         self._venv._states[self._index] = state
 
     @property
-    def observation_space(self) -> spaces.Space:
+    def observation_space(self) -> spaces.Discrete:
         return self._venv.observation_space
 
     @property
-    def action_space(self) -> spaces.Space:
+    def action_space(self) -> spaces.Discrete:
         return self._venv.action_space
 
     @property
@@ -454,25 +457,37 @@ class TabularVecEnv(VecEnv):
         self.metadata = metadata  # SB3 leaves out the frames per second
 
         self._limit = math.inf if max_episode_steps is None else max_episode_steps
-        # The info of a step into every state, to be copied: that is faster than to build one.
-        plain = {"prob": 1.0, "TimeLimit.truncated": False}
-        if model.action_masks is None:
-            self._infos: list[dict[str, Any]] = [plain] * model.n_states
-        else:
-            self._infos = [{**plain, "action_mask": mask} for mask in model.action_masks.view(np.int8)]
         self._next_states, self._rewards = model.next_states.ravel(), model.rewards.ravel()
         self._terminated, self._probabilities = model.terminated.ravel(), model.probabilities.ravel()
         self._rewards32 = self._rewards.astype(np.float32)
         # One environment is stepped without NumPy, whose calls cost more than the work on single numbers.
         self._one = n_envs == 1
-        if self._one:
-            columns = (self._next_states, self._rewards, self._terminated, self._probabilities)
-            self._outcomes = list(zip(*(column.tolist() for column in columns), strict=True))
-            self._cumulative = model.cumulative.tolist()
         self._was_reset = False
         self._pairs: Any = None  # state * A + action of the next step: int64 of shape (n_envs,), an int for one
         self._t_start = time.time()
         self._set_episodes(np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64), np.zeros(n_envs))
+
+    # What stepping needs of the model as Python objects: made by the first step, as tests on arrays do without.
+
+    @functools.cached_property
+    def _infos(self) -> list[dict[str, Any]]:
+        """The info of a step into every state, to be copied: that is faster than to build one."""
+        plain = {"prob": 1.0, "TimeLimit.truncated": False}
+        if self.model.action_masks is None:
+            return [plain] * self.model.n_states
+        return [{**plain, "action_mask": mask} for mask in self.model.action_masks.view(np.int8)]
+
+    @functools.cached_property
+    def _outcomes(self) -> list[tuple[int, float, bool, float]]:
+        """Next state, reward, terminated and probability of every outcome."""
+        columns = (self._next_states, self._rewards, self._terminated, self._probabilities)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    @functools.cached_property
+    def _cumulative(self) -> list[list[float]]:
+        """Cumulative probabilities of the outcomes of every state and action."""
+        cumulative: list[list[float]] = self.model.cumulative.tolist()
+        return cumulative
 
     def _set_episodes(self, states: np.ndarray, lengths: np.ndarray, returns: np.ndarray) -> None:
         """The running episodes: their states, how many steps they have had, and the sums of their rewards."""
@@ -556,7 +571,8 @@ class TabularVecEnv(VecEnv):
         if self._clock >= self._deadline:
             dones = terminated | (self._clock - self._began >= self._limit)
         self._returns += self._rewards[outcomes]
-        infos = [self._infos[state].copy() for state in states.tolist()]
+        table = self._infos
+        infos = [table[state].copy() for state in states.tolist()]
         if not self.model.deterministic:
             for info, probability in zip(infos, self._probabilities[outcomes].tolist(), strict=True):
                 info["prob"] = probability
@@ -612,7 +628,8 @@ class TabularVecEnv(VecEnv):
         """
         if self.model.action_masks is None:
             raise ValueError("the model of the environment has no action_masks")
-        return self.model.action_masks[self._states]
+        masks: np.ndarray = self.model.action_masks[self._states]
+        return masks
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """

@@ -47,13 +47,14 @@ class DiscreteQNetwork(QNetwork):
         self.n_states = int(observation_space.n)
         self.n_actions = int(action_space.n)
 
-    def state_index(self, obs: th.Tensor) -> th.Tensor:
+    def state_index(self, obs: PyTorchObs) -> th.Tensor:
         """
         Rows of the embedding that observations stand for.
 
         :param obs: Observations, integers of shape ``(batch,)`` or ``(batch, 1)``
         :return: int64 of shape ``(batch,)``, in ``[0, n_states)``
         """
+        assert isinstance(obs, th.Tensor)
         return obs.long().reshape(-1) - int(self.observation_space.start)
 
     @abstractmethod
@@ -81,9 +82,7 @@ class LectureNetwork(DiscreteQNetwork):
     :param hidden_dim: h, the width of the last hidden layer
     """
 
-    def __init__(
-        self, observation_space: spaces.Discrete, action_space: spaces.Discrete, hidden_dim: int = 32
-    ) -> None:
+    def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete, hidden_dim: int = 32) -> None:
         super().__init__(observation_space, action_space)
         self.hidden_dim = hidden_dim
         embedding, first, second = hidden_widths(hidden_dim)
@@ -98,7 +97,8 @@ class LectureNetwork(DiscreteQNetwork):
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """See :meth:`DiscreteQNetwork.forward`."""
-        return self.layers(self.state_index(obs))
+        values: th.Tensor = self.layers(self.state_index(obs))
+        return values
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "hidden_dim": self.hidden_dim}
@@ -114,12 +114,14 @@ class TableNetwork(DiscreteQNetwork):
 
     def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete) -> None:
         super().__init__(observation_space, action_space)
-        self.layers = nn.Sequential(nn.Embedding(self.n_states, self.n_actions))
-        nn.init.zeros_(self.layers[0].weight)
+        table = nn.Embedding(self.n_states, self.n_actions)
+        nn.init.zeros_(table.weight)
+        self.layers = nn.Sequential(table)
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """See :meth:`DiscreteQNetwork.forward`."""
-        return self.layers(self.state_index(obs))
+        values: th.Tensor = self.layers(self.state_index(obs))
+        return values
 
 
 class ActionInNetwork(DiscreteQNetwork):
@@ -134,9 +136,7 @@ class ActionInNetwork(DiscreteQNetwork):
     :param hidden_dim: h, the width of the last hidden layer
     """
 
-    def __init__(
-        self, observation_space: spaces.Discrete, action_space: spaces.Discrete, hidden_dim: int = 32
-    ) -> None:
+    def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete, hidden_dim: int = 32) -> None:
         super().__init__(observation_space, action_space)
         self.hidden_dim = hidden_dim
         embedding, first, second = hidden_widths(hidden_dim)
@@ -160,7 +160,8 @@ class ActionInNetwork(DiscreteQNetwork):
             ],
             dim=2,
         )
-        return self.layers(pairs).squeeze(2)
+        values: th.Tensor = self.layers(pairs)
+        return values.squeeze(2)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "hidden_dim": self.hidden_dim}

@@ -112,7 +112,7 @@ class LectureDQN(EpisodicMixin, DQN):
         engine: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        policy, env = self._split_policy_and_env(policy, env)
+        policy_, env = self._split_policy_and_env(policy, env)
         if env is None and _init_setup_model:
             raise ValueError("env=None: give an environment or its id, as in LectureDQN('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
@@ -120,7 +120,7 @@ class LectureDQN(EpisodicMixin, DQN):
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
         super().__init__(
-            policy,  # type: ignore[arg-type]
+            policy_,  # type: ignore[arg-type]
             self._make_env() if isinstance(env, str) else env,  # type: ignore[arg-type]
             learning_rate,
             buffer_size,

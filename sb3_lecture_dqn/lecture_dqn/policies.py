@@ -69,6 +69,16 @@ class DiscretePolicy(DQNPolicy):
         :return: One with fresh weights, on the policy's device
         """
 
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        Put the network in training or evaluation mode.
+
+        :param mode: Whether it is training
+        """
+        # SB3 asks for it before every rollout, and to walk through the modules takes longer than a step of training.
+        if mode != self.q_net.training:
+            super().set_training_mode(mode)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             "observation_space": self.observation_space,
