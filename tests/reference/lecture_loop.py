@@ -4,9 +4,9 @@ It shares no code with the package. Read it top to bottom: the network, the memo
 
 Every random draw comes from a generator that the caller passes in, and the order of draws is part of the contract:
 
-* ``explore_rng``, per environment step: ``random()``; then, only if it is below epsilon, ``integers(n_actions)``.
-* ``memory_rng``, per environment step: ``integers(fail_capacity)``, only if a new transition meets a full fail list;
-  then ``integers(len(success) + len(fail))`` once per update.
+* ``explore_rng``, per environment step: ``random()``; then, only if it is below epsilon, ``int(random() * n_actions)``.
+* ``memory_rng``, per environment step: ``int(random() * fail_capacity)``, if a new transition meets a full fail list;
+  then ``int(random() * (len(success) + len(fail)))`` once per update.
 """
 
 import argparse
@@ -67,11 +67,11 @@ class TwoLists:
         if done or len(self.fail) < self.fail_capacity:
             memory.append(transition)
         else:
-            self.fail[int(self.rng.integers(self.fail_capacity))] = transition
+            self.fail[int(self.rng.random() * self.fail_capacity)] = transition
 
     def draw(self) -> Transition:
         """One transition, uniform over the union of both lists, with replacement."""
-        i = int(self.rng.integers(len(self.success) + len(self.fail)))
+        i = int(self.rng.random() * (len(self.success) + len(self.fail)))
         return self.success[i] if i < len(self.success) else self.fail[i - len(self.success)]
 
 
@@ -187,7 +187,7 @@ def run(
 
         while not episode.terminated and episode.steps < max_episode_steps:
             if explore_rng.random() < episode.epsilon:
-                action = int(explore_rng.integers(net.n_actions))
+                action = int(explore_rng.random() * net.n_actions)
             else:
                 action = greedy_action(net, state)
 

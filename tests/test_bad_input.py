@@ -1,0 +1,330 @@
+"""What a user gets wrong is answered with the argument's name, what was given and what is allowed."""
+
+import math
+import re
+import zipfile
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_lecture_dqn import LectureDQN, LectureTestCallback, SuccessFailReplayBuffer, run_test
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "allowed"),
+    [
+        ("learning_rate", -1e-3, "at least 0"),
+        ("learning_rate", math.nan, "at least 0"),
+        ("learning_rate", "fast", "a number"),
+        ("learning_rate", lambda progress: -progress, "at least 0"),
+        ("gamma", -0.1, "at least 0 and at most 1"),
+        ("gamma", 1.1, "at least 0 and at most 1"),
+        ("gamma", math.nan, "at least 0 and at most 1"),
+        ("exploration_initial_eps", 1.5, "at least 0 and at most 1"),
+        ("exploration_initial_eps", -0.5, "at least 0 and at most 1"),
+        ("exploration_final_eps", 1.5, "at least 0 and at most 1"),
+        ("exploration_final_eps", math.nan, "at least 0 and at most 1"),
+        ("exploration_fraction", 2, "at least 0 and at most 1"),
+        ("exploration_decay", 1.01, "at least 0 and at most 1"),
+        ("exploration_decay", -0.1, "at least 0 and at most 1"),
+        ("tau", 1.5, "at least 0 and at most 1"),
+        ("batch_size", 0, "at least 1"),
+        ("batch_size", 1.5, "an integer"),
+        ("buffer_size", 0, "at least 1"),
+        ("learning_starts", -1, "at least 0"),
+        ("gradient_steps", -2, "at least -1"),
+        ("n_steps", 0, "at least 1"),
+        ("train_freq", 0, "at least 1"),
+        ("train_freq", (1, "year"), r"an integer, \(n, 'step'\) or \(n, 'episode'\)"),
+        ("target_update_interval", 0, "at least 1"),
+        ("target_update_interval", (0, "episode"), "at least 1"),
+        ("target_update_interval", (5, "epoch"), r"an integer, \(n, 'step'\) or \(n, 'episode'\)"),
+        ("target_update_interval", "often", "an integer"),
+        ("max_grad_norm", 0, "above 0"),
+        ("max_grad_norm", math.nan, "above 0"),
+        ("loss", "l1", "'mse', 'huber'"),
+        ("max_episode_steps", 0, "at least 1"),
+        ("seed", -1, "between 0 and"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_with_its_range(argument, value, allowed):
+    with pytest.raises(ValueError, match=rf"(?i){argument}.*{allowed}"):
+        LectureDQN("Taxi-v3", **{argument: value})
+
+
+@pytest.mark.parametrize("hidden_dim", [0, -3, 2.0])
+def test_a_network_without_width_is_refused(hidden_dim):
+    with pytest.raises(ValueError, match=r"hidden_dim=.* at least 1"):
+        LectureDQN("Taxi-v3", policy_kwargs={"hidden_dim": hidden_dim})
+
+
+def test_a_setting_made_wrong_on_loading_is_named(tmp_path):
+    LectureDQN("Taxi-v3").save(tmp_path / "taxi")
+    with pytest.raises(ValueError, match=r"learning_rate=-1 .*at least 0"):
+        LectureDQN.load(tmp_path / "taxi", custom_objects={"learning_rate": -1})
+
+
+def test_settings_that_contradict_each_other_are_both_named():
+    with pytest.raises(ValueError, match=r"double_q=True.*double_dqn=False"):
+        LectureDQN("Taxi-v3", double_q=True, double_dqn=False)
+    with pytest.raises(ValueError, match=r"replay_buffer_class=SuccessFailReplayBuffer.*store_and_replay=False"):
+        LectureDQN("Taxi-v3", replay_buffer_class=SuccessFailReplayBuffer, store_and_replay=False)
+
+
+# Spaces
+
+
+@pytest.mark.parametrize("policy", ["LecturePolicy", "MlpPolicy"])
+def test_continuous_actions_are_refused(policy):
+    with pytest.raises((ValueError, AssertionError), match=r"Discrete.* as action spaces but Box\(-2.0, 2.0"):
+        LectureDQN(policy, "Pendulum-v1")
+
+
+class Buttons(gym.Env):
+    """Actions 1 and 2."""
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(2, start=1)
+
+
+def test_actions_that_do_not_start_at_zero_are_refused():
+    with pytest.raises(ValueError, match=r"action_space=Discrete\(2, start=1\) must start at 0"):
+        LectureDQN(Buttons())
+
+
+@pytest.mark.parametrize("policy", ["LecturePolicy", "TablePolicy", "ActionInPolicy"])
+def test_the_lectures_policies_refuse_observations_that_are_not_discrete(policy):
+    with pytest.raises(ValueError, match=r"needs a Discrete observation space, not Box.*'MlpPolicy'"):
+        LectureDQN(policy, "CartPole-v1")
+
+
+# Environments and policies by name
+
+
+def test_an_unknown_environment_is_answered_with_the_nearest_known_one():
+    with pytest.raises(ValueError, match=r"env='Taxy-v3'.*'Taxi-v3'"):
+        LectureDQN("Taxy-v3")
+
+
+@pytest.mark.parametrize("arguments", [("NoSuchPolicy", "Taxi-v3"), ("Taxi-v3", "LecturePolicy")])
+def test_an_unknown_policy_is_answered_with_the_known_ones(arguments):
+    """Also what one gets who swaps the two positional arguments."""
+    with pytest.raises(ValueError, match=rf"policy='{arguments[0]}'.*'LecturePolicy'.*'MlpPolicy'"):
+        LectureDQN(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [(), ("LecturePolicy",), (None,)])
+def test_no_environment_is_named(arguments):
+    with pytest.raises(ValueError, match="env=None"):
+        LectureDQN(*arguments)
+
+
+# Budgets
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"total_timesteps": 0}, "total_timesteps=0 .*at least 1"),
+        ({"total_timesteps": -5}, "total_timesteps=-5 .*at least 1"),
+        ({"total_timesteps": math.nan}, "total_timesteps=nan .*at least 1"),
+        ({"total_episodes": 0}, "total_episodes=0 .*at least 1"),
+        ({"total_episodes": -5}, "total_episodes=-5 .*at least 1"),
+        ({"total_episodes": 1.5}, "total_episodes=1.5 .*an integer"),
+        ({"total_timesteps": 5, "total_episodes": 6}, "total_timesteps=5 and total_episodes=6: .*one"),
+        ({"total_timesteps": 0, "total_episodes": 0}, "total_timesteps=0 and total_episodes=0: .*one"),
+    ],
+)
+def test_a_budget_that_is_none_or_twofold_is_named_and_nothing_is_trained(budget, message):
+    model = LectureDQN("Taxi-v3")
+    with pytest.raises(ValueError, match=message):
+        model.learn(**budget)
+    assert model.num_timesteps == 0
+
+
+# Environments that misbehave
+
+
+class Broken(gym.Env):
+    """Episodes of ten steps, all good but for one thing at one step (0: at resets)."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, reward=0.0, observation=0.0, at_step=4, length=10, space=None):
+        self.observation_space = space or spaces.Box(-1, 1, (2,), np.float32)
+        self.wrong_reward, self.wrong_observation, self.at_step, self.length = reward, observation, at_step, length
+        self.n_steps = 0
+
+    def observe(self, wrong):
+        value = self.wrong_observation if wrong else 0
+        if isinstance(self.observation_space, spaces.Discrete):
+            return value
+        if isinstance(self.observation_space, spaces.Dict):
+            return {"speed": np.array([value], np.float32), "cell": 0}
+        return np.array([0, value], self.observation_space.dtype)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observe(self.at_step == 0), {}
+
+    def step(self, action):
+        self.n_steps += 1
+        wrong = self.n_steps == self.at_step
+        reward = self.wrong_reward if wrong else 0.0
+        return self.observe(wrong), reward, self.n_steps % self.length == 0, False, {}
+
+
+def train_until_it_stops(env, policy="MlpPolicy", **kwargs):
+    """The step of the environment at which training stopped, and the message."""
+    model = LectureDQN(policy, env, seed=0, **kwargs)
+    with pytest.raises(ValueError, match="environment step") as stopped:
+        model.learn(40)
+    return model, str(stopped.value)
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf])
+def test_a_reward_that_is_no_number_stops_the_training_at_its_step(reward):
+    model, message = train_until_it_stops(Broken(reward=reward))
+    assert message == f"environment 0 returned the reward {reward} at environment step 4"
+    assert model.num_timesteps == 4
+    assert np.isfinite(model.replay_buffer.rewards).all()
+    assert model.replay_buffer.size() <= 3
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 5.0, -1.5])
+def test_an_observation_outside_its_space_stops_the_training_at_its_step(value):
+    model, message = train_until_it_stops(Broken(observation=value))
+    assert re.search(rf"observation\[1\] of environment 0 is {value} at environment step 4, outside .*Box\(-1", message)
+    assert model.num_timesteps == 4
+
+
+@pytest.mark.parametrize(
+    ("space", "policy", "value"),
+    [
+        (spaces.Discrete(3), "LecturePolicy", 3),
+        (spaces.Discrete(3), "TablePolicy", -1),
+        (spaces.Discrete(3, start=-1), "LecturePolicy", 2),
+        (spaces.MultiDiscrete([2, 3]), "MlpPolicy", 3),
+        (spaces.MultiBinary(2), "MlpPolicy", 2),
+        (spaces.Dict({"speed": spaces.Box(-1, 1, (1,)), "cell": spaces.Discrete(2)}), "MultiInputPolicy", math.nan),
+    ],
+)
+def test_observations_of_every_kind_of_space_are_checked(space, policy, value):
+    model, message = train_until_it_stops(Broken(observation=value, space=space), policy)
+    assert re.search(rf"observation.* is {value}.* at environment step 4, outside", message)
+    assert ("'speed'" in message) == isinstance(space, spaces.Dict)
+    assert model.num_timesteps == 4
+
+
+@pytest.mark.parametrize("value", [math.nan, 5.0])
+def test_the_last_observation_of_an_episode_is_checked(value):
+    """The one that SB3's environments hand over in `info`, and the memory stores."""
+    model, message = train_until_it_stops(Broken(observation=value, at_step=20))
+    assert re.search(rf"observation\[1\] of environment 0 is {value} at environment step 20, outside", message)
+    assert model.num_timesteps == 20
+
+
+@pytest.mark.parametrize("value", [math.nan, 5.0])
+def test_the_first_observation_is_checked(value):
+    """Before anything is learned from it; the message must not blame the learning rate."""
+    model, message = train_until_it_stops(Broken(observation=value, at_step=0))
+    assert re.search(rf"observation\[1\] of environment 0 is {value} at environment step 0, outside", message)
+    assert model.num_timesteps == 0
+
+
+def test_the_environment_at_fault_is_named_among_several():
+    env = DummyVecEnv([lambda: Broken(), lambda: Broken(), lambda: Broken(reward=math.nan)])
+    model, message = train_until_it_stops(env)
+    assert message == "environment 2 returned the reward nan at environment step 12"
+    assert model.num_timesteps == 12
+
+
+@pytest.mark.parametrize("wrong", [{"reward": math.nan}, {"observation": math.nan}, {"observation": 5.0}])
+def test_vecnormalize_does_not_hide_a_misbehaving_environment(wrong):
+    env = VecNormalize(DummyVecEnv([lambda: Broken(**wrong)]))
+    model, message = train_until_it_stops(env)
+    assert "environment step 4" in message
+    assert "environment 0" in message
+    assert model.num_timesteps == 4
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba"])
+def test_a_diverging_loss_stops_the_training_and_says_what_helps(engine):
+    if engine == "numba":
+        pytest.importorskip("numba")
+    model = LectureDQN("Taxi-v3", learning_rate=1e6, engine=engine, seed=0)
+    with pytest.raises(
+        ValueError, match=r"loss of update \d+ \(environment step \d+\) is (inf|nan): lower learning_rate"
+    ):
+        model.learn(100)
+    assert all(weight.isfinite().all() for weight in model.q_net.state_dict().values())
+
+
+# Files
+
+
+def write_text(path):
+    path.write_text("no model")
+
+
+def write_nothing(path):
+    path.touch()
+
+
+def write_weights(path):
+    th.save({"layers.0.weight": th.zeros(2)}, path)
+
+
+def write_archive(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "no model")
+
+
+def write_other_algorithm(path):
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8).save(path)
+
+
+@pytest.mark.parametrize("write", [write_text, write_nothing, write_weights, write_archive, write_other_algorithm])
+def test_a_file_that_is_no_model_is_named(write, tmp_path):
+    path = tmp_path / "taxi.zip"
+    write(path)
+    with pytest.raises(ValueError, match=r"taxi\.zip"):
+        LectureDQN.load(path)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"taxi\.zip"):
+        LectureDQN.load(tmp_path / "taxi")
+
+
+# Tests
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("n_test_episodes", 0),
+        ("max_episode_steps", 0),
+        ("max_episode_steps", -1),
+        ("test_freq", 0),
+        ("test_freq", (0, "episode")),
+        ("test_freq", (1, "year")),
+    ],
+)
+def test_the_test_callback_names_a_setting_out_of_range(argument, value):
+    with pytest.raises(ValueError, match=rf"{argument}=.*(at least 1|'episode')"):
+        LectureTestCallback(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("n_episodes", 0), ("n_episodes", 1.5), ("max_episode_steps", 0), ("max_episode_steps", -1), ("env", "Taxy-v3")],
+)
+def test_run_test_names_a_setting_out_of_range(argument, value):
+    with pytest.raises(ValueError, match=argument):
+        run_test(LectureDQN("Taxi-v3"), **{argument: value})

@@ -1,0 +1,121 @@
+"""The lecture's environment by its id, on every supported gymnasium."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import pytest
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from sb3_lecture_dqn import LectureDQN, make_env
+from sb3_lecture_dqn.common.envs import register_taxi_v3
+
+TAXI_DIGEST = "a83a958959d4ed11c7c96a91624a74eda3b7c9bb31194cff56df85742b8560bd"
+
+
+@pytest.fixture(autouse=True)
+def _every_warning_is_an_error():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_taxi_v3_is_made_without_a_warning_and_has_the_lectures_dynamics():
+    env = gym.make("Taxi-v3")
+    assert env.spec.max_episode_steps == 200
+    transitions = [
+        [[(float(p), int(n), float(r), bool(d)) for p, n, r, d in env.unwrapped.P[s][a]] for a in range(6)]
+        for s in range(500)
+    ]
+    assert hashlib.sha256(json.dumps(transitions).encode()).hexdigest() == TAXI_DIGEST
+
+
+def test_vectorised_taxi_is_made_without_a_warning():
+    env = make_vec_env("Taxi-v3", n_envs=2, seed=0)
+    assert env.reset().shape == (2,)
+    env.close()
+
+
+def test_the_model_is_made_from_the_id_without_a_warning():
+    LectureDQN("Taxi-v3").learn(3)
+
+
+def test_a_fresh_interpreter_shows_no_warning_either():
+    """What a user sees: nothing on the error stream, which gymnasium's own advice to upgrade would reach."""
+    code = (
+        "import sb3_lecture_dqn, gymnasium as gym, warnings\n"
+        "warnings.simplefilter('error')\n"
+        "gym.make('Taxi-v3').reset(seed=0)\n"
+        "from stable_baselines3.common.env_util import make_vec_env\n"
+        "make_vec_env('Taxi-v3').reset()\n"
+        "print('made')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("made\n", "")
+
+
+def test_environments_in_processes_of_their_own_are_made_from_the_id_that_names_the_package():
+    """A new process knows the id only once it has imported the package."""
+    env = make_vec_env("sb3_lecture_dqn:Taxi-v3", n_envs=2, seed=0, vec_env_cls=SubprocVecEnv)
+    try:
+        assert env.reset().shape == (2,)
+    finally:
+        env.close()
+
+
+def test_the_advice_to_upgrade_other_environments_is_still_given():
+    """Only that on Taxi-v3 is left out."""
+    gym.register(id="Stale-v0", entry_point="gymnasium.envs.toy_text.taxi:TaxiEnv")
+    gym.register(id="Stale-v1", entry_point="gymnasium.envs.toy_text.taxi:TaxiEnv")
+    try:
+        with pytest.warns(DeprecationWarning, match="Stale-v0 is out of date"):
+            gym.make("Stale-v0")
+    finally:
+        del gym.registry["Stale-v0"], gym.registry["Stale-v1"]
+
+
+def test_registering_twice_changes_nothing():
+    before = gym.spec("Taxi-v3")
+    register_taxi_v3()
+    assert gym.spec("Taxi-v3") is before
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"), [({}, 1000), ({"max_episode_steps": 7}, 7), ({"max_episode_steps": None}, 200)]
+)
+def test_make_env_puts_the_lectures_limit_in_place_of_the_ids(given, limit):
+    env = make_env("Taxi-v3", **given)
+    env.reset(seed=0)
+    for step in range(1, limit + 1):
+        _, _, terminated, truncated, _ = env.step(0)
+        assert not terminated
+        assert truncated == (step == limit)
+
+
+def test_make_env_passes_arguments_on():
+    assert make_env("FrozenLake-v1", map_name="8x8").observation_space.n == 64
+    assert make_env("Taxi-v3", render_mode=None).render_mode is None
+    assert make_env("Taxi-v3").render_mode == "rgb_array"
+
+
+@pytest.mark.parametrize(
+    ("unknown", "near"),
+    [("Taxy-v3", "Taxi-v3"), ("taxi-v3", "Taxi-v3"), ("Cartpole-v1", "CartPole-v1"), ("Taxi", "Taxi-v3")],
+)
+def test_an_unknown_id_is_answered_with_the_nearest_known_one(unknown, near):
+    with pytest.raises(ValueError, match=rf"env='{unknown}'.*'{near}'"):
+        make_env(unknown)
+
+
+def test_an_id_like_no_other_is_answered_with_where_to_look():
+    with pytest.raises(ValueError, match=r"env='\?\?'.*pprint_registry"):
+        make_env("??")
+
+
+def test_an_id_of_a_module_that_is_not_installed_is_named():
+    with pytest.raises(ValueError, match="no_such_module"):
+        make_env("no_such_module:Taxi-v3")
