@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
-from sb3_lecture_dqn.common.seeding import make_rng
+from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 
 Observation = np.ndarray | dict[str, np.ndarray]
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
@@ -40,11 +40,11 @@ SUCCESS_CRITERIA: dict[str, Callable[[float, bool, dict[str, Any]], bool]] = {
 
 
 @contextmanager
-def _named(partition: str) -> Iterator[None]:
+def _named(part: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{partition} partition: {error}") from error
+        raise ValueError(f"{part}: {error}") from error
 
 
 def transition_dtype(fields: list[tuple[str, np.dtype, tuple[int, ...]]]) -> np.dtype:
@@ -89,7 +89,9 @@ class Partition:
 
     def clear(self) -> None:
         """Forget every transition."""
-        self.replace(self.rows[:0])
+        self.size = 0
+        if self.index is not None:
+            self.index.build(self.words, 0)
 
     def insert(self, row: np.ndarray, rng: np.random.Generator) -> int | None:
         """
@@ -102,7 +104,7 @@ class Partition:
         if self.index is not None and self.index.find(self.words, row) >= 0:
             return None
         if self.full:
-            at = int(rng.integers(self.size))
+            at = int(rng.random() * self.size)
             if self.index is not None:
                 self.index.remove(self.words, at)
         else:
@@ -122,29 +124,25 @@ class Partition:
         """
         return self.rows[: self.size].copy()
 
-    def replace(self, rows: np.ndarray) -> None:
+    def holding(self, rows: np.ndarray) -> "Partition":
         """
-        Hold other rows in place of these; the inverse of :meth:`filled`.
+        A partition with the settings of this one and other rows; the inverse of :meth:`filled`.
 
-        :param rows: Records that :meth:`check_rows` accepts.
-        """
-        self._reserve(len(rows))
-        self.rows[: len(rows)] = rows
-        self.size = len(rows)
-        if self.index is not None:
-            self.index.build(self.words, self.size)
-
-    def check_rows(self, rows: np.ndarray) -> None:
-        """
-        Check that rows from elsewhere can be held here.
-
-        :param rows: What :meth:`filled` of another partition returned.
-        :raises ValueError: If they are of another record type, or too many.
+        :param rows: Records of :meth:`filled`.
+        :return: The new partition.
+        :raises ValueError: If the rows are of another record type, too many, or not all different.
         """
         if rows.dtype != self.rows.dtype or rows.ndim != 1:
             raise ValueError(f"the rows are {rows.dtype} of shape {rows.shape}, not a column of {self.rows.dtype}")
         if self.capacity is not None and len(rows) > self.capacity:
             raise ValueError(f"there are {len(rows)} transitions, and at most {self.capacity} are held")
+        other = Partition(self.rows.dtype, self.capacity, deduplicate=self.index is not None)
+        other._reserve(len(rows))
+        other.rows[: len(rows)] = rows
+        other.size = len(rows)
+        if other.index is not None:
+            other.index.build(other.words, other.size)
+        return other
 
     def check_valid(self) -> None:
         """
@@ -169,9 +167,8 @@ class Partition:
         return {"capacity": self.capacity, "rows": self.filled(), "deduplicate": self.index is not None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        rows = state["rows"]
-        self.__init__(rows.dtype, state["capacity"], state["deduplicate"])  # type: ignore[misc]
-        self.replace(rows)
+        empty = Partition(state["rows"].dtype, state["capacity"], state["deduplicate"])
+        self.__dict__.update(empty.holding(state["rows"]).__dict__)
 
     def _reserve(self, n_rows: int) -> None:
         if n_rows > len(self.rows):
@@ -399,12 +396,22 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             (self.success if success else self.fail).insert(self._new_words, self.rng)
         self.pos, self.full = self.size(), self.fail.full
 
-    def draw(self, batch_size: int, n_batches: int = 1) -> np.ndarray:
+    def draw(self, batch_size: int) -> np.ndarray:
         """
-        Draw transitions with replacement.
+        Draw a minibatch with replacement.
 
-        :param batch_size: How many in a minibatch
-        :param n_batches: How many minibatches
+        :param batch_size: Number of transitions
+        :return: Their positions, int64 of shape ``(batch_size,)``, see :meth:`draw_minibatches`
+        :raises ValueError: If the memory is empty
+        """
+        return self.draw_minibatches(1, batch_size).reshape(batch_size)
+
+    def draw_minibatches(self, n_batches: int, batch_size: int) -> np.ndarray:
+        """
+        Draw minibatches with replacement; the same draws as by :meth:`draw`, one minibatch after the other.
+
+        :param n_batches: Number of minibatches
+        :param batch_size: Number of transitions in each
         :return: Their positions, int64 of shape ``(n_batches, batch_size)``: position ``p`` is row ``p`` of the success
             partition, or row ``p - success_size`` of the fail partition
         :raises ValueError: If the memory is empty
@@ -413,12 +420,12 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         if n == 0:
             raise ValueError("cannot sample from an empty replay memory")
         if self.success_fraction is None or n_success in (0, n):
-            return self.rng.integers(n, size=n_batches * batch_size).reshape(n_batches, batch_size)
+            return draw_indices(self.rng, 0, n, n_batches * batch_size).reshape(n_batches, batch_size)
         positions = np.empty((n_batches, batch_size), np.int64)
         for batch in positions:
             from_success = int(batch_size * self.success_fraction + self.rng.random())
-            batch[:from_success] = self.rng.integers(n_success, size=from_success)
-            batch[from_success:] = self.rng.integers(n_success, n, size=batch_size - from_success)
+            batch[:from_success] = draw_indices(self.rng, 0, n_success, from_success)
+            batch[from_success:] = draw_indices(self.rng, n_success, n, batch_size - from_success)
         return positions
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
@@ -431,7 +438,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             ``DictReplayBufferSamples``); ``dones`` is 1 only where the episode ended other than by a time limit
         :raises ValueError: If the memory is empty
         """
-        return self._get_samples(self.draw(batch_size)[0], env)
+        return self._get_samples(self.draw(batch_size), env)
 
     def get_state(self) -> dict[str, Any]:
         """
@@ -452,12 +459,19 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         :param state: What :meth:`get_state` returned
         :raises ValueError: If the arrays do not fit this buffer; it is left as it was
         """
-        for name, partition in self._partitions.items():
-            with _named(name):
-                partition.check_rows(state[name])
-        for name, partition in self._partitions.items():
-            partition.replace(state[name])
-        self.rng.bit_generator.state = state["rng"]
+        if missing := {"success", "fail", "rng"} - state.keys():
+            raise ValueError(f"the state of the memory has no {', '.join(sorted(missing))}")
+        rng = make_rng(0, "memory")
+        with _named("rng"):
+            try:
+                rng.bit_generator.state = state["rng"]
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"not the state of a PCG64: {error!r}") from error
+        with _named("success partition"):
+            success = self.success.holding(state["success"])
+        with _named("fail partition"):
+            fail = self.fail.holding(state["fail"])
+        self.success, self.fail, self.rng = success, fail, rng
         self.pos, self.full = self.size(), self.fail.full
 
     def check_valid(self) -> None:
@@ -466,13 +480,10 @@ class SuccessFailReplayBuffer(ReplayBuffer):
 
         :raises ValueError: If a partition contradicts itself; the message says which and how
         """
-        for name, partition in self._partitions.items():
-            with _named(name):
-                partition.check_valid()
-
-    @property
-    def _partitions(self) -> dict[str, Partition]:
-        return {"success": self.success, "fail": self.fail}
+        with _named("success partition"):
+            self.success.check_valid()
+        with _named("fail partition"):
+            self.fail.check_valid()
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         rows = self._rows(batch_inds)

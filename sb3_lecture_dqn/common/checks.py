@@ -76,24 +76,30 @@ def check_rewards(rewards: np.ndarray, step: int) -> None:
         raise ValueError(f"environment {i} returned the reward {rewards[i]} at environment step {step}")
 
 
-def check_observations(obs: Observation, space: spaces.Space[Any], step: int) -> None:
+def check_observations(
+    obs: Observation, space: spaces.Space[Any], step: int, first_env: int = 0, *, normalized: bool = False
+) -> None:
     """
-    Check the observations of one step of all environments.
+    Check observations of several environments.
 
-    :param obs: With a leading dimension of ``n_envs`` (each part of a Dict).
+    :param obs: With a leading dimension of the number of environments (each part of a Dict).
     :param space: The observation space.
     :param step: Number of the environment step, for the message.
+    :param first_env: Number of the first environment, for the message.
+    :param normalized: Whether parts of a ``Box`` have been normalised, so that only NaN is outside.
     :raises ValueError: If one is outside the space.
     """
     if isinstance(obs, dict):
         assert isinstance(space, spaces.Dict)
         for key, part in obs.items():
-            _check_part(part, space[key], f"{key!r} of the observation", step)
+            _check_part(part, space[key], f"{key!r} of the observation", step, first_env, normalized)
     else:
-        _check_part(obs, space, "the observation", step)
+        _check_part(obs, space, "the observation", step, first_env, normalized)
 
 
-def _check_part(obs: np.ndarray, space: spaces.Space[Any], what: str, step: int) -> None:
+def _check_part(
+    obs: np.ndarray, space: spaces.Space[Any], what: str, step: int, first_env: int, normalized: bool
+) -> None:
     low: Any
     high: Any
     if isinstance(space, spaces.Discrete):
@@ -107,7 +113,7 @@ def _check_part(obs: np.ndarray, space: spaces.Space[Any], what: str, step: int)
     elif isinstance(space, spaces.Box):
         if space.dtype == np.uint8 and space.low.max() == 0 and space.high.min() == 255:
             return  # no value is outside
-        low, high = space.low, space.high
+        low, high = (-math.inf, math.inf) if normalized else (space.low, space.high)
     else:
         return
     inside = (obs >= low) & (obs <= high)
@@ -115,5 +121,6 @@ def _check_part(obs: np.ndarray, space: spaces.Space[Any], what: str, step: int)
         at = tuple(int(index) for index in np.argwhere(~inside)[0])
         where = f"[{', '.join(map(str, at[1:]))}]" if len(at) > 1 else ""
         raise ValueError(
-            f"{what}{where} of environment {at[0]} is {obs[at]} at environment step {step}, outside its space {space}"
+            f"{what}{where} of environment {first_env + at[0]} is {obs[at]} at environment step {step}, "
+            f"outside its space {space}"
         )

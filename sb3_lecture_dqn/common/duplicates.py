@@ -50,6 +50,7 @@ class DuplicateIndex(Protocol):
 
         :param rows: The partition's rows.
         :param size: How many of them, from the first.
+        :raises ValueError: If two of them are equal.
         """
 
 
@@ -76,7 +77,11 @@ class DictIndex:
 
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""
-        self._row_of = {self._key(rows[at]): at for at in range(size)}
+        row_of: dict[bytes, int] = {}
+        for at in range(size):
+            if row_of.setdefault(self._key(rows[at]), at) != at:
+                raise ValueError(f"transition {at} equals an earlier one")
+        self._row_of = row_of
 
     @staticmethod
     def _key(row: np.ndarray) -> bytes:

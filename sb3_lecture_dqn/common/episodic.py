@@ -1,5 +1,6 @@
 """What the algorithms of this package do by episode: exploration, target copies and budgets."""
 
+import io
 import pathlib
 import sys
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
 from sb3_lecture_dqn.common.checks import check_number, check_observations, check_rewards, parse_frequency
 from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.learners import Learner
-from sb3_lecture_dqn.common.seeding import make_rng
+from sb3_lecture_dqn.common.save_util import check_is_model
+from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
@@ -194,7 +196,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
             tb_log_name,
             progress_bar,
         )
-        assert self.env is not None
+        assert self.env is not None and self._last_obs is not None
+        self._check_obs(self._last_obs)
         self._make_learner()  # parts of the model may have been replaced since the last time
         self._copy_every, self._copy_unit = parse_frequency("target_update_interval", self.target_update_interval)
 
@@ -244,12 +247,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             return self.policy.predict(observation, state, episode_start, deterministic)
         if self.policy.is_vectorized_observation(observation):
             return self._explore(observation), state
-        single = (
-            {key: np.asarray(value)[None] for key, value in observation.items()}
-            if isinstance(observation, dict)
-            else np.asarray(observation)[None]
-        )
-        return self._explore(single).reshape(()), state
+        return self._explore(add_batch_dimension(observation)).reshape(()), state
 
     def _explore(self, obs: Observation) -> np.ndarray:
         """ε-greedy actions, int64 of shape ``(n_envs,)``, for observations with that leading dimension."""
@@ -263,7 +261,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return actions
 
     def _random_actions(self, n: int) -> np.ndarray:
-        return self.exploration_rng.integers(self.action_space.n, size=n)  # type: ignore[attr-defined]
+        return draw_indices(self.exploration_rng, 0, self.action_space.n, n)  # type: ignore[attr-defined]
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -287,17 +285,30 @@ class EpisodicMixin(OffPolicyAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:
         check_rewards(reward, self.num_timesteps)
-        if self._vec_normalize_env is None:
-            check_observations(new_obs, self.observation_space, self.num_timesteps)
-        else:  # normalised observations have no bounds
-            normalize = self._vec_normalize_env
-            check_observations(normalize.get_original_obs(), normalize.venv.observation_space, self.num_timesteps)
+        self._check_obs(new_obs)
+        if dones.any():
+            self._check_terminal_obs(infos)
         if dones.any() or self._vec_normalize_env is not None:
             super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
             return
         # What SB3 does comes down to this, less two copies, where there is no terminal observation to put in place.
         replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
         self._last_original_obs, self._last_obs = self._last_obs, new_obs
+
+    def _check_obs(self, obs: Observation) -> None:
+        """Check observations as the environments gave them: normalised ones have no bounds."""
+        normalize = self._vec_normalize_env
+        if normalize is None:
+            check_observations(obs, self.observation_space, self.num_timesteps)
+        else:
+            check_observations(normalize.get_original_obs(), normalize.venv.observation_space, self.num_timesteps)
+
+    def _check_terminal_obs(self, infos: list[dict[str, Any]]) -> None:
+        normalized = self._vec_normalize_env is not None
+        for i, info in enumerate(infos):
+            if (obs := info.get("terminal_observation")) is not None:
+                batch = add_batch_dimension(obs)
+                check_observations(batch, self.observation_space, self.num_timesteps, i, normalized=normalized)
 
     def _on_step(self) -> None:
         self._n_calls += 1
@@ -367,8 +378,40 @@ class EpisodicMixin(OffPolicyAlgorithm):
             progress_bar = False
         return super()._init_callback(callback, progress_bar)
 
+    @classmethod
+    def load(
+        cls: type[SelfEpisodic],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> SelfEpisodic:
+        """
+        Load a model, see SB3's ``BaseAlgorithm.load`` for all arguments.
+
+        :param path: A file that :meth:`save` wrote, or an open one
+        :param env: The environment to train on; without one the model can predict, and is given a new environment by
+            :meth:`learn` if it was made with an id
+        :return: A new model
+        :raises ValueError: If the file holds no model of this kind
+        """
+        check_is_model(path, cls.__name__)
+        return super().load(path, env, *args, **kwargs)
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "exploration_rng"]
+
+
+def add_batch_dimension(obs: Any) -> Observation:
+    """
+    Make one observation a batch of one.
+
+    :param obs: An observation: a number, an array, or a dictionary of them.
+    :return: The same with a leading dimension of 1 (each part of a Dict).
+    """
+    if isinstance(obs, dict):
+        return {key: np.asarray(part)[None] for key, part in obs.items()}
+    return np.asarray(obs)[None]
 
 
 def as_callback(callback: BaseCallback | Callable[..., bool] | None) -> BaseCallback:

@@ -91,6 +91,8 @@ def run_test(
         has no step limit
     """
     check_number("n_episodes", n_episodes, 1, integer=True)
+    if max_episode_steps is not None:
+        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
     given = env is not None
     test_env = make_test_env(model, env, max_episode_steps, n_envs=min(n_episodes, MAX_TEST_ENVS))
     try:
@@ -118,8 +120,10 @@ def exact_test(
     :param penalty_reward: The reward that counts as a penalty
     :return: The expectations; ``n_episodes`` is the number of states in which an episode can start (300 in Taxi)
     :raises NotTabularError: If the environment is not tabular; the message says why
-    :raises ValueError: If there is no step limit: episodes may then never end
+    :raises ValueError: If ``max_episode_steps`` is below 1, or there is no step limit: episodes may then never end
     """
+    if max_episode_steps is not None:
+        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
     return exact_test_on(model, tabular_env(model, env, max_episode_steps), max_episode_steps, penalty_reward)
 
 

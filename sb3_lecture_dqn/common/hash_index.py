@@ -29,7 +29,7 @@ class HashIndex:
     def add(self, rows: np.ndarray, at: int) -> None:
         """See :meth:`DuplicateIndex.add`."""
         if 4 * (self._size + 1) > 3 * len(self._slots):
-            self._slots = kernels.index_build(rows, self._size, 2 * len(self._slots))
+            self._slots, _ = kernels.index_build(rows, self._size, 2 * len(self._slots))
         kernels.index_add(self._slots, rows, at)
         self._size += 1
 
@@ -41,5 +41,7 @@ class HashIndex:
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""
         n_slots = max(_MIN_SLOTS, 1 << (2 * size).bit_length())
-        self._slots = kernels.index_build(rows, size, n_slots)
-        self._size = size
+        slots, duplicate = kernels.index_build(rows, size, n_slots)
+        if duplicate >= 0:
+            raise ValueError(f"transition {duplicate} equals an earlier one")
+        self._slots, self._size = slots, size

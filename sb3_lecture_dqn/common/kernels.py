@@ -647,14 +647,17 @@ def index_remove(slots, rows, number):
 @_jit
 def index_build(rows, size, n_slots):
     """
-    Index rows that have no equals.
+    Index rows.
 
     :param rows: As in :func:`index_find`.
     :param size: How many of them, from the first.
     :param n_slots: A power of two, above ``size``.
-    :return: The slots.
+    :return: The slots, and the number of the first row that equals an earlier one, or -1; the later rows are then not
+        in the index.
     """
     slots = np.full(n_slots, -1, np.int32)
     for number in range(size):
+        if index_find(slots, rows, rows[number : number + 1]) >= 0:
+            return slots, number
         index_add(slots, rows, number)
-    return slots
+    return slots, -1

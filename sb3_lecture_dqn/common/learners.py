@@ -185,7 +185,7 @@ class CompiledLearner:
         model, buffer = self.model, self.model.replay_buffer
         if isinstance(buffer, SuccessFailReplayBuffer) and model._vec_normalize_env is None:
             success, fail = buffer.success, buffer.fail
-            positions = buffer.draw(batch_size, n)
+            positions = buffer.draw_minibatches(n, batch_size)
             return success.words, success.floats, fail.words, fail.floats, success.size, positions
         assert buffer is not None
         rows = np.zeros((n, batch_size), _ROW)

@@ -1,0 +1,36 @@
+"""Model files."""
+
+import io
+import json
+import pathlib
+import zipfile
+
+from stable_baselines3.common.save_util import open_path
+
+# Settings that the file of a DQN or QR-DQN has, and of no other algorithm.
+_DQN_SETTINGS = {"exploration_final_eps", "target_update_interval", "replay_buffer_class", "policy_class"}
+
+
+def check_is_model(path: str | pathlib.Path | io.BufferedIOBase, name: str) -> None:
+    """
+    Check that a file is one of a DQN's, before anything in it is unpickled.
+
+    :param path: The file, with or without ``.zip``, or an open one, which is left at its start.
+    :param name: What the message calls the model.
+    :raises ValueError: If it is not a zip file, or one without the settings and the weights of a DQN.
+    """
+    file = open_path(path, "r", verbose=0, suffix="zip")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if missing := {"data", "policy.pth"} - set(archive.namelist()):
+                raise ValueError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
+            settings = json.loads(archive.read("data"))
+            if not isinstance(settings, dict) or not settings.keys() >= _DQN_SETTINGS:
+                raise ValueError("its settings are not those of a DQN")
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f"path={str(path)!r} holds no {name} model: {error}") from error
+    finally:
+        if file is path:
+            file.seek(0)
+        else:
+            file.close()
