@@ -141,7 +141,7 @@ def test_sixty_episodes_are_those_of_the_plain_loop(store_and_replay, double_dqn
         max_episode_steps=20,
         n_test_episodes=10,
         fail_capacity=100,
-        seed=1,  # one with which none diverges, as some do without a target network
+        seed=5,  # one with which none diverges, as some do without a target network
     )
     # What the comparison is worth: all of this happened.
     assert {episode.terminated for episode in expected.episodes} == {True, False}

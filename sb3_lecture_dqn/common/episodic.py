@@ -58,6 +58,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
     _learner: Learner
     _n_calls: int
     _total_episodes: int | None = None
+    _run_folder: str | None = None
 
     @classmethod
     def _split_policy_and_env(
@@ -120,6 +121,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
             self.target_update_interval = sys.maxsize  # SB3 compares it with the number of environments
         super()._setup_model()
         self.target_update_interval = interval
+        if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
+            self._seed_memory(self.seed)
         self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -131,7 +134,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
         super().set_random_seed(seed)
         if seed is not None or not hasattr(self, "exploration_rng"):
             self.exploration_rng = make_rng(seed, "exploration")
-        if seed is not None and isinstance(self.replay_buffer, SuccessFailReplayBuffer):
+        if seed is not None:
+            self._seed_memory(seed)
+
+    def _seed_memory(self, seed: int) -> None:
+        if isinstance(self.replay_buffer, SuccessFailReplayBuffer):
             self.replay_buffer.seed(seed)
 
     def epsilon(self, episode: int) -> float:
@@ -180,6 +187,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 f"total_timesteps={total_timesteps} and total_episodes={total_episodes}: give one budget, not both"
             )
         if total_timesteps is not None:
+            if isinstance(total_timesteps, float) and total_timesteps % 1 == 0:  # 1e5 is what many write for SB3
+                total_timesteps = int(total_timesteps)
             check_number("total_timesteps", total_timesteps, 1, integer=True)
             self._total_episodes = None
         else:
@@ -364,9 +373,9 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return pathlib.Path(self.tensorboard_log or "runs")
 
     def _lecture_logger(self, new_run: bool) -> Logger:
-        earlier = sorted(self._runs.glob(f"{self._run_name()}_*"))
-        folder = self.make_run_folder() if new_run or not earlier else earlier[-1]
-        return configure(str(folder), ["stdout", "tensorboard"] if self.verbose else ["tensorboard"])
+        if new_run or self._run_folder is None:
+            self._run_folder = str(self.make_run_folder())
+        return configure(self._run_folder, ["stdout", "tensorboard"] if self.verbose else ["tensorboard"])
 
     def _run_name(self) -> str:
         raise NotImplementedError

@@ -4,20 +4,23 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecCheckNan,
     VecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
     VecMonitor,
     VecNormalize,
     VecTransposeImage,
     is_vecenv_wrapped,
-    sync_envs_normalization,
     unwrap_vec_normalize,
 )
 
@@ -193,9 +196,9 @@ def test_on(
 def _test_by_stepping(
     model: BaseAlgorithm, env: VecEnv, n_episodes: int, max_episode_steps: int | None, penalty_reward: float
 ) -> TestResult:
-    normalize = unwrap_vec_normalize(env)
-    if normalize is not None and model.get_vec_normalize_env() is not None:
-        sync_envs_normalization(model.get_env(), env)  # type: ignore[arg-type]
+    normalize, trained_with = unwrap_vec_normalize(env), model.get_vec_normalize_env()
+    if normalize is not None and trained_with is not None and trained_with.norm_obs:
+        normalize.obs_rms = copy.deepcopy(trained_with.obs_rms)
     limit = math.inf if max_episode_steps is None else max_episode_steps
     steps, penalties, returns, successes = np.zeros((4, n_episodes))
     for first in range(0, n_episodes, env.num_envs):
@@ -259,17 +262,45 @@ def make_test_env(
             vec_env = tabular_env(model, env, max_episode_steps)
         except NotTabularError:
             vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
-    own = model.get_env()
-    if (
-        own is not None
-        and is_vecenv_wrapped(own, VecTransposeImage)
-        and not is_vecenv_wrapped(vec_env, VecTransposeImage)
-    ):
-        vec_env = VecTransposeImage(vec_env)
-    trained_with = model.get_vec_normalize_env()
-    if trained_with is not None and unwrap_vec_normalize(vec_env) is None:
-        vec_env = VecNormalize(vec_env, training=False, norm_reward=False, norm_obs=trained_with.norm_obs)
-    return vec_env
+    return _wrap_as_own(model, vec_env, made_here=env is None or isinstance(env, str))
+
+
+def _wrap_as_own(model: BaseAlgorithm, env: VecEnv, made_here: bool) -> VecEnv:
+    """Put the wrappers of the model's own environment around another, from the inside out, unless it has them."""
+    own, wrappers = model.get_env(), []
+    while isinstance(own, VecEnvWrapper):
+        wrappers.append(own)
+        own = own.venv
+    for wrapper in reversed(wrappers):
+        if is_vecenv_wrapped(env, type(wrapper)) or isinstance(wrapper, VecMonitor | VecCheckNan):
+            continue
+        if isinstance(wrapper, VecTransposeImage):
+            env = VecTransposeImage(env)
+        elif isinstance(wrapper, VecNormalize):
+            env = VecNormalize(
+                env,
+                training=False,
+                norm_obs=wrapper.norm_obs,
+                norm_reward=False,
+                clip_obs=wrapper.clip_obs,
+                norm_obs_keys=wrapper.norm_obs_keys,
+            )
+        elif isinstance(wrapper, VecFrameStack):
+            env = VecFrameStack(env, *_stacking(wrapper))
+        elif made_here:
+            raise ValueError(
+                f"env=None: it is not known how to wrap a new environment in {type(wrapper).__name__} as the model's "
+                "own is; give a test environment"
+            )
+    return env
+
+
+def _stacking(wrapper: VecFrameStack) -> tuple[int, Any]:
+    """``n_stack`` and ``channels_order`` with which a wrapper was made."""
+    stacked = wrapper.stacked_obs
+    parts = stacked.sub_stacked_observations if isinstance(wrapper.observation_space, spaces.Dict) else {"": stacked}
+    order = {key: "first" if part.channels_first else "last" for key, part in parts.items()}
+    return stacked.n_stack, order if isinstance(wrapper.observation_space, spaces.Dict) else order[""]
 
 
 def tabular_env(

@@ -31,7 +31,6 @@ class DiscreteQNetwork(QNetwork):
 
     :param observation_space: ``Discrete`` observation space
     :param action_space: ``Discrete`` action space
-    :raises ValueError: If the observations are not ``Discrete``
     """
 
     observation_space: spaces.Discrete
@@ -39,11 +38,6 @@ class DiscreteQNetwork(QNetwork):
     def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete) -> None:
         # Past QNetwork's own constructor, which builds a perceptron on flattened features.
         BasePolicy.__init__(self, observation_space, action_space)
-        if not isinstance(observation_space, spaces.Discrete):
-            raise ValueError(
-                f"{type(self).__name__} needs a Discrete observation space, not {observation_space}; for this one use "
-                "'MlpPolicy' (vectors), 'CnnPolicy' (images) or 'MultiInputPolicy' (Dict)"
-            )
         self.n_states = int(observation_space.n)
         self.n_actions = int(action_space.n)
 

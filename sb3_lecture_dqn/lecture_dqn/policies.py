@@ -52,6 +52,11 @@ class DiscretePolicy(DQNPolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.SGD,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if not isinstance(observation_space, spaces.Discrete):
+            raise ValueError(
+                f"{type(self).__name__} needs a Discrete observation space, not {observation_space}; for this one use "
+                "'MlpPolicy' (vectors), 'CnnPolicy' (images) or 'MultiInputPolicy' (Dict)"
+            )
         super().__init__(
             observation_space,
             action_space,

@@ -1,0 +1,183 @@
+"""Ours and its peers, set up for the same work."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import runpy
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3 import DQN
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
+
+from sb3_lecture_dqn import LectureDQN, LecturePolicy, make_env
+from tests.reference import lecture_loop
+
+MAX_EPISODE_STEPS = 1000
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.001,
+    "buffer_size": 1000,
+    "learning_starts": 0,
+    "batch_size": 1,
+    "gamma": 0.75,
+    "train_freq": 1,
+    "gradient_steps": 5,
+    "device": "cpu",
+}
+ONE_HOT_TAXI = "OneHotTaxi-v0"
+
+
+def has(module: str) -> bool:
+    """Whether a module is installed."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def lecture_dqn(epsilon: float, seed: int, **settings: Any) -> LectureDQN:
+    """Ours at the lecture's schedule, but for an ε that stays."""
+    schedule = {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon, "exploration_decay": 1.0}
+    return LectureDQN("Taxi-v3", device="cpu", seed=seed, **schedule, **settings)
+
+
+def oracle_loop(epsilon: float, seed: int, steps: int) -> lecture_loop.Result:
+    """The plain PyTorch loop: one episode cut after ``steps``, which a beginner does not end before."""
+    th.manual_seed(seed)
+    explore_rng, memory_rng = np.random.default_rng(seed).spawn(2)
+    return lecture_loop.run(
+        lecture_loop.make_taxi(),
+        lecture_loop.LectureNet(n_states=500, n_actions=6),
+        episodes=1,
+        max_episode_steps=steps,
+        epsilon_min=epsilon,
+        epsilon_decay=0.0,
+        explore_rng=explore_rng,
+        memory_rng=memory_rng,
+        env_seed=seed,
+    )
+
+
+def _sb3_settings(epsilon: float, seed: int) -> dict[str, Any]:
+    # SB3 copies the target by steps: 20 episodes of 1000 of them.
+    schedule = {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon, "target_update_interval": 20_000}
+    return {**SETTINGS, **schedule, "seed": seed}
+
+
+def sb3_dqn(epsilon: float, seed: int) -> DQN:
+    """Stock SB3 at the lecture's schedule, with the lecture's network."""
+    return DQN(LecturePolicy, make_env("Taxi-v3", MAX_EPISODE_STEPS), **_sb3_settings(epsilon, seed))
+
+
+def sb3_one_hot_dqn(epsilon: float, seed: int) -> DQN:
+    """Stock SB3 with nothing of ours: it one-hot encodes the state, and has layers of the same sizes."""
+    network = {"net_arch": [64, 64, 32], "activation_fn": th.nn.PReLU, "optimizer_class": th.optim.SGD}
+    env = make_env("Taxi-v3", MAX_EPISODE_STEPS)
+    return DQN("MlpPolicy", env, policy_kwargs=network, **_sb3_settings(epsilon, seed))
+
+
+class OneHot(gym.ObservationWrapper):
+    """Discrete observations as one-hot vectors, for those who take numbers for magnitudes."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.rows = np.eye(env.observation_space.n, dtype=np.float32)  # type: ignore[attr-defined]
+        self.observation_space = gym.spaces.Box(0, 1, self.rows[0].shape)
+
+    def observation(self, observation: int) -> np.ndarray:
+        return self.rows[observation].copy()
+
+
+def sbx_dqn(epsilon: float, seed: int, **settings: Any) -> BaseAlgorithm:
+    """SBX at the lecture's schedule: Adam, two layers of 64 on a one-hot state (it has one width for all)."""
+    import sbx
+
+    env = OneHot(make_env("Taxi-v3", MAX_EPISODE_STEPS))
+    arguments = {**_sb3_settings(epsilon, seed), "policy_kwargs": {"net_arch": [64, 64]}, **settings}
+    return sbx.DQN("MlpPolicy", env, **arguments)
+
+
+def cleanrl_steps_per_second(epsilon: float, seed: int, steps: int) -> float:
+    """
+    What CleanRL's ``dqn.py`` says of its own speed. It has no setting for more than one update a step, so it does one.
+
+    :param epsilon: Its ε
+    :param seed: Its seed
+    :param steps: Environment steps, more than 100
+    :return: Environment steps per second
+    """
+    if ONE_HOT_TAXI not in gym.registry:
+        gym.register(ONE_HOT_TAXI, lambda **_: OneHot(make_env("Taxi-v3")), max_episode_steps=MAX_EPISODE_STEPS)
+    options = {
+        "env-id": ONE_HOT_TAXI,
+        "seed": seed,
+        "total-timesteps": steps,
+        "learning-rate": SETTINGS["learning_rate"],
+        "buffer-size": SETTINGS["buffer_size"],
+        "gamma": SETTINGS["gamma"],
+        "batch-size": 1,
+        "learning-starts": 0,
+        "train-frequency": 1,
+        "start-e": epsilon,
+        "end-e": epsilon,
+    }
+    argv = ["dqn.py", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+    said = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        _scratch_folder(),
+        mock.patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(said),
+    ):
+        warnings.simplefilter("ignore")  # what it warns of is its own
+        runpy.run_module("cleanrl.dqn", run_name="__main__", alter_sys=True)
+    return float(re.findall(r"SPS: (\d+)", said.getvalue())[-1])
+
+
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[None]:
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def silence(model: BaseAlgorithm) -> BaseAlgorithm:
+    """A model that can be trained without ``learn``: SB3's logger is made there."""
+    model.set_logger(Logger(None, []))
+    return model
+
+
+def solver(seed: int) -> LectureDQN:
+    """Ours with settings that solve Taxi within some ten thousand steps."""
+    return LectureDQN(
+        "Taxi-v3",
+        learning_rate=3e-3,
+        gamma=0.9,
+        batch_size=256,
+        train_freq=4,
+        gradient_steps=1,
+        buffer_size=100_000,
+        learning_starts=1000,
+        target_update_interval=100,
+        exploration_decay=None,
+        exploration_fraction=0.2,
+        exploration_final_eps=0.05,
+        loss="huber",
+        policy_kwargs={"optimizer_class": th.optim.Adam},
+        device="cpu",
+        seed=seed,
+    )

@@ -1,0 +1,180 @@
+"""How everything here is measured: interleaved repeats, one core, fresh processes where a figure needs one."""
+
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def use_one_core() -> None:
+    """Keep this process and all that it starts on one core: theirs are the figures of one core, peers' included."""
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    # The package and the reference loop of its tests are those beside this folder, installed or not.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    How much to measure.
+
+    :param repeats: Repeats of every measurement
+    :param quick: Whether only to see that all works: small sizes, figures that mean nothing
+    """
+
+    repeats: int = 5
+    quick: bool = False
+
+    def size(self, full: int, quick: int) -> int:
+        """The size of some work: ``full``, or ``quick`` in a quick run."""
+        return quick if self.quick else full
+
+
+@dataclass
+class Line:
+    """
+    One line of the table: samples of ours, those of a peer measured in turn with them, and what they must show.
+
+    :param row: Number of the row
+    :param work: What was done
+    :param unit: Of both samples; one that ends in ``/s`` is a rate
+    :param ours: One figure for every repeat
+    :param peer_name: Whose the other samples are; none if ours stand for themselves
+    :param peer: One figure for every repeat
+    :param figure: ``"faster"``: how many times as fast as the peer we are, the more the better; ``"cost"``: how many
+        times the peer's figure ours is, the less the better; ``"own"``: ours alone, the less the better
+    :param must: What the figure must reach; ``None`` where it is for information only
+    :param aim: What would be better still
+    """
+
+    row: int
+    work: str
+    unit: str
+    ours: list[float]
+    peer_name: str = ""
+    peer: list[float] = field(default_factory=list)
+    figure: str = "faster"
+    must: float | None = None
+    aim: float | None = None
+
+    @property
+    def figures(self) -> list[float]:
+        """The figure of every repeat."""
+        if self.figure == "own":
+            return self.ours
+        ours_on_top = self.figure == "cost" or self.unit.endswith("/s")
+        pairs = zip(self.ours, self.peer, strict=True)
+        return [ours / peer if ours_on_top else peer / ours for ours, peer in pairs]
+
+    @property
+    def value(self) -> float:
+        """The median figure."""
+        return statistics.median(self.figures)
+
+    def reaches(self, goal: float) -> bool:
+        """Whether the median figure is as good as a goal."""
+        return self.value >= goal if self.figure == "faster" else self.value <= goal
+
+    @property
+    def verdict(self) -> str:
+        """``"aim"``, ``"must"`` or ``"no"``: the best goal that is met; nothing where there is none."""
+        if self.must is None:
+            return ""
+        if self.aim is not None and self.reaches(self.aim):
+            return "aim"
+        return "must" if self.reaches(self.must) else "no"
+
+
+@dataclass
+class RowResult:
+    """
+    What a row gives.
+
+    :param lines: Its lines of the table
+    :param notes: Whatever else was measured, by name; for the reader of the JSON file
+    :param remarks: What the reader of the table should know, in sentences
+    """
+
+    lines: list[Line]
+    notes: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def interleave(
+    plan: Plan, title: str, contestants: Mapping[str, Callable[[int], Any]], repeats: int | None = None
+) -> dict[str, list[Any]]:
+    """
+    Measure contestants in turn, so that a drift of the machine meets all of them.
+
+    :param plan: How much to measure
+    :param title: Shown beside the progress bar
+    :param contestants: Each measures itself in the repeat of a number and returns what it found
+    :param repeats: In place of those of the plan
+    :return: What each contestant found in each repeat
+    """
+    repeats = plan.repeats if repeats is None else repeats
+    found: dict[str, list[Any]] = {name: [] for name in contestants}
+    # No bar where it would fill a log file.
+    with tqdm(total=repeats * len(contestants), desc=title, leave=False, dynamic_ncols=True, disable=None) as bar:
+        for repeat in range(repeats):
+            for name, measure in contestants.items():
+                bar.set_postfix_str(name)
+                gc.collect()
+                found[name].append(measure(repeat))
+                bar.update()
+    return found
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall seconds of some work."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def seconds_per_call(work: Callable[[], Any], at_least: float = 0.1) -> float:
+    """Wall seconds of one call, of as many as take ``at_least`` seconds together."""
+    calls, total = 1, seconds(work)
+    while total < at_least:
+        calls = max(2 * calls, int(calls * 1.2 * at_least / max(total, 1e-9)))
+        total = seconds(lambda n=calls: [work() for _ in range(n)])
+    return total / calls
+
+
+def fresh_process(function: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> Any:
+    """
+    Call a function of ``probes.py`` in a Python process of its own.
+
+    :param function: Its name
+    :param environment: Variables to add to the environment
+    :param arguments: Its arguments
+    :return: What it returned
+    :raises RuntimeError: If it failed; the message is what it wrote to stderr
+    """
+    done = subprocess.run(
+        [sys.executable, str(HERE / "probes.py"), function, json.dumps(arguments)],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{function}({arguments}) failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,175 @@
+"""
+Where the microseconds of one training step go: the lecture's schedule, one Taxi, the compiled engine.
+
+A clock is put around one part at a time while ``learn`` runs, and runs with clocks take turns with runs without. So
+every part is seen where it belongs, with caches as the other parts leave them, and no profiler stands between.
+
+    python examples/benchmarks/profile_step.py --epsilon 0.1
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch as th
+from measure import Plan, interleave, seconds, seconds_per_call, use_one_core
+
+PARTS = ("the environment", "the action", "the memory", "the updates", "SB3's contract")
+
+
+def places(model: Any, callback: type) -> dict[str, list[tuple[str, Any, str, int]]]:
+    """
+    What to put a clock around.
+
+    :param model: A model on the compiled engine
+    :param callback: The class of its callback
+    :return: Under each part: what to call it, whose attribute it is, and the level: parts of level 0 add up to the
+        part, those of a higher level are in the one above
+    """
+    algorithm, env, memory = type(model), type(model.env), type(model.replay_buffer)
+    partition, learner = type(model.replay_buffer.fail), type(model._learner)
+    index, kernels = type(model.replay_buffer.fail.index), model._learner.kernels
+    return dict(
+        zip(
+            PARTS,
+            [
+                [("`env.step`", env, "step", 0)],
+                [
+                    ("`_sample_action`", algorithm, "_sample_action", 0),
+                    ("`greedy_actions`", learner, "greedy_actions", 1),
+                    ("compiled forward pass", kernels, "greedy_actions", 2),
+                ],
+                [
+                    ("`_store_transition`", algorithm, "_store_transition", 0),
+                    ("`replay_buffer.add`", memory, "add", 1),
+                    ("`Partition.insert`", partition, "insert", 2),
+                    ("look-up in the duplicate index", index, "find", 3),
+                ],
+                [
+                    ("`train`", algorithm, "train", 0),
+                    ("learning rate", algorithm, "_update_learning_rate", 1),
+                    ("drawing the minibatches", memory, "draw_minibatches", 1),
+                    ("five compiled updates", kernels, "train", 1),
+                ],
+                [
+                    ("`callback.update_locals`", callback, "update_locals", 0),
+                    ("`callback.on_step`", callback, "on_step", 0),
+                    ("`callback.on_rollout_start`", callback, "on_rollout_start", 0),
+                    ("`callback.on_rollout_end`", callback, "on_rollout_end", 0),
+                    ("`policy.set_training_mode`", type(model.policy), "set_training_mode", 0),
+                    ("`_update_info_buffer`", algorithm, "_update_info_buffer", 0),
+                    ("`_update_current_progress_remaining`", algorithm, "_update_current_progress_remaining", 0),
+                    ("`_on_step`", algorithm, "_on_step", 0),
+                ],
+            ],
+            strict=True,
+        )
+    )
+
+
+def clock(owner: Any, attribute: str, run: Callable[[], Any]) -> float:
+    """
+    Run something with a clock around one function.
+
+    :param owner: The class or module that has the function
+    :param attribute: Its name there
+    :param run: What calls it
+    :return: Seconds spent in it
+    """
+    function, spent, now = getattr(owner, attribute), 0.0, time.perf_counter
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal spent
+        start = now()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent += now() - start
+
+    with mock.patch.object(owner, attribute, timed):
+        run()
+    return spent
+
+
+def call_alone(model: Any) -> float:
+    """Seconds of a call of the compiled loop that does no update: what Python and numba pass each other."""
+    learner, memory = model._learner, model.replay_buffer
+    kernels, success, fail = learner.kernels, memory.success, memory.fail
+    rows = (success.words, success.floats, fail.words, fail.floats, success.size, np.zeros((0, 1), np.int64))
+    networks = (learner.online, learner.target, learner.gradient, *learner.moments)
+    optimizer = (kernels.SGD, 0.0, 0.0, 0.0, 0.0)
+    rest = (learner.start, model.gamma, networks, learner.layout, kernels.MSE, False, optimizer, 0.0, 1)
+    return seconds_per_call(lambda: kernels.train(*rows, *rest), 0.05)
+
+
+def profile(epsilon: float, steps: int, repeats: int) -> str:
+    """
+    Take the times of whole steps and of their parts, in turn.
+
+    :param epsilon: Share of the random actions
+    :param steps: Steps of a run
+    :param repeats: Repeats of every measurement
+    :return: A Markdown table
+    """
+    import contestants
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Nothing(BaseCallback):
+        """The least that a user's callback can do."""
+
+        def _on_step(self) -> bool:
+            return True
+
+    model = contestants.lecture_dqn(epsilon, 0, engine="numba")
+
+    def run() -> None:
+        model.learn(total_timesteps=steps, callback=Nothing(), reset_num_timesteps=False)
+
+    run()  # compiles, and fills the memory
+    by_part = places(model, Nothing)
+    whole, alone = "a whole step of `learn`", "of it the call, by itself with no update"
+    measures: dict[str, Callable[[int], float]] = {whole: lambda _: seconds(run) / steps}
+    for group in by_part.values():
+        for name, owner, attribute, _ in group:
+            measures[name] = lambda _, o=owner, a=attribute: clock(o, a, run) / steps
+    measures[alone] = lambda _: call_alone(model)
+    found = interleave(Plan(repeats), "parts of a step", measures)
+    cost = {name: 1e6 * statistics.median(samples) for name, samples in found.items()}
+
+    lines = ["| part | µs a step | share |", "|---|---|---|"]
+
+    def add(name: str, microseconds: float, bold: str = "") -> None:
+        lines.append(f"| {bold}{name}{bold} | {bold}{microseconds:.1f}{bold} | {microseconds / cost[whole]:.0%} |")
+
+    rest = cost[whole]
+    for part, group in by_part.items():
+        of_part = sum(cost[name] for name, _, _, level in group if level == 0)
+        rest -= of_part
+        add(part, of_part, "**")
+        for name, _, _, level in group:
+            add("– " * level + name, cost[name])
+            if name == "five compiled updates":
+                add(f"– – {alone}", cost[alone])
+    add("the loops of `learn` and `collect_rollouts`", rest, "**")
+    add(whole, cost[whole], "**")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Where the microseconds of one training step go.")
+    parser.add_argument("--epsilon", type=float, default=0.1, help="share of random actions (default: 0.1)")
+    parser.add_argument("--steps", type=int, default=3000, help="steps of every run (default: 3000)")
+    parser.add_argument("--repeats", type=int, default=7, help="repeats of every measurement (default: 7)")
+    args = parser.parse_args()
+    use_one_core()
+    th.set_num_threads(1)
+    print(profile(args.epsilon, args.steps, args.repeats))
+
+
+if __name__ == "__main__":
+    main()
