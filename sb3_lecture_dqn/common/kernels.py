@@ -493,23 +493,6 @@ def _optimize(networks, layout, batch, optimizer, step):
 
 
 @_jit
-def _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, step):
-    """
-    One update on a minibatch, with any optimiser.
-
-    :return: The loss before it; if it is not finite, the weights are as they were.
-    """
-    online, gradient = networks[0], networks[2]
-    loss, dv, outputs, passed = _errors(networks, layout, batch, loss_kind, double_q)
-    if np.isfinite(loss):
-        _add_gradient(gradient, online, layout, batch, dv, outputs, passed)
-        if max_norm > 0:
-            _clip(gradient, max_norm)
-        _optimize(networks, layout, batch, optimizer, step)
-    return loss
-
-
-@_jit
 def _is_plain(layout, batch_size, optimizer, max_norm):
     """Whether :func:`_sgd_one` knows this case."""
     return layout[0] == STATE_IN and batch_size == 1 and optimizer[0] == SGD and optimizer[2] == 0 and not max_norm > 0
@@ -557,7 +540,12 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
             loss = _sgd_one(networks, layout, layers, transition, loss_kind, double_q, lr, work, values)
         else:
             batch = states, actions, next_states, rewards, discounts
-            loss = _update(networks, layout, batch, loss_kind, double_q, optimizer, max_norm, first_step + u)
+            loss, dv, outputs, passed = _errors(networks, layout, batch, loss_kind, double_q)
+            if np.isfinite(loss):
+                _add_gradient(networks[2], networks[0], layout, batch, dv, outputs, passed)
+                if max_norm > 0:
+                    _clip(networks[2], max_norm)
+                _optimize(networks, layout, batch, optimizer, first_step + u)
         if not np.isfinite(loss):
             return total, u
         total += loss
