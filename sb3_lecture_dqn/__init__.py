@@ -4,7 +4,8 @@ from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, run_test
-from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, TabularVecEnv
+from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 

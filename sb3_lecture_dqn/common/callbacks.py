@@ -22,7 +22,7 @@ from sb3_lecture_dqn.common.evaluation import (
     test_on,
 )
 from sb3_lecture_dqn.common.seeding import make_rng
-from sb3_lecture_dqn.common.tabular import TabularVecEnv
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 
 
 class LectureTestCallback(EventCallback):

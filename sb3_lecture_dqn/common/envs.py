@@ -7,7 +7,8 @@ import gymnasium as gym
 from gymnasium import logger as gym_logger
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_lecture_dqn.common.tabular import NotTabularError, TabularVecEnv
+from sb3_lecture_dqn.common.tabular import NotTabularError
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 
 LECTURE_MAX_EPISODE_STEPS = 1000
 TAXI_V3 = "Taxi-v3"

@@ -30,10 +30,10 @@ from sb3_lecture_dqn.common.tabular import (
     EpisodeFigures,
     NotTabularError,
     TabularModel,
-    TabularVecEnv,
     policy_figures,
     run_policy,
 )
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 
 PENALTY_REWARD = -10.0
 MAX_TEST_ENVS = 10

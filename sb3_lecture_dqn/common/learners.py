@@ -2,21 +2,39 @@
 
 import math
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
 from torch.nn import functional as F
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork, hidden_widths
 
-if TYPE_CHECKING:
-    from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
-
 LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
 ENGINES = ("auto", "torch", "numba")
+
+
+class Model(Protocol):
+    """What a learner reads of the algorithm whose networks it trains."""
+
+    policy: Any
+    q_net: Any
+    q_net_target: Any
+    replay_buffer: ReplayBuffer | None
+    observation_space: Any
+    device: th.device
+    gamma: float
+    max_grad_norm: float
+    loss: str
+    double_dqn: bool
+    double_q: bool
+    engine: str
+    num_timesteps: int
+    _n_updates: int
+    _vec_normalize_env: VecNormalize | None
 
 
 class Learner(Protocol):
@@ -52,7 +70,7 @@ class TorchLearner:
 
     engine = "torch"
 
-    def __init__(self, model: "LectureDQN") -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
@@ -62,7 +80,7 @@ class TorchLearner:
 
     def greedy_actions(self, obs: Any) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
-        actions, _ = self.model.policy.predict(obs, deterministic=True)
+        actions: np.ndarray = self.model.policy.predict(obs, deterministic=True)[0]
         return actions
 
     def update(self, batch_size: int) -> float:
@@ -116,12 +134,12 @@ class CompiledLearner:
 
     engine = "numba"
 
-    def __init__(self, model: "LectureDQN") -> None:
+    def __init__(self, model: Model) -> None:
         from sb3_lecture_dqn.common import kernels  # numba takes half a second to import
 
         self.model = model
         self.kernels = kernels
-        self.start = int(model.observation_space.start)  # type: ignore[attr-defined]
+        self.start = int(model.observation_space.start)
         self.bind()
 
     def bind(self) -> None:
@@ -222,7 +240,7 @@ _ROW = np.dtype(
 )
 
 
-def make_learner(model: "LectureDQN", announce: bool = False) -> Learner:
+def make_learner(model: Model, announce: bool = False) -> Learner:
     """
     The learner that ``model.engine`` asks for.
 
@@ -239,7 +257,7 @@ def make_learner(model: "LectureDQN", announce: bool = False) -> Learner:
     return CompiledLearner(model) if reason is None else TorchLearner(model)
 
 
-def why_not_compiled(model: "LectureDQN") -> str | None:
+def why_not_compiled(model: Model) -> str | None:
     """
     Why the compiled learner cannot train a model.
 
@@ -298,7 +316,7 @@ def _flat(tensors: list[Any]) -> np.ndarray:
     return th.empty(0, dtype=th.float32).set_(storage, offset, (int(starts[-1]),), (1,)).numpy()
 
 
-def _not_finite(model: "LectureDQN", loss: float, done: int = 0) -> ValueError:
+def _not_finite(model: Model, loss: float, done: int = 0) -> ValueError:
     return ValueError(
         f"the loss of update {model._n_updates + done + 1} (environment step {model.num_timesteps}) is {loss}: "
         "lower learning_rate, or set max_grad_norm or loss='huber'"
