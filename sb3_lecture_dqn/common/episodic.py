@@ -116,11 +116,12 @@ class EpisodicMixin(OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         self._check_settings()
-        interval = self.target_update_interval
-        if not isinstance(interval, int):
-            self.target_update_interval = sys.maxsize  # SB3 compares it with the number of environments
+        count, unit = parse_frequency("target_update_interval", self.target_update_interval)
+        # SB3 compares an int with the number of environments.
+        self.target_update_interval = count if unit == "step" else sys.maxsize
         super()._setup_model()
-        self.target_update_interval = interval
+        if unit == "episode":
+            self.target_update_interval = (count, unit)
         if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
             self._seed_memory(self.seed)
         self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
@@ -208,8 +209,6 @@ class EpisodicMixin(OffPolicyAlgorithm):
         assert self.env is not None and self._last_obs is not None
         self._check_obs(self._last_obs)
         self._make_learner()  # parts of the model may have been replaced since the last time
-        self._copy_every, self._copy_unit = parse_frequency("target_update_interval", self.target_update_interval)
-
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps and not self._episodes_done():
             episodes_before = self._episode_num
@@ -228,10 +227,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
                 if gradient_steps > 0:
                     self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
-            if (
-                self._copy_unit == "episode"
-                and self._episode_num // self._copy_every > episodes_before // self._copy_every
-            ):
+            interval = self.target_update_interval
+            if not isinstance(interval, int) and self._episode_num // interval[0] > episodes_before // interval[0]:
                 self._copy_target()
         callback.on_training_end()
         return self
@@ -321,7 +318,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
 
     def _on_step(self) -> None:
         self._n_calls += 1
-        if self._copy_unit == "step" and self._n_calls % max(self._copy_every // self.n_envs, 1) == 0:
+        interval = self.target_update_interval
+        if isinstance(interval, int) and self._n_calls % max(interval // self.n_envs, 1) == 0:
             self._copy_target()
         if self.exploration_decay is None:
             self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
