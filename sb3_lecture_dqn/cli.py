@@ -107,7 +107,10 @@ def _train(args: argparse.Namespace) -> int:
         interrupted = True
     model.logger.close()
     model.save(run / "model")
-    result = test.results[-1][1] if test.results else run_test(model, n_episodes=args.test_episodes)
+    if test.results and test.results[-1][0] == model._episode_num:
+        result = test.results[-1][1]
+    else:  # training has gone on since
+        result = run_test(model, n_episodes=args.test_episodes)
     print(
         f"{'Interrupted' if interrupted else 'Done'} after {model._episode_num} episodes, {model.num_timesteps} steps."
     )

@@ -81,7 +81,7 @@ def test_settings_that_contradict_each_other_are_both_named():
 
 @pytest.mark.parametrize("policy", ["LecturePolicy", "MlpPolicy"])
 def test_continuous_actions_are_refused(policy):
-    with pytest.raises((ValueError, AssertionError), match=r"Discrete.* as action spaces but Box\(-2.0, 2.0"):
+    with pytest.raises((ValueError, AssertionError), match=r"action_space=Box\(-2.0, 2.0.* must be Discrete"):
         LectureDQN(policy, "Pendulum-v1")
 
 

@@ -51,21 +51,24 @@ def lecture_dqn(epsilon: float, seed: int, **settings: Any) -> LectureDQN:
     return LectureDQN("Taxi-v3", device="cpu", seed=seed, **schedule, **settings)
 
 
-def oracle_loop(epsilon: float, seed: int, steps: int) -> lecture_loop.Result:
-    """The plain PyTorch loop: one episode cut after ``steps``, which a beginner does not end before."""
+def oracle_loop(epsilon: float, seed: int, steps: int) -> None:
+    """The plain PyTorch loop, for exactly that many steps: where an episode ends before, the next one does the rest."""
     th.manual_seed(seed)
+    env, net = lecture_loop.make_taxi(), lecture_loop.LectureNet(n_states=500, n_actions=6)
     explore_rng, memory_rng = np.random.default_rng(seed).spawn(2)
-    return lecture_loop.run(
-        lecture_loop.make_taxi(),
-        lecture_loop.LectureNet(n_states=500, n_actions=6),
-        episodes=1,
-        max_episode_steps=steps,
-        epsilon_min=epsilon,
-        epsilon_decay=0.0,
-        explore_rng=explore_rng,
-        memory_rng=memory_rng,
-        env_seed=seed,
-    )
+    while steps > 0:
+        result = lecture_loop.run(
+            env,
+            net,
+            episodes=1,
+            max_episode_steps=min(steps, MAX_EPISODE_STEPS),
+            epsilon_min=epsilon,
+            epsilon_decay=0.0,
+            explore_rng=explore_rng,
+            memory_rng=memory_rng,
+            env_seed=seed,
+        )
+        steps -= result.env_steps
 
 
 def _sb3_settings(epsilon: float, seed: int) -> dict[str, Any]:

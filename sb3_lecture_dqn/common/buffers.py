@@ -11,10 +11,10 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_lecture_dqn.common.checks import Observation
 from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 
-Observation = np.ndarray | dict[str, np.ndarray]
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
 
 _MIN_ROWS = 64
@@ -57,6 +57,17 @@ def transition_dtype(fields: list[tuple[str, np.dtype, tuple[int, ...]]]) -> np.
     size = np.dtype(fields).itemsize
     filler = [("_filler", np.dtype(np.uint8), (-size % 8,))] if size % 8 else []
     return np.dtype(fields + filler)
+
+
+DISCRETE_ROW = transition_dtype(
+    [
+        ("observations", np.dtype(np.int64), (1,)),
+        ("next_observations", np.dtype(np.int64), (1,)),
+        ("actions", np.dtype(np.int64), (1,)),
+        ("rewards", np.dtype(np.float32), ()),
+        ("dones", np.dtype(np.float32), ()),
+    ]
+)
 
 
 def _hashable(value: Any) -> Hashable:
@@ -276,8 +287,10 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         dtype = transition_dtype(fields)
         self.success = Partition(dtype, success_capacity, deduplicate)
         self.fail = Partition(dtype, buffer_size, deduplicate)
+        #: Whether a row is the words state, next state, action, (reward, done), as the compiled loops read it.
+        self.is_discrete = isinstance(observation_space, spaces.Discrete) and dtype == DISCRETE_ROW
         self._new_row = np.zeros(1, dtype)
-        self._new_words = self._new_row.view(np.int64).reshape(1, -1)
+        self._view_new_row()
         self.seed(np.random.randint(2**31 - 1) if seed is None else seed)  # noqa: NPY002
 
     def seed(self, seed: int) -> None:
@@ -342,11 +355,15 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         return np.concatenate([self.success.filled(), self.fail.filled()])[:, None]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_new_words"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_new_words", "_new_floats")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._new_words = self._new_row.view(np.int64).reshape(1, -1)  # the same memory again, not a copy
+        self._view_new_row()
+
+    def _view_new_row(self) -> None:
+        self._new_words = self._new_row.view(np.int64).reshape(1, -1)
+        self._new_floats = self._new_row.view(np.float32).reshape(1, -1)
 
     def size(self) -> int:
         """
@@ -379,22 +396,39 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         :param done: Whether the episode ended, shape ``(n_envs,)``
         :param infos: What the environments said of the step
         """
-        observed, observed_next = self._by_part(obs), self._by_part(next_obs)
-        reward = reward + 0.0  # see _by_part
-        actions = action.reshape(self.n_envs, self.action_dim)
-        row = self._new_row
+        write_row = self._write_discrete if self.is_discrete else self._write_any
         for i, info in enumerate(infos):
             timeout = self.handle_timeout_termination and info.get("TimeLimit.truncated", False)
             terminal = bool(done[i]) and not timeout
-            for part, field in self._obs_fields.items():
-                row[field] = observed[part][i]
-                row["next_" + field] = observed_next[part][i]
-            row["actions"] = actions[i]
-            row["rewards"] = reward[i]
-            row["dones"] = terminal
+            write_row(i, obs, next_obs, action, reward, terminal)
             success = self._is_success(float(reward[i]), terminal, info)
             (self.success if success else self.fail).insert(self._new_words, self.rng)
         self.pos, self.full = self.size(), self.fail.full
+
+    # Adding zero makes -0.0, which equals 0.0, equal to it in its bytes too: duplicates are found by those.
+
+    def _write_any(
+        self, i: int, obs: Observation, next_obs: Observation, action: np.ndarray, reward: np.ndarray, terminal: bool
+    ) -> None:
+        row = self._new_row
+        for part, field in self._obs_fields.items():
+            for name, value in ((field, obs), ("next_" + field, next_obs)):
+                observed = np.asarray(value[part] if part is not None else value)[i]
+                row[name] = observed + 0.0 if observed.dtype.kind == "f" else observed
+        row["actions"] = action.reshape(self.n_envs, self.action_dim)[i]
+        row["rewards"] = reward[i] + 0.0
+        row["dones"] = terminal
+
+    def _write_discrete(
+        self, i: int, obs: Observation, next_obs: Observation, action: np.ndarray, reward: np.ndarray, terminal: bool
+    ) -> None:
+        """The same for :data:`DISCRETE_ROW`, in a quarter of the time."""
+        words, floats = self._new_words[0], self._new_floats[0]
+        words[0] = obs.item(i)  # type: ignore[union-attr]
+        words[1] = next_obs.item(i)  # type: ignore[union-attr]
+        words[2] = action.item(i)
+        floats[6] = reward.item(i) + 0.0
+        floats[7] = terminal
 
     def draw(self, batch_size: int) -> np.ndarray:
         """
@@ -515,11 +549,6 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             plain: np.ndarray = rows[prefix + "observations"]
             return plain
         return {str(part): rows[prefix + field] for part, field in self._obs_fields.items()}
-
-    def _by_part(self, obs: Observation) -> Mapping[str | None, np.ndarray]:
-        parts: Mapping[Any, np.ndarray] = obs if isinstance(obs, dict) else {None: obs}
-        # Adding zero makes -0.0, which equals 0.0, equal to it in its bytes too: duplicates are found by those.
-        return {part: value + 0.0 if value.dtype.kind == "f" else value for part, value in parts.items()}
 
     def _state_key(self, row: np.ndarray) -> Hashable:
         if None not in self._obs_fields:

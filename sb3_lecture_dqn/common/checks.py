@@ -9,6 +9,10 @@ from gymnasium import spaces
 Observation = np.ndarray | dict[str, np.ndarray]
 
 
+class UnsupportedSpaceError(ValueError, AssertionError):
+    """A space that an algorithm cannot use. Also an ``AssertionError``, which is what SB3 raises for one."""
+
+
 def check_number(
     name: str, value: Any, low: float, high: float = math.inf, *, integer: bool = False, open_low: bool = False
 ) -> None:
@@ -70,7 +74,8 @@ def check_rewards(rewards: np.ndarray, step: int) -> None:
     :param step: Number of the environment step, for the message.
     :raises ValueError: If one is NaN or infinite.
     """
-    if not math.isfinite(rewards.sum()):  # a sum is finite only of finite numbers
+    # A sum is finite only of finite numbers.
+    if not math.isfinite(rewards.item() if rewards.size == 1 else rewards.sum()):
         finite = np.isfinite(rewards)
         i = int(np.argmin(finite))
         raise ValueError(f"environment {i} returned the reward {rewards[i]} at environment step {step}")
@@ -104,7 +109,8 @@ def _check_part(
     high: Any
     if isinstance(space, spaces.Discrete):
         low, high = space.start, space.start + space.n - 1
-        if low <= obs.min() and obs.max() <= high:  # the common case, in half the time
+        # The common case, in a fraction of the time.
+        if (low <= obs.item() <= high) if obs.size == 1 else (low <= obs.min() and obs.max() <= high):
             return
     elif isinstance(space, spaces.MultiDiscrete):
         low, high = space.start, space.start + space.nvec - 1

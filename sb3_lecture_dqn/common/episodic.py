@@ -1,5 +1,6 @@
 """What the algorithms of this package do by episode: exploration, target copies and budgets."""
 
+import copy
 import io
 import pathlib
 import sys
@@ -18,9 +19,15 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 
-from sb3_lecture_dqn.common.buffers import Observation, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
-from sb3_lecture_dqn.common.checks import check_number, check_observations, check_rewards, parse_frequency
+from sb3_lecture_dqn.common.checks import (
+    Observation,
+    check_number,
+    check_observations,
+    check_rewards,
+    parse_frequency,
+)
 from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.learners import Learner
 from sb3_lecture_dqn.common.save_util import check_is_model
@@ -79,6 +86,17 @@ class EpisodicMixin(OffPolicyAlgorithm):
     def engine_in_use(self) -> str:
         """What computes the updates: ``"torch"`` or ``"numba"``."""
         return self._learner.engine
+
+    def _refresh_learner(self) -> None:
+        if not self._learner.is_current():
+            self._make_learner()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_learner"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_learner()  # for the networks of this copy
 
     def _make_learner(self, announce: bool = False) -> None:
         """Set ``_learner`` for the model as it is now."""
@@ -199,6 +217,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
             total_timesteps = sys.maxsize
         if self.env is None and self.env_id is not None:  # a loaded model
             self.set_env(self._make_env())
+            if self.seed is not None:
+                self.get_env().seed(self.seed)  # type: ignore[union-attr]
         total_timesteps, callback = self._setup_learn(
             total_timesteps,
             callback,
@@ -208,7 +228,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         )
         assert self.env is not None and self._last_obs is not None
         self._check_obs(self._last_obs)
-        self._make_learner()  # parts of the model may have been replaced since the last time
+        self._make_learner()  # settings may have been changed since the last time
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps and not self._episodes_done():
             episodes_before = self._episode_num
@@ -252,17 +272,20 @@ class EpisodicMixin(OffPolicyAlgorithm):
         if deterministic:
             return self.policy.predict(observation, state, episode_start, deterministic)
         if self.policy.is_vectorized_observation(observation):
-            return self._explore(observation), state
-        return self._explore(add_batch_dimension(observation)).reshape(()), state
+            return self._explore(observation, self._predict_greedily), state
+        return self._explore(add_batch_dimension(observation), self._predict_greedily).reshape(()), state
 
-    def _explore(self, obs: Observation) -> np.ndarray:
+    def _predict_greedily(self, obs: Observation) -> np.ndarray:
+        return self.policy.predict(obs, deterministic=True)[0]
+
+    def _explore(self, obs: Observation, greedy: Callable[[Any], np.ndarray]) -> np.ndarray:
         """ε-greedy actions, int64 of shape ``(n_envs,)``, for observations with that leading dimension."""
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         if n == 1:  # nearly all of training, and the same draws as below
             explore_one = self.exploration_rng.random() < self.exploration_rate
-            return self._random_actions(1) if explore_one else self._learner.greedy_actions(obs)
+            return self._random_actions(1) if explore_one else greedy(obs)
         explore = self.exploration_rng.random(n) < self.exploration_rate
-        actions = self._learner.greedy_actions(obs)
+        actions = greedy(obs)
         actions[explore] = self._random_actions(int(explore.sum()))
         return actions
 
@@ -278,7 +301,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
             actions = self._random_actions(n_envs)
         else:
             assert self._last_obs is not None
-            actions = self._explore(self._last_obs)
+            self._refresh_learner()
+            actions = self._explore(self._last_obs, self._learner.greedy_actions)
         return actions, actions
 
     def _store_transition(
@@ -292,14 +316,35 @@ class EpisodicMixin(OffPolicyAlgorithm):
     ) -> None:
         check_rewards(reward, self.num_timesteps)
         self._check_obs(new_obs)
-        if dones.any():
+        any_done = dones.item() if self.n_envs == 1 else dones.any()
+        if any_done:
             self._check_terminal_obs(infos)
-        if dones.any() or self._vec_normalize_env is not None:
-            super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-            return
-        # What SB3 does comes down to this, less two copies, where there is no terminal observation to put in place.
-        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
-        self._last_original_obs, self._last_obs = self._last_obs, new_obs
+        normalize = self._vec_normalize_env
+        if normalize is None:
+            self._last_original_obs, original_obs = self._last_obs, new_obs
+        else:
+            original_obs, reward = normalize.get_original_obs(), normalize.get_original_reward()
+        next_obs = self._with_terminal_obs(original_obs, infos) if any_done else original_obs
+        replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+        self._last_obs = new_obs
+        if normalize is not None:
+            self._last_original_obs = original_obs
+
+    def _with_terminal_obs(self, obs: Observation, infos: list[dict[str, Any]]) -> Observation:
+        """What was observed at the end of episodes, in place of the first observation of the next ones."""
+        obs = copy.deepcopy(obs)
+        for i, info in enumerate(infos):
+            if (terminal := info.get("terminal_observation")) is None:
+                continue
+            if self._vec_normalize_env is not None:
+                terminal = terminal if isinstance(terminal, dict) else np.asarray(terminal)
+                terminal = self._vec_normalize_env.unnormalize_obs(terminal)
+            if isinstance(obs, dict):
+                for key in obs:
+                    obs[key][i] = terminal[key]
+            else:
+                obs[i] = terminal
+        return obs
 
     def _check_obs(self, obs: Observation) -> None:
         """Check observations as the environments gave them: normalised ones have no bounds."""
@@ -339,7 +384,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
         if self._total_episodes is None:
             super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         else:
-            self._current_progress_remaining = 1.0 - self._episode_num / self._total_episodes
+            # More episodes than wanted may end in one rollout.
+            self._current_progress_remaining = max(0.0, 1.0 - self._episode_num / self._total_episodes)
 
     def _setup_learn(
         self,
@@ -371,7 +417,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return pathlib.Path(self.tensorboard_log or "runs")
 
     def _lecture_logger(self, new_run: bool) -> Logger:
-        if new_run or self._run_folder is None:
+        if new_run or self._run_folder is None or pathlib.Path(self._run_folder).parent != self._runs:
             self._run_folder = str(self.make_run_folder())
         return configure(self._run_folder, ["stdout", "tensorboard"] if self.verbose else ["tensorboard"])
 

@@ -341,12 +341,12 @@ def _unwrap_tabular(env: VecEnv) -> TabularVecEnv | None:
 
 
 def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int | None) -> Callable[[], gym.Env]:
-    if env_id is None:  # the limit of the model's own environment is not that of its id
+    own = model.get_env()
+    if env_id is None and own is None:
         env_id = getattr(model, "env_id", None)
         max_episode_steps = max_episode_steps or getattr(model, "max_episode_steps", None)
     if env_id is not None:
         return lambda: make_env(env_id, max_episode_steps)
-    own = model.get_env()
     spec = None if own is None else own.get_attr("spec", 0)[0]
     if spec is None:
         raise ValueError(
@@ -355,4 +355,13 @@ def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int 
         )
     spec = copy.copy(spec)  # SB3's Monitor, which changes nothing, is a wrapper that gymnasium cannot make anew
     spec.additional_wrappers = tuple(w for w in spec.additional_wrappers if not w.entry_point.endswith(":Monitor"))
-    return lambda: gym.make(spec, max_episode_steps=max_episode_steps)
+
+    def make_anew() -> gym.Env:
+        try:
+            return gym.make(spec, max_episode_steps=max_episode_steps)
+        except (gym.error.Error, TypeError, ValueError) as error:
+            raise ValueError(
+                f"env=None: the model's environment cannot be made anew ({error}); give a test environment"
+            ) from error
+
+    return make_anew

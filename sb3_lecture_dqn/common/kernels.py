@@ -38,6 +38,13 @@ def _jit(function: Callable[..., Any]) -> Any:
 
 
 @_jit
+def _copy(source, destination):
+    """``destination[:] = source``; an assignment of slices takes two seconds to compile, for its error message."""
+    for i in range(destination.shape[0]):
+        destination[i] = source[i]
+
+
+@_jit
 def _layer_offsets(layout):
     """Where the layers begin, and how wide their input and output are."""
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
@@ -115,15 +122,15 @@ def _values_one(flat, layout, state, work, out):
     """All action values of one state. ``work`` is float32 of shape (5, at least the widest layer)."""
     kind, n_states, n_actions, d0, d1, d2 = layout
     if kind == TABLE:
-        out[:] = flat[state * n_actions : (state + 1) * n_actions]
+        _copy(flat[state * n_actions : (state + 1) * n_actions], out)
         return
     layers = _layers(flat, layout)
     z1, h1, z2, h2, x = work[0, :d1], work[1, :d1], work[2, :d2], work[3, :d2], work[4, : _layer_offsets(layout)[1]]
-    x[:d0] = flat[state * d0 : (state + 1) * d0]
+    _copy(flat[state * d0 : (state + 1) * d0], x[:d0])
     n_inputs, width = (1, n_actions) if kind == STATE_IN else (n_actions, 1)
     for a in range(n_inputs):
         if kind == ACTION_IN:
-            x[d0:] = flat[(n_states + a) * d0 : (n_states + a + 1) * d0]
+            _copy(flat[(n_states + a) * d0 : (n_states + a + 1) * d0], x[d0:])
         _forward_one(layers, x, z1, h1, z2, h2, out[a : a + width])
 
 
@@ -267,7 +274,7 @@ def _transposed(a):
 def _affine_batch(w, b, x, out):
     """``out = x @ w.T + b`` for a batch of inputs."""
     for i in range(out.shape[0]):
-        out[i, :] = b
+        _copy(b, out[i])
     _matmul_add(x, _transposed(w), out)
 
 
@@ -300,10 +307,10 @@ def _inputs(flat, layout, states, actions):
     kind, n_states, d0 = layout[0], layout[1], layout[3]
     x = np.empty((states.shape[0], d0 if kind == STATE_IN else 2 * d0), np.float32)
     for i in range(states.shape[0]):
-        x[i, :d0] = flat[states[i] * d0 : (states[i] + 1) * d0]
+        _copy(flat[states[i] * d0 : (states[i] + 1) * d0], x[i, :d0])
         if kind == ACTION_IN:
             at = n_states + actions[i]
-            x[i, d0:] = flat[at * d0 : (at + 1) * d0]
+            _copy(flat[at * d0 : (at + 1) * d0], x[i, d0:])
     return x
 
 
@@ -313,7 +320,7 @@ def _table_values(flat, layout, states):
     n_actions = layout[2]
     values = np.empty((states.shape[0], n_actions), np.float32)
     for i in range(states.shape[0]):
-        values[i, :] = flat[states[i] * n_actions : (states[i] + 1) * n_actions]
+        _copy(flat[states[i] * n_actions : (states[i] + 1) * n_actions], values[i])
     return values
 
 
@@ -420,7 +427,7 @@ def _errors(networks, layout, batch, loss_kind, double_q):
     states, actions, next_states, rewards, discounts = batch
     kind, n_actions, n = layout[0], layout[2], states.shape[0]
     outputs = np.zeros(n, np.int64) if kind == ACTION_IN else actions
-    chosen, next_values = np.full(n, -1, np.int64), np.empty(n, np.float32)
+    chosen, next_values = np.empty(n, np.int64), np.empty(n, np.float32)
     x = z1 = h1 = z2 = h2 = values = np.empty((0, 0), np.float32)
     # The online network may choose the next action, the target values it, the online network values what was done: in
     # a loop, because the forward pass is compiled anew for every place that it stands in.
@@ -462,10 +469,10 @@ def _add_gradient(gradient, online, layout, batch, dv, outputs, passed):
     gradient[_layer_offsets(layout)[0] :] = np.float32(0.0)
     dx = _backward_batch(_layers(online, layout), _layers(gradient, layout), passed, outputs, dv)
     for i in range(states.shape[0]):
-        gradient[states[i] * d0 : (states[i] + 1) * d0] += dx[i, :d0]
-        if kind == ACTION_IN:
-            at = n_states + actions[i]
-            gradient[at * d0 : (at + 1) * d0] += dx[i, d0:]
+        for k in range(d0):
+            gradient[states[i] * d0 + k] += dx[i, k]
+            if kind == ACTION_IN:
+                gradient[(n_states + actions[i]) * d0 + k] += dx[i, d0 + k]
 
 
 @_jit

@@ -10,7 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.nn import functional as F
 
-from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.buffers import DISCRETE_ROW, LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork, hidden_widths
 
 LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
@@ -60,6 +60,13 @@ class Learner(Protocol):
         :return: int64 of shape ``(n_envs,)``
         """
 
+    def is_current(self) -> bool:
+        """
+        Whether the model still has the parts that this learner was made for.
+
+        :return: ``False`` where a network's memory, the optimiser or its state was replaced, not only changed
+        """
+
 
 class TorchLearner:
     """
@@ -77,6 +84,10 @@ class TorchLearner:
         """See :meth:`Learner.train`."""
         self.model.policy.set_training_mode(True)
         return float(np.mean([self.update(batch_size) for _ in range(gradient_steps)]))
+
+    def is_current(self) -> bool:
+        """See :meth:`Learner.is_current`."""
+        return True
 
     def greedy_actions(self, obs: Any) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
@@ -140,14 +151,7 @@ class CompiledLearner:
         self.model = model
         self.kernels = kernels
         self.start = int(model.observation_space.start)
-        self.bind()
-
-    def bind(self) -> None:
-        """Find the arrays anew; needed where a parameter or the optimiser's state was replaced, not only changed."""
-        model, kernels = self.model, self.kernels
         online = list(model.q_net.parameters())
-        self._optimizer_state = model.policy.optimizer.state
-        self._first_parameter = online[0]
         self.layout = _layout(model.q_net)
         self.online = _flat(online)
         self.target = _flat(list(model.q_net_target.parameters())) if model.double_dqn else self.online
@@ -158,7 +162,7 @@ class CompiledLearner:
         if isinstance(model.policy.optimizer, th.optim.Adam):
             self.optimizer = (kernels.ADAM, *options["betas"], options["eps"])
             names = ["exp_avg", "exp_avg_sq"]
-            states = [self._optimizer_state[parameter] for parameter in online]
+            states = [model.policy.optimizer.state[parameter] for parameter in online]
             for state in states:
                 state.setdefault("step", th.tensor(0.0))
             self.steps = [state["step"].numpy() for state in states]
@@ -166,13 +170,22 @@ class CompiledLearner:
             self.optimizer = (kernels.SGD, options["momentum"], 0.0, 0.0)
             names = ["momentum_buffer"] if options["momentum"] else []
         for i, name in enumerate(names):
-            self.moments[i] = self._flat_moment(online, name)
+            self.moments[i] = _flat_moment(model.policy.optimizer, online, name)
+        self._made_for = self._parts()
+
+    def is_current(self) -> bool:
+        """See :meth:`Learner.is_current`."""
+        return self._parts() == self._made_for
+
+    def _parts(self) -> tuple[Any, ...]:
+        model = self.model
+        optimizer = model.policy.optimizer
+        online, target = model.q_net.layers[-1], model.q_net_target.layers[-1]
+        return online.weight.data_ptr(), target.weight.data_ptr(), id(optimizer), id(optimizer.state)
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`Learner.train`."""
         model, kernels = self.model, self.kernels
-        if model.policy.optimizer.state is not self._optimizer_state:
-            self.bind()
         lr = model.policy.optimizer.param_groups[0]["lr"]
         kind, beta1, beta2, eps = self.optimizer
         total, done = kernels.train(
@@ -201,43 +214,26 @@ class CompiledLearner:
     def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
         """The rows of two partitions, the size of the first, and the positions drawn."""
         model, buffer = self.model, self.model.replay_buffer
-        if isinstance(buffer, SuccessFailReplayBuffer) and model._vec_normalize_env is None:
+        # Not isinstance alone: a subclass may draw in another way.
+        ours = type(buffer) in (SuccessFailReplayBuffer, LatestTransitionBuffer)
+        if isinstance(buffer, SuccessFailReplayBuffer) and ours and buffer.is_discrete and not model._vec_normalize_env:
             success, fail = buffer.success, buffer.fail
             positions = buffer.draw_minibatches(n, batch_size)
             return success.words, success.floats, fail.words, fail.floats, success.size, positions
         assert buffer is not None
-        rows = np.zeros((n, batch_size), _ROW)
+        rows = np.zeros((n, batch_size), DISCRETE_ROW)
         for row in rows:
             batch = buffer.sample(batch_size, env=model._vec_normalize_env)
-            row["state"] = batch.observations.numpy()[:, 0]
-            row["next_state"] = batch.next_observations.numpy()[:, 0]
-            row["action"] = batch.actions.numpy()[:, 0]
-            row["reward"] = batch.rewards.numpy()[:, 0]
-            row["done"] = batch.dones.numpy()[:, 0]
+            row["observations"] = batch.observations.numpy()
+            row["next_observations"] = batch.next_observations.numpy()
+            row["actions"] = batch.actions.numpy()
+            row["rewards"] = batch.rewards.numpy()[:, 0]
+            row["dones"] = batch.dones.numpy()[:, 0]
             if batch.discounts is not None and model.gamma > 0:
                 # The loop counts the next value by (1 - done) * gamma; here it has to be (1 - done) * discount.
-                row["done"] = 1 - (1 - row["done"]) * batch.discounts.numpy()[:, 0] / model.gamma
+                row["dones"] = 1 - (1 - row["dones"]) * batch.discounts.numpy()[:, 0] / model.gamma
         words, floats = rows.view(np.int64).reshape(-1, 4), rows.view(np.float32).reshape(-1, 8)
         return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
-
-    def _flat_moment(self, parameters: list[th.nn.Parameter], name: str) -> np.ndarray:
-        for parameter in parameters:
-            state = self._optimizer_state[parameter]
-            if state.get(name) is None:  # torch makes it at the first step, by the same values
-                state[name] = th.zeros_like(parameter)
-        return _flat([self._optimizer_state[parameter][name] for parameter in parameters])
-
-
-# As the memory lays out a transition of Discrete observations.
-_ROW = np.dtype(
-    [
-        ("state", np.int64),
-        ("next_state", np.int64),
-        ("action", np.int64),
-        ("reward", np.float32),
-        ("done", np.float32),
-    ]
-)
 
 
 def make_learner(model: Model, announce: bool = False) -> Learner:
@@ -276,8 +272,11 @@ def why_not_compiled(model: Model) -> str | None:
     optimizer = model.policy.optimizer
     if type(optimizer) not in (th.optim.SGD, th.optim.Adam):
         return f"it knows the optimisers SGD and Adam, not {type(optimizer).__name__}"
-    if len(optimizer.param_groups) != 1:
-        return "it knows optimisers with one group of parameters"
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if len(optimizer.param_groups) != 1 or [*map(id, parameters)] != [*map(id, model.q_net.parameters())]:
+        return "it knows optimisers of all parameters of the network, in one group"
+    if not all(parameter.requires_grad for parameter in parameters):
+        return "it trains all parameters, and some do not require a gradient"
     for option in ("weight_decay", "dampening", "nesterov", "amsgrad", "maximize"):
         if optimizer.param_groups[0].get(option):
             return f"it does not know the optimiser's option {option}={optimizer.param_groups[0][option]}"
@@ -286,15 +285,19 @@ def why_not_compiled(model: Model) -> str | None:
     return None
 
 
-def _layout(network: th.nn.Module) -> np.ndarray | None:
+def _layout(network: Any) -> np.ndarray | None:
     """How the compiled loops see a network; ``None`` if they do not know it."""
     # Not isinstance: a subclass may compute something else.
-    if type(network) is TableNetwork:
-        return np.array([0, network.n_states, network.n_actions, 0, 0, 0])
-    if type(network) is LectureNetwork or type(network) is ActionInNetwork:
-        kind = 1 if type(network) is LectureNetwork else 2
-        return np.array([kind, network.n_states, network.n_actions, *hidden_widths(network.hidden_dim)])
-    return None
+    kinds: dict[type, int] = {TableNetwork: 0, LectureNetwork: 1, ActionInNetwork: 2}
+    kind = kinds.get(type(network))
+    if kind is None or [type(layer) for layer in network.layers] != _LAYERS[kind]:
+        return None
+    widths = [0, 0, 0] if kind == 0 else hidden_widths(network.hidden_dim)
+    return np.array([kind, network.n_states, network.n_actions, *widths])
+
+
+_HIDDEN_LAYERS = [th.nn.Linear, th.nn.PReLU, th.nn.Linear, th.nn.PReLU, th.nn.Linear]
+_LAYERS = [[th.nn.Embedding], [th.nn.Embedding, *_HIDDEN_LAYERS], _HIDDEN_LAYERS]
 
 
 def _flat(tensors: list[Any]) -> np.ndarray:
@@ -314,6 +317,14 @@ def _flat(tensors: list[Any]) -> np.ndarray:
     storage = tensors[0].detach().untyped_storage()
     offset = tensors[0].storage_offset()
     return th.empty(0, dtype=th.float32).set_(storage, offset, (int(starts[-1]),), (1,)).numpy()
+
+
+def _flat_moment(optimizer: th.optim.Optimizer, parameters: list[th.nn.Parameter], name: str) -> np.ndarray:
+    """One kind of moment of an optimiser, flat; made as torch makes it at the first step where it is not there yet."""
+    for parameter in parameters:
+        if optimizer.state[parameter].get(name) is None:
+            optimizer.state[parameter][name] = th.zeros_like(parameter)
+    return _flat([optimizer.state[parameter][name] for parameter in parameters])
 
 
 def _not_finite(model: Model, loss: float, done: int = 0) -> ValueError:

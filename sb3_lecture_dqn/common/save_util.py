@@ -7,8 +7,8 @@ import zipfile
 
 from stable_baselines3.common.save_util import open_path
 
-# Settings that the file of a DQN or QR-DQN has, and of no other algorithm.
-_DQN_SETTINGS = {"exploration_final_eps", "target_update_interval", "replay_buffer_class", "policy_class"}
+# Some of these are in the file of a DQN or QR-DQN, whatever `save` was told to leave out, and in that of no other.
+_DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
 
 
 def check_is_model(path: str | pathlib.Path | io.BufferedIOBase, name: str) -> None:
@@ -25,7 +25,7 @@ def check_is_model(path: str | pathlib.Path | io.BufferedIOBase, name: str) -> N
             if missing := {"data", "policy.pth"} - set(archive.namelist()):
                 raise ValueError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
             settings = json.loads(archive.read("data"))
-            if not isinstance(settings, dict) or not settings.keys() >= _DQN_SETTINGS:
+            if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
                 raise ValueError("its settings are not those of a DQN")
     except (zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"path={str(path)!r} holds no {name} model: {error}") from error

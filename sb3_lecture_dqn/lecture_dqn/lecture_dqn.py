@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
@@ -10,7 +11,7 @@ from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.checks import check_choice, check_number
+from sb3_lecture_dqn.common.checks import UnsupportedSpaceError, check_choice, check_number
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.learners import ENGINES, LOSSES, make_learner
@@ -113,15 +114,23 @@ class LectureDQN(EpisodicMixin, DQN):
         _init_setup_model: bool = True,
     ) -> None:
         policy_, env = self._split_policy_and_env(policy, env)
+        if replay_buffer_class is not None and not store_and_replay:
+            raise ValueError(
+                f"replay_buffer_class={replay_buffer_class.__name__} and store_and_replay=False, which means no replay "
+                "memory: give one of them"
+            )
         if env is None and _init_setup_model:
             raise ValueError("env=None: give an environment or its id, as in LectureDQN('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
         self.max_episode_steps = max_episode_steps
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        made: Any = self._make_env() if isinstance(env, str) else env
+        if made is not None and not isinstance(made.action_space, spaces.Discrete):
+            raise UnsupportedSpaceError(f"action_space={made.action_space} must be Discrete")
         super().__init__(
             policy_,  # type: ignore[arg-type]
-            self._make_env() if isinstance(env, str) else env,  # type: ignore[arg-type]
+            made,
             learning_rate,
             buffer_size,
             learning_starts,
@@ -166,15 +175,11 @@ class LectureDQN(EpisodicMixin, DQN):
             raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")
 
     def _setup_model(self) -> None:
-        if not self.store_and_replay:
-            if self.replay_buffer_class not in (None, LatestTransitionBuffer):
-                raise ValueError(
-                    f"replay_buffer_class={self.replay_buffer_class.__name__} and store_and_replay=False, which means "
-                    "no replay memory: give one of them"
-                )
-            self.replay_buffer_class = LatestTransitionBuffer
+        ours = SuccessFailReplayBuffer if self.store_and_replay else LatestTransitionBuffer
+        if self.replay_buffer_class in (SuccessFailReplayBuffer, LatestTransitionBuffer) or not self.store_and_replay:
+            self.replay_buffer_class = ours  # after `load(path, store_and_replay=...)` too
         elif self.replay_buffer_class is None and self.n_steps == 1 and not self.optimize_memory_usage:
-            self.replay_buffer_class = SuccessFailReplayBuffer
+            self.replay_buffer_class = ours
         super()._setup_model()
         self._make_learner(announce=self.verbose >= 1)
 
@@ -182,9 +187,9 @@ class LectureDQN(EpisodicMixin, DQN):
         self._learner = make_learner(self, announce)
 
     def _create_aliases(self) -> None:
-        super()._create_aliases()
         if not self.double_dqn:
-            self.q_net_target = self.q_net
+            self.policy.q_net_target = self.policy.q_net
+        super()._create_aliases()
 
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
@@ -198,6 +203,7 @@ class LectureDQN(EpisodicMixin, DQN):
         :param batch_size: Transitions in each minibatch
         """
         self._update_learning_rate(self.policy.optimizer)
+        self._refresh_learner()
         loss = self._learner.train(gradient_steps, batch_size)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
