@@ -152,17 +152,11 @@ def assert_as_exact(tolerance, compiled, torch, float64):
 # Update by update
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda c: "-".join(map(str, c)))
-@settings(max_examples=2)
-@given(
-    seed=st.integers(0, 2**16),
-    n_before=st.sampled_from([20, 1, 0]),
-    start=st.sampled_from([0, -7, 3]),
-    hidden_dim=st.sampled_from([4, 1, 32]),
-    falling=st.booleans(),
-)
-def test_an_update_from_equal_state_is_pytorchs(combination, seed, n_before, start, hidden_dim, falling):
-    """Weights, target, the optimiser's moments and step, and loss, within 1e-6."""
+def assert_an_update_is_pytorchs(i, seed):
+    """Compare weights, target, the optimiser's moments and step, and loss after one update from equal state."""
+    combination, rng = COMBINATIONS[i], np.random.default_rng([i, seed])
+    n_before, start, hidden_dim = (int(rng.choice(options)) for options in ([0, 1, 20], [0, -7, 3], [1, 4, 32]))
+    seed, falling = int(rng.integers(2**16)), bool(rng.integers(2))
     kwargs = {"seed": seed, "start": start, "hidden_dim": hidden_dim, "falling": falling}
     torch, compiled = make("torch", combination, **kwargs), make("numba", combination, **kwargs)
     updated(torch, n_before, n_in_all=50)
@@ -182,8 +176,27 @@ def test_an_update_from_equal_state_is_pytorchs(combination, seed, n_before, sta
         return once(exact)
 
     expected = once(torch)
-    assert_as_exact(1e-6, once(compiled), expected, in_float64)
-    assert numbers(before).keys() <= expected.keys()
+    assert_as_exact(1e-6, once(compiled), once(torch), in_float64)
+
+
+each_combination = pytest.mark.parametrize(
+    "i", range(len(COMBINATIONS)), ids=lambda i: "-".join(map(str, COMBINATIONS[i]))
+)
+
+
+@each_combination
+@settings(max_examples=1)
+@given(seed=st.integers(0, 2**32))
+def test_an_update_from_equal_state_is_pytorchs(i, seed):
+    assert_an_update_is_pytorchs(i, seed)
+
+
+@pytest.mark.slow
+@each_combination
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32))
+def test_many_updates_from_equal_state_are_pytorchs(i, seed):
+    assert_an_update_is_pytorchs(i, seed)
 
 
 def assert_a_thousand_updates_are_pytorchs(combination, **kwargs):
@@ -211,11 +224,20 @@ def thousand_updates(combination, i):
         assert_a_thousand_updates_are_pytorchs(combination, seed=i + 1000, **options)
 
 
-# Every setting stands together with every other in one of these at least.
+# Every setting stands together with every other in one of these.
 SOME = [
-    (POLICIES[p], ("mse", "huber")[b % 2], list(LEARNING_RATES)[o], (1, 7, 64)[b], (None, 0.5)[(p + o) % 2], TARGETS[t])
-    for p, o, b in itertools.product(range(3), repeat=3)
-    for t in [(p + o + b) % 3]
+    ("TablePolicy", "huber", "momentum", 64, 0.5, "double"),
+    ("ActionInPolicy", "mse", "sgd", 7, 0.5, "target"),
+    ("LecturePolicy", "mse", "momentum", 1, None, "online"),
+    ("TablePolicy", "huber", "adam", 7, None, "online"),
+    ("ActionInPolicy", "huber", "sgd", 1, None, "double"),
+    ("LecturePolicy", "huber", "adam", 1, 0.5, "target"),
+    ("ActionInPolicy", "mse", "adam", 64, 0.5, "online"),
+    ("TablePolicy", "mse", "sgd", 64, None, "target"),
+    ("LecturePolicy", "mse", "momentum", 7, 0.5, "double"),
+    ("LecturePolicy", "huber", "sgd", 64, None, "online"),
+    ("ActionInPolicy", "huber", "momentum", 64, None, "target"),
+    ("TablePolicy", "mse", "adam", 1, 0.5, "double"),
 ]
 
 
@@ -228,7 +250,7 @@ test_a_thousand_updates_end_where_pytorchs_do.__doc__ = thousand_updates.__doc__
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("i", range(len(COMBINATIONS)), ids=lambda i: "-".join(map(str, COMBINATIONS[i])))
+@each_combination
 def test_a_thousand_updates_end_where_pytorchs_do_for_every_combination(i):
     thousand_updates(COMBINATIONS[i], i)
 
@@ -337,8 +359,7 @@ def test_ten_episodes_are_those_of_the_plain_loop(store_and_replay, double_dqn):
 
 
 def normalized():
-    # Episodes that outlast the test: SB3 2.9 cannot store the end of one, if observations are Discrete.
-    env = DummyVecEnv([lambda: gym.make("Taxi-v3", max_episode_steps=1000)])
+    env = DummyVecEnv([lambda: gym.make("Taxi-v3", max_episode_steps=30)])
     return VecNormalize(env, norm_obs=False, norm_reward=True)
 
 
@@ -361,19 +382,12 @@ MEMORIES = {
 
 @pytest.mark.parametrize("kwargs", MEMORIES.values(), ids=MEMORIES.keys())
 def test_every_memory_gives_both_engines_the_same_run(kwargs):
-    compiled, actions = run("numba", 300, **kwargs)
-    torch, expected = run("torch", 300, **kwargs)
+    compiled, actions = run("numba", 120, **kwargs)
+    torch, expected = run("torch", 120, **kwargs)
     assert compiled.engine_in_use == "numba"
     assert actions == expected
-    assert compiled._n_updates == torch._n_updates > 300
+    assert compiled._n_updates == torch._n_updates >= 150
     assert_near(compiled, torch)
-
-
-@pytest.mark.xfail(reason="SB3 takes the terminal observation for an array", strict=True, raises=IndexError)
-@pytest.mark.parametrize("engine", ["torch", "numba"])
-def test_episodes_may_end_where_rewards_are_normalised(engine):
-    env = VecNormalize(DummyVecEnv([lambda: gym.make("Taxi-v3", max_episode_steps=5)]), norm_obs=False)
-    assert LectureDQN(env, engine=engine, seed=0).learn(20)._episode_num == 4
 
 
 # The numbers live in the objects of PyTorch
@@ -436,7 +450,7 @@ def test_the_engine_can_be_changed_in_the_middle(optimizer, first, second):
             if model is None:
                 model, _ = run(engine, 1, policy_kwargs=policy_kwargs(optimizer), batch_size=4)
             model.engine = engine
-            model.learn(100, actions, reset_num_timesteps=False)
+            model.learn(40, actions, reset_num_timesteps=False)
             assert model.engine_in_use == engine
         return model, actions.actions
 
@@ -486,7 +500,6 @@ def test_a_copy_of_the_network_is_its_own():
     assert not th.equal(model.q_net.layers[5].bias, net.layers[5].bias)
 
 
-@pytest.mark.xfail(reason="the compiled learner holds a module, which cannot be copied", strict=True, raises=TypeError)
 def test_a_model_can_be_copied():
     model = trained("numba")
     other = copy.deepcopy(model)
@@ -555,13 +568,13 @@ UNKNOWN = {
     "weight_decay": (kwargs_of(th.optim.SGD, weight_decay=0.1), "weight_decay=0.1"),
     "amsgrad": (kwargs_of(th.optim.Adam, amsgrad=True), "amsgrad=True"),
     "nesterov": (kwargs_of(th.optim.SGD, nesterov=True, momentum=0.9), "nesterov=True"),
+    "other activations": ({"policy": Tanh}, ""),
+    "frozen": ({"policy": Frozen}, ""),
     "dampening": (kwargs_of(th.optim.SGD, dampening=0.5, momentum=0.9), "dampening=0.5"),
     "maximize": (kwargs_of(th.optim.SGD, maximize=True), "maximize=True"),
 }
 WRONGLY_TAKEN = {
-    "other activations": ({"policy": Tanh}, "Tanh"),
     "slopes": ({"policy": ManySlopes}, ""),
-    "frozen": ({"policy": Frozen}, ""),
     "own sample": ({"replay_buffer_class": OwnSample}, "OwnSample"),
 }
 MISTAKEN = pytest.mark.xfail(reason="the compiled engine takes it, and computes something else", strict=True)
@@ -634,42 +647,31 @@ def test_without_numba_everything_is_pytorchs(monkeypatch, capsys, tmp_path):
     assert loaded.replay_buffer.size() == with_numba.replay_buffer.size()
 
 
-@pytest.mark.parametrize(
-    "narrow",
-    [
-        {"observation_space": spaces.Discrete(5, dtype=np.int32)},
-        {"action_space": spaces.Discrete(2, dtype=np.int32)},
-    ],
-    ids=["observations", "actions"],
-)
+class Narrow(gym.Env):
+    """Chance, with numbers of other types than int64."""
+
+    def __init__(self, observations=np.int64, actions=np.int64):
+        self.observation_space = spaces.Discrete(5, dtype=observations)
+        self.action_space = spaces.Discrete(2, dtype=actions)
+
+    def observe(self):
+        return self.observation_space.dtype.type(self.np_random.integers(5))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        return self.observe(), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("narrow", [{"observations": np.int32}, {"actions": np.int32}, {"observations": np.uint8}])
 def test_narrow_integers_are_trained_on_like_wide_ones(narrow):
-    """In a process of its own, which may crash."""
-    (name, space) = next(iter(narrow.items()))
-    result = python(
-        f"""
-        import gymnasium as gym, numpy as np
-        from gymnasium import spaces
-        from sb3_lecture_dqn import LectureDQN
-
-        class Env(gym.Env):
-            observation_space, action_space = spaces.Discrete(5), spaces.Discrete(2)
-
-            def reset(self, *, seed=None, options=None):
-                super().reset(seed=seed)
-                return self.observation_space.dtype.type(self.np_random.integers(5)), {{}}
-
-            def step(self, action):
-                return self.observation_space.dtype.type(self.np_random.integers(5)), 1.0, False, False, {{}}
-
-        Env.{name} = spaces.Discrete({space.n}, dtype=np.int32)
-        biases = []
-        for engine in ("torch", "auto"):
-            model = LectureDQN(Env(), engine=engine, seed=0).learn(50)
-            biases.append(model.q_net.layers[5].bias.detach().numpy())
-        np.testing.assert_allclose(*biases, rtol=1e-5)
-        """
-    )
-    assert result.returncode == 0, result.stderr
+    """Rows of the memory then have another layout: taken for the usual one, they would be read out of bounds."""
+    compiled, actions = run("auto", 50, env=lambda: Narrow(**narrow))
+    torch, expected = run("torch", 50, env=lambda: Narrow(**narrow))
+    assert actions == expected
+    assert_near(compiled, torch)
 
 
 # Where nothing can be written
@@ -750,9 +752,13 @@ def diverging(engine, policy, optimizer, batch_size):
 
 def train_until_it_stops(model, at_a_time):
     """The number of the update that the message names."""
-    with pytest.raises(ValueError, match=r"the loss of update \d+ \(.* is (nan|inf): lower learning_rate") as stopped:
+
+    def train():
         for _ in range(0, 50, at_a_time):
             model.train(at_a_time, model.batch_size)
+
+    with pytest.raises(ValueError, match=r"the loss of update \d+ \(.* is (nan|inf): lower learning_rate") as stopped:
+        train()
     return int(str(stopped.value).split("update ")[1].split()[0])
 
 

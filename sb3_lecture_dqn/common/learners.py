@@ -171,17 +171,22 @@ class CompiledLearner:
             names = ["momentum_buffer"] if options["momentum"] else []
         for i, name in enumerate(names):
             self.moments[i] = _flat_moment(model.policy.optimizer, online, name)
-        self._made_for = self._parts()
+        self._networks = model.q_net, model.q_net_target
+        self._torch_optimizer, self._state = model.policy.optimizer, model.policy.optimizer.state
+        self._parameters = online[0], next(model.q_net_target.parameters())
+        self._addresses = self._parameters[0].data_ptr(), self._parameters[1].data_ptr()
 
     def is_current(self) -> bool:
         """See :meth:`Learner.is_current`."""
-        return self._parts() == self._made_for
-
-    def _parts(self) -> tuple[Any, ...]:
         model = self.model
         optimizer = model.policy.optimizer
-        online, target = model.q_net.layers[-1], model.q_net_target.layers[-1]
-        return online.weight.data_ptr(), target.weight.data_ptr(), id(optimizer), id(optimizer.state)
+        online, target = self._parameters
+        return (
+            optimizer is self._torch_optimizer
+            and optimizer.state is self._state
+            and (model.q_net, model.q_net_target) == self._networks
+            and (online.data_ptr(), target.data_ptr()) == self._addresses
+        )
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`Learner.train`."""

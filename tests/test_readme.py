@@ -1,0 +1,53 @@
+"""What the README tells a reader to type works as it stands."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from sb3_lecture_dqn import cli
+from sb3_lecture_dqn.common import episodic
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands():
+    """The words of every call of the command line, without comments."""
+    found = []
+    for line in "".join(blocks("bash")).splitlines():
+        for part in line.split(" #")[0].split("&&"):
+            program, *words = shlex.split(part) or [""]
+            if pathlib.PurePath(program).name == "sb3-lecture-dqn":
+                found.append(words)
+    return found
+
+
+def test_the_readme_has_code_and_commands():
+    """Else the tests below would test nothing."""
+    assert len(blocks("python")) >= 3
+    assert len(commands()) >= 4
+
+
+@pytest.mark.parametrize("i", range(len(blocks("python"))))
+def test_the_code_runs(i, tmp_path, monkeypatch):
+    """But for the lecture's budget of episodes, as it stands, and each block by itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(episodic, "DEFAULT_TOTAL_EPISODES", 2)
+    exec(compile(blocks("python")[i], f"README.md, block {i + 1}", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_the_commands_are_understood(words):
+    assert cli._parser().parse_args(words).command in (cli._train, cli._test)
+
+
+def test_the_files_that_it_links_to_are_there():
+    text = README.read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (README.parent / target).exists()] == []
