@@ -39,7 +39,8 @@ TAXI = [
 SUCCESSES = [transition for transition in TAXI if transition[3] == 20]
 
 POLICIES = ["LecturePolicy", "TablePolicy", "ActionInPolicy"]
-LEARNING_RATES = {"sgd": 1e-3, "momentum": 1e-4, "adam": 1e-3}
+# With these no configuration diverges, nor is so unstable that PyTorch's float32 and float64 part within 1000 updates.
+LEARNING_RATES = {"sgd": 1e-3, "momentum": 1e-4, "adam": 1e-4}
 TARGETS = ["online", "target", "double"]  # double_dqn=False, the lecture's default, double_q=True
 COMBINATIONS = list(itertools.product(POLICIES, ["mse", "huber"], LEARNING_RATES, [1, 7, 64], [None, 0.5], TARGETS))
 
@@ -134,7 +135,7 @@ def distances(own, expected):
 
 def assert_as_exact(tolerance, compiled, torch, float64):
     """
-    The compiled numbers are PyTorch's within a tolerance, or nearer to float64's than ten times PyTorch's distance.
+    The compiled numbers are PyTorch's within a tolerance, or not ten times as far from float64's as PyTorch's own.
 
     Where terms cancel, float32 does not determine a result to 1e-6, and PyTorch's own is not that near to the one in
     float64. This is common where a tensor is one number, which no larger one stands beside: the gradient of a PReLU's
@@ -146,7 +147,8 @@ def assert_as_exact(tolerance, compiled, torch, float64):
         exact = float64()
         own, others = distances(compiled, exact), distances(torch, exact)
         for name, distance in too_far.items():
-            assert own[name] <= max(allowed[name], 10 * others[name]), (name, distance, own[name], others[name])
+            limit = max(allowed[name], min(10 * others[name], 100 * tolerance))
+            assert own[name] <= limit, (name, distance, own[name], others[name])
 
 
 # Update by update
@@ -175,7 +177,6 @@ def assert_an_update_is_pytorchs(i, seed):
         take_over(exact, before)
         return once(exact)
 
-    expected = once(torch)
     assert_as_exact(1e-6, once(compiled), once(torch), in_float64)
 
 
@@ -572,19 +573,15 @@ UNKNOWN = {
     "frozen": ({"policy": Frozen}, ""),
     "dampening": (kwargs_of(th.optim.SGD, dampening=0.5, momentum=0.9), "dampening=0.5"),
     "maximize": (kwargs_of(th.optim.SGD, maximize=True), "maximize=True"),
-}
-WRONGLY_TAKEN = {
     "slopes": ({"policy": ManySlopes}, ""),
     "own sample": ({"replay_buffer_class": OwnSample}, "OwnSample"),
 }
-MISTAKEN = pytest.mark.xfail(reason="the compiled engine takes it, and computes something else", strict=True)
 
 
 @pytest.mark.parametrize(
     ("kwargs", "reason"),
     [
         *(pytest.param(*case, id=name) for name, case in UNKNOWN.items()),
-        *(pytest.param(*case, id=name, marks=MISTAKEN) for name, case in WRONGLY_TAKEN.items()),
     ],
 )
 def test_what_the_compiled_engine_does_not_know_is_refused_and_left_to_pytorch_by_auto(kwargs, reason, capsys):
@@ -778,10 +775,7 @@ def test_an_update_with_a_loss_that_is_no_number_changes_nothing(engine, case):
     assert all(weight.isfinite().all() for weight in model.q_net.parameters())
 
 
-NUMBERED_WRONGLY = pytest.mark.xfail(reason="the torch engine names the first update of the call", strict=True)
-
-
-@pytest.mark.parametrize("engine", [pytest.param("torch", marks=NUMBERED_WRONGLY), "numba"])
+@pytest.mark.parametrize("engine", ["torch", "numba"])
 @pytest.mark.parametrize("case", DIVERGING, ids=lambda c: "-".join(map(str, c)))
 def test_a_loss_that_is_no_number_is_named_by_its_update(engine, case):
     """Wherever in a call of ``train`` it stands."""

@@ -250,7 +250,7 @@ def make_test_env(
     :param max_episode_steps: Step limit of environments that are made here
     :param n_envs: Number of environments that are made here
     :return: A vectorised environment
-    :raises ValueError: If it is not known how to make the model's environment anew
+    :raises ValueError: If it is not known how to make the model's environment anew, or the spaces are not the model's
     """
     if isinstance(env, VecEnv):
         vec_env = env
@@ -262,7 +262,14 @@ def make_test_env(
             vec_env = tabular_env(model, env, max_episode_steps)
         except NotTabularError:
             vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
-    return _wrap_as_own(model, vec_env, made_here=env is None or isinstance(env, str))
+    vec_env = _wrap_as_own(model, vec_env, made_here=env is None or isinstance(env, str))
+    # Not for Box: its bounds are another thing before and after a normalisation.
+    needed, given = model.observation_space, vec_env.observation_space
+    if vec_env.action_space != model.action_space or (isinstance(needed, spaces.Discrete) and given != needed):
+        raise ValueError(
+            f"env has the spaces {given} and {vec_env.action_space}, the model needs {needed} and {model.action_space}"
+        )
+    return vec_env
 
 
 def _wrap_as_own(model: BaseAlgorithm, env: VecEnv, made_here: bool) -> VecEnv:

@@ -83,7 +83,7 @@ class TorchLearner:
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`Learner.train`."""
         self.model.policy.set_training_mode(True)
-        return float(np.mean([self.update(batch_size) for _ in range(gradient_steps)]))
+        return float(np.mean([self.update(batch_size, done) for done in range(gradient_steps)]))
 
     def is_current(self) -> bool:
         """See :meth:`Learner.is_current`."""
@@ -94,7 +94,7 @@ class TorchLearner:
         actions: np.ndarray = self.model.policy.predict(obs, deterministic=True)[0]
         return actions
 
-    def update(self, batch_size: int) -> float:
+    def update(self, batch_size: int, done: int = 0) -> float:
         """
         One step of the optimiser on ``loss(Q(s, a), y)`` with ``y = r + γ · max_a' Q_target(s', a')``, where the second
         term is left out for a terminal ``s'`` (Mnih et al. 2015).
@@ -102,6 +102,7 @@ class TorchLearner:
         With ``double_q`` the online network chooses a' and the target network values it (van Hasselt et al. 2016).
 
         :param batch_size: Transitions in the minibatch
+        :param done: Updates that this call of :meth:`train` has done before, for the message
         :return: Loss before the step
         :raises ValueError: If the loss is NaN or infinite
         """
@@ -123,7 +124,7 @@ class TorchLearner:
         values = model.q_net(batch.observations).gather(1, batch.actions.long())
         loss = LOSSES[model.loss](values, targets)
         if not math.isfinite(loss_value := loss.item()):
-            raise _not_finite(model, loss_value)
+            raise _not_finite(model, loss_value, done)
         optimizer.zero_grad()
         loss.backward()
         if model.max_grad_norm is not None:
@@ -219,9 +220,7 @@ class CompiledLearner:
     def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
         """The rows of two partitions, the size of the first, and the positions drawn."""
         model, buffer = self.model, self.model.replay_buffer
-        # Not isinstance alone: a subclass may draw in another way.
-        ours = type(buffer) in (SuccessFailReplayBuffer, LatestTransitionBuffer)
-        if isinstance(buffer, SuccessFailReplayBuffer) and ours and buffer.is_discrete and not model._vec_normalize_env:
+        if isinstance(buffer, SuccessFailReplayBuffer) and buffer.is_discrete and not model._vec_normalize_env:
             success, fail = buffer.success, buffer.fail
             positions = buffer.draw_minibatches(n, batch_size)
             return success.words, success.floats, fail.words, fail.floats, success.size, positions
@@ -285,9 +284,15 @@ def why_not_compiled(model: Model) -> str | None:
     for option in ("weight_decay", "dampening", "nesterov", "amsgrad", "maximize"):
         if optimizer.param_groups[0].get(option):
             return f"it does not know the optimiser's option {option}={optimizer.param_groups[0][option]}"
-    if not isinstance(model.replay_buffer, ReplayBuffer):
-        return f"it knows replay buffers of SB3's kind, not {type(model.replay_buffer).__name__}"
+    buffer = model.replay_buffer
+    own = isinstance(buffer, SuccessFailReplayBuffer)
+    if not isinstance(buffer, ReplayBuffer) or (own and type(buffer) not in _KNOWN_BUFFERS):
+        # Of others it takes what they sample; of these it reads the rows, and a subclass may sample in another way.
+        return f"it does not know replay buffers of type {type(buffer).__name__}"
     return None
+
+
+_KNOWN_BUFFERS = (SuccessFailReplayBuffer, LatestTransitionBuffer)
 
 
 def _layout(network: Any) -> np.ndarray | None:
@@ -296,6 +301,8 @@ def _layout(network: Any) -> np.ndarray | None:
     kinds: dict[type, int] = {TableNetwork: 0, LectureNetwork: 1, ActionInNetwork: 2}
     kind = kinds.get(type(network))
     if kind is None or [type(layer) for layer in network.layers] != _LAYERS[kind]:
+        return None
+    if any(isinstance(layer, th.nn.PReLU) and layer.num_parameters != 1 for layer in network.layers):
         return None
     widths = [0, 0, 0] if kind == 0 else hidden_widths(network.hidden_dim)
     return np.array([kind, network.n_states, network.n_actions, *widths])
