@@ -118,7 +118,7 @@ def test_a_run_can_be_repeated_by_its_seed(tmp_path, capsys):
 
 
 def test_a_test_prints_the_figures_and_can_be_repeated(tmp_path, capsys):
-    """On slippery ice, where the same agent's episodes differ: one that always goes right gets off the lake at times."""
+    """On slippery ice, where episodes of one agent differ: one that always goes right gets off the lake at times."""
     model = LectureDQN("TablePolicy", "FrozenLake-v1")
     model.q_net.layers[0].weight.data[:, 2] = 1.0
     model.save(tmp_path / "model")
