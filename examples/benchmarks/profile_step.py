@@ -53,7 +53,7 @@ def places(model: Any, callback: type) -> dict[str, list[tuple[str, Any, str, in
                     ("`train`", algorithm, "train", 0),
                     ("learning rate", algorithm, "_update_learning_rate", 1),
                     ("drawing the minibatches", memory, "draw_minibatches", 1),
-                    ("five compiled updates", kernels, "train", 1),
+                    ("five compiled updates", kernels, "train_one_by_one", 1),
                 ],
                 [
                     ("`callback.update_locals`", callback, "update_locals", 0),
@@ -100,10 +100,8 @@ def call_alone(model: Any) -> float:
     learner, memory = model._learner, model.replay_buffer
     kernels, success, fail = learner.kernels, memory.success, memory.fail
     rows = (success.words, success.floats, fail.words, fail.floats, success.size, np.zeros((0, 1), np.int64))
-    networks = (learner.online, learner.target, learner.gradient, *learner.moments)
-    optimizer = (kernels.SGD, 0.0, 0.0, 0.0, 0.0)
-    rest = (learner.start, model.gamma, networks, learner.layout, kernels.MSE, False, optimizer, 0.0, 1)
-    return seconds_per_call(lambda: kernels.train(*rows, *rest), 0.05)
+    rest = (learner.start, model.gamma, learner.online, learner.target, learner.layout, kernels.MSE, False, 0.0)
+    return seconds_per_call(lambda: kernels.train_one_by_one(*rows, *rest), 0.05)
 
 
 def profile(epsilon: float, steps: int, repeats: int) -> str:

@@ -17,7 +17,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
@@ -376,6 +376,13 @@ class EpisodicMixin(OffPolicyAlgorithm):
             polyak_update(online.parameters(), target.parameters(), self.tau)
             # Running statistics of batch normalisation are copied whole, as in SB3.
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        """As in SB3, with one look at the schedule in place of two."""
+        learning_rate = self.lr_schedule(self._current_progress_remaining)
+        self.logger.record("train/learning_rate", learning_rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, learning_rate)
 
     def _episodes_done(self) -> bool:
         return self._total_episodes is not None and self._episode_num >= self._total_episodes

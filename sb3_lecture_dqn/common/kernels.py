@@ -97,17 +97,6 @@ def _prelu(z, slope, out):
 
 
 @_jit
-def _forward_one(layers, x, z1, h1, z2, h2, out):
-    """The layers on one input."""
-    w1, b1, p1, w2, b2, p2, w3, b3 = layers
-    _affine(w1, b1, x, z1)
-    _prelu(z1, p1[0], h1)
-    _affine(w2, b2, h1, z2)
-    _prelu(z2, p2[0], h2)
-    _affine(w3, b3, h2, out)
-
-
-@_jit
 def _argmax(values):
     """The first index of the largest value."""
     best = 0
@@ -118,43 +107,51 @@ def _argmax(values):
 
 
 @_jit
-def _values_one(flat, layout, state, work, out):
-    """All action values of one state. ``work`` is float32 of shape (5, at least the widest layer)."""
+def _greedy_by_table(flat, layout, states, start, actions):
+    n_actions = layout[2]
+    for i in range(states.shape[0]):
+        row = states[i] - start
+        actions[i] = _argmax(flat[row * n_actions : (row + 1) * n_actions])
+
+
+@_jit
+def _greedy_by_network(flat, layout, states, start, actions):
     kind, n_states, n_actions, d0, d1, d2 = layout
-    if kind == TABLE:
-        _copy(flat[state * n_actions : (state + 1) * n_actions], out)
-        return
-    layers = _layers(flat, layout)
-    z1, h1, z2, h2, x = work[0, :d1], work[1, :d1], work[2, :d2], work[3, :d2], work[4, : _layer_offsets(layout)[1]]
-    _copy(flat[state * d0 : (state + 1) * d0], x[:d0])
+    w1, b1, p1, w2, b2, p2, w3, b3 = _layers(flat, layout)
+    z1, h1 = np.empty(d1, np.float32), np.empty(d1, np.float32)
+    z2, h2 = np.empty(d2, np.float32), np.empty(d2, np.float32)
+    values, x = np.empty(n_actions, np.float32), np.empty(w1.shape[1], np.float32)
     n_inputs, width = (1, n_actions) if kind == STATE_IN else (n_actions, 1)
-    for a in range(n_inputs):
-        if kind == ACTION_IN:
-            _copy(flat[(n_states + a) * d0 : (n_states + a + 1) * d0], x[d0:])
-        _forward_one(layers, x, z1, h1, z2, h2, out[a : a + width])
+    for i in range(states.shape[0]):
+        row = states[i] - start
+        _copy(flat[row * d0 : (row + 1) * d0], x[:d0])
+        for a in range(n_inputs):
+            if kind == ACTION_IN:
+                _copy(flat[(n_states + a) * d0 : (n_states + a + 1) * d0], x[d0:])
+            _affine(w1, b1, x, z1)
+            _prelu(z1, p1[0], h1)
+            _affine(w2, b2, h1, z2)
+            _prelu(z2, p2[0], h2)
+            _affine(w3, b3, h2, values[a : a + width])
+        actions[i] = _argmax(values)
 
 
 @_jit
-def _work(layout):
-    return np.empty((5, max(2 * layout[3], layout[4], layout[5], 1)), np.float32)
-
-
-@_jit
-def greedy_actions(flat, layout, states):
+def greedy_actions(flat, layout, states, start):
     """
     The actions of highest value, the first of them where several are.
 
     :param flat: The network.
     :param layout: Its layout.
-    :param states: int64 of shape (n,), from 0.
+    :param states: int64 of shape (n,).
+    :param start: Number of the first state.
     :return: int64 of shape (n,).
     """
     actions = np.empty(states.shape[0], np.int64)
-    values = np.empty(layout[2], np.float32)
-    work = _work(layout)
-    for i in range(states.shape[0]):
-        _values_one(flat, layout, states[i], work, values)
-        actions[i] = _argmax(values)
+    if layout[0] == TABLE:
+        _greedy_by_table(flat, layout, states, start, actions)
+    else:
+        _greedy_by_network(flat, layout, states, start, actions)
     return actions
 
 
@@ -183,59 +180,98 @@ def _descend(w, dz, scale, x, dx):
 def _prelu_descend(z, dh, slope, b, lr):
     """One SGD step on a PReLU and the bias under it; ``dh`` becomes the gradient in z."""
     p, dp = slope[0], np.float32(0.0)
-    for o in range(z.shape[0]):
-        if z[o] <= 0:
-            dp += dh[o] * z[o]
-            dh[o] *= p
-        b[o] -= lr * dh[o]
+    for o in range(z.shape[0]):  # without branches, which half of the time would be guessed wrong
+        negative = z[o] <= 0
+        dp += dh[o] * z[o] if negative else np.float32(0.0)
+        dz = p * dh[o] if negative else dh[o]
+        dh[o] = dz
+        b[o] -= lr * dz
     slope[0] -= lr * dp
 
 
 @_jit
-def _sgd_one(networks, layout, layers, transition, loss_kind, double_q, lr, work, values):
-    """
-    One update by plain SGD on one transition, state in, all values out: nothing is stored but the new weights.
+def _transition(success, success_f, fail, fail_f, n_success, position):
+    """State, next state, action, reward and whether the episode ended there; see :func:`train` for the arguments."""
+    if position < n_success:
+        at, words, floats = position, success, success_f
+    else:
+        at, words, floats = position - n_success, fail, fail_f
+    return words[at, 0], words[at, 1], words[at, 2], floats[at, 6], floats[at, 7]
 
-    :return: The loss before it; if it is not finite, the weights are as they were.
+
+@_jit
+def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, start, gamma, online, target, layout,
+                     loss_kind, double_q, lr):  # fmt: skip
     """
-    online = networks[0]
-    state, action, next_state, reward, discount = transition
+    Updates by plain SGD of a STATE_IN network, each on one transition.
+
+    It does what :func:`train` does, which has the same arguments, and stores nothing but the new weights. Every array
+    is a local name here: numba counts the references of arrays in tuples, which took as long as the arithmetic.
+
+    :param positions: int64 of shape (updates, 1).
+    :param online: The online network.
+    :param target: Its target.
+    :param lr: Learning rate.
+    :return: As :func:`train`; if a loss is not finite, the weights are those before that update.
+    """
+    w1, b1, p1, w2, b2, p2, w3, b3 = _layers(online, layout)
+    v1, c1, q1, v2, c2, q2, v3, c3 = _layers(target, layout)
     d0, d1, d2 = layout[3], layout[4], layout[5]
-    w1, b1, p1, w2, b2, p2, w3, b3 = layers
-    best = -1
-    for network in range(0 if double_q else 1, 2):
-        _values_one(networks[network], layout, next_state, work, values)
-        best = best if best >= 0 and network == 1 else _argmax(values)
-    y = reward + discount * values[best]
+    z1, h1, dh1, dx = (
+        np.empty(d1, np.float32),
+        np.empty(d1, np.float32),
+        np.empty(d1, np.float32),
+        np.empty(d0, np.float32),
+    )
+    z2, h2, dh2 = np.empty(d2, np.float32), np.empty(d2, np.float32), np.empty(d2, np.float32)
+    values = np.empty(layout[2], np.float32)
+    f_lr, f_gamma = np.float32(lr), np.float32(gamma)
+    total = 0.0
+    for u in range(positions.shape[0]):
+        state, next_state, action, reward, done = _transition(
+            success, success_f, fail, fail_f, n_success, positions[u, 0]
+        )
+        x = online[(state - start) * d0 : (state - start + 1) * d0]
+        here = slice((next_state - start) * d0, (next_state - start + 1) * d0)
+        best = -1
+        if double_q:
+            _affine(w1, b1, online[here], z1)
+            _prelu(z1, p1[0], h1)
+            _affine(w2, b2, h1, z2)
+            _prelu(z2, p2[0], h2)
+            _affine(w3, b3, h2, values)
+            best = _argmax(values)
+        _affine(v1, c1, target[here], z1)
+        _prelu(z1, q1[0], h1)
+        _affine(v2, c2, h1, z2)
+        _prelu(z2, q2[0], h2)
+        _affine(v3, c3, h2, values)
+        y = reward + (np.float32(1) - done) * f_gamma * values[best if double_q else _argmax(values)]
 
-    x = online[state * d0 : (state + 1) * d0]
-    z1, h1, z2, h2 = work[0, :d1], work[1, :d1], work[2, :d2], work[3, :d2]
-    _affine(w1, b1, x, z1)
-    _prelu(z1, p1[0], h1)
-    _affine(w2, b2, h1, z2)
-    _prelu(z2, p2[0], h2)
-    value = b3[action]
-    for j in range(d2):
-        value += w3[action, j] * h2[j]
-    loss, dv = _loss(loss_kind, value - y)
-    if not np.isfinite(loss):
-        return loss
+        _affine(w1, b1, x, z1)
+        _prelu(z1, p1[0], h1)
+        _affine(w2, b2, h1, z2)
+        _prelu(z2, p2[0], h2)
+        value = b3[action]
+        for j in range(d2):
+            value += w3[action, j] * h2[j]
+        loss, dv = _loss(loss_kind, value - y)
+        if not np.isfinite(loss):
+            return total + loss, u
+        total += loss
 
-    step = lr * dv
-    dh2 = np.empty(d2, np.float32)
-    for j in range(d2):
-        dh2[j] = dv * w3[action, j]
-        w3[action, j] -= step * h2[j]
-    b3[action] -= step
-    _prelu_descend(z2, dh2, p2, b2, lr)
-    dh1 = work[3, :d1]
-    _descend(w2, dh2, lr, h1, dh1)
-    _prelu_descend(z1, dh1, p1, b1, lr)
-    dx = work[4, :d0]
-    _descend(w1, dh1, lr, x, dx)
-    for k in range(d0):
-        x[k] -= lr * dx[k]
-    return loss
+        step = f_lr * dv
+        for j in range(d2):
+            dh2[j] = dv * w3[action, j]
+            w3[action, j] -= step * h2[j]
+        b3[action] -= step
+        _prelu_descend(z2, dh2, p2, b2, f_lr)
+        _descend(w2, dh2, f_lr, h1, dh1)
+        _prelu_descend(z1, dh1, p1, b1, f_lr)
+        _descend(w1, dh1, f_lr, x, dx)
+        for k in range(d0):
+            x[k] -= f_lr * dx[k]
+    return total, positions.shape[0]
 
 
 # ---------------------------------------------------------------------------------------- minibatches
@@ -500,12 +536,6 @@ def _optimize(networks, layout, batch, optimizer, step):
 
 
 @_jit
-def _is_plain(layout, batch_size, optimizer, max_norm):
-    """Whether :func:`_sgd_one` knows this case."""
-    return layout[0] == STATE_IN and batch_size == 1 and optimizer[0] == SGD and optimizer[2] == 0 and not max_norm > 0
-
-
-@_jit
 def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, layout, loss_kind, double_q,
           optimizer, max_norm, first_step):  # fmt: skip
     """
@@ -526,36 +556,29 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
     :param optimizer: Kind, learning rate, beta1 or momentum, beta2, eps; floats but the kind.
     :param max_norm: Largest norm of the gradient, 0 for any.
     :param first_step: The optimiser's number of the first update, from 1.
-    :return: Sum of the losses, and the number of updates done: fewer than wanted if a loss is not finite.
+    :return: Sum of the losses, and the number of updates done: fewer than wanted if a loss is not finite, and then so
+        is the sum.
     """
     n = positions.shape[1]
     states, actions, next_states = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     rewards, discounts = np.empty(n, np.float32), np.empty(n, np.float32)
-    plain = _is_plain(layout, n, optimizer, max_norm)
-    layers, work, values = _layers(networks[0], layout), _work(layout), np.empty(layout[2], np.float32)
     total = 0.0
     for u in range(positions.shape[0]):
         for i in range(n):
-            at, words, floats = positions[u, i], success, success_f
-            if at >= n_success:
-                at, words, floats = at - n_success, fail, fail_f
-            states[i], next_states[i], actions[i] = words[at, 0] - start, words[at, 1] - start, words[at, 2]
-            rewards[i], discounts[i] = floats[at, 6], (1 - floats[at, 7]) * np.float32(gamma)
-        if plain:
-            transition = states[0], actions[0], next_states[0], rewards[0], discounts[0]
-            lr = np.float32(optimizer[1])
-            loss = _sgd_one(networks, layout, layers, transition, loss_kind, double_q, lr, work, values)
-        else:
-            batch = states, actions, next_states, rewards, discounts
-            loss, dv, outputs, passed = _errors(networks, layout, batch, loss_kind, double_q)
-            if np.isfinite(loss):
-                _add_gradient(networks[2], networks[0], layout, batch, dv, outputs, passed)
-                if max_norm > 0:
-                    _clip(networks[2], max_norm)
-                _optimize(networks, layout, batch, optimizer, first_step + u)
+            state, next_state, action, reward, done = _transition(
+                success, success_f, fail, fail_f, n_success, positions[u, i]
+            )
+            states[i], next_states[i], actions[i] = state - start, next_state - start, action
+            rewards[i], discounts[i] = reward, (1 - done) * np.float32(gamma)
+        batch = states, actions, next_states, rewards, discounts
+        loss, dv, outputs, passed = _errors(networks, layout, batch, loss_kind, double_q)
         if not np.isfinite(loss):
-            return total, u
+            return total + loss, u
         total += loss
+        _add_gradient(networks[2], networks[0], layout, batch, dv, outputs, passed)
+        if max_norm > 0:
+            _clip(networks[2], max_norm)
+        _optimize(networks, layout, batch, optimizer, first_step + u)
     return total, positions.shape[0]
 
 

@@ -159,19 +159,20 @@ class CompiledLearner:
         self.gradient = np.zeros_like(self.online)
         self.moments = [np.zeros(0, np.float32)] * 2
         self.steps: list[np.ndarray] = []
-        options = model.policy.optimizer.param_groups[0]
+        options = self._options = model.policy.optimizer.param_groups[0]
         if isinstance(model.policy.optimizer, th.optim.Adam):
-            self.optimizer = (kernels.ADAM, *options["betas"], options["eps"])
+            self.optimizer = kernels.ADAM, *map(float, options["betas"]), float(options["eps"])
             names = ["exp_avg", "exp_avg_sq"]
             states = [model.policy.optimizer.state[parameter] for parameter in online]
             for state in states:
                 state.setdefault("step", th.tensor(0.0))
             self.steps = [state["step"].numpy() for state in states]
         else:
-            self.optimizer = (kernels.SGD, options["momentum"], 0.0, 0.0)
+            self.optimizer = kernels.SGD, float(options["momentum"]), 0.0, 0.0
             names = ["momentum_buffer"] if options["momentum"] else []
         for i, name in enumerate(names):
             self.moments[i] = _flat_moment(model.policy.optimizer, online, name)
+        self._plain = self.layout[0] == kernels.STATE_IN and self.optimizer == (kernels.SGD, 0.0, 0.0, 0.0)
         self._networks = model.q_net, model.q_net_target
         self._torch_optimizer, self._state = model.policy.optimizer, model.policy.optimizer.state
         self._parameters = online[0], next(model.q_net_target.parameters())
@@ -192,29 +193,35 @@ class CompiledLearner:
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`Learner.train`."""
         model, kernels = self.model, self.kernels
-        lr = model.policy.optimizer.param_groups[0]["lr"]
-        kind, beta1, beta2, eps = self.optimizer
-        total, done = kernels.train(
-            *self._minibatches(gradient_steps, batch_size),
-            self.start,
-            model.gamma,
-            (self.online, self.target, self.gradient, *self.moments),
-            self.layout,
-            kernels.MSE if model.loss == "mse" else kernels.HUBER,
-            model.double_q,
-            (kind, float(lr), float(beta1), float(beta2), float(eps)),
-            float(model.max_grad_norm or 0),
-            int(self.steps[0]) + 1 if self.steps else 1,
-        )
+        lr = float(self._options["lr"])
+        loss_kind = kernels.MSE if model.loss == "mse" else kernels.HUBER
+        rows = self._minibatches(gradient_steps, batch_size)
+        if self._plain and batch_size == 1 and model.max_grad_norm is None:
+            total, done = kernels.train_one_by_one(
+                *rows, self.start, model.gamma, self.online, self.target, self.layout, loss_kind, model.double_q, lr
+            )
+        else:
+            total, done = kernels.train(
+                *rows,
+                self.start,
+                model.gamma,
+                (self.online, self.target, self.gradient, *self.moments),
+                self.layout,
+                loss_kind,
+                model.double_q,
+                (self.optimizer[0], lr, *self.optimizer[1:]),
+                float(model.max_grad_norm or 0),
+                int(self.steps[0]) + 1 if self.steps else 1,
+            )
         for step in self.steps:
             step += done
         if done < gradient_steps:
-            raise _not_finite(model, np.nan, done)
+            raise _not_finite(model, total, done)
         return float(total / gradient_steps)
 
     def greedy_actions(self, obs: Any) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
-        actions: np.ndarray = self.kernels.greedy_actions(self.online, self.layout, obs - self.start)
+        actions: np.ndarray = self.kernels.greedy_actions(self.online, self.layout, obs, self.start)
         return actions
 
     def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:

@@ -81,7 +81,7 @@ class DiscretePolicy(DQNPolicy):
         :param mode: Whether it is training
         """
         # SB3 asks for it before every rollout, and to walk through the modules takes longer than a step of training.
-        if mode != self.q_net.training:
+        if mode != self.training:
             super().set_training_mode(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
