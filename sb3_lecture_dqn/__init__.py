@@ -6,6 +6,8 @@ from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, run_test
 from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
+from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 
@@ -13,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActionInPolicy",
+    "DiscreteEmbeddingExtractor",
     "EpisodeProgressBarCallback",
     "LectureDQN",
     "LecturePolicy",
@@ -23,6 +26,7 @@ __all__ = [
     "TabularModel",
     "TabularVecEnv",
     "TestResult",
+    "TupleToDictWrapper",
     "exact_test",
     "make_env",
     "run_test",

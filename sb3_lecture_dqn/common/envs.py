@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.tabular import NotTabularError
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
 
 LECTURE_MAX_EPISODE_STEPS = 1000
 TAXI_V3 = "Taxi-v3"
@@ -60,6 +61,8 @@ def make_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_ST
     """
     Make the environment of an id with the lecture's step limit in place of its registered one.
 
+    ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`.
+
     :param env_id: A registered environment id.
     :param max_episode_steps: Steps after which an episode is truncated; ``None`` keeps the limit of the id.
     :param env_kwargs: Passed to ``gymnasium.make``.
@@ -68,9 +71,10 @@ def make_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_ST
     """
     check_env_id(env_id)
     try:
-        return gym.make(env_id, max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs})
+        env = gym.make(env_id, max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs})
     except TypeError:  # no render_mode argument
-        return gym.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)
+        env = gym.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)
+    return TupleToDictWrapper(env) if needs_flattening(env.observation_space) else env
 
 
 def make_training_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS) -> gym.Env | VecEnv:

@@ -18,6 +18,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
@@ -32,6 +33,7 @@ from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.learners import Learner
 from sb3_lecture_dqn.common.save_util import check_is_model
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
+from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
@@ -101,6 +103,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
     def _make_learner(self, announce: bool = False) -> None:
         """Set ``_learner`` for the model as it is now."""
         raise NotImplementedError
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_not_nested(env.observation_space)
+        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _make_env(self) -> GymEnv:
         assert self.env_id is not None
@@ -325,6 +332,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
         else:
             original_obs, reward = normalize.get_original_obs(), normalize.get_original_reward()
         next_obs = self._with_terminal_obs(original_obs, infos) if any_done else original_obs
+        if isinstance(next_obs, dict):
+            next_obs = dict(next_obs)  # SB3's DictReplayBuffer puts parts of other shapes into the one it is given
         replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
         self._last_obs = new_obs
         if normalize is not None:

@@ -34,6 +34,7 @@ from sb3_lecture_dqn.common.tabular import (
     run_policy,
 )
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 PENALTY_REWARD = -10.0
 MAX_TEST_ENVS = 10
@@ -263,6 +264,7 @@ def make_test_env(
         except NotTabularError:
             vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
     vec_env = _wrap_as_own(model, vec_env, made_here=env is None or isinstance(env, str))
+    check_not_nested(vec_env.observation_space)
     # Not for Box: its bounds are another thing before and after a normalisation.
     needed, given = model.observation_space, vec_env.observation_space
     if vec_env.action_space != model.action_space or (isinstance(needed, spaces.Discrete) and given != needed):

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.nn import functional as F
@@ -274,8 +275,8 @@ def why_not_compiled(model: Model) -> str | None:
     if find_spec("numba") is None:
         return "numba is not installed (pip install 'sb3-lecture-dqn[fast]')"
     if _layout(model.q_net) is None:
-        known = "LecturePolicy, TablePolicy and ActionInPolicy"
-        return f"it knows {known}, not a network of type {type(model.q_net).__name__}"
+        known = "LecturePolicy, TablePolicy and ActionInPolicy on Discrete observations"
+        return f"it knows {known}, not a network of type {type(model.q_net).__name__} on {model.observation_space}"
     if model.device.type != "cpu":
         return f"it works on the cpu, not on device {model.device}"
     if any(parameter.dtype != th.float32 for parameter in model.q_net.parameters()):
@@ -309,10 +310,12 @@ def _layout(network: Any) -> np.ndarray | None:
     kind = kinds.get(type(network))
     if kind is None or [type(layer) for layer in network.layers] != _LAYERS[kind]:
         return None
+    if not isinstance(network.observation_space, spaces.Discrete):
+        return None
     if any(isinstance(layer, th.nn.PReLU) and layer.num_parameters != 1 for layer in network.layers):
         return None
     widths = [0, 0, 0] if kind == 0 else hidden_widths(network.hidden_dim)
-    return np.array([kind, network.n_states, network.n_actions, *widths])
+    return np.array([kind, int(network.observation_space.n), network.n_actions, *widths])
 
 
 _HIDDEN_LAYERS = [th.nn.Linear, th.nn.PReLU, th.nn.Linear, th.nn.PReLU, th.nn.Linear]

@@ -1,15 +1,20 @@
-"""The lecture's networks: a Q-table, (state, action) in and one value out, state in and all action values out."""
+"""Embeddings of discrete observations, and the lecture's networks: a Q-table, (state, action) in, state in."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
+
+from sb3_lecture_dqn.common.checks import UnsupportedSpaceError, check_number
 
 
 def hidden_widths(hidden_dim: int) -> list[int]:
@@ -20,14 +25,219 @@ def hidden_widths(hidden_dim: int) -> list[int]:
     :return: ``[2h, 2h, h]``
     :raises ValueError: If h is not an integer of at least 1
     """
-    if not isinstance(hidden_dim, int | np.integer) or isinstance(hidden_dim, bool) or hidden_dim < 1:
-        raise ValueError(f"hidden_dim={hidden_dim!r} must be an integer of at least 1")
+    check_number("hidden_dim", hidden_dim, 1, integer=True)
     return [2 * int(hidden_dim), 2 * int(hidden_dim), int(hidden_dim)]
 
 
-class DiscreteQNetwork(QNetwork):
+class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
     """
-    An action-value network that takes the number of a state as it is, without one-hot encoding.
+    Features of any observation: an embedding for every discrete number in it, and the rest flattened, side by side.
+
+    For every algorithm of SB3 and sb3-contrib::
+
+        PPO("MlpPolicy", "Taxi-v3", policy_kwargs=dict(features_extractor_class=DiscreteEmbeddingExtractor))
+
+    (``"MultiInputPolicy"`` for ``Dict`` observations). Discrete numbers are that of a ``Discrete`` space, every element
+    of a ``MultiDiscrete`` and every bit of a ``MultiBinary``. Each has an embedding of its own, with as many rows as it
+    has values, so two for a bit; they stand one after the other in the one table :attr:`embedding`, in the order of the
+    space. The features are all embeddings and then all parts that are ``Box``, each in the order of the space.
+
+    SB3 turns ``Discrete`` and ``MultiDiscrete`` observations into one-hot vectors before a features extractor sees
+    them. The number is recovered as the position of the 1 and its row looked up, so values and gradients are exactly
+    those of an embedding of the number. (The product of one-hot vector and table is the same but that a row that is
+    infinite or NaN would spread to all others.) Integer tensors are taken as the numbers themselves.
+
+    :param observation_space: ``Discrete``, ``MultiDiscrete`` of one dimension, ``MultiBinary``, ``Box``, or a ``Dict``
+        of those; for ``Tuple`` and nested spaces see :class:`~sb3_lecture_dqn.TupleToDictWrapper`
+    :param embedding_dim: Width of every embedding
+    :raises ValueError: If the space is none of these, or has numbers that do not start at 0, which SB3's one-hot
+        vectors do not allow for; or if ``embedding_dim`` is below 1
+    """
+
+    def __init__(self, observation_space: spaces.Space[Any], embedding_dim: int = 32) -> None:
+        check_number("embedding_dim", embedding_dim, 1, integer=True)
+        parts: Mapping[Any, spaces.Space[Any]] = (
+            observation_space.spaces if isinstance(observation_space, spaces.Dict) else {None: observation_space}
+        )
+        sizes = [size for part in parts.values() for size in _n_values(part)]
+        rest = sum(get_flattened_obs_dim(part) for part in parts.values() if isinstance(part, spaces.Box))
+        super().__init__(observation_space, len(sizes) * embedding_dim + rest)
+        self.parts = parts
+        self.embedding = nn.Embedding(sum(sizes), embedding_dim) if sizes else None
+        self.register_buffer("_first_rows", th.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
+
+    _first_rows: th.Tensor
+
+    def forward(self, observations: PyTorchObs) -> th.Tensor:
+        """
+        The features.
+
+        :param observations: Observations as SB3's ``preprocess_obs`` gives them, or with integers for one-hot vectors
+        :return: float32 of shape ``(batch, features_dim)``
+        """
+        numbers, rest = [], []
+        for key, space in self.parts.items():
+            part = observations[key] if isinstance(observations, dict) else observations
+            part = part.reshape(len(part), -1)
+            if isinstance(space, spaces.Box):
+                rest.append(part)
+            elif isinstance(space, spaces.MultiBinary) or not part.is_floating_point():
+                numbers.append(part.long())
+            else:
+                numbers += [one_hot.argmax(dim=1, keepdim=True) for one_hot in part.split(_n_values(space), dim=1)]
+        if self.embedding is not None:
+            rows = th.cat(numbers, dim=1) + self._first_rows
+            rest.insert(0, self.embedding(rows).flatten(1))
+        return th.cat(rest, dim=1)
+
+
+def _n_values(space: spaces.Space[Any]) -> list[int]:
+    """How many values every discrete number of a space has; none for a ``Box``."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start != 0):
+        raise UnsupportedSpaceError(
+            f"observation space {space} starts at {space.start}: SB3's one-hot vectors count from 0, so shift its "
+            "observations with gymnasium.wrappers.TransformObservation"
+        )
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        sizes: list[int] = space.nvec.tolist()
+        return sizes
+    if isinstance(space, spaces.MultiBinary):
+        return [2] * int(np.prod(space.shape))
+    if isinstance(space, spaces.Box):
+        return []
+    raise UnsupportedSpaceError(
+        f"observation space {space} is none of Discrete, MultiDiscrete of one dimension, MultiBinary, Box and Dict of "
+        "these; sb3_lecture_dqn.TupleToDictWrapper makes such a Dict of Tuple and nested spaces"
+    )
+
+
+def _starting_at_zero(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _starting_at_zero(part) for key, part in space.spaces.items()})
+    if isinstance(space, spaces.Discrete):
+        return spaces.Discrete(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return spaces.MultiDiscrete(space.nvec)
+    return space
+
+
+def state_embedding(observation_space: spaces.Space[Any], embedding_dim: int) -> tuple[nn.Module, int]:
+    """
+    The lecture's first layer: one embedding for ``Discrete`` observations, an extractor with several for all others.
+
+    :param observation_space: Observation space
+    :param embedding_dim: Width of every embedding
+    :return: The layer, which takes what :func:`to_numbers` returns, and the width of its output
+    """
+    if isinstance(observation_space, spaces.Discrete):
+        return nn.Embedding(int(observation_space.n), embedding_dim), embedding_dim
+    extractor = DiscreteEmbeddingExtractor(_starting_at_zero(observation_space), embedding_dim)
+    return extractor, extractor.features_dim
+
+
+def to_numbers(obs: PyTorchObs, space: spaces.Space[Any]) -> PyTorchObs:
+    """
+    Observations as :func:`state_embedding` takes them: discrete ones as numbers from 0, not as one-hot vectors.
+
+    :param obs: Observations as environments and replay buffers give them
+    :param space: Their space
+    :return: int64 of shape ``(batch,)`` for ``Discrete`` and ``(batch, k)`` for ``MultiDiscrete``, else what SB3's
+        ``preprocess_obs`` makes of them (each part of a ``Dict``)
+    """
+    if isinstance(space, spaces.Dict):
+        assert isinstance(obs, dict)
+        return {key: to_numbers(obs[key], part) for key, part in space.spaces.items()}  # type: ignore[misc]
+    assert isinstance(obs, th.Tensor)
+    if isinstance(space, spaces.Discrete):
+        return obs.long().reshape(-1) - int(space.start)
+    if isinstance(space, spaces.MultiDiscrete):
+        return obs.long() - th.as_tensor(space.start, device=obs.device)
+    return preprocess_obs(obs, space)
+
+
+class EmbeddingQNetwork(QNetwork):
+    """
+    An action-value network that takes discrete observations as numbers, without one-hot encoding.
+
+    :param observation_space: Observation space
+    :param action_space: ``Discrete`` action space
+    """
+
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Discrete) -> None:
+        # Past QNetwork's own constructor, which builds a perceptron on flattened features.
+        BasePolicy.__init__(self, observation_space, action_space)
+        self.n_actions = int(action_space.n)
+
+    @abstractmethod
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        The action values.
+
+        :param obs: Observations as environments and replay buffers give them, with a leading dimension of ``batch``
+            (each part of a ``Dict``)
+        :return: float32 of shape ``(batch, n_actions)``
+        """
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {"observation_space": self.observation_space, "action_space": self.action_space}
+
+
+def lecture_layers(observation_space: spaces.Space[Any], hidden_dim: int, n_outputs: int) -> nn.Sequential:
+    """
+    The layers of the lecture's network, with PyTorch's default initialisation.
+
+    :param observation_space: Observation space
+    :param hidden_dim: h, the width of the last hidden layer
+    :param n_outputs: Width of the output
+    :return: ``state_embedding(2h) → Linear(…, 2h) → PReLU → Linear(2h, h) → PReLU → Linear(h, n_outputs)``
+    """
+    embedding_dim, first, second = hidden_widths(hidden_dim)
+    embedding, n_features = state_embedding(observation_space, embedding_dim)
+    return nn.Sequential(
+        embedding,
+        nn.Linear(n_features, first),
+        nn.PReLU(),
+        nn.Linear(first, second),
+        nn.PReLU(),
+        nn.Linear(second, n_outputs),
+    )
+
+
+class LectureNetwork(EmbeddingQNetwork):
+    """
+    The lecture's network: state in, all action values out.
+
+    On ``Discrete`` observations it is
+    ``Embedding(n_states, 2h) → Linear(2h, 2h) → PReLU → Linear(2h, h) → PReLU → Linear(h, n_actions)`` with PyTorch's
+    default initialisation, and the names in its ``state_dict`` are those of the lecture's files. On all others
+    :class:`DiscreteEmbeddingExtractor` with embeddings of width 2h takes the place of the first layer.
+
+    :param observation_space: Observation space
+    :param action_space: ``Discrete`` action space
+    :param hidden_dim: h, the width of the last hidden layer
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Discrete, hidden_dim: int = 32
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        self.hidden_dim = hidden_dim
+        self.layers = lecture_layers(observation_space, hidden_dim, self.n_actions)
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """See :meth:`EmbeddingQNetwork.forward`."""
+        values: th.Tensor = self.layers(to_numbers(obs, self.observation_space))
+        return values
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "hidden_dim": self.hidden_dim}
+
+
+class TableNetwork(EmbeddingQNetwork):
+    """
+    A Q-table: one free value for every state and action, all 0 at first.
 
     :param observation_space: ``Discrete`` observation space
     :param action_space: ``Discrete`` action space
@@ -36,108 +246,39 @@ class DiscreteQNetwork(QNetwork):
     observation_space: spaces.Discrete
 
     def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete) -> None:
-        # Past QNetwork's own constructor, which builds a perceptron on flattened features.
-        BasePolicy.__init__(self, observation_space, action_space)
-        self.n_states = int(observation_space.n)
-        self.n_actions = int(action_space.n)
-
-    def state_index(self, obs: PyTorchObs) -> th.Tensor:
-        """
-        Rows of the embedding that observations stand for.
-
-        :param obs: Observations, integers of shape ``(batch,)`` or ``(batch, 1)``
-        :return: int64 of shape ``(batch,)``, in ``[0, n_states)``
-        """
-        assert isinstance(obs, th.Tensor)
-        return obs.long().reshape(-1) - int(self.observation_space.start)
-
-    @abstractmethod
-    def forward(self, obs: PyTorchObs) -> th.Tensor:
-        """
-        The action values.
-
-        :param obs: Observations, integers of shape ``(batch,)`` or ``(batch, 1)``
-        :return: float32 of shape ``(batch, n_actions)``
-        """
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {"observation_space": self.observation_space, "action_space": self.action_space}
-
-
-class LectureNetwork(DiscreteQNetwork):
-    """
-    The lecture's network: state in, all action values out.
-
-    ``Embedding(n_states, 2h) → Linear(2h, 2h) → PReLU → Linear(2h, h) → PReLU → Linear(h, n_actions)`` with PyTorch's
-    default initialisation. The names in its ``state_dict`` are those of the lecture's files.
-
-    :param observation_space: ``Discrete`` observation space
-    :param action_space: ``Discrete`` action space
-    :param hidden_dim: h, the width of the last hidden layer
-    """
-
-    def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete, hidden_dim: int = 32) -> None:
         super().__init__(observation_space, action_space)
-        self.hidden_dim = hidden_dim
-        embedding, first, second = hidden_widths(hidden_dim)
-        self.layers = nn.Sequential(
-            nn.Embedding(self.n_states, embedding),
-            nn.Linear(embedding, first),
-            nn.PReLU(),
-            nn.Linear(first, second),
-            nn.PReLU(),
-            nn.Linear(second, self.n_actions),
-        )
-
-    def forward(self, obs: PyTorchObs) -> th.Tensor:
-        """See :meth:`DiscreteQNetwork.forward`."""
-        values: th.Tensor = self.layers(self.state_index(obs))
-        return values
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "hidden_dim": self.hidden_dim}
-
-
-class TableNetwork(DiscreteQNetwork):
-    """
-    A Q-table: one free value for every state and action, all 0 at first.
-
-    :param observation_space: ``Discrete`` observation space
-    :param action_space: ``Discrete`` action space
-    """
-
-    def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete) -> None:
-        super().__init__(observation_space, action_space)
-        table = nn.Embedding(self.n_states, self.n_actions)
+        table = nn.Embedding(int(observation_space.n), self.n_actions)
         nn.init.zeros_(table.weight)
         self.layers = nn.Sequential(table)
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
-        """See :meth:`DiscreteQNetwork.forward`."""
-        values: th.Tensor = self.layers(self.state_index(obs))
+        """See :meth:`EmbeddingQNetwork.forward`."""
+        values: th.Tensor = self.layers(to_numbers(obs, self.observation_space))
         return values
 
 
-class ActionInNetwork(DiscreteQNetwork):
+class ActionInNetwork(EmbeddingQNetwork):
     """
     State and action in, one value out: the step from a table to a network that the lecture takes first.
 
     A state's and an action's embedding, side by side, go through the lecture's layers to one value. All action values
     of a state thus cost ``n_actions`` passes, which is why the next step is :class:`LectureNetwork`.
 
-    :param observation_space: ``Discrete`` observation space
+    :param observation_space: Observation space, see :class:`LectureNetwork`
     :param action_space: ``Discrete`` action space
     :param hidden_dim: h, the width of the last hidden layer
     """
 
-    def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete, hidden_dim: int = 32) -> None:
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Discrete, hidden_dim: int = 32
+    ) -> None:
         super().__init__(observation_space, action_space)
         self.hidden_dim = hidden_dim
-        embedding, first, second = hidden_widths(hidden_dim)
-        self.state_embedding = nn.Embedding(self.n_states, embedding)
-        self.action_embedding = nn.Embedding(self.n_actions, embedding)
+        embedding_dim, first, second = hidden_widths(hidden_dim)
+        self.state_embedding, n_features = state_embedding(observation_space, embedding_dim)
+        self.action_embedding = nn.Embedding(self.n_actions, embedding_dim)
         self.layers = nn.Sequential(
-            nn.Linear(2 * embedding, first),
+            nn.Linear(n_features + embedding_dim, first),
             nn.PReLU(),
             nn.Linear(first, second),
             nn.PReLU(),
@@ -145,8 +286,8 @@ class ActionInNetwork(DiscreteQNetwork):
         )
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
-        """See :meth:`DiscreteQNetwork.forward`."""
-        states = self.state_embedding(self.state_index(obs))
+        """See :meth:`EmbeddingQNetwork.forward`."""
+        states = self.state_embedding(to_numbers(obs, self.observation_space))
         pairs = th.cat(
             [
                 states.unsqueeze(1).expand(-1, self.n_actions, -1),

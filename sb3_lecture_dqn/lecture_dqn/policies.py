@@ -8,9 +8,10 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy
 
+from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 from sb3_lecture_dqn.common.torch_layers import (
     ActionInNetwork,
-    DiscreteQNetwork,
+    EmbeddingQNetwork,
     LectureNetwork,
     TableNetwork,
     hidden_widths,
@@ -19,7 +20,7 @@ from sb3_lecture_dqn.common.torch_layers import (
 __all__ = [
     "ActionInPolicy",
     "CnnPolicy",
-    "DiscretePolicy",
+    "EmbeddingPolicy",
     "LecturePolicy",
     "MlpPolicy",
     "MultiInputPolicy",
@@ -27,11 +28,11 @@ __all__ = [
 ]
 
 
-class DiscretePolicy(DQNPolicy):
+class EmbeddingPolicy(DQNPolicy):
     """
-    What the policies of this module share: a network on ``Discrete`` observations, its target, and SGD by default.
+    What the policies of this module share: a network without features extractor, its target, and SGD by default.
 
-    :param observation_space: ``Discrete`` observation space
+    :param observation_space: Observation space
     :param action_space: ``Discrete`` action space
     :param lr_schedule: Learning rate schedule (could be constant)
     :param net_arch: Widths of the embedding and the hidden layers
@@ -39,24 +40,18 @@ class DiscretePolicy(DQNPolicy):
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
     """
 
-    observation_space: spaces.Discrete
     action_space: spaces.Discrete
     net_arch: list[int]
 
     def __init__(
         self,
-        observation_space: spaces.Discrete,
+        observation_space: spaces.Space[Any],
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         net_arch: list[int],
         optimizer_class: type[th.optim.Optimizer] = th.optim.SGD,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if not isinstance(observation_space, spaces.Discrete):
-            raise ValueError(
-                f"{type(self).__name__} needs a Discrete observation space, not {observation_space}; for this one use "
-                "'MlpPolicy' (vectors), 'CnnPolicy' (images) or 'MultiInputPolicy' (Dict)"
-            )
         super().__init__(
             observation_space,
             action_space,
@@ -67,7 +62,7 @@ class DiscretePolicy(DQNPolicy):
         )
 
     @abstractmethod
-    def make_q_net(self) -> DiscreteQNetwork:
+    def make_q_net(self) -> EmbeddingQNetwork:
         """
         Make a network.
 
@@ -94,7 +89,7 @@ class DiscretePolicy(DQNPolicy):
         }
 
 
-class TablePolicy(DiscretePolicy):
+class TablePolicy(EmbeddingPolicy):
     """
     Policy of a Q-table, :class:`TableNetwork`.
 
@@ -103,7 +98,10 @@ class TablePolicy(DiscretePolicy):
     :param lr_schedule: Learning rate schedule (could be constant)
     :param optimizer_class: The optimizer to use, ``th.optim.SGD`` by default as in the lecture
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
+    :raises ValueError: If the observations are not ``Discrete``
     """
+
+    observation_space: spaces.Discrete
 
     def __init__(
         self,
@@ -113,31 +111,36 @@ class TablePolicy(DiscretePolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.SGD,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        if not isinstance(observation_space, spaces.Discrete):
+            raise UnsupportedSpaceError(
+                f"TablePolicy needs a Discrete observation space, not {observation_space}; LecturePolicy takes any"
+            )
         super().__init__(observation_space, action_space, lr_schedule, [], optimizer_class, optimizer_kwargs)
 
     def make_q_net(self) -> TableNetwork:
-        """See :meth:`DiscretePolicy.make_q_net`."""
+        """See :meth:`EmbeddingPolicy.make_q_net`."""
         return TableNetwork(self.observation_space, self.action_space).to(self.device)
 
 
-class LecturePolicy(DiscretePolicy):
+class LecturePolicy(EmbeddingPolicy):
     """
     Policy of the lecture's network, :class:`LectureNetwork`.
 
     Also for SB3's own ``DQN``: ``DQN(LecturePolicy, "Taxi-v3")``.
 
-    :param observation_space: ``Discrete`` observation space
+    :param observation_space: ``Discrete``, ``MultiDiscrete`` of one dimension, ``MultiBinary``, ``Box``, or a ``Dict``
+        of those; see :class:`LectureNetwork`
     :param action_space: ``Discrete`` action space
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param hidden_dim: Width of the last hidden layer; the embedding and the first hidden layer are twice as wide
+    :param hidden_dim: Width of the last hidden layer; every embedding and the first hidden layer are twice as wide
     :param optimizer_class: The optimizer to use, ``th.optim.SGD`` by default as in the lecture
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
-    :raises ValueError: If the observations are not ``Discrete`` or ``hidden_dim`` is below 1
+    :raises ValueError: If the observation space is none of these or ``hidden_dim`` is below 1
     """
 
     def __init__(
         self,
-        observation_space: spaces.Discrete,
+        observation_space: spaces.Space[Any],
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         hidden_dim: int = 32,
@@ -152,8 +155,8 @@ class LecturePolicy(DiscretePolicy):
         """Width of the last hidden layer."""
         return self.net_arch[-1]
 
-    def make_q_net(self) -> DiscreteQNetwork:
-        """See :meth:`DiscretePolicy.make_q_net`."""
+    def make_q_net(self) -> EmbeddingQNetwork:
+        """See :meth:`EmbeddingPolicy.make_q_net`."""
         return LectureNetwork(self.observation_space, self.action_space, self.hidden_dim).to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -168,5 +171,5 @@ class ActionInPolicy(LecturePolicy):
     """
 
     def make_q_net(self) -> ActionInNetwork:
-        """See :meth:`DiscretePolicy.make_q_net`."""
+        """See :meth:`EmbeddingPolicy.make_q_net`."""
         return ActionInNetwork(self.observation_space, self.action_space, self.hidden_dim).to(self.device)

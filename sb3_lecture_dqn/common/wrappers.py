@@ -1,0 +1,82 @@
+"""Environment wrappers."""
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+
+from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
+
+
+class TupleToDictWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
+    """
+    ``Tuple`` observations, and nested ones, as a flat ``Dict``, which is what SB3 can use of them.
+
+    The key of a part is its position, or its key in a ``Dict``; of a part within a part, those joined by ``_``::
+
+        >>> TupleToDictWrapper(gym.make("Blackjack-v1")).observation_space
+        Dict('0': Discrete(32), '1': Discrete(11), '2': Discrete(2))
+
+    :param env: An environment with ``Tuple`` or ``Dict`` observations
+    :raises ValueError: If it has others, or two parts get the same key
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        gym.ObservationWrapper.__init__(self, env)
+        space = env.observation_space
+        if not isinstance(space, spaces.Tuple | spaces.Dict):
+            raise UnsupportedSpaceError(f"env has the observation space {space}, it must be a Tuple or a Dict")
+        self.observation_space = spaces.Dict(_flat(space, space))
+
+    def observation(self, observation: Any) -> dict[str, Any]:
+        """
+        Flatten an observation.
+
+        :param observation: What the environment observes
+        :return: Its parts
+        """
+        return _flat(observation, self.env.observation_space)
+
+
+def _flat(value: Any, space: spaces.Space[Any], key: str = "") -> dict[str, Any]:
+    """The parts of an observation, or of a space, by their keys."""
+    if isinstance(space, spaces.Tuple):
+        children: list[tuple[Any, spaces.Space[Any]]] = list(enumerate(space.spaces))
+    elif isinstance(space, spaces.Dict):
+        children = list(space.spaces.items())
+    else:
+        return {key: value}
+    parts: dict[str, Any] = {}
+    for name, child in children:
+        for child_key, part in _flat(value[name], child, f"{key}_{name}" if key else str(name)).items():
+            if child_key in parts:
+                raise ValueError(f"two parts of the observation space {space} would have the key {child_key!r}")
+            parts[child_key] = part
+    return parts
+
+
+def needs_flattening(space: spaces.Space[Any]) -> bool:
+    """
+    Whether SB3 cannot take observations of a space because of how it is put together.
+
+    :param space: Observation space
+    :return: Whether it is a ``Tuple``, or a ``Dict`` with a ``Tuple`` or ``Dict`` in it
+    """
+    if isinstance(space, spaces.Dict):
+        return any(isinstance(part, spaces.Tuple | spaces.Dict) for part in space.spaces.values())
+    return isinstance(space, spaces.Tuple)
+
+
+def check_not_nested(space: spaces.Space[Any]) -> None:
+    """
+    Check that SB3 can take observations of a space.
+
+    :param space: Observation space
+    :raises UnsupportedSpaceError: If it needs flattening; the message says how
+    """
+    if needs_flattening(space):
+        raise UnsupportedSpaceError(
+            f"env has the observation space {space}: SB3 takes no Tuple and nothing nested; make it a Dict with "
+            "sb3_lecture_dqn.TupleToDictWrapper(env)"
+        )
