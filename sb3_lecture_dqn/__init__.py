@@ -3,8 +3,8 @@
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3
-from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, run_test
-from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel
+from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
+from sb3_lecture_dqn.common.tabular import NotTabularError, OptimalValues, TabularModel
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper
@@ -21,6 +21,7 @@ __all__ = [
     "LecturePolicy",
     "LectureTestCallback",
     "NotTabularError",
+    "OptimalValues",
     "SuccessFailReplayBuffer",
     "TablePolicy",
     "TabularModel",
@@ -29,6 +30,7 @@ __all__ = [
     "TupleToDictWrapper",
     "exact_test",
     "make_env",
+    "optimal_values",
     "run_test",
 ]
 

@@ -174,6 +174,7 @@ def test_the_event_files_hold_the_lectures_scalars_by_episode_and_sb3s_by_timest
         ("eval/mean_ep_length", "mean_steps"),
         ("eval/mean_penalties", "mean_penalties"),
         ("eval/success_rate", "success_rate"),
+        ("eval/optimality", "optimality"),
     ]:
         assert logged[tag] == list(zip(steps, figures(name), strict=True)), tag
     assert "time/total_timesteps" not in logged

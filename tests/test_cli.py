@@ -167,7 +167,10 @@ def mistake(argv, capsys):
         (["train", "--policy", "LinearPolicy"], "--policy: invalid choice: 'LinearPolicy'"),
         (["train", "--engine", "gpu"], "--engine: invalid choice: 'gpu'"),
         (["train", "--engine", "numba", "--policy", "MlpPolicy"], "engine='numba'.*'auto' or 'torch'"),
-        (["train", "--env", "CartPole-v1"], "LecturePolicy needs a Discrete observation space.*'MlpPolicy'"),
+        (
+            ["train", "--env", "CartPole-v1", "--policy", "TablePolicy"],
+            "TablePolicy needs a Discrete observation space",
+        ),
         (["train", "--env", "Pendulum-v1", "--policy", "MlpPolicy"], "Box.*Discrete|Discrete.*Box"),
         (["train", "--seed", "-1"], "seed=-1|[Ss]eed must be between 0"),
         (["test", "nowhere.zip"], "nowhere.zip"),

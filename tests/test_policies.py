@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, HerReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
 from torch import nn
 
-from sb3_lecture_dqn import ActionInPolicy, LectureDQN, LecturePolicy, TablePolicy
+from sb3_lecture_dqn import ActionInPolicy, LectureDQN, LecturePolicy, TablePolicy, run_test
 
 TAXI = spaces.Discrete(500), spaces.Discrete(6)
 POLICIES = [LecturePolicy, ActionInPolicy, TablePolicy]
@@ -210,16 +211,116 @@ def test_hidden_dim_must_be_a_whole_number_of_at_least_one(policy, hidden_dim):
         make(policy, hidden_dim=hidden_dim)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Box(-1, 1, (3,)),
-        spaces.MultiDiscrete([2, 3]),
-        spaces.MultiBinary(3),
-        spaces.Dict({"a": spaces.Discrete(2)}),
-    ],
+MIXED = spaces.Dict(
+    {
+        "bits": spaces.MultiBinary(2),
+        "cell": spaces.Discrete(4, start=-3),
+        "hand": spaces.MultiDiscrete([2, 3], start=[1, 5]),
+        "speed": spaces.Box(-1, 1, (2,)),
+    }
 )
-def test_other_observations_are_refused_with_the_policies_that_take_them(policy, space):
-    with pytest.raises(ValueError, match=r"Discrete observation space.*MlpPolicy.*MultiInputPolicy"):
+OTHER_SPACES = {
+    "MultiDiscrete": spaces.MultiDiscrete([2, 3]),
+    "MultiBinary": spaces.MultiBinary(3),
+    "vector": spaces.Box(-1, 1, (3,)),
+    "image": spaces.Box(0, 255, (1, 36, 36), np.uint8),
+    "Dict": spaces.Dict({"a": spaces.Discrete(2)}),
+    "mixed": MIXED,
+}
+
+
+def test_the_layers_of_a_mixed_observation_by_hand():
+    """The rows of every number, counted from its own start, then the vector, then the lecture's layers."""
+    q_net = make(LecturePolicy, MIXED, hidden_dim=3).q_net
+    table, *rest = q_net.layers[0].embedding.weight, *q_net.layers[1:]
+    assert table.shape == (2 * 2 + 4 + 2 + 3, 6)
+    assert [type(layer) for layer in rest] == [nn.Linear, nn.PReLU, nn.Linear, nn.PReLU, nn.Linear]
+    assert [(layer.in_features, layer.out_features) for layer in rest[::2]] == [(5 * 6 + 2, 6), (6, 3), (3, 6)]
+    obs = {
+        "bits": th.tensor([[0, 1], [1, 1]], dtype=th.int8),
+        "cell": th.tensor([-3, 0]),
+        "hand": th.tensor([[1, 7], [2, 5]]),
+        "speed": th.tensor([[0.5, -0.5], [1.0, 0.0]]),
+    }
+    rows = [[0, 2 + 1, 4 + 0, 8 + 0, 10 + 2], [1, 2 + 1, 4 + 3, 8 + 1, 10 + 0]]
+    features = th.cat([table[th.tensor(rows)].flatten(1), obs["speed"]], dim=1)
+    assert th.equal(q_net(obs), nn.Sequential(*rest)(features))
+    from_a_memory = {**obs, "cell": obs["cell"][:, None]}
+    assert th.equal(q_net(from_a_memory), q_net(obs))
+
+
+@pytest.mark.parametrize("space", OTHER_SPACES.values(), ids=OTHER_SPACES)
+@pytest.mark.parametrize("policy", [LecturePolicy, ActionInPolicy])
+def test_every_observation_space_is_learned_saved_and_loaded(policy, space, tmp_path):
+    env = Anything(space)
+    model = LectureDQN(policy, env, gradient_steps=1, policy_kwargs={"hidden_dim": 4}, seed=0)
+    before = model.q_net.layers[-1].weight.clone()
+    model.learn(20)
+    assert model.engine_in_use == "torch"
+    assert not th.equal(model.q_net.layers[-1].weight, before)
+    model.save(tmp_path / "model")
+    model.policy.save(tmp_path / "policy")
+    loaded, policy_alone = LectureDQN.load(tmp_path / "model"), policy.load(tmp_path / "policy")
+    for _ in range(10):
+        obs = env.observation_space.sample()
+        action, _ = model.predict(obs, deterministic=True)
+        assert action.shape == ()
+        assert loaded.predict(obs, deterministic=True)[0] == action == policy_alone.predict(obs, deterministic=True)[0]
+
+
+def test_the_compiled_engine_says_that_it_knows_discrete_observations_only():
+    with pytest.raises(
+        ValueError, match=r"engine='numba'.*on Discrete observations, not .*LectureNetwork on MultiBinary"
+    ):
+        LectureDQN(Anything(spaces.MultiBinary(3)), engine="numba")
+
+
+class Anything(gym.Env):
+    """Observes anything of a space."""
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, space):
+        self.observation_space = space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), float(action), bool(self.np_random.random() < 0.2), False, {}
+
+
+@pytest.mark.parametrize("discrete", [False, True], ids=["bits", "numbers"])
+def test_goals_are_reached_with_hindsight_replay(discrete):
+    """SB3's bit flipping: 4 bits from any start to all ones, each action flips one."""
+    adam = {"optimizer_class": th.optim.Adam}
+    model = LectureDQN(
+        BitFlippingEnv(n_bits=4, discrete_obs_space=discrete),
+        learning_rate=1e-2,
+        batch_size=32,
+        gradient_steps=1,
+        gamma=0.9,
+        exploration_decay=0.98,
+        learning_starts=50,
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
+        buffer_size=5000,
+        policy_kwargs={"hidden_dim": 16, **adam},
+        seed=0,
+    ).learn(700)
+    result = run_test(model, BitFlippingEnv(n_bits=4, discrete_obs_space=discrete), n_episodes=40, seed=0)
+    assert result.success_rate == 1
+
+
+@pytest.mark.parametrize("space", OTHER_SPACES.values(), ids=OTHER_SPACES)
+def test_a_table_is_for_discrete_observations(space):
+    with pytest.raises(ValueError, match=r"TablePolicy needs a Discrete observation space.*LecturePolicy"):
+        make(TablePolicy, space)
+
+
+@pytest.mark.parametrize("policy", [LecturePolicy, ActionInPolicy])
+@pytest.mark.parametrize("space", [spaces.Tuple([spaces.Discrete(2)]), spaces.Text(3), spaces.MultiDiscrete([[2, 2]])])
+def test_observations_that_no_network_takes_are_refused(policy, space):
+    with pytest.raises(ValueError, match=r"observation space .* is none of Discrete.*TupleToDictWrapper"):
         make(policy, space)

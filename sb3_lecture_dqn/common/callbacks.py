@@ -31,7 +31,8 @@ class LectureTestCallback(EventCallback):
 
     A test comes when the updates that follow the episode's last step are done. Its averages are printed, written to
     TensorBoard as ``Steps``, ``Penalty`` and ``Reward`` with the number of finished episodes as the step, and logged
-    as ``eval/*`` at the timestep, under the names of SB3's ``EvalCallback``. Works with every algorithm of SB3.
+    as ``eval/*`` at the timestep, under the names of SB3's ``EvalCallback``; in tabular environments also
+    ``eval/optimality``, see :class:`TestResult`. Works with every algorithm of SB3.
 
     Where several episodes end between two updates (several environments, long rollouts) there is one test for all.
     The children are triggered after a test; one that returns ``False`` ends the training at the next step.
@@ -180,6 +181,8 @@ class LectureTestCallback(EventCallback):
         self.logger.record("eval/mean_ep_length", result.mean_steps)
         self.logger.record("eval/mean_penalties", result.mean_penalties)
         self.logger.record("eval/success_rate", result.success_rate)
+        if result.optimality is not None:
+            self.logger.record("eval/optimality", result.optimality)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
 

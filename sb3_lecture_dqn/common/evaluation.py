@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -29,6 +29,7 @@ from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
 from sb3_lecture_dqn.common.tabular import (
     EpisodeFigures,
     NotTabularError,
+    OptimalValues,
     TabularModel,
     policy_figures,
     run_policy,
@@ -38,6 +39,8 @@ from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 PENALTY_REWARD = -10.0
 MAX_TEST_ENVS = 10
+# Expected returns closer than this, relative or absolute, differ by no more than rounding.
+EQUAL_RETURNS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class TestResult:
     :param success_rate: Share of episodes that succeeded, in [0, 1]: ``info["is_success"]`` of the last step where the
         environment gives it, else whether the episode ended other than by a step limit
     :param n_episodes: Number of episodes
+    :param optimality: Where the reward stands between the random policy (0) and the best possible (1), see
+        :func:`optimal_values`: ``(reward - random) / (optimal - random)``, both expected from the starts of the test.
+        Above 1 is only a sample of random outcomes; below 0 is a policy worse than the random one. ``None`` where the
+        test did not run on arrays (see :func:`run_test`), or where no policy is better than another. Not considered in
+        comparisons of results, as it follows from the rest
     """
 
     __test__ = False  # not a test class of pytest's
@@ -60,12 +68,45 @@ class TestResult:
     mean_reward: float
     success_rate: float
     n_episodes: int
+    optimality: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.n_episodes} test episodes: {self.mean_steps:.2f} steps, {self.mean_penalties:.2f} penalties, "
             f"{self.mean_reward:.2f} reward, {self.success_rate:.1%} solved"
         )
+        return text if self.optimality is None else f"{text}, optimality {self.optimality:.4f}"
+
+
+def optimal_values(
+    env: TabularModel | TabularVecEnv | gym.Env | str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS
+) -> OptimalValues:
+    """
+    The best that any policy can do on a tabular environment, and what the random one does.
+
+    Computed by value iteration under the step limit, see :meth:`TabularModel.optimum`; undiscounted, as rewards are
+    tested. For Taxi, which takes milliseconds:
+
+        >>> optimal_values("Taxi-v3").mean_reward
+        7.93
+
+    :param env: A tabular environment, its model or its id; it is not stepped
+    :param max_episode_steps: Steps after which an episode is cut, if the environment has not ended it before; ``None``
+        for the environment's own limit
+    :return: Values of all states, and their means over the starts
+    :raises NotTabularError: If the environment is not tabular; the message says why
+    :raises ValueError: If ``max_episode_steps`` is below 1, or there is no step limit
+    """
+    if max_episode_steps is not None:
+        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+    if isinstance(env, str):
+        made = make_env(env, max_episode_steps)
+        try:
+            env = TabularVecEnv(made)
+        finally:
+            made.close()
+    tabular = env if isinstance(env, TabularVecEnv) else TabularVecEnv(env)
+    return tabular.model.optimum(_step_limit(tabular, max_episode_steps))
 
 
 def run_test(
@@ -145,11 +186,9 @@ def exact_test_on(
     """
     table, limit = env.model, _step_limit(env, max_episode_steps)
     figures = policy_figures(table, _greedy_actions(model, table), limit, penalty_reward)
-    starts = table.start_states
-    figures = EpisodeFigures(*(column[starts] for column in figures))
-    probabilities = table.initial_state_distrib[starts]
-    # Starts of equal probability get the weight 1, so that sums of whole numbers stay whole.
-    return _average(figures, weights=probabilities / probabilities.max())
+    optimum = table.optimum(limit)
+    scale = optimum.random_mean_reward, optimum.mean_reward
+    return _result([table.mean_over_starts(column) for column in figures], len(table.start_states), scale)
 
 
 def _greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray:
@@ -190,7 +229,9 @@ def test_on(
         table, limit = tabular.model, _step_limit(tabular, max_episode_steps)
         starts = tabular.draw_starts(n_episodes)
         figures = run_policy(table, _greedy_actions(model, table), starts, limit, penalty_reward, tabular.rng)
-        return _average(figures)
+        optimum = table.optimum(limit)
+        scale = float(optimum.random_values[starts].mean()), float(optimum.values[starts].mean())
+        return _average(figures, scale)
     return _test_by_stepping(model, env, n_episodes, max_episode_steps, penalty_reward)
 
 
@@ -223,15 +264,17 @@ def _test_by_stepping(
     return _average(EpisodeFigures(steps, penalties, returns, successes))
 
 
-def _average(figures: EpisodeFigures, weights: np.ndarray | None = None) -> TestResult:
-    averages = EpisodeFigures(*(np.average(column, weights=weights) for column in figures))
-    return TestResult(
-        mean_steps=float(averages.steps),
-        mean_penalties=float(averages.penalties),
-        mean_reward=float(averages.returns),
-        success_rate=float(averages.successes),
-        n_episodes=len(figures.steps),
-    )
+def _average(figures: EpisodeFigures, scale: tuple[float, float] | None = None) -> TestResult:
+    return _result([float(column.mean()) for column in figures], len(figures.steps), scale)
+
+
+def _result(averages: list[float], n_episodes: int, scale: tuple[float, float] | None) -> TestResult:
+    """``averages`` are of :class:`EpisodeFigures`; ``scale`` is the random and the best return from the same starts."""
+    steps, penalties, reward, successes = averages
+    optimality = None
+    if scale is not None and not math.isclose(*scale, rel_tol=EQUAL_RETURNS, abs_tol=EQUAL_RETURNS):
+        optimality = (reward - scale[0]) / (scale[1] - scale[0])
+    return TestResult(steps, penalties, reward, successes, n_episodes, optimality)
 
 
 test_on.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest's

@@ -100,6 +100,7 @@ class TabularModel:
         for value in vars(self).values():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
+        self._optimum_at: dict[int, OptimalValues] = {}
 
     @classmethod
     def from_env(cls, env: gym.Env | str) -> "TabularModel":
@@ -135,6 +136,52 @@ class TabularModel:
         table: Any = inner  # has the attributes of toy-text environments
         masks = [table.action_mask(s) for s in range(len(table.P))] if hasattr(table, "action_mask") else None
         return cls(table.P, table.initial_state_distrib, masks, max_episode_steps, inner.spec)
+
+    def mean_over_starts(self, values: np.ndarray) -> float:
+        """
+        The expectation over first states.
+
+        :param values: What an episode is worth from every state, float64 of shape ``(S,)``
+        :return: Its mean, weighted by ``initial_state_distrib``
+        """
+        weights = self.initial_state_distrib[self.start_states]
+        # Starts of equal probability get the weight 1, so that sums of whole numbers stay whole.
+        return float(np.average(values[self.start_states], weights=weights / weights.max()))
+
+    def optimum(self, max_episode_steps: int) -> "OptimalValues":
+        """
+        The best that any policy can do, and what the random one does; computed once for every step limit.
+
+        With h steps to go, and over the outcomes k of action a in state s,
+
+            ``Q_h(s, a) = Σ_k p_k · (r_k + [not terminated_k] · V_{h-1}(s'_k))``, ``V_0 = 0``,
+
+        with ``V_h(s) = max_a Q_h(s, a)`` for the optimum (backward induction: Puterman 1994, *Markov Decision
+        Processes*, section 4.5) and the mean over all actions for the random policy. Both are exact up to the rounding
+        of float64, and the optimum of a deterministic model with whole-numbered rewards is exact.
+
+        :param max_episode_steps: Steps after which an episode is cut
+        :return: Values of all states, and their means over the starts
+        """
+        if max_episode_steps not in self._optimum_at:
+            gains = (self.probabilities * self.rewards).sum(axis=2)
+            going_on = self.probabilities * ~self.terminated
+            best = random = np.zeros(self.n_states)
+            for _ in range(max_episode_steps):
+                before, action_values = best, gains + (going_on * best[self.next_states]).sum(axis=2)
+                best = action_values.max(axis=1)
+                if np.array_equal(best, before):
+                    break  # no bit would change in any further step
+            for _ in range(max_episode_steps):
+                before, random = random, (gains + (going_on * random[self.next_states]).sum(axis=2)).mean(axis=1)
+                if np.array_equal(random, before):
+                    break
+            actions = action_values.argmax(axis=1)
+            for array in (best, actions, random):
+                array.flags.writeable = False
+            means = self.mean_over_starts(best), self.mean_over_starts(random)
+            self._optimum_at[max_episode_steps] = OptimalValues(best, actions, means[0], random, means[1])
+        return self._optimum_at[max_episode_steps]
 
     def draw_starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """
@@ -239,6 +286,28 @@ def _distribution(name: str, given: Sequence[float] | np.ndarray, n: int) -> np.
     if abs(array.sum() - 1) > PROBABILITY_TOLERANCE:
         raise ValueError(f"{name} sums to {array.sum()}, not to 1")
     return array
+
+
+class OptimalValues(NamedTuple):
+    """
+    The best undiscounted returns of a tabular environment whose episodes are cut, and those of the random policy.
+
+    Under a cut the best action depends on the steps left: ``actions`` are the best while all are, and only where the
+    cut does not matter are they a best policy.
+
+    :param values: Highest expected return of an episode from every state, read-only float64 of shape ``(S,)``
+    :param actions: A best first action in every state (of several the lowest), read-only int64 of shape ``(S,)``
+    :param mean_reward: Mean of ``values`` over the starts: no policy's expected return is higher
+    :param random_values: Expected returns of the policy that draws uniformly from all actions, also those that a mask
+        rules out, read-only float64 of shape ``(S,)``
+    :param random_mean_reward: Mean of ``random_values`` over the starts
+    """
+
+    values: np.ndarray
+    actions: np.ndarray
+    mean_reward: float
+    random_values: np.ndarray
+    random_mean_reward: float
 
 
 class EpisodeFigures(NamedTuple):
