@@ -110,7 +110,7 @@ def _train(args: argparse.Namespace) -> int:
     if test.results and test.results[-1][0] == model._episode_num:
         result = test.results[-1][1]
     else:  # training has gone on since
-        result = run_test(model, n_episodes=args.test_episodes)
+        result = run_test(model, n_episodes=args.test_episodes, seed=args.seed)
     print(
         f"{'Interrupted' if interrupted else 'Done'} after {model._episode_num} episodes, {model.num_timesteps} steps."
     )

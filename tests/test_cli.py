@@ -16,7 +16,7 @@ from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common import episodic
 
 RUN_NAME = r"SR_{}_DD_{}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?"
-FIGURES = r"\d+ test episodes: [\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved"
+FIGURES = r"\d+ test episodes: [\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved, optimality -?[\d.]+"
 
 
 def train(folder, *options, episodes=3):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecCheckNan
 
 from sb3_lecture_dqn import (
     LectureDQN,
@@ -112,7 +112,7 @@ def test_a_long_way_to_the_frozen_lakes_goal_is_as_good_as_none():
     assert means[-1] == pytest.approx(14 / 17, abs=1e-9)
 
 
-def random_model(seed, n_states, n_actions, n_outcomes, start_state=None):
+def random_model(seed, n_states, n_actions, n_outcomes):
     rng = np.random.default_rng(seed)
     P = {
         s: {
@@ -178,9 +178,9 @@ def test_optimality_is_the_place_between_the_random_policy_and_the_best():
     model = with_table(env, np.random.default_rng(0).random((16, 4)))
     plain = functools.partial(plain_recursion, gym.make("FrozenLake-v1").unwrapped.P, 100)
     best, random = plain(max)[0], plain(mean)[0]
-    result = exact_test(model)
+    result = exact_test(model, max_episode_steps=100)
     assert result.optimality == pytest.approx((result.mean_reward - random) / (best - random), rel=1e-9)
-    sample = run_test(model, n_episodes=50, seed=0)
+    sample = run_test(model, n_episodes=50, max_episode_steps=100, seed=0)
     assert sample.optimality == pytest.approx((sample.mean_reward - random) / (best - random), rel=1e-9)
 
 
@@ -209,7 +209,7 @@ def test_where_every_policy_is_as_good_there_is_no_optimality(reward):
     """0.1 does not add up exactly, which must not be taken for a difference."""
     P = [[[(1.0, (s + a + 1) % 3, reward, False)] for a in range(3)] for s in range(3)]
     env = TabularVecEnv(TabularModel(P, [1 / 3] * 3, max_episode_steps=50))
-    result = exact_test(LectureDQN(env))
+    result = exact_test(LectureDQN(env), max_episode_steps=50)
     assert result.mean_reward == pytest.approx(50 * reward)
     assert result.optimality is None
     assert run_test(LectureDQN(env)).optimality is None
@@ -232,6 +232,6 @@ def test_it_is_printed_and_logged():
 
 
 def test_wrappers_that_change_nothing_keep_it():
-    env = VecMonitor(tabular("FrozenLake-v1", 100))
+    env = VecCheckNan(tabular("FrozenLake-v1", 100))
     assert run_test(LectureDQN("FrozenLake-v1"), env, n_episodes=3).optimality is not None
     assert exact_test(LectureDQN("FrozenLake-v1"), make_env("FrozenLake-v1")).optimality is not None
