@@ -33,7 +33,7 @@ class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
     """
     Features of any observation: an embedding for every discrete number in it, and the rest flattened, side by side.
 
-    For every algorithm of SB3 and sb3-contrib::
+    For the algorithms of SB3 and sb3-contrib::
 
         PPO("MlpPolicy", "Taxi-v3", policy_kwargs=dict(features_extractor_class=DiscreteEmbeddingExtractor))
 
@@ -184,27 +184,6 @@ class EmbeddingQNetwork(QNetwork):
         return {"observation_space": self.observation_space, "action_space": self.action_space}
 
 
-def lecture_layers(observation_space: spaces.Space[Any], hidden_dim: int, n_outputs: int) -> nn.Sequential:
-    """
-    The layers of the lecture's network, with PyTorch's default initialisation.
-
-    :param observation_space: Observation space
-    :param hidden_dim: h, the width of the last hidden layer
-    :param n_outputs: Width of the output
-    :return: ``state_embedding(2h) → Linear(…, 2h) → PReLU → Linear(2h, h) → PReLU → Linear(h, n_outputs)``
-    """
-    embedding_dim, first, second = hidden_widths(hidden_dim)
-    embedding, n_features = state_embedding(observation_space, embedding_dim)
-    return nn.Sequential(
-        embedding,
-        nn.Linear(n_features, first),
-        nn.PReLU(),
-        nn.Linear(first, second),
-        nn.PReLU(),
-        nn.Linear(second, n_outputs),
-    )
-
-
 class LectureNetwork(EmbeddingQNetwork):
     """
     The lecture's network: state in, all action values out.
@@ -224,7 +203,16 @@ class LectureNetwork(EmbeddingQNetwork):
     ) -> None:
         super().__init__(observation_space, action_space)
         self.hidden_dim = hidden_dim
-        self.layers = lecture_layers(observation_space, hidden_dim, self.n_actions)
+        embedding_dim, first, second = hidden_widths(hidden_dim)
+        embedding, n_features = state_embedding(observation_space, embedding_dim)
+        self.layers = nn.Sequential(
+            embedding,
+            nn.Linear(n_features, first),
+            nn.PReLU(),
+            nn.Linear(first, second),
+            nn.PReLU(),
+            nn.Linear(second, self.n_actions),
+        )
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """See :meth:`EmbeddingQNetwork.forward`."""
