@@ -31,10 +31,13 @@ _FASTMATH = {"reassoc", "contract", "nsz"}
 
 def _jit(function: Callable[..., Any]) -> Any:
     """Compile, and keep the result on disk where numba finds a folder that it may write."""
+    options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
+    if function.__name__.startswith("_"):  # Python never calls these, and the code for that takes time to compile.
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     try:
-        return numba.njit(cache=True, fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(fastmath=_FASTMATH, error_model="numpy", nogil=True)(function)
+        return numba.njit(**options)(function)
 
 
 @_jit
@@ -279,19 +282,27 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
 
 @_jit
 def _matmul_add(a, b, c):
-    """``c += a @ b``, eight terms of the sum at a time, so that c is loaded and stored an eighth as often."""
-    n_terms = a.shape[1]
-    whole = n_terms - n_terms % 8
-    for i in range(a.shape[0]):
-        for k in range(0, whole, 8):
-            a0, a1, a2, a3 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
-            a4, a5, a6, a7 = a[i, k + 4], a[i, k + 5], a[i, k + 6], a[i, k + 7]
+    """``c += a @ b``, four rows and four terms of their sums at a time, so that what is loaded is used four times."""
+    n_rows, n_terms = a.shape
+    rows, terms = n_rows - n_rows % 4, n_terms - n_terms % 4
+    for i in range(0, rows, 4):
+        for k in range(0, terms, 4):
+            a00, a01, a02, a03 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+            a10, a11, a12, a13 = a[i + 1, k], a[i + 1, k + 1], a[i + 1, k + 2], a[i + 1, k + 3]
+            a20, a21, a22, a23 = a[i + 2, k], a[i + 2, k + 1], a[i + 2, k + 2], a[i + 2, k + 3]
+            a30, a31, a32, a33 = a[i + 3, k], a[i + 3, k + 1], a[i + 3, k + 2], a[i + 3, k + 3]
             for j in range(b.shape[1]):
-                c[i, j] += (
-                    a0 * b[k, j] + a1 * b[k + 1, j] + a2 * b[k + 2, j] + a3 * b[k + 3, j]
-                    + a4 * b[k + 4, j] + a5 * b[k + 5, j] + a6 * b[k + 6, j] + a7 * b[k + 7, j]
-                )  # fmt: skip
-        for k in range(whole, n_terms):
+                b0, b1, b2, b3 = b[k, j], b[k + 1, j], b[k + 2, j], b[k + 3, j]
+                c[i, j] += a00 * b0 + a01 * b1 + a02 * b2 + a03 * b3
+                c[i + 1, j] += a10 * b0 + a11 * b1 + a12 * b2 + a13 * b3
+                c[i + 2, j] += a20 * b0 + a21 * b1 + a22 * b2 + a23 * b3
+                c[i + 3, j] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
+    for i in range(n_rows):
+        for k in range(terms if i < rows else 0, terms, 4):
+            a0, a1, a2, a3 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+            for j in range(b.shape[1]):
+                c[i, j] += a0 * b[k, j] + a1 * b[k + 1, j] + a2 * b[k + 2, j] + a3 * b[k + 3, j]
+        for k in range(terms, n_terms):
             a0 = a[i, k]
             for j in range(b.shape[1]):
                 c[i, j] += a0 * b[k, j]
@@ -333,19 +344,63 @@ def _forward_batch(layers, x):
     _prelu_batch(z1, p1[0], h1)
     _affine_batch(w2, b2, h1, z2)
     _prelu_batch(z2, p2[0], h2)
-    _affine_batch(w3, b3, h2, out)
+    for i in range(n):  # so narrow an output is better taken row by row
+        _affine(w3, b3, h2[i], out[i])
     return z1, h1, z2, h2, out
 
 
 @_jit
-def _inputs(flat, layout, states, actions):
-    """What the layers get: the states' embeddings, beside them the actions' if the network takes those in."""
-    kind, n_states, d0 = layout[0], layout[1], layout[3]
-    x = np.empty((states.shape[0], d0 if kind == STATE_IN else 2 * d0), np.float32)
+def _distinct(keys, n_keys):
+    """
+    Number the distinct values among keys, in the order in which they appear first.
+
+    :param keys: int64 of shape (n,), from 0.
+    :param n_keys: The number of possible values.
+    :return: The distinct keys, and for each of ``keys`` the number of its value.
+    """
+    n = 0
+    distinct, numbers = np.empty_like(keys), np.empty_like(keys)
+    # Whatever this memory holds: only what leads to an equal key is believed (Briggs and Torczon 1993).
+    places = np.empty(n_keys, np.int64)
+    for i in range(keys.shape[0]):
+        place = places[keys[i]]
+        if not (0 <= place < n and distinct[place] == keys[i]):
+            place = places[keys[i]] = n
+            distinct[n] = keys[i]
+            n += 1
+        numbers[i] = place
+    return distinct[:n], numbers
+
+
+@_jit
+def _pairs(states, actions, n_actions):
+    """One number for a state and an action."""
+    pairs = np.empty_like(states)
     for i in range(states.shape[0]):
-        _copy(flat[states[i] * d0 : (states[i] + 1) * d0], x[i, :d0])
+        pairs[i] = states[i] * n_actions + actions[i]
+    return pairs
+
+
+@_jit
+def _all_pairs(states, n_actions):
+    """The numbers of every state with every action, state by state."""
+    pairs = np.empty(states.shape[0] * n_actions, np.int64)
+    for i in range(states.shape[0]):
+        for a in range(n_actions):
+            pairs[i * n_actions + a] = states[i] * n_actions + a
+    return pairs
+
+
+@_jit
+def _inputs(flat, layout, keys):
+    """What the layers get: embeddings of states, beside them those of the actions if keys are pairs."""
+    kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
+    x = np.empty((keys.shape[0], d0 if kind == STATE_IN else 2 * d0), np.float32)
+    for i in range(keys.shape[0]):
+        state = keys[i] if kind == STATE_IN else keys[i] // n_actions
+        _copy(flat[state * d0 : (state + 1) * d0], x[i, :d0])
         if kind == ACTION_IN:
-            at = n_states + actions[i]
+            at = n_states + keys[i] % n_actions
             _copy(flat[at * d0 : (at + 1) * d0], x[i, d0:])
     return x
 
@@ -361,48 +416,36 @@ def _table_values(flat, layout, states):
 
 
 @_jit
-def _all_pairs(states, n_actions):
-    """Every state of a batch with every action, state by state."""
-    pairs_s, pairs_a = np.empty(states.shape[0] * n_actions, np.int64), np.empty(states.shape[0] * n_actions, np.int64)
-    for i in range(states.shape[0]):
-        for a in range(n_actions):
-            pairs_s[i * n_actions + a], pairs_a[i * n_actions + a] = states[i], a
-    return pairs_s, pairs_a
-
-
-@_jit
 def _prelu_backward(z, dh, slope, g_slope, g_bias):
     """``dh`` becomes the gradient in z; those of the slope and of the bias under it are added up."""
     p, dp = slope[0], np.float32(0.0)
     for i in range(z.shape[0]):
+        for o in range(z.shape[1]):  # two loops without branches, which are vectorised
+            dp += dh[i, o] * z[i, o] if z[i, o] <= 0 else np.float32(0.0)
         for o in range(z.shape[1]):
-            if z[i, o] <= 0:
-                dp += dh[i, o] * z[i, o]
-                dh[i, o] *= p
+            dh[i, o] *= p if z[i, o] <= 0 else np.float32(1.0)
             g_bias[o] += dh[i, o]
     g_slope[0] += dp
 
 
 @_jit
-def _backward_batch(layers, gradients, passed, outputs, dv):
+def _backward_batch(layers, gradients, passed, dout):
     """
     Add up the gradients of the layers.
 
     :param passed: The input, and what :func:`_forward_batch` made of it.
-    :param outputs: Which output of each input the loss depends on, int64 of shape (batch,).
-    :param dv: The loss's derivative in that output, float32 of shape (batch,).
+    :param dout: The loss's derivative in the output.
     :return: The gradient in x.
     """
     x, z1, h1, z2, h2 = passed
     w1, _, p1, w2, _, p2, w3, _ = layers
     g_w1, g_b1, g_p1, g_w2, g_b2, g_p2, g_w3, g_b3 = gradients
-    dh2 = np.empty_like(h2)
-    for i in range(x.shape[0]):
-        o = outputs[i]
-        g_b3[o] += dv[i]
-        for j in range(h2.shape[1]):
-            dh2[i, j] = dv[i] * w3[o, j]
-            g_w3[o, j] += dv[i] * h2[i, j]
+    for i in range(dout.shape[0]):
+        for o in range(dout.shape[1]):
+            g_b3[o] += dout[i, o]
+    _matmul_add(_transposed(dout), h2, g_w3)
+    dh2 = np.zeros_like(h2)
+    _matmul_add(dout, w3, dh2)
     _prelu_backward(z2, dh2, p2, g_p2, g_b2)
     _matmul_add(_transposed(dh2), h1, g_w2)
     dh1 = np.zeros_like(h1)
@@ -442,73 +485,77 @@ def _sgd(weights, gradient, momentum, moment, lr):
 def _adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
     """A step of ``torch.optim.Adam`` (Kingma and Ba 2015), the ``step``-th."""
     size = np.float32(lr / (1 - beta1**step))
-    root = np.float32(np.sqrt(1 - beta2**step))
+    scale = np.float32(1 / np.sqrt(1 - beta2**step))
     keep2, take1, take2 = np.float32(beta2), np.float32(1 - beta1), np.float32(1 - beta2)
     small = np.float32(eps)
     for i in range(weights.shape[0]):
         g = gradient[i]
         moment1[i] += take1 * (g - moment1[i])
         moment2[i] = keep2 * moment2[i] + take2 * g * g
-        weights[i] -= size * moment1[i] / (np.sqrt(moment2[i]) / root + small)
+        weights[i] -= size * moment1[i] / (np.sqrt(moment2[i]) * scale + small)
 
 
 @_jit
 def _errors(networks, layout, batch, loss_kind, double_q):
     """
-    The loss of a minibatch, and what its gradient needs.
+    The loss of a minibatch, and what its gradient needs. The networks see what is several times in it once.
 
-    :return: Mean loss; its derivative in the value of each (state, action); which output of the network that value is;
-        what :func:`_forward_batch` got and returned.
+    :return: Mean loss; the distinct states of the minibatch, or its pairs of state and action for ACTION_IN; the loss's
+        derivative in the network's output for each; what :func:`_forward_batch` got and returned.
     """
     states, actions, next_states, rewards, discounts = batch
-    kind, n_actions, n = layout[0], layout[2], states.shape[0]
-    outputs = np.zeros(n, np.int64) if kind == ACTION_IN else actions
-    chosen, next_values = np.empty(n, np.int64), np.empty(n, np.float32)
+    kind, n_states, n_actions, n = layout[0], layout[1], layout[2], states.shape[0]
+    done = _pairs(states, actions, n_actions) if kind == ACTION_IN else states
+    keys, numbers = _distinct(done, n_states * n_actions)
+    next_keys, next_numbers = _distinct(next_states, n_states)
+    next_inputs = _all_pairs(next_keys, n_actions) if kind == ACTION_IN else next_keys
+    n_next = next_keys.shape[0]
+    chosen, next_values = np.empty(n_next, np.int64), np.empty(n_next, np.float32)
     x = z1 = h1 = z2 = h2 = values = np.empty((0, 0), np.float32)
     # The online network may choose the next action, the target values it, the online network values what was done: in
     # a loop, because the forward pass is compiled anew for every place that it stands in.
     for turn in range(0 if double_q else 1, 3):
         flat = networks[1 if turn == 1 else 0]
-        s, a = (states, actions) if turn == 2 else (next_states, actions)
+        inputs = keys if turn == 2 else next_inputs
         if kind == TABLE:
-            values = _table_values(flat, layout, s)
+            values = _table_values(flat, layout, inputs)
         else:
-            if kind == ACTION_IN and turn < 2:
-                s, a = _all_pairs(s, n_actions)
-            x = _inputs(flat, layout, s, a)
+            x = _inputs(flat, layout, inputs)
             z1, h1, z2, h2, values = _forward_batch(_layers(flat, layout), x)
         if turn < 2:
-            values = values.reshape((n, n_actions))
-            for i in range(n):
+            values = values.reshape((n_next, n_actions))
+            for i in range(n_next):
                 if turn == 0 or not double_q:
                     chosen[i] = _argmax(values[i])
                 next_values[i] = values[i, chosen[i]]
 
-    dv = np.empty(n, np.float32)
+    dout = np.zeros_like(values)
     total = np.float32(0.0)
     for i in range(n):
-        loss, slope = _loss(loss_kind, values[i, outputs[i]] - (rewards[i] + discounts[i] * next_values[i]))
+        output = 0 if kind == ACTION_IN else actions[i]
+        y = rewards[i] + discounts[i] * next_values[next_numbers[i]]
+        loss, slope = _loss(loss_kind, values[numbers[i], output] - y)
         total += loss
-        dv[i] = slope / np.float32(n)
-    return total / np.float32(n), dv, outputs, (x, z1, h1, z2, h2)
+        dout[numbers[i], output] += slope / np.float32(n)
+    return total / np.float32(n), keys, dout, (x, z1, h1, z2, h2)
 
 
 @_jit
-def _add_gradient(gradient, online, layout, batch, dv, outputs, passed):
+def _add_gradient(gradient, online, layout, keys, dout, passed):
     """Write the gradient of the layers, and add that of the embeddings of this batch to what are zeros."""
-    states, actions = batch[0], batch[1]
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
-    if kind == TABLE:
-        for i in range(states.shape[0]):
-            gradient[states[i] * n_actions + actions[i]] += dv[i]
-        return
-    gradient[_layer_offsets(layout)[0] :] = np.float32(0.0)
-    dx = _backward_batch(_layers(online, layout), _layers(gradient, layout), passed, outputs, dv)
-    for i in range(states.shape[0]):
-        for k in range(d0):
-            gradient[states[i] * d0 + k] += dx[i, k]
+    dx, width = dout, n_actions
+    if kind != TABLE:
+        gradient[_layer_offsets(layout)[0] :] = np.float32(0.0)
+        dx, width = _backward_batch(_layers(online, layout), _layers(gradient, layout), passed, dout), d0
+    for i in range(keys.shape[0]):
+        state, action = keys[i], 0
+        if kind == ACTION_IN:
+            state, action = keys[i] // n_actions, keys[i] % n_actions
+        for k in range(width):
+            gradient[state * width + k] += dx[i, k]
             if kind == ACTION_IN:
-                gradient[(n_states + actions[i]) * d0 + k] += dx[i, d0 + k]
+                gradient[(n_states + action) * d0 + k] += dx[i, d0 + k]
 
 
 @_jit
@@ -571,11 +618,11 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
             states[i], next_states[i], actions[i] = state - start, next_state - start, action
             rewards[i], discounts[i] = reward, (1 - done) * np.float32(gamma)
         batch = states, actions, next_states, rewards, discounts
-        loss, dv, outputs, passed = _errors(networks, layout, batch, loss_kind, double_q)
+        loss, keys, dout, passed = _errors(networks, layout, batch, loss_kind, double_q)
         if not np.isfinite(loss):
             return total + loss, u
         total += loss
-        _add_gradient(networks[2], networks[0], layout, batch, dv, outputs, passed)
+        _add_gradient(networks[2], networks[0], layout, keys, dout, passed)
         if max_norm > 0:
             _clip(networks[2], max_norm)
         _optimize(networks, layout, batch, optimizer, first_step + u)

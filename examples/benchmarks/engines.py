@@ -1,0 +1,390 @@
+"""
+What the same updates cost on other engines: the figures behind the choice of numba.
+
+Every engine gets the same network, the same minibatches from the same memory and computes the same updates: the
+lecture's five of plain SGD on one transition, and one of Adam with Huber's loss on 256, gradients clipped at 10. The
+weights after both are compared with PyTorch's before anything is timed; one that differs is an error.
+
+    python examples/benchmarks/engines.py
+
+It needs the extra ``fast`` and g++; JAX (``pip install jax``) is measured where it is installed. The table goes to
+``results/engines.md``.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from abc import abstractmethod
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+import contestants
+import numpy as np
+import torch as th
+from measure import HERE, Plan, interleave, use_one_core
+from report import number
+from run import cpu_name, load
+from torch.nn import functional as F
+
+from sb3_lecture_dqn import LectureDQN, TabularModel
+
+GAMMA, LR, MAX_NORM = 0.75, 1e-3, 10.0
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+# (updates in a call, transitions in a minibatch, whether by Adam)
+LECTURE, MINIBATCH = (5, 1, False), (1, 256, True)
+TOLERANCE = 1e-5
+
+Arrays = list[np.ndarray]
+
+
+def make_model(adam: bool, engine: str) -> LectureDQN:
+    """A model with the memory that the lecture's run has at its end: 1000 failures and the four ways to succeed."""
+    settings: dict[str, Any] = {}
+    if adam:
+        settings = {"loss": "huber", "max_grad_norm": MAX_NORM, "policy_kwargs": {"optimizer_class": th.optim.Adam}}
+    model = LectureDQN("Taxi-v3", learning_rate=LR, gamma=GAMMA, seed=0, device="cpu", engine=engine, **settings)
+    table = TabularModel.from_env("Taxi-v3")
+    ends = table.terminated[:, :, 0]
+    for state, action in np.concatenate([np.argwhere(~ends)[:1000], np.argwhere(ends)[:4]]):
+        outcome = (table.next_states, table.rewards, table.terminated)
+        next_state, reward, done = (array[state, action] for array in outcome)
+        model.replay_buffer.add(np.array([state]), next_state, np.array([[action]]), reward, done, [{}])
+    return contestants.silence(model)
+
+
+def draw(model: LectureDQN, updates: int, batch_size: int) -> Arrays:
+    """
+    Draw minibatches as our own engines do.
+
+    :return: States, actions, next states, rewards, and discounts that are 0 for a terminal next state; each of shape
+        (updates, batch)
+    """
+    memory = model.replay_buffer
+    positions = memory.draw_minibatches(updates, batch_size)
+    here = positions < memory.success.size
+    at = np.where(here, positions, positions - memory.success.size)
+    words = np.where(here[..., None], memory.success.words[np.where(here, at, 0)], memory.fail.words[at])
+    floats = words.view(np.float32)
+    return [
+        *(np.ascontiguousarray(words[..., i]) for i in (0, 2, 1)),
+        np.ascontiguousarray(floats[..., 6]),
+        (1 - floats[..., 7]) * np.float32(GAMMA),
+    ]
+
+
+class Engine:
+    """
+    One way to do the updates.
+
+    :param adam: Whether by Adam on Huber's loss, else by SGD on the squared error
+    """
+
+    name: str
+    needs: str
+    packages: ClassVar[tuple[str, ...]] = ()
+    compiler = False
+
+    def __init__(self, adam: bool) -> None:
+        self.adam = adam
+        self.model = make_model(adam, "torch")
+
+    @abstractmethod
+    def train(self, updates: int, batch_size: int) -> None:
+        """Do updates, each on a minibatch of its own."""
+
+    @abstractmethod
+    def weights(self) -> np.ndarray:
+        """All weights, in PyTorch's order."""
+
+
+def flat_weights(network: th.nn.Module) -> np.ndarray:
+    """A copy of all parameters in one array."""
+    return np.concatenate([parameter.detach().numpy().reshape(-1) for parameter in network.parameters()])
+
+
+class Torch(Engine):
+    """PyTorch as it is: our ``engine="torch"``."""
+
+    name, needs, packages = "PyTorch, eager", "nothing more", ("torch",)
+
+    def train(self, updates: int, batch_size: int) -> None:
+        self.model.train(updates, batch_size)
+
+    def weights(self) -> np.ndarray:
+        return flat_weights(self.model.q_net)
+
+
+class Numba(Torch):
+    """Our ``engine="numba"``."""
+
+    name, needs, packages = "numba (ours)", "`pip install numba`", ("numba", "llvmlite")
+
+    def __init__(self, adam: bool) -> None:
+        self.adam = adam
+        self.model = make_model(adam, "numba")
+
+
+class TorchCompile(Torch):
+    """``torch.compile`` around the loss, and around the optimiser's step."""
+
+    name, needs, compiler, packages = "`torch.compile`", "a C++ compiler on the user's machine", True, ("torch",)
+
+    def __init__(self, adam: bool) -> None:
+        super().__init__(adam)
+        model = self.model
+        parameters = list(model.q_net.parameters())
+        self.optimizer = optimizer = model.policy.optimizer
+        loss_of = F.smooth_l1_loss if adam else F.mse_loss
+
+        def loss(s: th.Tensor, a: th.Tensor, s_next: th.Tensor, r: th.Tensor, discount: th.Tensor) -> th.Tensor:
+            with th.no_grad():
+                y = r + discount * model.q_net_target.layers(s_next).max(dim=1).values
+            return loss_of(model.q_net.layers(s).gather(1, a[:, None])[:, 0], y)
+
+        def step() -> None:
+            if adam:
+                th.nn.utils.clip_grad_norm_(parameters, MAX_NORM)
+            optimizer.step()
+
+        self.loss, self.step = th.compile(loss, dynamic=False), th.compile(step, dynamic=False)
+
+    def train(self, updates: int, batch_size: int) -> None:
+        for minibatch in zip(*(th.from_numpy(array) for array in draw(self.model, updates, batch_size)), strict=True):
+            self.optimizer.zero_grad()
+            self.loss(*minibatch).backward()
+            self.step()
+
+
+class Cpp(Engine):
+    """Plain loops in C++, ``engines.cpp``, called through ctypes."""
+
+    name, needs, compiler = "C++", "a C++ compiler, or a wheel for each platform", True
+    library: ClassVar[ctypes.CDLL]
+
+    def __init__(self, adam: bool) -> None:
+        super().__init__(adam)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "engines.so"
+            options = ["-O3", "-march=native", "-ffast-math", "-shared", "-fPIC"]
+            subprocess.run(["g++", *options, str(HERE / "engines.cpp"), "-o", str(file)], check=True)
+            self.function = ctypes.CDLL(str(file)).train
+        self.online, self.target = flat_weights(self.model.q_net), flat_weights(self.model.q_net_target)
+        self.rest = [np.zeros_like(self.online) for _ in range(3)]  # gradient and moments
+        self.done = 0
+
+    def train(self, updates: int, batch_size: int) -> None:
+        arrays = [self.online, self.target, *self.rest, *draw(self.model, updates, batch_size)]
+        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
+        self.function(*pointers, updates, batch_size, int(self.adam), self.done)
+        self.done += updates
+
+    def weights(self) -> np.ndarray:
+        return self.online.copy()
+
+
+class Jax(Engine):
+    """A jitted function that scans over the updates of a call."""
+
+    name, needs, packages = "JAX, `jit`", "`pip install jax`", ("jax", "jaxlib", "ml_dtypes", "opt_einsum", "scipy")
+
+    def __init__(self, adam: bool) -> None:
+        super().__init__(adam)
+        import jax
+        from jax import numpy as jnp
+
+        def parameters(network: th.nn.Module) -> list[Any]:
+            return [jnp.array(parameter.detach().numpy()) for parameter in network.parameters()]
+
+        def forward(p: list[Any], states: Any) -> Any:
+            x = p[0][states]
+            for i in (1, 4):
+                z = x @ p[i].T + p[i + 1]
+                x = jnp.where(z > 0, z, p[i + 2] * z)
+            return x @ p[7].T + p[8]
+
+        def loss(p: list[Any], target: list[Any], s: Any, a: Any, s_next: Any, r: Any, discount: Any) -> Any:
+            y = r + discount * forward(target, s_next).max(axis=1)
+            error = jnp.take_along_axis(forward(p, s), a[:, None], 1)[:, 0] - y
+            size = jnp.abs(error)
+            return jnp.mean(jnp.where(size < 1, 0.5 * error**2, size - 0.5) if adam else error**2)
+
+        def update(state: Any, minibatch: Any, target: list[Any]) -> Any:
+            p, m, v, step = state
+            g = jax.grad(loss)(p, target, *minibatch)
+            if not adam:
+                return ([w - LR * d for w, d in zip(p, g, strict=True)], m, v, step), None
+            norm = jnp.sqrt(sum(jnp.sum(d**2) for d in g))
+            g = [d * jnp.minimum(1.0, MAX_NORM / (norm + 1e-6)) for d in g]
+            step = step + 1
+            m = [BETA1 * x + (1 - BETA1) * d for x, d in zip(m, g, strict=True)]
+            v = [BETA2 * x + (1 - BETA2) * d**2 for x, d in zip(v, g, strict=True)]
+            size, root = LR / (1 - BETA1**step), jnp.sqrt(1 - BETA2**step)
+            p = [w - size * x / (jnp.sqrt(y) / root + EPS) for w, x, y in zip(p, m, v, strict=True)]
+            return (p, m, v, step), None
+
+        def train(state: Any, target: list[Any], minibatches: Any) -> Any:
+            return jax.lax.scan(lambda s, b: update(s, b, target), state, minibatches)[0]
+
+        self.function = jax.jit(train, donate_argnums=0)
+        self.ready = jax.block_until_ready
+        p = parameters(self.model.q_net)
+        moments = ([jnp.zeros_like(w) for w in p] for _ in range(2))
+        self.state = (p, *(moments if adam else ([], [])), jnp.float32(0))
+        self.target = parameters(self.model.q_net_target)
+
+    def train(self, updates: int, batch_size: int) -> None:
+        arrays = [a.astype(np.int32) if a.dtype == np.int64 else a for a in draw(self.model, updates, batch_size)]
+        self.state = self.ready(self.function(self.state, self.target, tuple(arrays)))
+
+    def weights(self) -> np.ndarray:
+        return np.concatenate([np.asarray(w).reshape(-1) for w in self.state[0]])
+
+
+ENGINES: tuple[type[Engine], ...] = (Torch, TorchCompile, Cpp, Jax, Numba)
+
+
+def is_here(engine: type[Engine]) -> bool:
+    """Whether what an engine needs is installed."""
+    return (not engine.compiler or shutil.which("g++") is not None) and (engine is not Jax or contestants.has("jax"))
+
+
+def prepare(engine: type[Engine], work: tuple[int, int, bool]) -> tuple[Engine, float]:
+    """
+    Make an engine, and hold its first call to PyTorch's.
+
+    :return: The engine, and the seconds until its first call was done, with all compilation
+    :raises RuntimeError: If the weights after the first call are not those of PyTorch
+    """
+    updates, batch_size, adam = work
+    expected = Torch(adam)
+    before = expected.weights()
+    expected.train(updates, batch_size)
+    start = time.perf_counter()
+    own = engine(adam)
+    own.train(updates, batch_size)
+    first = time.perf_counter() - start
+    exact = expected.weights()
+    # The change, not the weights: these would be equal nearly if nothing had been done.
+    error = np.abs(own.weights() - exact).max() / np.abs(exact).max()
+    changed = np.linalg.norm(own.weights() - exact) / np.linalg.norm(exact - before)
+    if not (error <= TOLERANCE and changed <= 1e-2):
+        raise RuntimeError(f"{engine.name}, {work}: weights differ by {error:.1e}, their change by {changed:.1e}")
+    return own, first
+
+
+def first_call(engine: type[Engine]) -> float:
+    """Seconds until the first call of both works is done, in a process that has compiled nothing before."""
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {"NUMBA_CACHE_DIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
+        command = [sys.executable, __file__, "--first-call", engine.__name__]
+        done = subprocess.run(command, env={**os.environ, **caches}, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{engine.name} failed:\n{done.stderr}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def megabytes(engine: type[Engine]) -> float:
+    """What an engine needs on the disk beside PyTorch, as far as Python's and Debian's records tell."""
+    size = 0
+    for package in set(engine.packages) - {"torch"}:
+        for file in metadata.files(package) or []:
+            path = Path(str(file.locate()))
+            size += path.stat().st_size if path.exists() else 0
+    if engine.compiler and shutil.which("dpkg-query"):
+        said = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Package} ${Installed-Size}\n"], capture_output=True, text=True, check=True
+        ).stdout
+        parts = ("g++", "gcc", "cpp", "libgcc-", "libstdc++-", "binutils", "libc6-dev", "linux-libc-dev")
+        size += sum(1024 * int(line.split()[1]) for line in said.splitlines() if line.startswith(parts))
+    return size / 1e6
+
+
+def markdown(args: argparse.Namespace) -> str:
+    """Measure, and return the table with what it was measured on."""
+    at_start = load()
+    engines = [engine for engine in ENGINES if is_here(engine)]
+    first = interleave(Plan(args.first_calls), "first calls", {e.name: lambda _, e=e: first_call(e) for e in engines})
+    columns: list[dict[str, list[float]]] = []
+    for work, calls in ((LECTURE, 200), (MINIBATCH, 100)):
+        ready = {engine.name: prepare(engine, work)[0] for engine in engines}
+
+        def timed(own: Engine, work: tuple[int, int, bool] = work, calls: int = calls) -> float:
+            for _ in range(10):
+                own.train(*work[:2])
+            start = time.perf_counter()
+            for _ in range(calls):
+                own.train(*work[:2])
+            return (time.perf_counter() - start) / calls * 1e6
+
+        measures = {name: lambda _, own=own: timed(own) for name, own in ready.items()}
+        columns.append(interleave(Plan(args.repeats), "updates", measures))
+    rows = [
+        [
+            engine.name,
+            *(
+                f"{number(statistics.median(c[engine.name]))} ({number(min(c[engine.name]))} – "
+                f"{number(max(c[engine.name]))})"
+                for c in columns
+            ),
+            f"{number(statistics.median(first[engine.name]))} s",
+            engine.needs,
+            f"{megabytes(engine):.0f} MB" if engine is not Torch else "",
+        ]
+        for engine in engines
+    ]
+    header = ["engine", "lecture's 5 updates, µs", "Adam + Huber, batch 256, µs", "first call of both", "needs", "disk"]
+    table = [f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]]
+    versions = ", ".join(
+        f"{package} {metadata.version(package)}"
+        for package in ("torch", "numpy", "numba", "jax")
+        if contestants.has(package)
+    )
+    compiler = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True).stdout.strip()
+    return "\n".join(
+        [
+            f"Measured on {datetime.now(timezone.utc):%Y-%m-%d %H:%M UTC}: {cpu_name()}, {os.cpu_count()} cores of "
+            f"which one was used, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
+            f"{versions}, g++ {compiler}. Load average at the start: {at_start}. Command: "
+            f"`{shlex.join(['python', 'examples/benchmarks/engines.py', *sys.argv[1:]])}`. The engines took turns, "
+            f"{args.repeats} times each; medians, and the range. A call includes drawing the minibatches. The first "
+            "call is that of a new process without any cache, with the import of the engine but for PyTorch "
+            f"({args.first_calls} time each). All weights were those of PyTorch after the first call of either work, "
+            f"within {TOLERANCE:.0e} of the largest.",
+            "",
+            *table,
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Print the table, and write it down."""
+    parser = argparse.ArgumentParser(description="What the same updates cost on other engines.")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of every measurement (default: 5)")
+    parser.add_argument("--first-calls", type=int, default=1, help="repeats of the first calls (default: 1)")
+    parser.add_argument("--first-call", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    use_one_core()
+    th.set_num_threads(1)
+    if args.first_call:
+        engine: type[Engine] = globals()[args.first_call]
+        print(json.dumps(sum(prepare(engine, work)[1] for work in (LECTURE, MINIBATCH))))
+        return
+    text = markdown(args)
+    print(text)
+    (HERE / "results" / "engines.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
