@@ -154,7 +154,9 @@ class CompiledLearner:
         self.kernels = kernels
         self.start = int(model.observation_space.start)
         online = list(model.q_net.parameters())
-        self.layout = _layout(model.q_net)
+        layout = _layout(model.q_net)
+        assert layout is not None
+        self.layout = layout
         self.online = _flat(online)
         self.target = _flat(list(model.q_net_target.parameters())) if model.double_dqn else self.online
         self.gradient = np.zeros_like(self.online)
@@ -173,7 +175,7 @@ class CompiledLearner:
             names = ["momentum_buffer"] if options["momentum"] else []
         for i, name in enumerate(names):
             self.moments[i] = _flat_moment(model.policy.optimizer, online, name)
-        self._plain = self.layout[0] == kernels.STATE_IN and self.optimizer == (kernels.SGD, 0.0, 0.0, 0.0)
+        self._plain = layout[0] == kernels.STATE_IN and self.optimizer == (kernels.SGD, 0.0, 0.0, 0.0)
         self._networks = model.q_net, model.q_net_target
         self._torch_optimizer, self._state = model.policy.optimizer, model.policy.optimizer.state
         self._parameters = online[0], next(model.q_net_target.parameters())
