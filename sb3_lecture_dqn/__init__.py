@@ -10,6 +10,8 @@ from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
+from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
+from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
 
 __version__ = "0.1.0"
 
@@ -19,6 +21,8 @@ __all__ = [
     "EpisodeProgressBarCallback",
     "LectureDQN",
     "LecturePolicy",
+    "LectureQRDQN",
+    "LectureQuantilePolicy",
     "LectureTestCallback",
     "NotTabularError",
     "OptimalValues",

@@ -6,10 +6,11 @@ import pathlib
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger, configure
@@ -20,17 +21,19 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
 from sb3_lecture_dqn.common.checks import (
     Observation,
+    UnsupportedSpaceError,
+    check_choice,
     check_number,
     check_observations,
     check_rewards,
     parse_frequency,
 )
 from sb3_lecture_dqn.common.envs import make_training_env
-from sb3_lecture_dqn.common.learners import Learner
+from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.save_util import check_is_model
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 from sb3_lecture_dqn.common.wrappers import check_not_nested
@@ -49,25 +52,77 @@ class EpisodicMixin(OffPolicyAlgorithm):
     - The target network is copied after the updates that follow the last step of every n-th episode.
     - The budget of :meth:`learn` may be a number of episodes.
 
-    Exploration draws from :attr:`exploration_rng`, a generator of the model's own. Use it as the first base class, and
-    set the attributes annotated here before ``_setup_model``.
+    Besides these, all that does not depend on what the networks learn: the memory, the choice of a learner, updates.
+    Exploration draws from :attr:`exploration_rng`, a generator of the model's own. Use it as the first base class.
+
+    :param policy: The policy, or the environment if no ``env`` is given
+    :param env: The environment to learn from, or its id
+    :param exploration_decay: See :class:`LectureDQN`, as for the following
+    :param store_and_replay: Whether there is a replay memory
+    :param double_dqn: Whether there is a target network
+    :param double_q: Whether the online network chooses the next action
+    :param max_episode_steps: Step limit of an environment given by id
+    :param engine: What computes the updates
+    :param settings: Arguments of the constructor of SB3's or sb3-contrib's algorithm
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
 
-    env_id: str | None
-    max_episode_steps: int | None
-    exploration_decay: float | None
+    #: The reference for updates, for every configuration that the compiled loops do not know
+    torch_learner_class: ClassVar[type[TorchLearner]] = TorchLearner
+
     exploration_initial_eps: float
     exploration_final_eps: float
     exploration_schedule: Schedule
     exploration_rate: float
     exploration_rng: np.random.Generator
     target_update_interval: Any
+    max_grad_norm: Any
     batch_norm_stats: list[th.Tensor]
     batch_norm_stats_target: list[th.Tensor]
     _learner: Learner
     _n_calls: int
     _total_episodes: int | None = None
     _run_folder: str | None = None
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] | GymEnv,
+        env: GymEnv | str | None,
+        *,
+        exploration_decay: float | None,
+        store_and_replay: bool,
+        double_dqn: bool,
+        double_q: bool,
+        max_episode_steps: int | None,
+        engine: str,
+        _init_setup_model: bool,
+        **settings: Any,
+    ) -> None:
+        policy_, env = self._split_policy_and_env(policy, env)
+        if settings["replay_buffer_class"] is not None and not store_and_replay:
+            raise ValueError(
+                f"replay_buffer_class={settings['replay_buffer_class'].__name__} and store_and_replay=False, which "
+                "means no replay memory: give one of them"
+            )
+        if env is None and _init_setup_model:
+            raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
+        self.env_id = env if isinstance(env, str) else None
+        self.max_episode_steps = max_episode_steps
+        if max_episode_steps is not None:
+            check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        made: Any = self._make_env() if isinstance(env, str) else env
+        if made is not None and not isinstance(made.action_space, spaces.Discrete):
+            raise UnsupportedSpaceError(f"action_space={made.action_space} must be Discrete")
+        settings["_init_setup_model"] = False  # which not every constructor on the way has
+        super().__init__(policy_, made, **settings)
+        self.exploration_decay = exploration_decay
+        self.store_and_replay = store_and_replay
+        self.double_dqn = double_dqn
+        self.double_q = double_q
+        self.engine = engine
+        if _init_setup_model:
+            self._setup_model()
 
     @classmethod
     def _split_policy_and_env(
@@ -102,7 +157,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
 
     def _make_learner(self, announce: bool = False) -> None:
         """Set ``_learner`` for the model as it is now."""
-        raise NotImplementedError
+        self._learner = make_learner(self, self.torch_learner_class, announce)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -128,11 +183,16 @@ class EpisodicMixin(OffPolicyAlgorithm):
         check_number("gradient_steps", self.gradient_steps, -1, integer=True)
         check_number("n_steps", self.n_steps, 1, integer=True)
         check_number("tau", self.tau, 0, 1)
+        if self.max_grad_norm is not None:
+            check_number("max_grad_norm", self.max_grad_norm, 0, open_low=True)
         check_number("gamma", self.gamma, 0, 1)
         for name in ("exploration_initial_eps", "exploration_final_eps", "exploration_fraction"):
             check_number(name, getattr(self, name), 0, 1)
         if self.exploration_decay is not None:
             check_number("exploration_decay", self.exploration_decay, 0, 1)
+        check_choice("engine", self.engine, ENGINES)
+        if self.double_q and not self.double_dqn:
+            raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")
         parse_frequency("target_update_interval", self.target_update_interval)
         if not isinstance(self.train_freq, tuple) or type(self.train_freq) is tuple:  # SB3 has not parsed it yet
             parse_frequency("train_freq", self.train_freq)
@@ -141,6 +201,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         self._check_settings()
+        ours = SuccessFailReplayBuffer if self.store_and_replay else LatestTransitionBuffer
+        if self.replay_buffer_class in (SuccessFailReplayBuffer, LatestTransitionBuffer) or not self.store_and_replay:
+            self.replay_buffer_class = ours  # after `load(path, store_and_replay=...)` too
+        elif self.replay_buffer_class is None and self.n_steps == 1 and not self.optimize_memory_usage:
+            self.replay_buffer_class = ours
         count, unit = parse_frequency("target_update_interval", self.target_update_interval)
         # SB3 compares an int with the number of environments.
         self.target_update_interval = count if unit == "step" else sys.maxsize
@@ -150,6 +215,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
             self._seed_memory(self.seed)
         self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
+        self._make_learner(announce=self.verbose >= 1)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -370,6 +436,20 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 batch = add_batch_dimension(obs)
                 check_observations(batch, self.observation_space, self.num_timesteps, i, normalized=normalized)
 
+    def train(self, gradient_steps: int, batch_size: int = 1) -> None:
+        """
+        Update the online network.
+
+        :param gradient_steps: Number of updates
+        :param batch_size: Transitions in each minibatch
+        """
+        self._update_learning_rate(self.policy.optimizer)
+        self._refresh_learner()
+        loss = self._learner.train(gradient_steps, batch_size)
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", loss)
+
     def _on_step(self) -> None:
         self._n_calls += 1
         interval = self.target_update_interval
@@ -438,7 +518,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return configure(self._run_folder, ["stdout", "tensorboard"] if self.verbose else ["tensorboard"])
 
     def _run_name(self) -> str:
-        raise NotImplementedError
+        return f"SR_{self.store_and_replay}_DD_{self.double_dqn}"
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         if progress_bar and self._total_episodes is not None:
@@ -468,7 +548,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return super().load(path, env, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration_rng"]
+        return [*super()._excluded_save_params(), "exploration_rng", "_learner"]
 
 
 def add_batch_dimension(obs: Any) -> Observation:

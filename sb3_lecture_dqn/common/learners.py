@@ -7,7 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.nn import functional as F
 
@@ -22,20 +24,20 @@ class Model(Protocol):
     """What a learner reads of the algorithm whose networks it trains."""
 
     policy: Any
-    q_net: Any
-    q_net_target: Any
     replay_buffer: ReplayBuffer | None
     observation_space: Any
     device: th.device
     gamma: float
-    max_grad_norm: float
-    loss: str
+    max_grad_norm: Any
     double_dqn: bool
     double_q: bool
     engine: str
     num_timesteps: int
     _n_updates: int
     _vec_normalize_env: VecNormalize | None
+
+    @property
+    def _networks(self) -> tuple[Any, Any]: ...
 
 
 class Learner(Protocol):
@@ -97,10 +99,7 @@ class TorchLearner:
 
     def update(self, batch_size: int, done: int = 0) -> float:
         """
-        One step of the optimiser on ``loss(Q(s, a), y)`` with ``y = r + γ · max_a' Q_target(s', a')``, where the second
-        term is left out for a terminal ``s'`` (Mnih et al. 2015).
-
-        With ``double_q`` the online network chooses a' and the target network values it (van Hasselt et al. 2016).
+        One step of the optimiser on the :meth:`loss` of a minibatch.
 
         :param batch_size: Transitions in the minibatch
         :param done: Updates that this call of :meth:`train` has done before, for the message
@@ -110,20 +109,7 @@ class TorchLearner:
         model = self.model
         optimizer = model.policy.optimizer
         batch = model.replay_buffer.sample(batch_size, env=model._vec_normalize_env)  # type: ignore[union-attr]
-        # n-step buffers of SB3 give gamma**n, each transition its own.
-        discounts = model.gamma if batch.discounts is None else batch.discounts
-
-        with th.no_grad():
-            next_q_values = model.q_net_target(batch.next_observations)
-            if model.double_q:
-                next_actions = model.q_net(batch.next_observations).argmax(dim=1, keepdim=True)
-                next_values = next_q_values.gather(1, next_actions)
-            else:
-                next_values = next_q_values.max(dim=1, keepdim=True).values
-            targets = batch.rewards + (1 - batch.dones) * discounts * next_values
-
-        values = model.q_net(batch.observations).gather(1, batch.actions.long())
-        loss = LOSSES[model.loss](values, targets)
+        loss = self.loss(batch)
         if not math.isfinite(loss_value := loss.item()):
             raise _not_finite(model, loss_value, done)
         optimizer.zero_grad()
@@ -132,6 +118,64 @@ class TorchLearner:
             th.nn.utils.clip_grad_norm_(model.policy.parameters(), model.max_grad_norm)
         optimizer.step()
         return loss_value
+
+    def loss(self, batch: ReplayBufferSamples) -> th.Tensor:
+        """
+        ``loss(Q(s, a), y)`` with ``y = r + γ · max_a' Q_target(s', a')``, where the second term is left out for a
+        terminal ``s'`` (Mnih et al. 2015).
+
+        With ``double_q`` the online network chooses a' and the target network values it (van Hasselt et al. 2016).
+
+        :param batch: A minibatch
+        :return: A scalar
+        """
+        online, target = self.model._networks
+        with th.no_grad():
+            next_q_values = target(batch.next_observations)
+            if self.model.double_q:
+                next_actions = online(batch.next_observations).argmax(dim=1, keepdim=True)
+                next_values = next_q_values.gather(1, next_actions)
+            else:
+                next_values = next_q_values.max(dim=1, keepdim=True).values
+            targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * next_values
+
+        values = online(batch.observations).gather(1, batch.actions.long())
+        return LOSSES[self.model.loss](values, targets)  # type: ignore[attr-defined]
+
+    def _discounts(self, batch: ReplayBufferSamples) -> float | th.Tensor:
+        # n-step buffers of SB3 give gamma**n, each transition its own.
+        return self.model.gamma if batch.discounts is None else batch.discounts
+
+
+class QuantileLearner(TorchLearner):
+    """
+    The same for QR-DQN (Dabney et al. 2018): the network gives quantiles of the return, and the value is their mean.
+
+    :param model: The algorithm whose networks are trained; its settings are read anew for every update
+    """
+
+    def loss(self, batch: ReplayBufferSamples) -> th.Tensor:
+        """
+        The quantile Huber loss between the quantiles of ``Z(s, a)`` and ``r + γ · Z_target(s', a')``, where a' is the
+        action of highest mean; as in sb3-contrib.
+
+        :param batch: A minibatch
+        :return: A scalar
+        """
+        online, target = self.model._networks
+        with th.no_grad():
+            next_quantiles = target(batch.next_observations)
+            chooses = online(batch.next_observations) if self.model.double_q else next_quantiles
+            next_actions = chooses.mean(dim=1).argmax(dim=1, keepdim=True)
+            targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * _of(next_quantiles, next_actions)
+
+        quantiles = _of(online(batch.observations), batch.actions.long())
+        return quantile_huber_loss(quantiles, targets, sum_over_quantiles=True)
+
+
+def _of(quantiles: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """From (batch, n_quantiles, n_actions) those of one action each, shape (batch, n_quantiles)."""
+    return quantiles.gather(2, actions[:, None].expand(-1, quantiles.shape[1], 1)).squeeze(2)
 
 
 class CompiledLearner:
@@ -153,12 +197,13 @@ class CompiledLearner:
         self.model = model
         self.kernels = kernels
         self.start = int(model.observation_space.start)
-        online = list(model.q_net.parameters())
-        layout = _layout(model.q_net)
+        q_net, q_net_target = self._networks = model._networks
+        online = list(q_net.parameters())
+        layout = _layout(q_net)
         assert layout is not None
         self.layout = layout
         self.online = _flat(online)
-        self.target = _flat(list(model.q_net_target.parameters())) if model.double_dqn else self.online
+        self.target = _flat(list(q_net_target.parameters())) if model.double_dqn else self.online
         self.gradient = np.zeros_like(self.online)
         self.moments = [np.zeros(0, np.float32)] * 2
         self.steps: list[np.ndarray] = []
@@ -176,9 +221,8 @@ class CompiledLearner:
         for i, name in enumerate(names):
             self.moments[i] = _flat_moment(model.policy.optimizer, online, name)
         self._plain = layout[0] == kernels.STATE_IN and self.optimizer == (kernels.SGD, 0.0, 0.0, 0.0)
-        self._networks = model.q_net, model.q_net_target
         self._torch_optimizer, self._state = model.policy.optimizer, model.policy.optimizer.state
-        self._parameters = online[0], next(model.q_net_target.parameters())
+        self._parameters = online[0], next(q_net_target.parameters())
         self._addresses = self._parameters[0].data_ptr(), self._parameters[1].data_ptr()
 
     def is_current(self) -> bool:
@@ -189,7 +233,7 @@ class CompiledLearner:
         return (
             optimizer is self._torch_optimizer
             and optimizer.state is self._state
-            and (model.q_net, model.q_net_target) == self._networks
+            and model._networks == self._networks
             and (online.data_ptr(), target.data_ptr()) == self._addresses
         )
 
@@ -197,7 +241,7 @@ class CompiledLearner:
         """See :meth:`Learner.train`."""
         model, kernels = self.model, self.kernels
         lr = float(self._options["lr"])
-        loss_kind = kernels.MSE if model.loss == "mse" else kernels.HUBER
+        loss_kind = kernels.MSE if model.loss == "mse" else kernels.HUBER  # type: ignore[attr-defined]
         rows = self._minibatches(gradient_steps, batch_size)
         if self._plain and batch_size == 1 and model.max_grad_norm is None:
             total, done = kernels.train_one_by_one(
@@ -250,11 +294,12 @@ class CompiledLearner:
         return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
 
 
-def make_learner(model: Model, announce: bool = False) -> Learner:
+def make_learner(model: Model, torch_learner_class: type[TorchLearner], announce: bool = False) -> Learner:
     """
     The learner that ``model.engine`` asks for.
 
     :param model: A model that is set up but for its learner
+    :param torch_learner_class: The reference for its updates
     :param announce: Whether to print which one it is
     :return: The compiled one, or the reference
     :raises ValueError: If the compiled one is asked for and does not know the model's configuration
@@ -264,7 +309,7 @@ def make_learner(model: Model, announce: bool = False) -> Learner:
         raise ValueError(f"engine='numba' cannot be used: {reason}; use engine='auto' or 'torch'")
     if announce:
         print("Using the numba engine" if reason is None else f"Using the torch engine ({reason})")
-    return CompiledLearner(model) if reason is None else TorchLearner(model)
+    return CompiledLearner(model) if reason is None else torch_learner_class(model)
 
 
 def why_not_compiled(model: Model) -> str | None:
@@ -276,18 +321,19 @@ def why_not_compiled(model: Model) -> str | None:
     """
     if find_spec("numba") is None:
         return "numba is not installed (pip install 'sb3-lecture-dqn[fast]')"
-    if _layout(model.q_net) is None:
-        known = "LecturePolicy, TablePolicy and ActionInPolicy on Discrete observations"
-        return f"it knows {known}, not a network of type {type(model.q_net).__name__} on {model.observation_space}"
+    q_net = model._networks[0]
+    if _layout(q_net) is None:
+        known = "LecturePolicy, TablePolicy and ActionInPolicy of LectureDQN on Discrete observations"
+        return f"it knows {known}, not a network of type {type(q_net).__name__} on {model.observation_space}"
     if model.device.type != "cpu":
         return f"it works on the cpu, not on device {model.device}"
-    if any(parameter.dtype != th.float32 for parameter in model.q_net.parameters()):
+    if any(parameter.dtype != th.float32 for parameter in q_net.parameters()):
         return "it knows float32 parameters only"
     optimizer = model.policy.optimizer
     if type(optimizer) not in (th.optim.SGD, th.optim.Adam):
         return f"it knows the optimisers SGD and Adam, not {type(optimizer).__name__}"
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if len(optimizer.param_groups) != 1 or [*map(id, parameters)] != [*map(id, model.q_net.parameters())]:
+    if len(optimizer.param_groups) != 1 or [*map(id, parameters)] != [*map(id, q_net.parameters())]:
         return "it knows optimisers of all parameters of the network, in one group"
     if not all(parameter.requires_grad for parameter in parameters):
         return "it trains all parameters, and some do not require a gradient"

@@ -1,23 +1,19 @@
 """The lecture's deep Q-network as a DQN of Stable-Baselines3."""
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.checks import UnsupportedSpaceError, check_choice, check_number
+from sb3_lecture_dqn.common.checks import check_choice
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
-from sb3_lecture_dqn.common.learners import ENGINES, LOSSES, make_learner
+from sb3_lecture_dqn.common.learners import LOSSES
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
-
-SelfLectureDQN = TypeVar("SelfLectureDQN", bound="LectureDQN")
 
 
 class LectureDQN(EpisodicMixin, DQN):
@@ -113,78 +109,45 @@ class LectureDQN(EpisodicMixin, DQN):
         engine: str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        policy_, env = self._split_policy_and_env(policy, env)
-        if replay_buffer_class is not None and not store_and_replay:
-            raise ValueError(
-                f"replay_buffer_class={replay_buffer_class.__name__} and store_and_replay=False, which means no replay "
-                "memory: give one of them"
-            )
-        if env is None and _init_setup_model:
-            raise ValueError("env=None: give an environment or its id, as in LectureDQN('Taxi-v3')")
-        self.env_id = env if isinstance(env, str) else None
-        self.max_episode_steps = max_episode_steps
-        if max_episode_steps is not None:
-            check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-        made: Any = self._make_env() if isinstance(env, str) else env
-        if made is not None and not isinstance(made.action_space, spaces.Discrete):
-            raise UnsupportedSpaceError(f"action_space={made.action_space} must be Discrete")
-        super().__init__(
-            policy_,  # type: ignore[arg-type]
-            made,
-            learning_rate,
-            buffer_size,
-            learning_starts,
-            batch_size,
-            tau,
-            gamma,
-            train_freq,
-            gradient_steps,
-            replay_buffer_class,
-            replay_buffer_kwargs,
-            optimize_memory_usage,
-            n_steps,
-            target_update_interval,  # type: ignore[arg-type]
-            exploration_fraction,
-            exploration_initial_eps,
-            exploration_final_eps,
-            max_grad_norm,  # type: ignore[arg-type]
-            stats_window_size,
-            tensorboard_log,
-            policy_kwargs,
-            verbose,
-            seed,
-            device,
-            _init_setup_model=False,
-        )
-        self.exploration_decay = exploration_decay
-        self.store_and_replay = store_and_replay
-        self.double_dqn = double_dqn
-        self.double_q = double_q
         self.loss = loss
-        self.engine = engine
-        if _init_setup_model:
-            self._setup_model()
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            target_update_interval=target_update_interval,
+            exploration_fraction=exploration_fraction,
+            exploration_initial_eps=exploration_initial_eps,
+            exploration_final_eps=exploration_final_eps,
+            max_grad_norm=max_grad_norm,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            exploration_decay=exploration_decay,
+            store_and_replay=store_and_replay,
+            double_dqn=double_dqn,
+            double_q=double_q,
+            max_episode_steps=max_episode_steps,
+            engine=engine,
+            _init_setup_model=_init_setup_model,
+        )
 
     def _check_settings(self) -> None:
         super()._check_settings()
         check_choice("loss", self.loss, tuple(LOSSES))
-        check_choice("engine", self.engine, ENGINES)
-        if self.max_grad_norm is not None:
-            check_number("max_grad_norm", self.max_grad_norm, 0, open_low=True)
-        if self.double_q and not self.double_dqn:
-            raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")
-
-    def _setup_model(self) -> None:
-        ours = SuccessFailReplayBuffer if self.store_and_replay else LatestTransitionBuffer
-        if self.replay_buffer_class in (SuccessFailReplayBuffer, LatestTransitionBuffer) or not self.store_and_replay:
-            self.replay_buffer_class = ours  # after `load(path, store_and_replay=...)` too
-        elif self.replay_buffer_class is None and self.n_steps == 1 and not self.optimize_memory_usage:
-            self.replay_buffer_class = ours
-        super()._setup_model()
-        self._make_learner(announce=self.verbose >= 1)
-
-    def _make_learner(self, announce: bool = False) -> None:
-        self._learner = make_learner(self, announce)
 
     def _create_aliases(self) -> None:
         if not self.double_dqn:
@@ -194,23 +157,3 @@ class LectureDQN(EpisodicMixin, DQN):
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
         return self.q_net, self.q_net_target
-
-    def train(self, gradient_steps: int, batch_size: int = 1) -> None:
-        """
-        Update the online network.
-
-        :param gradient_steps: Number of updates
-        :param batch_size: Transitions in each minibatch
-        """
-        self._update_learning_rate(self.policy.optimizer)
-        self._refresh_learner()
-        loss = self._learner.train(gradient_steps, batch_size)
-        self._n_updates += gradient_steps
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/loss", loss)
-
-    def _run_name(self) -> str:
-        return f"SR_{self.store_and_replay}_DD_{self.double_dqn}"
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_learner"]

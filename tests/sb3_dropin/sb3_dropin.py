@@ -1,47 +1,56 @@
 """
-A pytest plugin that puts ``LectureDQN`` in the place of SB3's ``DQN``, to run SB3's own tests against it.
+A pytest plugin that puts ``LectureDQN`` in the place of SB3's ``DQN``, and ``LectureQRDQN`` in that of sb3-contrib's
+``QRDQN``, to run their own tests against ours.
 
-They come with SB3's source distribution. From the folder that was unpacked there::
+They come with the source distributions. From the folder that was unpacked there, of SB3 or of sb3-contrib::
 
     PYTHONPATH=<this folder> python -m pytest -p sb3_dropin tests -k "DQN or dqn" --sb3-defaults
 
-``--sb3-defaults`` restores the values of SB3's constructor defaults; without it the lecture's are tested.
+``--sb3-defaults`` restores the values of their constructors' defaults; without it the lecture's are tested.
 """
 
 import inspect
 
 import pytest
+import sb3_contrib
+import sb3_contrib.qrdqn
+import sb3_contrib.qrdqn.qrdqn
 import stable_baselines3
 import stable_baselines3.dqn
 import stable_baselines3.dqn.dqn
+from sb3_contrib.qrdqn.qrdqn import QRDQN
 from stable_baselines3.dqn.dqn import DQN
 
-from sb3_lecture_dqn import LectureDQN
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN
 
-SB3_DEFAULTS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(DQN.__init__).parameters.items()
-    if parameter.default is not inspect.Parameter.empty
-}
-SB3_DEFAULTS["exploration_decay"] = None  # epsilon by timesteps
-SB3_DEFAULTS["loss"] = "huber"
-SB3_DEFAULTS["max_episode_steps"] = None  # the limit that the id registers
-SB3_DEFAULTS["replay_buffer_class"] = None
+# What theirs do without a keyword for it: epsilon by timesteps, the limit that an id registers
+WITHOUT_KEYWORD = {"exploration_decay": None, "max_episode_steps": None}
 
 
-class SB3DefaultsDQN(LectureDQN):
-    """LectureDQN with the values of SB3's constructor defaults."""
+def with_defaults_of(original, ours, **more):
+    """Our algorithm with the values of the original's constructor defaults."""
+    parameters = inspect.signature(original.__init__).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    defaults |= WITHOUT_KEYWORD | more
 
-    def __init__(self, *args, **kwargs):
-        positional = list(inspect.signature(DQN.__init__).parameters)[1 : len(args) + 1]
-        super().__init__(*args, **{k: v for k, v in SB3_DEFAULTS.items() if k not in positional} | kwargs)
+    class WithDefaults(ours):
+        def __init__(self, *args, **kwargs):
+            positional = list(parameters)[1 : len(args) + 1]
+            super().__init__(*args, **{k: v for k, v in defaults.items() if k not in positional} | kwargs)
+
+    WithDefaults.__name__ = WithDefaults.__qualname__ = f"SB3Defaults{ours.__name__}"  # by which -k chooses tests
+    return WithDefaults
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--sb3-defaults", action="store_true", help="restore the values of SB3's constructor defaults")
+    parser.addoption("--sb3-defaults", action="store_true", help="restore the values of their constructors' defaults")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    stand_in = SB3DefaultsDQN if config.getoption("--sb3-defaults") else LectureDQN
+    dqn, qrdqn = LectureDQN, LectureQRDQN
+    if config.getoption("--sb3-defaults"):
+        dqn, qrdqn = with_defaults_of(DQN, dqn, loss="huber"), with_defaults_of(QRDQN, qrdqn)
     for module in (stable_baselines3, stable_baselines3.dqn, stable_baselines3.dqn.dqn):
-        module.DQN = stand_in
+        module.DQN = dqn
+    for module in (sb3_contrib, sb3_contrib.qrdqn, sb3_contrib.qrdqn.qrdqn):
+        module.QRDQN = qrdqn

@@ -1,0 +1,155 @@
+"""Quantile regression DQN with the lecture's network, memory and schedule."""
+
+from typing import Any, ClassVar
+
+import torch as th
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from sb3_contrib.qrdqn.qrdqn import QRDQN
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
+from sb3_lecture_dqn.common.episodic import EpisodicMixin
+from sb3_lecture_dqn.common.learners import QuantileLearner
+from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
+
+
+class LectureQRDQN(EpisodicMixin, QRDQN):
+    """
+    QR-DQN (Dabney et al. 2018) with what the lecture gives its DQN: embedding + PReLU network, memory of successes and
+    failures, schedule by episodes.
+
+    It is sb3-contrib's :class:`QRDQN` with other defaults and a few more settings, see :class:`LectureDQN`; every
+    setting of sb3-contrib's works as there.
+
+    :param policy: The policy model to use (LecturePolicy, MlpPolicy, CnnPolicy, MultiInputPolicy), "LecturePolicy" by
+        default
+    :param env: The environment to learn from; an id gets a limit of ``max_episode_steps`` in place of its own
+    :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
+    :param buffer_size: Size of the replay buffer; of :class:`SuccessFailReplayBuffer`, the most failures
+    :param learning_starts: How many steps to collect with random actions before learning starts
+    :param batch_size: Minibatch size for each gradient update
+    :param tau: The soft update coefficient ("Polyak update", between 0 and 1), 1 for hard update
+    :param gamma: The discount factor
+    :param train_freq: Update the model every ``train_freq`` steps, or a tuple such as ``(2, "episode")``
+    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``), ``-1`` for as many as
+        steps done in the environment
+    :param replay_buffer_class: Replay buffer class to use. ``None``: :class:`SuccessFailReplayBuffer`, or as in SB3
+        where that one has not what was asked for (``n_steps > 1``, ``optimize_memory_usage``)
+    :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation
+    :param optimize_memory_usage: Enable the memory efficient variant of SB3's replay buffer
+    :param n_steps: When above 1, use n-step returns (SB3's NStepReplayBuffer)
+    :param target_update_interval: Copy the target network every that many environment steps, or by episodes with a
+        tuple such as ``(20, "episode")``: then after the updates that follow the episode's last step
+    :param exploration_fraction: With ``exploration_decay=None``, fraction of the training over which ε falls
+    :param exploration_initial_eps: ε before the first episode
+    :param exploration_final_eps: Lowest ε
+    :param max_grad_norm: The maximum value for the gradient clipping, ``None`` for no clipping
+    :param stats_window_size: Window size for the rollout logging, in episodes
+    :param tensorboard_log: The log location for tensorboard (if None, no logging)
+    :param policy_kwargs: Additional arguments to be passed to the policy on creation, such as ``hidden_dim`` and
+        ``n_quantiles``. As in sb3-contrib, the optimizer is Adam with ``eps=0.01 / batch_size`` unless they say another
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run
+    :param exploration_decay: ε of episode i is ``max(exploration_final_eps, exploration_initial_eps * decay**i)``.
+        ``None``: SB3's schedule, linear in timesteps
+    :param store_and_replay: ``False``: no memory, every update uses the transition just seen
+    :param double_dqn: The lecture's word for a separate target network. ``False``: the target is the online network
+    :param double_q: Double DQN of van Hasselt et al. (2016): the online network chooses the action that the target
+        network values
+    :param max_episode_steps: Step limit of an environment given by id, ``None`` for that of its id
+    :param engine: What computes the updates: ``"torch"``, which ``"auto"`` is too. There are no compiled loops for
+        quantiles, so ``"numba"`` is an error
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: If a setting is out of range or contradicts another; the message names it
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "LecturePolicy": LectureQuantilePolicy,
+        **QRDQN.policy_aliases,
+    }
+    torch_learner_class = QuantileLearner
+
+    def __init__(
+        self,
+        policy: str | type[QRDQNPolicy] | GymEnv = "LecturePolicy",
+        env: GymEnv | str | None = None,
+        learning_rate: float | Schedule = 1e-3,
+        buffer_size: int = 1000,
+        learning_starts: int = 0,
+        batch_size: int = 1,
+        tau: float = 1.0,
+        gamma: float = 0.75,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 5,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        target_update_interval: int | tuple[int, str] = (20, "episode"),
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.1,
+        max_grad_norm: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        exploration_decay: float | None = 0.99,
+        store_and_replay: bool = True,
+        double_dqn: bool = True,
+        double_q: bool = False,
+        max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+        engine: str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        policy_kwargs = dict(policy_kwargs or {})
+        if "optimizer_kwargs" in policy_kwargs:
+            policy_kwargs.setdefault("optimizer_class", th.optim.Adam)  # else sb3-contrib puts its own in their place
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            target_update_interval=target_update_interval,
+            exploration_fraction=exploration_fraction,
+            exploration_initial_eps=exploration_initial_eps,
+            exploration_final_eps=exploration_final_eps,
+            max_grad_norm=max_grad_norm,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            exploration_decay=exploration_decay,
+            store_and_replay=store_and_replay,
+            double_dqn=double_dqn,
+            double_q=double_q,
+            max_episode_steps=max_episode_steps,
+            engine=engine,
+            _init_setup_model=_init_setup_model,
+        )
+
+    def _create_aliases(self) -> None:
+        if not self.double_dqn:
+            self.policy.quantile_net_target = self.policy.quantile_net
+        super()._create_aliases()
+
+    @property
+    def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
+        return self.quantile_net, self.quantile_net_target
