@@ -4,6 +4,7 @@ from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
+from sb3_lecture_dqn.common.maskable import ActionMaskInfo
 from sb3_lecture_dqn.common.tabular import NotTabularError, OptimalValues, TabularModel
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActionInPolicy",
+    "ActionMaskInfo",
     "DiscreteEmbeddingExtractor",
     "EpisodeProgressBarCallback",
     "LectureDQN",

@@ -1,5 +1,6 @@
 """The lecture's replay memory: one partition for successes, one for everything else."""
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lecture_dqn.common.checks import Observation
 from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
+from sb3_lecture_dqn.common.maskable import MaskableReplayBufferSamples, n_mask_words, pack_masks, unpack_masks
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
@@ -230,6 +232,8 @@ class SuccessFailReplayBuffer(ReplayBuffer):
     :param success_capacity: Most transitions in the success partition, ``None`` for no bound
     :param seed: Seed of the buffer's own generator. ``None``: one number from NumPy's global generator, once, which
         the ``seed`` of an SB3 algorithm has set just before
+    :param use_masking: Whether the valid actions of the next state are stored with a transition, one bit for each.
+        Transitions are then equal only if these are too
     :raises ValueError: If an argument is out of range
     """
 
@@ -247,6 +251,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         deduplicate: bool = True,
         success_capacity: int | None = None,
         seed: int | None = None,
+        use_masking: bool = False,
     ) -> None:
         if buffer_size < 1:
             raise ValueError(f"buffer_size={buffer_size} must be at least 1")
@@ -284,11 +289,19 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         fields.append(("actions", np.dtype(self._maybe_cast_dtype(action_space.dtype)), (self.action_dim,)))
         fields.append(("rewards", np.dtype(np.float32), ()))
         fields.append(("dones", np.dtype(np.float32), ()))
+        discrete = isinstance(observation_space, spaces.Discrete) and transition_dtype(fields) == DISCRETE_ROW
+        self.use_masking = use_masking
+        if use_masking:
+            if not isinstance(action_space, spaces.Discrete):
+                raise ValueError(f"use_masking=True needs a Discrete action space, not {action_space}")
+            self.n_actions = int(action_space.n)
+            fields.append(("next_action_masks", np.dtype(np.int64), (n_mask_words(self.n_actions),)))
         dtype = transition_dtype(fields)
         self.success = Partition(dtype, success_capacity, deduplicate)
         self.fail = Partition(dtype, buffer_size, deduplicate)
-        #: Whether a row is the words state, next state, action, (reward, done), as the compiled loops read it.
-        self.is_discrete = isinstance(observation_space, spaces.Discrete) and dtype == DISCRETE_ROW
+        #: Whether a row is the words state, next state, action, (reward, done) and, with masks, those of the next
+        #: state's, as the compiled loops read it.
+        self.is_discrete = discrete
         self._new_row = np.zeros(1, dtype)
         self._view_new_row()
         self.seed(np.random.randint(2**31 - 1) if seed is None else seed)  # noqa: NPY002
@@ -385,6 +398,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         reward: np.ndarray,
         done: np.ndarray,
         infos: list[dict[str, Any]],
+        next_action_masks: np.ndarray | None = None,
     ) -> None:
         """
         Store the transitions of one step of all environments, environment by environment.
@@ -395,15 +409,35 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         :param reward: Rewards, shape ``(n_envs,)``
         :param done: Whether the episode ended, shape ``(n_envs,)``
         :param infos: What the environments said of the step
+        :param next_action_masks: With ``use_masking``, the valid actions of the states after it, bool of shape
+            ``(n_envs, n_actions)``. A transition that is not terminal is left out where none is valid: this is what the
+            mask is where it is not known, and then there is no telling what the next state is worth
+        :raises ValueError: If there are masks without ``use_masking``, or none with it
         """
+        if (next_action_masks is not None) != self.use_masking:
+            raise ValueError(f"use_masking={self.use_masking} and next_action_masks={next_action_masks}")
         write_row = self._write_discrete if self.is_discrete else self._write_any
         # Plain numbers are several times faster than those of NumPy.
         for i, (info, r, ended) in enumerate(zip(infos, reward.tolist(), done.tolist(), strict=True)):
             terminal = ended and not (self.handle_timeout_termination and info.get("TimeLimit.truncated", False))
+            if next_action_masks is not None and not self._write_mask(next_action_masks[i], terminal):
+                continue
             write_row(i, obs, next_obs, action, r, terminal)
             success = self._is_success(r, terminal, info)
             (self.success if success else self.fail).insert(self._new_words, self.rng)
         self.pos, self.full = self.size(), self.fail.full
+
+    def _write_mask(self, mask: np.ndarray, terminal: bool) -> bool:
+        # No action is chosen in a terminal state: that all are allowed there keeps its maximum finite, times 0.
+        mask = np.ones_like(mask) if terminal else mask
+        self._new_row["next_action_masks"] = pack_masks(mask[None])
+        if known := bool(mask.any()):
+            return known
+        warnings.warn(
+            "a transition that a time limit cut is not stored, because the valid actions of its last state are not "
+            "known; put sb3_lecture_dqn's ActionMaskInfo around every sub-environment to make them known"
+        )
+        return known
 
     # Adding zero makes -0.0, which equals 0.0, equal to it in its bytes too: duplicates are found by those.
 
@@ -526,16 +560,22 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         next_obs = self._normalize_obs(self._observations_of(rows, "next_"), env)
         rewards = self._normalize_reward(rows["rewards"].reshape(-1, 1), env)
         dones = rows["dones"].reshape(-1, 1)
-        if isinstance(obs, dict) and isinstance(next_obs, dict):
-            return DictReplayBufferSamples(  # type: ignore[return-value]  # as SB3's DictReplayBuffer does
-                {part: self.to_torch(value) for part, value in obs.items()},
-                self.to_torch(rows["actions"]),
-                {part: self.to_torch(value) for part, value in next_obs.items()},
-                self.to_torch(dones),
-                self.to_torch(rewards),
-            )
-        data: tuple[Any, ...] = (obs, rows["actions"], next_obs, dones, rewards)
-        return ReplayBufferSamples(*map(self.to_torch, data))
+        tensors: tuple[Any, ...] = (
+            self._to_torch(obs),
+            self.to_torch(rows["actions"]),
+            self._to_torch(next_obs),
+            self.to_torch(dones),
+            self.to_torch(rewards),
+        )
+        if self.use_masking:
+            masks = self.to_torch(unpack_masks(rows["next_action_masks"], self.n_actions))
+            return MaskableReplayBufferSamples(*tensors[:5], masks)  # type: ignore[call-arg,return-value]
+        # Those of a Dict are what SB3's DictReplayBuffer returns.
+        samples = DictReplayBufferSamples if isinstance(obs, dict) else ReplayBufferSamples
+        return samples(*tensors)  # type: ignore[return-value]
+
+    def _to_torch(self, obs: Observation) -> Any:
+        return {part: self.to_torch(o) for part, o in obs.items()} if isinstance(obs, dict) else self.to_torch(obs)
 
     def _rows(self, positions: np.ndarray) -> np.ndarray:
         n_success = self.success.size
@@ -568,5 +608,8 @@ class LatestTransitionBuffer(SuccessFailReplayBuffer):
 
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Store one step of all environments in place of the last; see :meth:`SuccessFailReplayBuffer.add`."""
+        before = self.get_state() if self.use_masking else None
         self.reset()
         super().add(*args, **kwargs)
+        if before is not None and self.size() == 0:  # nothing could be stored
+            self.set_state(before)

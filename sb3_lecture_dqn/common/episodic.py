@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -34,6 +34,7 @@ from sb3_lecture_dqn.common.checks import (
 )
 from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
+from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_masks, predict_greedily
 from sb3_lecture_dqn.common.save_util import check_is_model
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 from sb3_lecture_dqn.common.wrappers import check_not_nested
@@ -63,6 +64,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
     :param double_q: Whether the online network chooses the next action
     :param max_episode_steps: Step limit of an environment given by id
     :param engine: What computes the updates
+    :param use_masking: Whether only valid actions are chosen
     :param settings: Arguments of the constructor of SB3's or sb3-contrib's algorithm
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
@@ -84,6 +86,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
     _n_calls: int
     _total_episodes: int | None = None
     _run_folder: str | None = None
+    _mask_reader: MaskReader | None = None
+    _last_masks: np.ndarray | None = None
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         double_q: bool,
         max_episode_steps: int | None,
         engine: str,
+        use_masking: bool,
         _init_setup_model: bool,
         **settings: Any,
     ) -> None:
@@ -121,6 +126,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         self.double_dqn = double_dqn
         self.double_q = double_q
         self.engine = engine
+        self.use_masking = use_masking
         if _init_setup_model:
             self._setup_model()
 
@@ -173,6 +179,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
         """The online network and its target, which may be one and the same."""
         raise NotImplementedError
 
+    def _action_values(self, obs: PyTorchObs) -> th.Tensor:
+        """The values of all actions by the online network, float32 of shape ``(batch, n_actions)``."""
+        values: th.Tensor = self._networks[0](obs)
+        return values
+
     def _check_settings(self) -> None:
         """Check all settings; here rather than in a constructor, because ``load`` may change them after it."""
         lr = self.learning_rate
@@ -206,16 +217,46 @@ class EpisodicMixin(OffPolicyAlgorithm):
             self.replay_buffer_class = ours  # after `load(path, store_and_replay=...)` too
         elif self.replay_buffer_class is None and self.n_steps == 1 and not self.optimize_memory_usage:
             self.replay_buffer_class = ours
+        given_kwargs = self.replay_buffer_kwargs
+        if self.use_masking:
+            self._check_stores_masks()
+            self.replay_buffer_kwargs = {**given_kwargs, "use_masking": True}
         count, unit = parse_frequency("target_update_interval", self.target_update_interval)
         # SB3 compares an int with the number of environments.
         self.target_update_interval = count if unit == "step" else sys.maxsize
         super()._setup_model()
+        self.replay_buffer_kwargs = given_kwargs
         if unit == "episode":
             self.target_update_interval = (count, unit)
         if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
             self._seed_memory(self.seed)
         self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
         self._make_learner(announce=self.verbose >= 1)
+
+    def _check_stores_masks(self) -> None:
+        """Check before there is a memory that it will store masks."""
+        chosen = self.replay_buffer_class
+        if chosen is None:
+            setting = f"n_steps={self.n_steps}" if self.n_steps > 1 else "optimize_memory_usage=True"
+            raise ValueError(f"use_masking=True and {setting}, which takes a replay buffer that stores no masks")
+        if not issubclass(chosen, SuccessFailReplayBuffer):
+            raise ValueError(
+                f"use_masking=True needs a replay buffer that stores masks, which {chosen.__name__} does not: leave "
+                "replay_buffer_class out, or give SuccessFailReplayBuffer"
+            )
+
+    def _read_first_masks(self, was_reset: bool) -> None:
+        """Find the source of masks, and those of the states in which training begins."""
+        if not self.use_masking:
+            self._mask_reader = self._last_masks = None
+            return
+        buffer = self.replay_buffer
+        if not isinstance(buffer, SuccessFailReplayBuffer) or not buffer.use_masking:
+            raise ValueError(f"use_masking=True and the replay memory, a {type(buffer).__name__}, stores no masks")
+        assert self.env is not None
+        self._mask_reader = MaskReader(self.env)
+        if was_reset or self._last_masks is None:
+            self._last_masks = self._mask_reader.at_start(was_reset)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
@@ -292,6 +333,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             self.set_env(self._make_env())
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
+        will_be_reset = reset_num_timesteps or self._last_obs is None
         total_timesteps, callback = self._setup_learn(
             total_timesteps,
             callback,
@@ -301,6 +343,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         )
         assert self.env is not None and self._last_obs is not None
         self._check_obs(self._last_obs)
+        self._read_first_masks(will_be_reset)
         self._make_learner()  # settings may have been changed since the last time
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps and not self._episodes_done():
@@ -332,6 +375,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         Choose actions: greedy, or ε-greedy with :attr:`exploration_rate`, drawn for every observation on its own.
@@ -340,29 +384,44 @@ class EpisodicMixin(OffPolicyAlgorithm):
         :param state: Not used, as no policy here is recurrent
         :param episode_start: Not used
         :param deterministic: Whether to be greedy
+        :param action_masks: Which actions are valid, bool of shape ``(n_actions,)``, with a leading dimension for
+            several observations. ``None``: all, also of a model that was trained with masks
         :return: The action(s), and ``state`` as it was given
+        :raises ValueError: If the masks are of another shape, or one allows nothing
         """
         if deterministic:
-            return self.policy.predict(observation, state, episode_start, deterministic)
-        if self.policy.is_vectorized_observation(observation):
-            return self._explore(observation, self._predict_greedily), state
-        return self._explore(add_batch_dimension(observation), self._predict_greedily).reshape(()), state
+            return self._predict_greedily(observation, action_masks), state
+        vectorized = self.policy.is_vectorized_observation(observation)
+        batch = observation if vectorized else add_batch_dimension(observation)
+        if action_masks is not None:
+            n = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
+            action_masks = given_masks(action_masks, n, self.action_space.n)  # type: ignore[attr-defined]
+        actions = self._explore(batch, self._predict_greedily, action_masks)
+        return actions if vectorized else actions.reshape(()), state
 
-    def _predict_greedily(self, obs: Observation) -> np.ndarray:
+    def _predict_greedily(self, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
+        if action_masks is not None:
+            return predict_greedily(self.policy, self._action_values, obs, action_masks)
         return self.policy.predict(obs, deterministic=True)[0]
 
-    def _explore(self, obs: Observation, greedy: Callable[[Any], np.ndarray]) -> np.ndarray:
+    def _explore(
+        self, obs: Observation, greedy: Callable[..., np.ndarray], action_masks: np.ndarray | None = None
+    ) -> np.ndarray:
         """ε-greedy actions, int64 of shape ``(n_envs,)``, for observations with that leading dimension."""
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         if n == 1:  # nearly all of training, and the same draws as below
-            explore_one = self.exploration_rng.random() < self.exploration_rate
-            return self._random_actions(1) if explore_one else greedy(obs)
+            if self.exploration_rng.random() < self.exploration_rate:
+                return self._random_actions(1, action_masks)
+            return greedy(obs) if action_masks is None else greedy(obs, action_masks)
         explore = self.exploration_rng.random(n) < self.exploration_rate
-        actions = greedy(obs)
-        actions[explore] = self._random_actions(int(explore.sum()))
+        actions = greedy(obs) if action_masks is None else greedy(obs, action_masks)
+        masks = None if action_masks is None else action_masks[explore]
+        actions[explore] = self._random_actions(int(explore.sum()), masks)
         return actions
 
-    def _random_actions(self, n: int) -> np.ndarray:
+    def _random_actions(self, n: int, action_masks: np.ndarray | None = None) -> np.ndarray:
+        if action_masks is not None:
+            return draw_allowed(self.exploration_rng, action_masks)
         return draw_indices(self.exploration_rng, 0, self.action_space.n, n)  # type: ignore[attr-defined]
 
     def _sample_action(
@@ -371,11 +430,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
         if self.exploration_decay is not None:
             self.exploration_rate = self.epsilon(self._episode_num + 1)
         if self.num_timesteps < learning_starts:
-            actions = self._random_actions(n_envs)
+            actions = self._random_actions(n_envs, self._last_masks)
         else:
             assert self._last_obs is not None
             self._refresh_learner()
-            actions = self._explore(self._last_obs, self._learner.greedy_actions)
+            actions = self._explore(self._last_obs, self._learner.greedy_actions, self._last_masks)
         return actions, actions
 
     def _store_transition(
@@ -400,7 +459,12 @@ class EpisodicMixin(OffPolicyAlgorithm):
         next_obs = self._with_terminal_obs(original_obs, infos) if any_done else original_obs
         if isinstance(next_obs, dict):
             next_obs = dict(next_obs)  # SB3's DictReplayBuffer puts parts of other shapes into the one it is given
-        replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+        if self._mask_reader is None:
+            replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
+        else:
+            assert isinstance(replay_buffer, SuccessFailReplayBuffer)
+            self._last_masks, next_masks = self._mask_reader.after_step(dones, infos)
+            replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos, next_masks)  # type: ignore[arg-type]
         self._last_obs = new_obs
         if normalize is not None:
             self._last_original_obs = original_obs
@@ -548,7 +612,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return super().load(path, env, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration_rng", "_learner"]
+        return [*super()._excluded_save_params(), "exploration_rng", "_learner", "_mask_reader", "_last_masks"]
 
 
 def add_batch_dimension(obs: Any) -> Observation:

@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
+from sb3_lecture_dqn.common.maskable import MaskReader, table_masks
 from sb3_lecture_dqn.common.tabular import (
     EpisodeFigures,
     NotTabularError,
@@ -193,7 +194,11 @@ def exact_test_on(
 
 def _greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray:
     """What the model does in every state, int64 of shape ``(S,)``."""
-    actions, _ = model.predict(np.arange(table.n_states), deterministic=True)
+    states = np.arange(table.n_states)
+    if getattr(model, "use_masking", False):
+        actions, _ = model.predict(states, deterministic=True, action_masks=table_masks(table))  # type: ignore[call-arg]
+    else:
+        actions, _ = model.predict(states, deterministic=True)
     return actions
 
 
@@ -242,14 +247,18 @@ def _test_by_stepping(
     if normalize is not None and trained_with is not None and trained_with.norm_obs:
         normalize.obs_rms = copy.deepcopy(trained_with.obs_rms)
     limit = math.inf if max_episode_steps is None else max_episode_steps
+    masks = MaskReader(env) if getattr(model, "use_masking", False) else None
     steps, penalties, returns, successes = np.zeros((4, n_episodes))
     for first in range(0, n_episodes, env.num_envs):
         running = np.arange(first, min(first + env.num_envs, n_episodes))  # running[k] is the episode of ...
         sub_envs = np.arange(len(running))  # ... sub-environment sub_envs[k]
         obs = env.reset()
+        under: dict[str, np.ndarray] = {} if masks is None else {"action_masks": masks.at_start()}
         while len(running):
-            actions, _ = model.predict(obs, deterministic=True)  # type: ignore[arg-type]
+            actions, _ = model.predict(obs, deterministic=True, **under)  # type: ignore[arg-type]
             obs, rewards, dones, infos = env.step(actions)
+            if masks is not None:
+                under["action_masks"], _ = masks.after_step(dones, infos)
             if normalize is not None:
                 rewards = normalize.get_original_reward()
             steps[running] += 1

@@ -110,15 +110,27 @@ def _argmax(values):
 
 
 @_jit
-def _greedy_by_table(flat, layout, states, start, actions):
-    n_actions = layout[2]
-    for i in range(states.shape[0]):
-        row = states[i] - start
-        actions[i] = _argmax(flat[row * n_actions : (row + 1) * n_actions])
+def _best_allowed(values, mask):
+    """The same among the actions that a mask allows; a mask without entries allows all."""
+    if mask.shape[0] == 0:
+        return _argmax(values)
+    best = -1
+    for a in range(values.shape[0]):
+        if mask[a] and (best < 0 or values[a] > values[best]):
+            best = a
+    return best
 
 
 @_jit
-def _greedy_by_network(flat, layout, states, start, actions):
+def _greedy_by_table(flat, layout, states, start, masks, actions):
+    n_actions = layout[2]
+    for i in range(states.shape[0]):
+        row = states[i] - start
+        actions[i] = _best_allowed(flat[row * n_actions : (row + 1) * n_actions], masks[i])
+
+
+@_jit
+def _greedy_by_network(flat, layout, states, start, masks, actions):
     kind, n_states, n_actions, d0, d1, d2 = layout
     w1, b1, p1, w2, b2, p2, w3, b3 = _layers(flat, layout)
     z1, h1 = np.empty(d1, np.float32), np.empty(d1, np.float32)
@@ -136,7 +148,27 @@ def _greedy_by_network(flat, layout, states, start, actions):
             _affine(w2, b2, h1, z2)
             _prelu(z2, p2[0], h2)
             _affine(w3, b3, h2, values[a : a + width])
-        actions[i] = _argmax(values)
+        actions[i] = _best_allowed(values, masks[i])
+
+
+@_jit
+def greedy_allowed_actions(flat, layout, states, start, masks):
+    """
+    The valid actions of highest value, the first of them where several are.
+
+    :param flat: The network.
+    :param layout: Its layout.
+    :param states: int64 of shape (n,).
+    :param start: Number of the first state.
+    :param masks: Which actions are valid, bool of shape (n, n_actions), or (n, 0) for all.
+    :return: int64 of shape (n,).
+    """
+    actions = np.empty(states.shape[0], np.int64)
+    if layout[0] == TABLE:
+        _greedy_by_table(flat, layout, states, start, masks, actions)
+    else:
+        _greedy_by_network(flat, layout, states, start, masks, actions)
+    return actions
 
 
 @_jit
@@ -150,12 +182,7 @@ def greedy_actions(flat, layout, states, start):
     :param start: Number of the first state.
     :return: int64 of shape (n,).
     """
-    actions = np.empty(states.shape[0], np.int64)
-    if layout[0] == TABLE:
-        _greedy_by_table(flat, layout, states, start, actions)
-    else:
-        _greedy_by_network(flat, layout, states, start, actions)
-    return actions
+    return greedy_allowed_actions(flat, layout, states, start, np.empty((states.shape[0], 0), np.bool_))
 
 
 @_jit
@@ -203,6 +230,17 @@ def _transition(success, success_f, fail, fail_f, n_success, position):
 
 
 @_jit
+def _read_mask(success, fail, n_success, position, mask):
+    """Which actions are valid after a transition; see :func:`train`. A mask without entries is left alone."""
+    for a in range(mask.shape[0]):
+        if position < n_success:
+            word = success[position, 4 + a // 64]
+        else:
+            word = fail[position - n_success, 4 + a // 64]
+        mask[a] = (word >> (a % 64)) & 1
+
+
+@_jit
 def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, start, gamma, online, target, layout,
                      loss_kind, double_q, lr):  # fmt: skip
     """
@@ -227,7 +265,7 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
         np.empty(d0, np.float32),
     )
     z2, h2, dh2 = np.empty(d2, np.float32), np.empty(d2, np.float32), np.empty(d2, np.float32)
-    values = np.empty(layout[2], np.float32)
+    values, mask = np.empty(layout[2], np.float32), np.empty(layout[2] if fail.shape[1] > 4 else 0, np.bool_)
     f_lr, f_gamma = np.float32(lr), np.float32(gamma)
     total = 0.0
     for u in range(positions.shape[0]):
@@ -236,6 +274,7 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
         )
         x = online[(state - start) * d0 : (state - start + 1) * d0]
         here = slice((next_state - start) * d0, (next_state - start + 1) * d0)
+        _read_mask(success, fail, n_success, positions[u, 0], mask)
         best = -1
         if double_q:
             _affine(w1, b1, online[here], z1)
@@ -243,13 +282,13 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
             _affine(w2, b2, h1, z2)
             _prelu(z2, p2[0], h2)
             _affine(w3, b3, h2, values)
-            best = _argmax(values)
+            best = _best_allowed(values, mask)
         _affine(v1, c1, target[here], z1)
         _prelu(z1, q1[0], h1)
         _affine(v2, c2, h1, z2)
         _prelu(z2, q2[0], h2)
         _affine(v3, c3, h2, values)
-        y = reward + (np.float32(1) - done) * f_gamma * values[best if double_q else _argmax(values)]
+        y = reward + (np.float32(1) - done) * f_gamma * values[best if double_q else _best_allowed(values, mask)]
 
         _affine(w1, b1, x, z1)
         _prelu(z1, p1[0], h1)
@@ -503,11 +542,13 @@ def _errors(networks, layout, batch, loss_kind, double_q):
     :return: Mean loss; the distinct states of the minibatch, or its pairs of state and action for ACTION_IN; the loss's
         derivative in the network's output for each; what :func:`_forward_batch` got and returned.
     """
-    states, actions, next_states, rewards, discounts = batch
+    states, actions, next_states, rewards, discounts, masks = batch
     kind, n_states, n_actions, n = layout[0], layout[1], layout[2], states.shape[0]
     done = _pairs(states, actions, n_actions) if kind == ACTION_IN else states
     keys, numbers = _distinct(done, n_states * n_actions)
-    next_keys, next_numbers = _distinct(next_states, n_states)
+    next_keys, next_numbers = next_states, np.arange(n)
+    if masks.shape[1] == 0:  # else equal states may have different masks
+        next_keys, next_numbers = _distinct(next_states, n_states)
     next_inputs = _all_pairs(next_keys, n_actions) if kind == ACTION_IN else next_keys
     n_next = next_keys.shape[0]
     chosen, next_values = np.empty(n_next, np.int64), np.empty(n_next, np.float32)
@@ -526,7 +567,7 @@ def _errors(networks, layout, batch, loss_kind, double_q):
             values = values.reshape((n_next, n_actions))
             for i in range(n_next):
                 if turn == 0 or not double_q:
-                    chosen[i] = _argmax(values[i])
+                    chosen[i] = _best_allowed(values[i], masks[i])
                 next_values[i] = values[i, chosen[i]]
 
     dout = np.zeros_like(values)
@@ -588,7 +629,8 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
     """
     Updates, each on a minibatch from the rows of two partitions.
 
-    :param success: Rows as int64 words: state, next state, action, (reward, done).
+    :param success: Rows as int64 words: state, next state, action, (reward, done); with masks, further words say which
+        actions are valid in the next state, action a by bit ``a % 64`` of word ``a // 64`` of them.
     :param success_f: The same rows as float32 words, of which 6 and 7 are reward and done.
     :param fail: Further rows, likewise ``fail_f``.
     :param n_success: Positions below it are rows of ``success``, the others of ``fail``.
@@ -609,6 +651,7 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
     n = positions.shape[1]
     states, actions, next_states = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     rewards, discounts = np.empty(n, np.float32), np.empty(n, np.float32)
+    masks = np.empty((n, layout[2] if fail.shape[1] > 4 else 0), np.bool_)
     total = 0.0
     for u in range(positions.shape[0]):
         for i in range(n):
@@ -617,7 +660,8 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
             )
             states[i], next_states[i], actions[i] = state - start, next_state - start, action
             rewards[i], discounts[i] = reward, (1 - done) * np.float32(gamma)
-        batch = states, actions, next_states, rewards, discounts
+            _read_mask(success, fail, n_success, positions[u, i], masks[i])
+        batch = states, actions, next_states, rewards, discounts, masks
         loss, keys, dout, passed = _errors(networks, layout, batch, loss_kind, double_q)
         if not np.isfinite(loss):
             return total + loss, u

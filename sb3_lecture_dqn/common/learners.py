@@ -9,11 +9,12 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch.nn import functional as F
 
 from sb3_lecture_dqn.common.buffers import DISCRETE_ROW, LatestTransitionBuffer, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.maskable import best_allowed, predict_greedily
 from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork, hidden_widths
 
 LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
@@ -39,6 +40,8 @@ class Model(Protocol):
     @property
     def _networks(self) -> tuple[Any, Any]: ...
 
+    def _action_values(self, obs: PyTorchObs) -> th.Tensor: ...
+
 
 class Learner(Protocol):
     """Trains the networks of a model, and answers what they would do."""
@@ -55,11 +58,12 @@ class Learner(Protocol):
         :raises ValueError: If a loss is NaN or infinite; the weights are then those before that update
         """
 
-    def greedy_actions(self, obs: Any) -> np.ndarray:
+    def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """
         The actions of highest value.
 
         :param obs: Observations with a leading dimension of ``n_envs``
+        :param action_masks: Which actions are valid, bool of shape ``(n_envs, n_actions)``; ``None``: all
         :return: int64 of shape ``(n_envs,)``
         """
 
@@ -92,8 +96,10 @@ class TorchLearner:
         """See :meth:`Learner.is_current`."""
         return True
 
-    def greedy_actions(self, obs: Any) -> np.ndarray:
+    def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
+        if action_masks is not None:
+            return predict_greedily(self.model.policy, self.model._action_values, obs, action_masks)
         actions: np.ndarray = self.model.policy.predict(obs, deterministic=True)[0]
         return actions
 
@@ -124,7 +130,8 @@ class TorchLearner:
         ``loss(Q(s, a), y)`` with ``y = r + γ · max_a' Q_target(s', a')``, where the second term is left out for a
         terminal ``s'`` (Mnih et al. 2015).
 
-        With ``double_q`` the online network chooses a' and the target network values it (van Hasselt et al. 2016).
+        With ``double_q`` the online network chooses a' and the target network values it (van Hasselt et al. 2016). With
+        masks, a' is one of the valid actions.
 
         :param batch: A minibatch
         :return: A scalar
@@ -132,11 +139,8 @@ class TorchLearner:
         online, target = self.model._networks
         with th.no_grad():
             next_q_values = target(batch.next_observations)
-            if self.model.double_q:
-                next_actions = online(batch.next_observations).argmax(dim=1, keepdim=True)
-                next_values = next_q_values.gather(1, next_actions)
-            else:
-                next_values = next_q_values.max(dim=1, keepdim=True).values
+            choosing = online(batch.next_observations) if self.model.double_q else next_q_values
+            next_values = next_q_values.gather(1, best_allowed(choosing, _masks(batch))[:, None])
             targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * next_values
 
         values = online(batch.observations).gather(1, batch.actions.long())
@@ -157,7 +161,7 @@ class QuantileLearner(TorchLearner):
     def loss(self, batch: ReplayBufferSamples) -> th.Tensor:
         """
         The quantile Huber loss between the quantiles of ``Z(s, a)`` and ``r + γ · Z_target(s', a')``, where a' is the
-        action of highest mean; as in sb3-contrib.
+        action of highest mean, with masks the valid one; as in sb3-contrib.
 
         :param batch: A minibatch
         :return: A scalar
@@ -165,12 +169,17 @@ class QuantileLearner(TorchLearner):
         online, target = self.model._networks
         with th.no_grad():
             next_quantiles = target(batch.next_observations)
-            chooses = online(batch.next_observations) if self.model.double_q else next_quantiles
-            next_actions = chooses.mean(dim=1).argmax(dim=1, keepdim=True)
+            choosing = online(batch.next_observations) if self.model.double_q else next_quantiles
+            next_actions = best_allowed(choosing.mean(dim=1), _masks(batch))[:, None]
             targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * _of(next_quantiles, next_actions)
 
         quantiles = _of(online(batch.observations), batch.actions.long())
         return quantile_huber_loss(quantiles, targets, sum_over_quantiles=True)
+
+
+def _masks(batch: ReplayBufferSamples) -> th.Tensor | None:
+    """Which actions are valid in the next states, ``None`` if the memory does not store it."""
+    return getattr(batch, "next_action_masks", None)
 
 
 def _of(quantiles: th.Tensor, actions: th.Tensor) -> th.Tensor:
@@ -266,8 +275,13 @@ class CompiledLearner:
             raise _not_finite(model, total, done)
         return float(total / gradient_steps)
 
-    def greedy_actions(self, obs: Any) -> np.ndarray:
+    def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
+        if action_masks is not None:
+            allowed: np.ndarray = self.kernels.greedy_allowed_actions(
+                self.online, self.layout, obs, self.start, action_masks
+            )
+            return allowed
         actions: np.ndarray = self.kernels.greedy_actions(self.online, self.layout, obs, self.start)
         return actions
 

@@ -62,6 +62,9 @@ class LectureDQN(EpisodicMixin, DQN):
     :param max_episode_steps: Step limit of an environment given by id, ``None`` for that of its id
     :param engine: What computes the updates: ``"torch"``, any network and optimiser; ``"numba"``, the same by compiled
         loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``, the compiled one where it can
+    :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
+        the environment says by ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
+        ``info["action_mask"]``. Not with ``n_steps > 1`` or replay buffers of SB3's
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -107,6 +110,7 @@ class LectureDQN(EpisodicMixin, DQN):
         loss: str = "mse",
         max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
         engine: str = "auto",
+        use_masking: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
         self.loss = loss
@@ -142,6 +146,7 @@ class LectureDQN(EpisodicMixin, DQN):
             double_q=double_q,
             max_episode_steps=max_episode_steps,
             engine=engine,
+            use_masking=use_masking,
             _init_setup_model=_init_setup_model,
         )
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
+from sb3_lecture_dqn.common.maskable import MaskablePolicyMixin
 from sb3_lecture_dqn.common.torch_layers import (
     ActionInNetwork,
     EmbeddingQNetwork,
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-class EmbeddingPolicy(DQNPolicy):
+class EmbeddingPolicy(MaskablePolicyMixin, DQNPolicy):
     """
     What the policies of this module share: a network without features extractor, its target, and SGD by default.
 
@@ -68,6 +69,11 @@ class EmbeddingPolicy(DQNPolicy):
 
         :return: One with fresh weights, on the policy's device
         """
+
+    def action_values(self, obs: PyTorchObs) -> th.Tensor:
+        """See :meth:`MaskablePolicyMixin.action_values`."""
+        values: th.Tensor = self.q_net(obs)
+        return values
 
     def set_training_mode(self, mode: bool) -> None:
         """

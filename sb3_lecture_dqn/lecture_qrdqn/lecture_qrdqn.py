@@ -7,7 +7,7 @@ from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.qrdqn.qrdqn import QRDQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
@@ -62,6 +62,9 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
     :param max_episode_steps: Step limit of an environment given by id, ``None`` for that of its id
     :param engine: What computes the updates: ``"torch"``, which ``"auto"`` is too. There are no compiled loops for
         quantiles, so ``"numba"`` is an error
+    :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
+        the environment says by ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
+        ``info["action_mask"]``. Not with ``n_steps > 1`` or replay buffers of SB3's
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -105,6 +108,7 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
         double_q: bool = False,
         max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
         engine: str = "auto",
+        use_masking: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
         policy_kwargs = dict(policy_kwargs or {})
@@ -142,6 +146,7 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
             double_q=double_q,
             max_episode_steps=max_episode_steps,
             engine=engine,
+            use_masking=use_masking,
             _init_setup_model=_init_setup_model,
         )
 
@@ -153,3 +158,6 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
         return self.quantile_net, self.quantile_net_target
+
+    def _action_values(self, obs: PyTorchObs) -> th.Tensor:
+        return super()._action_values(obs).mean(dim=1)

@@ -9,6 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.maskable import MaskablePolicyMixin
 from sb3_lecture_dqn.common.torch_layers import LectureNetwork, hidden_widths
 
 __all__ = ["CnnPolicy", "LectureQuantileNetwork", "LectureQuantilePolicy", "MlpPolicy", "MultiInputPolicy"]
@@ -57,7 +58,7 @@ class LectureQuantileNetwork(QuantileNetwork):
         }
 
 
-class LectureQuantilePolicy(QRDQNPolicy):
+class LectureQuantilePolicy(MaskablePolicyMixin, QRDQNPolicy):
     """
     Policy of the lecture's network with a quantile head, :class:`LectureQuantileNetwork`.
 
@@ -112,6 +113,11 @@ class LectureQuantilePolicy(QRDQNPolicy):
             self.hidden_dim,
         )
         return network.to(self.device)
+
+    def action_values(self, obs: PyTorchObs) -> th.Tensor:
+        """See :meth:`MaskablePolicyMixin.action_values`."""
+        quantiles: th.Tensor = self.quantile_net(obs)
+        return quantiles.mean(dim=1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,323 @@
+"""Action masks: where they come from, and choices among the actions that are valid. The protocol is sb3-contrib's."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium.utils import RecordConstructorArgs
+from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, TensorDict
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_lecture_dqn.common.checks import Observation
+from sb3_lecture_dqn.common.tabular import TabularModel
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+
+INFO_KEY = "action_mask"
+
+
+class MaskableReplayBufferSamples(NamedTuple):
+    """
+    SB3's ``ReplayBufferSamples`` with masks.
+
+    :param next_action_masks: Which actions are valid in the next state, bool of shape ``(batch, n_actions)``; all of
+        them where it is terminal
+    """
+
+    observations: th.Tensor | TensorDict
+    actions: th.Tensor
+    next_observations: th.Tensor | TensorDict
+    dones: th.Tensor
+    rewards: th.Tensor
+    next_action_masks: th.Tensor
+    discounts: None = None  # those of n-step returns, which are not stored with masks
+
+
+class ActionMaskInfo(gym.Wrapper, RecordConstructorArgs):
+    """
+    Gives the masks of an environment's ``action_masks()`` as ``info["action_mask"]`` too.
+
+    A vectorised environment resets at the end of an episode by itself, and only the info then still says which actions
+    were valid in the last state. The algorithms of this package put it into a ``DummyVecEnv`` themselves; put it around
+    environments that run in processes of their own.
+
+    :param env: An environment that offers ``action_masks()``, such as sb3-contrib's ``ActionMasker``
+    :raises ValueError: If it does not
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        if not is_masking_supported(env):
+            raise ValueError(f"env={env} has no method action_masks(); sb3-contrib's ActionMasker adds one")
+        self._action_masks: Callable[[], np.ndarray] = env.get_wrapper_attr(EXPECTED_METHOD_NAME)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """See gymnasium's ``Env``."""
+        obs, info = super().reset(seed=seed, options=options)
+        return obs, {**info, INFO_KEY: np.array(self._action_masks())}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """See gymnasium's ``Env``."""
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, truncated, {**info, INFO_KEY: np.array(self._action_masks())}
+
+
+class MaskReader:
+    """
+    Reads the masks of a vectorised environment, from ``action_masks()`` or else from ``info["action_mask"]``.
+
+    :param env: The environment
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        self.env = env
+        self.n_actions = int(env.action_space.n)  # type: ignore[attr-defined]
+        base = env.unwrapped
+        self._vec_env: Any = base
+        if isinstance(base, DummyVecEnv):
+            base.envs = [self._with_info(sub_env) for sub_env in base.envs]
+        self._tabular = isinstance(base, TabularVecEnv) and base.model.action_masks is not None
+        self._has_method = is_masking_supported(base)
+        # The info costs no call, and has been made to have them.
+        self._by_method = self._has_method and not isinstance(base, DummyVecEnv)
+
+    @staticmethod
+    def _with_info(env: gym.Env) -> gym.Env:
+        inner = env
+        while isinstance(inner, gym.Wrapper):
+            if isinstance(inner, ActionMaskInfo):
+                return env
+            inner = inner.env
+        return ActionMaskInfo(env) if is_masking_supported(env) else env
+
+    def at_start(self, was_reset: bool = True) -> np.ndarray:
+        """
+        The masks of the states in which the environments are.
+
+        :param was_reset: Whether all have just been reset
+        :return: bool of shape ``(n_envs, n_actions)``
+        :raises ValueError: If the environment offers no masks, one is of another shape, or one allows nothing; or if
+            only the info of the last step had them
+        """
+        if self._has_method and not self._tabular:
+            return self._check_some(self._stacked(self.env.env_method(EXPECTED_METHOD_NAME)))
+        if not was_reset and not self._tabular:
+            raise ValueError("the masks of the episodes that are running are not known: reset the environment")
+        return self._check_some(self._current(self._vec_env.reset_infos))
+
+    def after_step(self, dones: np.ndarray, infos: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """
+        The masks after a step.
+
+        :param dones: Which episodes ended, shape ``(n_envs,)``
+        :param infos: What the environments said of the step
+        :return: Two of shape ``(n_envs, n_actions)``, bool. The first is of the states to act in next. The second is of
+            the states that the step led to, which is another one where an episode ended: there it allows nothing if it
+            is not known or the state is terminal.
+        :raises ValueError: As for :meth:`at_start`
+        """
+        if not dones.any():
+            masks = self._check_some(self._current(infos))
+            return masks, masks
+        resets: Any = self._vec_env.reset_infos
+        masks = self._current([resets[i] if done else infos[i] for i, done in enumerate(dones)])
+        self._check_some(masks)
+        reached = masks.copy()
+        for i in dones.nonzero()[0].tolist():
+            reached[i] = False
+            if infos[i].get("TimeLimit.truncated", False) and INFO_KEY in infos[i]:
+                reached[i] = self._check_some(self._stacked([infos[i][INFO_KEY]], i), i)[0]
+        return masks, reached
+
+    def _current(self, infos: Sequence[dict[str, Any]]) -> np.ndarray:
+        if self._tabular:
+            masks: np.ndarray = self._vec_env.action_masks()
+            return masks
+        if self._by_method:
+            return self._stacked(self.env.env_method(EXPECTED_METHOD_NAME))
+        for i, info in enumerate(infos):
+            if INFO_KEY not in info:
+                raise ValueError(
+                    f"use_masking=True and environment {i} offers no masks: it has neither a method action_masks(), "
+                    "which sb3-contrib's ActionMasker adds, nor info['action_mask'] after every reset and step"
+                )
+        return self._stacked([info[INFO_KEY] for info in infos])
+
+    def _stacked(self, masks: Sequence[Any], first_env: int = 0) -> np.ndarray:
+        for i, mask in enumerate(masks):
+            if np.shape(mask) != (self.n_actions,):
+                raise ValueError(
+                    f"the action mask of environment {first_env + i} has the shape {np.shape(mask)}, it must have "
+                    f"({self.n_actions},): one entry for every action"
+                )
+        return np.array(masks).astype(bool)
+
+    def _check_some(self, masks: np.ndarray, first_env: int = 0) -> np.ndarray:
+        some = masks.any(axis=1)
+        if not some.all():
+            raise ValueError(
+                f"the action mask of environment {first_env + int(some.argmin())} allows no action in a state that is "
+                "not terminal"
+            )
+        return masks
+
+
+def table_masks(model: TabularModel) -> np.ndarray:
+    """
+    The masks of all states of a tabular environment.
+
+    :param model: The environment
+    :return: bool of shape ``(S, A)``; all actions are allowed in states in which none is ever chosen
+    :raises ValueError: If it has no masks, or one of a state that can be acted in allows nothing
+    """
+    if model.action_masks is None:
+        raise ValueError("use_masking=True and the model of the environment has no action_masks")
+    allowed: np.ndarray = model.action_masks
+    going_on = allowed[:, :, None] & ~model.terminated & (model.probabilities > 0)
+    acted_in = np.union1d(model.start_states, model.next_states[going_on])
+    nothing = np.logical_not(allowed.any(axis=1))
+    if nothing[acted_in].any():
+        state = int(acted_in[nothing[acted_in].argmax()])
+        raise ValueError(f"the action mask of state {state} allows no action, and the state is not terminal")
+    masks: np.ndarray = allowed | nothing[:, None]
+    return masks
+
+
+def given_masks(action_masks: Any, n: int, n_actions: int) -> np.ndarray:
+    """
+    Check masks that are handed to ``predict``.
+
+    :param action_masks: Shape ``(n, n_actions)``, or ``(n_actions,)`` for one observation
+    :param n: Number of observations
+    :param n_actions: Number of actions
+    :return: bool of shape ``(n, n_actions)``
+    :raises ValueError: If the shape is another, or one allows nothing
+    """
+    masks = np.asarray(action_masks)
+    if masks.shape != (n, n_actions) and not (n == 1 and masks.shape == (n_actions,)):
+        raise ValueError(f"action_masks has the shape {masks.shape}, it must have ({n}, {n_actions})")
+    masks = masks.reshape(n, n_actions).astype(bool)
+    if not masks.any(axis=1).all():
+        raise ValueError(f"action_masks[{int(masks.any(axis=1).argmin())}] allows no action")
+    return masks
+
+
+def best_allowed(values: th.Tensor, masks: th.Tensor | None) -> th.Tensor:
+    """
+    The valid actions of highest value.
+
+    :param values: float of shape ``(batch, n_actions)``
+    :param masks: bool of the same shape, ``None`` if all actions are valid
+    :return: int64 of shape ``(batch,)``
+    """
+    return values.argmax(dim=1) if masks is None else values.masked_fill(~masks, -th.inf).argmax(dim=1)
+
+
+def predict_greedily(
+    policy: BasePolicy, action_values: Callable[[PyTorchObs], th.Tensor], observation: Observation, action_masks: Any
+) -> np.ndarray:
+    """
+    What ``policy.predict`` does, among the valid actions.
+
+    :param policy: Knows how to read observations
+    :param action_values: From observations to values of shape ``(batch, n_actions)``
+    :param observation: The observation(s)
+    :param action_masks: See :func:`given_masks`
+    :return: The action(s)
+    """
+    policy.set_training_mode(False)
+    obs, vectorized = policy.obs_to_tensor(observation)
+    with th.no_grad():
+        values = action_values(obs)
+    masks = th.as_tensor(given_masks(action_masks, *values.shape), device=values.device)
+    actions: np.ndarray = best_allowed(values, masks).cpu().numpy()
+    return actions if vectorized else actions[0:1].reshape(())
+
+
+class MaskablePolicyMixin(BasePolicy):
+    """Lets a policy of action values predict under masks. Use it as the first base class."""
+
+    def action_values(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        The value of every action.
+
+        :param obs: Observations
+        :return: float32 of shape ``(batch, n_actions)``
+        """
+        raise NotImplementedError
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Choose the actions of highest value.
+
+        :param observation: The observation(s)
+        :param state: Not used
+        :param episode_start: Not used
+        :param deterministic: Not used: the choice is
+        :param action_masks: Which actions are valid, bool of shape ``(n_actions,)``, with a leading dimension for
+            several observations. ``None``: all
+        :return: The action(s), and ``state`` as it was given
+        :raises ValueError: If the masks are of another shape, or one allows nothing
+        """
+        if action_masks is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        return predict_greedily(self, self.action_values, observation, action_masks), state
+
+
+def draw_allowed(rng: np.random.Generator, masks: np.ndarray) -> np.ndarray:
+    """
+    Draw valid actions uniformly; where all are valid, the draws of :func:`seeding.draw_indices`.
+
+    :param rng: The generator
+    :param masks: bool of shape ``(n, n_actions)``, each with at least one action
+    :return: int64 of shape ``(n,)``
+    """
+    rank = (rng.random(len(masks)) * masks.sum(axis=1)).astype(np.int64)
+    actions: np.ndarray = (masks.cumsum(axis=1) > rank[:, None]).argmax(axis=1)
+    return actions
+
+
+def n_mask_words(n_actions: int) -> int:
+    """
+    Number of 64-bit words of a mask.
+
+    :param n_actions: Number of actions, one bit for each
+    :return: The number
+    """
+    return -(-n_actions // 64)
+
+
+def pack_masks(masks: np.ndarray) -> np.ndarray:
+    """
+    Masks as bits: action a is bit ``a % 64`` of word ``a // 64``.
+
+    :param masks: bool of shape ``(n, n_actions)``
+    :return: int64 of shape ``(n, words)``
+    """
+    n, n_actions = masks.shape
+    padded = np.zeros((n, 64 * n_mask_words(n_actions)), dtype=bool)
+    padded[:, :n_actions] = masks
+    return np.packbits(padded, axis=1, bitorder="little").view("<i8").astype(np.int64, copy=False)
+
+
+def unpack_masks(words: np.ndarray, n_actions: int) -> np.ndarray:
+    """
+    The inverse of :func:`pack_masks`.
+
+    :param words: int64 of shape ``(n, words)``
+    :param n_actions: Number of actions
+    :return: bool of shape ``(n, n_actions)``
+    """
+    octets = np.ascontiguousarray(words).astype("<i8", copy=False).view(np.uint8)
+    return np.unpackbits(octets, axis=1, count=n_actions, bitorder="little").astype(bool)
