@@ -192,9 +192,9 @@ def test_an_update_is_that_of_the_equation(policy, batch_size, double_q, engine)
     with th.no_grad():
         target, online = (net(batch.next_observations).numpy() for net in (model.q_net_target, before))
     for i in range(batch_size):
-        valid = np.flatnonzero(mdp.masks[batch.next_observations[i]][0]) if not batch.dones[i] else [0]
+        valid = np.flatnonzero(mdp.masks[int(batch.next_observations[i])]) if not batch.dones[i] else [0]
         best = max(valid, key=lambda action: (online if double_q else target)[i][action])
-        y[i] = batch.rewards[i] + (0 if batch.dones[i] else model.gamma * target[i, best])
+        y[i] = float(batch.rewards[i]) + (0 if batch.dones[i] else model.gamma * target[i, best])
     loss = ((before(batch.observations).gather(1, batch.actions)[:, 0] - th.tensor(y)) ** 2).mean()
     gradients = th.autograd.grad(loss, list(before.parameters()))
     for old, gradient, new in zip(before.parameters(), gradients, model.q_net.parameters(), strict=True):
