@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.qrdqn.qrdqn import QRDQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger, configure
@@ -608,7 +609,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         :return: A new model
         :raises ValueError: If the file holds no model of this kind
         """
-        check_is_model(path, cls.__name__)
+        check_is_model(path, cls.__name__, quantiles=issubclass(cls, QRDQN))
         return super().load(path, env, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:

@@ -11,13 +11,14 @@ from stable_baselines3.common.save_util import open_path
 _DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
 
 
-def check_is_model(path: str | pathlib.Path | io.BufferedIOBase, name: str) -> None:
+def check_is_model(path: str | pathlib.Path | io.BufferedIOBase, name: str, quantiles: bool) -> None:
     """
     Check that a file is one of a DQN's, before anything in it is unpickled.
 
     :param path: The file, with or without ``.zip``, or an open one, which is left at its start.
     :param name: What the message calls the model.
-    :raises ValueError: If it is not a zip file, or one without the settings and the weights of a DQN.
+    :param quantiles: Whether it has to be that of a QR-DQN.
+    :raises ValueError: If it is not a zip file, or one without the settings and the weights of such a DQN.
     """
     file = open_path(path, "r", verbose=0, suffix="zip")
     try:
@@ -27,6 +28,8 @@ def check_is_model(path: str | pathlib.Path | io.BufferedIOBase, name: str) -> N
             settings = json.loads(archive.read("data"))
             if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
                 raise ValueError("its settings are not those of a DQN")
+            if ("n_quantiles" in settings) != quantiles:
+                raise ValueError(f"its settings are those of {'a DQN, not of a QR-DQN' if quantiles else 'a QR-DQN'}")
     except (zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"path={str(path)!r} holds no {name} model: {error}") from error
     finally:
