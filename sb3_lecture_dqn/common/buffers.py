@@ -295,6 +295,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             if not isinstance(action_space, spaces.Discrete):
                 raise ValueError(f"use_masking=True needs a Discrete action space, not {action_space}")
             self.n_actions = int(action_space.n)
+            self._all_valid = pack_masks(np.ones((1, self.n_actions), dtype=bool))[0]
             fields.append(("next_action_masks", np.dtype(np.int64), (n_mask_words(self.n_actions),)))
         dtype = transition_dtype(fields)
         self.success = Partition(dtype, success_capacity, deduplicate)
@@ -368,7 +369,8 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         return np.concatenate([self.success.filled(), self.fail.filled()])[:, None]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_new_words", "_new_floats")}
+        views = ("_new_words", "_new_floats", "_new_masks")
+        return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -377,6 +379,8 @@ class SuccessFailReplayBuffer(ReplayBuffer):
     def _view_new_row(self) -> None:
         self._new_words = self._new_row.view(np.int64).reshape(1, -1)
         self._new_floats = self._new_row.view(np.float32).reshape(1, -1)
+        if self.use_masking:
+            self._new_masks = self._new_row["next_action_masks"][0]
 
     def size(self) -> int:
         """
@@ -416,27 +420,28 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         """
         if (next_action_masks is not None) != self.use_masking:
             raise ValueError(f"use_masking={self.use_masking} and next_action_masks={next_action_masks}")
+        masks = None if next_action_masks is None else pack_masks(next_action_masks).tolist()
         write_row = self._write_discrete if self.is_discrete else self._write_any
         # Plain numbers are several times faster than those of NumPy.
         for i, (info, r, ended) in enumerate(zip(infos, reward.tolist(), done.tolist(), strict=True)):
             terminal = ended and not (self.handle_timeout_termination and info.get("TimeLimit.truncated", False))
-            if next_action_masks is not None and not self._write_mask(next_action_masks[i], terminal):
+            if masks is not None and not self._write_mask(masks[i], terminal):
                 continue
             write_row(i, obs, next_obs, action, r, terminal)
             success = self._is_success(r, terminal, info)
             (self.success if success else self.fail).insert(self._new_words, self.rng)
         self.pos, self.full = self.size(), self.fail.full
 
-    def _write_mask(self, mask: np.ndarray, terminal: bool) -> bool:
+    def _write_mask(self, words: list[int], terminal: bool) -> bool:
+        """Write the mask of a new row; ``False`` if it says that the valid actions are not known."""
         # No action is chosen in a terminal state: that all are allowed there keeps its maximum finite, times 0.
-        mask = np.ones_like(mask) if terminal else mask
-        self._new_row["next_action_masks"] = pack_masks(mask[None])
-        if known := bool(mask.any()):
-            return known
-        warnings.warn(
-            "a transition that a time limit cut is not stored, because the valid actions of its last state are not "
-            "known; put sb3_lecture_dqn's ActionMaskInfo around every sub-environment to make them known"
-        )
+        self._new_masks[:] = self._all_valid if terminal else words
+        known = terminal or any(words)
+        if not known:
+            warnings.warn(
+                "a transition that a time limit cut is not stored, because the valid actions of its last state are not "
+                "known; put sb3_lecture_dqn's ActionMaskInfo around every sub-environment to make them known"
+            )
         return known
 
     # Adding zero makes -0.0, which equals 0.0, equal to it in its bytes too: duplicates are found by those.

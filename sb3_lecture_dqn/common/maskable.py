@@ -103,9 +103,12 @@ class MaskReader:
         :raises ValueError: If the environment offers no masks, one is of another shape, or one allows nothing; or if
             only the info of the last step had them
         """
-        if self._has_method and not self._tabular:
+        if self._tabular:
+            table_masks(self._vec_env.model)  # all are checked here, so that no step has to
+            return self._current([])
+        if self._has_method:
             return self._check_some(self._stacked(self.env.env_method(EXPECTED_METHOD_NAME)))
-        if not was_reset and not self._tabular:
+        if not was_reset:
             raise ValueError("the masks of the episodes that are running are not known: reset the environment")
         return self._check_some(self._current(self._vec_env.reset_infos))
 
@@ -157,6 +160,8 @@ class MaskReader:
         return np.array(masks).astype(bool)
 
     def _check_some(self, masks: np.ndarray, first_env: int = 0) -> np.ndarray:
+        if self._tabular:
+            return masks
         some = masks.any(axis=1)
         if not some.all():
             raise ValueError(
@@ -283,6 +288,9 @@ def draw_allowed(rng: np.random.Generator, masks: np.ndarray) -> np.ndarray:
     :param masks: bool of shape ``(n, n_actions)``, each with at least one action
     :return: int64 of shape ``(n,)``
     """
+    if len(masks) == 1:  # nearly all of training, and the same draw as below
+        valid: np.ndarray = masks[0].nonzero()[0]
+        return valid[[int(rng.random() * len(valid))]]
     rank = (rng.random(len(masks)) * masks.sum(axis=1)).astype(np.int64)
     actions: np.ndarray = (masks.cumsum(axis=1) > rank[:, None]).argmax(axis=1)
     return actions
@@ -306,9 +314,10 @@ def pack_masks(masks: np.ndarray) -> np.ndarray:
     :return: int64 of shape ``(n, words)``
     """
     n, n_actions = masks.shape
-    padded = np.zeros((n, 64 * n_mask_words(n_actions)), dtype=bool)
-    padded[:, :n_actions] = masks
-    return np.packbits(padded, axis=1, bitorder="little").view("<i8").astype(np.int64, copy=False)
+    octets = np.packbits(masks, axis=1, bitorder="little")
+    padded = np.zeros((n, 8 * n_mask_words(n_actions)), dtype=np.uint8)
+    padded[:, : octets.shape[1]] = octets
+    return padded.view("<i8").astype(np.int64, copy=False)
 
 
 def unpack_masks(words: np.ndarray, n_actions: int) -> np.ndarray:
