@@ -392,6 +392,27 @@ def test_masks_are_a_part_of_what_makes_transitions_equal():
         buffer.add(x, x, x, np.zeros(1), np.array([False]), [{}])
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_each_transition_has_a_mask_of_its_own(batch_size):
+    """Two transitions lead to the same state under different masks, and a third ends there."""
+    weights = []
+    for engine in ("torch", "numba"):
+        env = MdpEnv(Mdp(0, 3, 4))
+        model = LectureDQN(
+            "TablePolicy", env, use_masking=True, batch_size=batch_size, learning_rate=0.1, engine=engine, seed=0
+        )
+        model.set_logger(configure(None, []))
+        table(model, model.q_net_target)[1] = th.tensor([[1.0], [2.0], [3.0], [4.0]])
+        for action, (mask, done) in enumerate([([1, 0, 0, 0], False), ([0, 0, 1, 0], False), ([0, 0, 0, 0], True)]):
+            x, ended, r = np.array([0]), np.array([done]), np.zeros(1, np.float32)
+            model.replay_buffer.add(x, x + 1, np.array([action]), r, ended, [{}], np.array([mask], dtype=bool))
+        for _ in range(300):
+            model.train(1, batch_size)
+        weights.append(table(model, model.q_net)[0, :3, 0].numpy())
+    np.testing.assert_allclose(weights[0], model.gamma * np.array([1, 3, 0]), atol=1e-3)
+    np.testing.assert_allclose(weights[0], weights[1], atol=1e-6)
+
+
 def test_the_reader_wraps_an_environment_once():
     env = DummyVecEnv([masked_taxi])
     MaskReader(env)
