@@ -337,10 +337,10 @@ def markdown(args: argparse.Namespace) -> str:
             for _ in range(10):
                 own.train(own.draw(*work[:2]))
             drawn = [own.draw(*work[:2]) for _ in range(calls)]
-            start = time.perf_counter()
+            start = time.process_time()
             for minibatches in drawn:
                 own.train(minibatches)
-            return (time.perf_counter() - start) / calls * 1e6
+            return (time.process_time() - start) / calls * 1e6
 
         measures = {name: lambda _, own=own: timed(own) for name, own in ready.items()}
         columns.append(interleave(Plan(args.repeats), "updates", measures))
@@ -372,8 +372,9 @@ def markdown(args: argparse.Namespace) -> str:
             f"which one was used, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
             f"{versions}, g++ {compiler}. Load average at the start: {at_start}. Command: "
             f"`{shlex.join(['python', 'examples/benchmarks/engines.py', *sys.argv[1:]])}`. The engines took turns, "
-            f"{args.repeats} times each; medians, and the range. Eager PyTorch and numba are whole calls of "
-            "`LectureDQN.train`, with the drawing of the minibatches; the others get theirs ready-made. The first call "
+            f"{args.repeats} times each; medians, and the range, in microseconds of the processor. Eager PyTorch and "
+            "numba are whole calls of `LectureDQN.train`, with the drawing of the minibatches; the others get theirs "
+            "ready-made. The first call, in seconds that passed, "
             "is that of a new process without any cache, with the import of the engine but for PyTorch "
             f"({args.first_calls} time each). All weights were those of PyTorch after the first call of either work, "
             f"within {TOLERANCE:.0e} of the largest.",
