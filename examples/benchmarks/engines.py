@@ -99,9 +99,13 @@ class Engine:
         self.adam = adam
         self.model = make_model(adam, "torch")
 
+    def draw(self, updates: int, batch_size: int) -> Any:
+        """The minibatches of a call, as the engine likes them; not timed."""
+        return draw(self.model, updates, batch_size)
+
     @abstractmethod
-    def train(self, updates: int, batch_size: int) -> None:
-        """Do updates, each on a minibatch of its own."""
+    def train(self, minibatches: Any) -> None:
+        """Do the updates of a call."""
 
     @abstractmethod
     def weights(self) -> np.ndarray:
@@ -118,8 +122,11 @@ class Torch(Engine):
 
     name, needs, packages = "PyTorch, eager", "nothing more", ("torch",)
 
-    def train(self, updates: int, batch_size: int) -> None:
-        self.model.train(updates, batch_size)
+    def draw(self, updates: int, batch_size: int) -> Any:
+        return updates, batch_size
+
+    def train(self, minibatches: Any) -> None:
+        self.model.train(*minibatches)  # draws them too
 
     def weights(self) -> np.ndarray:
         return flat_weights(self.model.q_net)
@@ -159,8 +166,11 @@ class TorchCompile(Torch):
 
         self.loss, self.step = th.compile(loss, dynamic=False), th.compile(step, dynamic=False)
 
-    def train(self, updates: int, batch_size: int) -> None:
-        for minibatch in zip(*(th.from_numpy(array) for array in draw(self.model, updates, batch_size)), strict=True):
+    def draw(self, updates: int, batch_size: int) -> Any:
+        return [*zip(*(th.from_numpy(array) for array in draw(self.model, updates, batch_size)), strict=True)]
+
+    def train(self, minibatches: Any) -> None:
+        for minibatch in minibatches:
             self.optimizer.zero_grad()
             self.loss(*minibatch).backward()
             self.step()
@@ -183,8 +193,9 @@ class Cpp(Engine):
         self.rest = [np.zeros_like(self.online) for _ in range(3)]  # gradient and moments
         self.done = 0
 
-    def train(self, updates: int, batch_size: int) -> None:
-        arrays = [self.online, self.target, *self.rest, *draw(self.model, updates, batch_size)]
+    def train(self, minibatches: Any) -> None:
+        updates, batch_size = minibatches[0].shape
+        arrays = [self.online, self.target, *self.rest, *minibatches]
         pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in arrays]
         self.function(*pointers, updates, batch_size, int(self.adam), self.done)
         self.done += updates
@@ -237,15 +248,18 @@ class Jax(Engine):
             return jax.lax.scan(lambda s, b: update(s, b, target), state, minibatches)[0]
 
         self.function = jax.jit(train, donate_argnums=0)
-        self.ready = jax.block_until_ready
+        self.ready, self.array = jax.block_until_ready, jnp.array
         p = parameters(self.model.q_net)
         moments = ([jnp.zeros_like(w) for w in p] for _ in range(2))
         self.state = (p, *(moments if adam else ([], [])), jnp.float32(0))
         self.target = parameters(self.model.q_net_target)
 
-    def train(self, updates: int, batch_size: int) -> None:
-        arrays = [a.astype(np.int32) if a.dtype == np.int64 else a for a in draw(self.model, updates, batch_size)]
-        self.state = self.ready(self.function(self.state, self.target, tuple(arrays)))
+    def draw(self, updates: int, batch_size: int) -> Any:
+        arrays = draw(self.model, updates, batch_size)
+        return tuple(self.array(a.astype(np.int32) if a.dtype == np.int64 else a) for a in arrays)
+
+    def train(self, minibatches: Any) -> None:
+        self.state = self.ready(self.function(self.state, self.target, minibatches))
 
     def weights(self) -> np.ndarray:
         return np.concatenate([np.asarray(w).reshape(-1) for w in self.state[0]])
@@ -269,10 +283,10 @@ def prepare(engine: type[Engine], work: tuple[int, int, bool]) -> tuple[Engine, 
     updates, batch_size, adam = work
     expected = Torch(adam)
     before = expected.weights()
-    expected.train(updates, batch_size)
+    expected.train(expected.draw(updates, batch_size))
     start = time.perf_counter()
     own = engine(adam)
-    own.train(updates, batch_size)
+    own.train(own.draw(updates, batch_size))
     first = time.perf_counter() - start
     exact = expected.weights()
     # The change, not the weights: these would be equal nearly if nothing had been done.
@@ -321,11 +335,12 @@ def markdown(args: argparse.Namespace) -> str:
 
         def timed(own: Engine, work: tuple[int, int, bool] = work, calls: int = calls) -> float:
             for _ in range(10):
-                own.train(*work[:2])
-            start = time.perf_counter()
-            for _ in range(calls):
-                own.train(*work[:2])
-            return (time.perf_counter() - start) / calls * 1e6
+                own.train(own.draw(*work[:2]))
+            drawn = [own.draw(*work[:2]) for _ in range(calls)]
+            start = time.process_time()
+            for minibatches in drawn:
+                own.train(minibatches)
+            return (time.process_time() - start) / calls * 1e6
 
         measures = {name: lambda _, own=own: timed(own) for name, own in ready.items()}
         columns.append(interleave(Plan(args.repeats), "updates", measures))
@@ -357,8 +372,10 @@ def markdown(args: argparse.Namespace) -> str:
             f"which one was used, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
             f"{versions}, g++ {compiler}. Load average at the start: {at_start}. Command: "
             f"`{shlex.join(['python', 'examples/benchmarks/engines.py', *sys.argv[1:]])}`. The engines took turns, "
-            f"{args.repeats} times each; medians, and the range. A call includes drawing the minibatches. The first "
-            "call is that of a new process without any cache, with the import of the engine but for PyTorch "
+            f"{args.repeats} times each; medians, and the range, in microseconds of the processor. Eager PyTorch and "
+            "numba are whole calls of `LectureDQN.train`, with the drawing of the minibatches; the others get theirs "
+            "ready-made. The first call, in seconds that passed, "
+            "is that of a new process without any cache, with the import of the engine but for PyTorch "
             f"({args.first_calls} time each). All weights were those of PyTorch after the first call of either work, "
             f"within {TOLERANCE:.0e} of the largest.",
             "",
