@@ -240,7 +240,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             parse_frequency("train_freq", self.train_freq)
         if self.explore_least_tried and not isinstance(self.observation_space, spaces.Discrete):
             raise ValueError(
-                f"explore_least_tried=True counts actions by state, which needs a Discrete observation space, not "
+                "explore_least_tried=True counts actions by state, which needs a Discrete observation space, not "
                 f"{self.observation_space}"
             )
         if self.action_space.start != 0:  # type: ignore[attr-defined]
@@ -663,7 +663,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return super().load(path, env, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration_rng", "_learner", "_mask_reader", "_last_masks", "action_counts"]
+        ours = ["exploration_rng", "action_counts", "_learner", "_mask_reader", "_last_masks"]
+        return [*super()._excluded_save_params(), *ours]
 
 
 def add_batch_dimension(obs: Any) -> Observation:
