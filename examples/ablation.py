@@ -1,10 +1,10 @@
 """
-Which of the ideas carry: each switched off alone, on Taxi with the recommended settings.
+Which of the ideas carry: each switched off alone, on Taxi with the recommended settings, masks and Double-Q.
 
 From the root of the repository::
 
-    python examples/ablation.py                     # every row, 10 seeds, 2 processes
-    python examples/ablation.py --rows all,masks    # some rows
+    python examples/ablation.py                         # every row, 10 seeds, 2 processes
+    python examples/ablation.py --rows nothing,masks    # some rows
 
 Two measures of every run, both exact: the share of the 300 starts that are solved at the end, and at how many env steps
 the policy was first optimal (a run in which it never is counts with its whole budget). Both as means over seeds with a
@@ -13,7 +13,6 @@ the policy was first optimal (a run in which it never is counts with its whole b
 """
 
 import argparse
-import inspect
 import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -21,39 +20,33 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
 from tuned_results import RESULTS, History, is_optimal
 
 from sb3_lecture_dqn import LectureDQN, exact_test
+from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 
 TASK = "Taxi-v3"
+SETTINGS = tuned_settings("lecture_dqn_masked", TASK)
 
 
 def rows() -> dict[str, dict[str, Any]]:
     """
-    What each row changes of the full set of ideas.
+    What each row changes of the recommended settings with masks and Double-Q.
 
-    :return: Arguments of ``LectureDQN.tuned``, by row
+    :return: Arguments of ``LectureDQN``, by row
     """
-    memory = tuned_settings("lecture_dqn", TASK).keywords["replay_buffer_kwargs"]
-    everything: dict[str, Any] = {"double_q": True}
-    if "use_masking" in inspect.signature(LectureDQN.__init__).parameters:
-        everything["use_masking"] = True
-    changes: dict[str, dict[str, Any]] = {
-        "all": {},
+    memory = SETTINGS.keywords["replay_buffer_kwargs"]
+    return {
+        "nothing": {},
         "masks": {"use_masking": False},
         "double_q": {"double_q": False},
         # All in one partition, which leaves success_fraction without an effect
         "memory split": {"replay_buffer_kwargs": {**memory, "success_criterion": never}},
-        "the lecture's memory (SB3's instead)": {"replay_buffer_class": ReplayBuffer, "replay_buffer_kwargs": {}},
         "deduplication": {"replay_buffer_kwargs": {**memory, "deduplicate": False}},
         "success_fraction": {"replay_buffer_kwargs": {**memory, "success_fraction": None}},
-        "least tried first": {"explore_least_tried": False},
+        "explore_least_tried": {"explore_least_tried": False},
     }
-    if "use_masking" not in everything:
-        del changes["masks"]
-    return {row: {**everything, **change} for row, change in changes.items()}
 
 
 def never(reward: float, terminal: bool, info: dict[str, Any]) -> bool:
@@ -62,9 +55,11 @@ def never(reward: float, terminal: bool, info: dict[str, Any]) -> bool:
 
 def run(row: str, seed: int) -> dict[str, Any]:
     th.set_num_threads(1)
-    model = LectureDQN.tuned(TASK, seed=seed, device="cpu", **rows()[row])
+    env = make_training_env(TASK, SETTINGS.max_episode_steps, SETTINGS.n_envs)
+    keywords = {**SETTINGS.keywords, "double_q": True, **rows()[row]}
+    model = LectureDQN(env=env, seed=seed, device="cpu", **keywords)
     tests = History(exact=True, test_freq=1000)
-    model.learn(callback=tests)
+    model.learn(SETTINGS.n_timesteps, callback=tests)
     first = next((step for step, test in tests.history if is_optimal(TASK, test)), model.num_timesteps)
     return {"row": row, "seed": seed, "solved": exact_test(model).success_rate, "first_optimal": first}
 
@@ -85,7 +80,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
     for row in dict.fromkeys(result["row"] for result in results):
         runs = [result for result in results if result["row"] == row]
         measures = [interval([one[name] for one in runs]) for name in ("solved", "first_optimal")]
-        lines.append(f"| {'nothing' if row == 'all' else row} | {len(runs)} | {' | '.join(measures)} |")
+        lines.append(f"| {row} | {len(runs)} | {' | '.join(measures)} |")
     return "\n".join(lines) + "\n"
 
 

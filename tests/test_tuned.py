@@ -9,7 +9,7 @@ import torch as th
 import yaml
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import LectureDQN, TabularVecEnv, exact_test
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, TabularVecEnv, exact_test
 from sb3_lecture_dqn.common.hyperparams import read_hyperparams
 
 SETTINGS = read_hyperparams("lecture_dqn")
@@ -30,10 +30,19 @@ def test_the_files_are_yaml_that_rl_zoo_can_read():
             assert eval(settings["policy_kwargs"], {"dict": dict, "th": th})
 
 
-@pytest.mark.parametrize("env_id", SETTINGS)
-def test_every_environment_has_a_model_with_its_settings_and_budget(env_id):
-    model = LectureDQN.tuned(env_id, seed=0, device="cpu")
-    settings = SETTINGS[env_id]
+@pytest.mark.parametrize(
+    ("algorithm", "use_masking", "env_id"),
+    [
+        *[(LectureDQN, False, env_id) for env_id in SETTINGS],
+        *[(LectureDQN, True, env_id) for env_id in read_hyperparams("lecture_dqn_masked")],
+        *[(LectureQRDQN, False, env_id) for env_id in read_hyperparams("lecture_qrdqn")],
+    ],
+)
+def test_every_environment_has_a_model_with_its_settings_and_budget(algorithm, use_masking, env_id):
+    model = algorithm.tuned(env_id, use_masking, seed=0, device="cpu")
+    settings = read_hyperparams(algorithm.hyperparams + ("_masked" if use_masking else ""))[env_id]
+    assert type(model) is algorithm
+    assert model.use_masking == use_masking
     assert model.gamma == settings["gamma"]
     assert model.batch_size == settings["batch_size"]
     assert model.n_envs == settings.get("n_envs", 1)
