@@ -2,7 +2,7 @@
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
-from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3
+from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3, register_variants
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
 from sb3_lecture_dqn.common.maskable import ActionMaskInfo
 from sb3_lecture_dqn.common.tabular import NotTabularError, OptimalValues, TabularModel
@@ -41,3 +41,4 @@ __all__ = [
 ]
 
 register_taxi_v3()
+register_variants()

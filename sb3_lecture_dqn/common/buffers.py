@@ -211,8 +211,10 @@ class SuccessFailReplayBuffer(ReplayBuffer):
     for all environments together.
 
     .. warning::
-      Where a transition has several outcomes, ``deduplicate=True`` makes a rare outcome weigh as much as a frequent
-      one, and so biases the values learned. Pass ``deduplicate=False`` for stochastic environments.
+      Where a transition has several outcomes, values are only right if each weighs as often as it happens. So in
+      stochastic environments pass ``deduplicate=False``: otherwise a rare outcome weighs as much as a frequent one.
+      ``success_fraction``, and failures that are overwritten while successes are kept, make outcomes that are
+      successes weigh more: leave it at ``None``, and let ``buffer_size`` be as large as the training is long.
 
     :param buffer_size: Most transitions in the fail partition
     :param observation_space: Observation space

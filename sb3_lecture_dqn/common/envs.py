@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import logger as gym_logger
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.tabular import NotTabularError
@@ -13,6 +14,12 @@ from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
 
 LECTURE_MAX_EPISODE_STEPS = 1000
 TAXI_V3 = "Taxi-v3"
+# Tasks that have settings of their own, and so need an id of their own: by it, the id they are made from and how.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "TaxiRainy-v3": (TAXI_V3, {"is_rainy": True}),
+    "FrozenLakeNotSlippery-v1": ("FrozenLake-v1", {"is_slippery": False}),
+    "FrozenLake8x8NotSlippery-v1": ("FrozenLake8x8-v1", {"is_slippery": False}),
+}
 
 
 def register_taxi_v3() -> None:
@@ -38,6 +45,19 @@ def register_taxi_v3() -> None:
             advise(msg, *args)
 
     gym_logger.deprecation = advise_unless_alias
+
+
+def register_variants() -> None:
+    """Register :data:`VARIANTS`, unless another package has an environment of that id."""
+    for env_id, (original, kwargs) in VARIANTS.items():
+        if env_id not in gym.registry:
+            spec = gym.spec(original)
+            gym.register(
+                id=env_id,
+                entry_point=spec.entry_point,
+                max_episode_steps=spec.max_episode_steps,
+                kwargs={**spec.kwargs, **kwargs},
+            )
 
 
 def check_env_id(env_id: str) -> None:
@@ -77,20 +97,25 @@ def make_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_ST
     return TupleToDictWrapper(env) if needs_flattening(env.observation_space) else env
 
 
-def make_training_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS) -> gym.Env | VecEnv:
+def make_training_env(
+    env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS, n_envs: int = 1
+) -> gym.Env | VecEnv:
     """
     Make the environment that an algorithm learns from when it is given an id.
 
     :param env_id: A registered environment id.
     :param max_episode_steps: As for :func:`make_env`.
+    :param n_envs: Number of environments.
     :return: A :class:`TabularVecEnv` where the environment is tabular, which steps many times faster; else what
-        :func:`make_env` returns.
+        :func:`make_env` returns, or SB3's ``DummyVecEnv`` of several.
     :raises ValueError: If the id is unknown.
     """
     env = make_env(env_id, max_episode_steps)
     try:
-        tabular = TabularVecEnv(env)
+        tabular = TabularVecEnv(env, n_envs)
     except NotTabularError:
+        if n_envs > 1:
+            return make_vec_env(lambda: make_env(env_id, max_episode_steps), n_envs)
         return env
     env.close()
     return tabular

@@ -34,6 +34,7 @@ from sb3_lecture_dqn.common.checks import (
     parse_frequency,
 )
 from sb3_lecture_dqn.common.envs import make_training_env
+from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_masks, predict_greedily
 from sb3_lecture_dqn.common.save_util import check_is_model
@@ -66,11 +67,14 @@ class EpisodicMixin(OffPolicyAlgorithm):
     :param max_episode_steps: Step limit of an environment given by id
     :param engine: What computes the updates
     :param use_masking: Whether only valid actions are chosen
+    :param explore_least_tried: Whether to explore by the actions tried least often
     :param settings: Arguments of the constructor of SB3's or sb3-contrib's algorithm
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
 
+    #: Name of the file of recommended settings, see :meth:`tuned`
+    hyperparams: ClassVar[str]
     #: The reference for updates, for every configuration that the compiled loops do not know
     torch_learner_class: ClassVar[type[TorchLearner]] = TorchLearner
 
@@ -79,6 +83,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
     exploration_schedule: Schedule
     exploration_rate: float
     exploration_rng: np.random.Generator
+    action_counts: np.ndarray
     target_update_interval: Any
     max_grad_norm: Any
     batch_norm_stats: list[th.Tensor]
@@ -87,6 +92,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
     _n_calls: int
     _total_episodes: int | None = None
     _run_folder: str | None = None
+    _default_timesteps: int | None = None
     _mask_reader: MaskReader | None = None
     _last_masks: np.ndarray | None = None
 
@@ -102,6 +108,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         max_episode_steps: int | None,
         engine: str,
         use_masking: bool,
+        explore_least_tried: bool,
         _init_setup_model: bool,
         **settings: Any,
     ) -> None:
@@ -128,6 +135,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         self.double_q = double_q
         self.engine = engine
         self.use_masking = use_masking
+        self.explore_least_tried = explore_least_tried
         if _init_setup_model:
             self._setup_model()
 
@@ -171,9 +179,31 @@ class EpisodicMixin(OffPolicyAlgorithm):
         check_not_nested(env.observation_space)
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
+    @classmethod
+    def tuned(cls: type[SelfEpisodic], env_id: str, use_masking: bool = False, **overrides: Any) -> SelfEpisodic:
+        """
+        A model with recommended settings and a budget: :meth:`learn` without one trains for that many timesteps.
+
+        The settings are those of ``hyperparams/lecture_dqn.yml`` (``lecture_dqn_masked.yml`` with ``use_masking``), in
+        RL Zoo's format; for another algorithm, the file has its name. Step limits are theirs too.
+
+        :param env_id: Id of the environment
+        :param use_masking: Whether to learn with action masks, and by the settings for that
+        :param overrides: Arguments of the constructor that take the place of recommended ones
+        :return: A new model
+        :raises ValueError: If there are no settings for the environment; the message says for which there are
+        """
+        settings = tuned_settings(f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams, env_id)
+        keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
+        env = make_training_env(env_id, keywords["max_episode_steps"], settings.n_envs)
+        model = cls(env=env, **keywords)
+        model.env_id = env_id
+        model._default_timesteps = settings.n_timesteps
+        return model
+
     def _make_env(self) -> GymEnv:
         assert self.env_id is not None
-        return make_training_env(self.env_id, self.max_episode_steps)
+        return make_training_env(self.env_id, self.max_episode_steps, getattr(self, "n_envs", 1))
 
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
@@ -208,6 +238,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
         parse_frequency("target_update_interval", self.target_update_interval)
         if not isinstance(self.train_freq, tuple) or type(self.train_freq) is tuple:  # SB3 has not parsed it yet
             parse_frequency("train_freq", self.train_freq)
+        if self.explore_least_tried and not isinstance(self.observation_space, spaces.Discrete):
+            raise ValueError(
+                "explore_least_tried=True counts actions by state, which needs a Discrete observation space, not "
+                f"{self.observation_space}"
+            )
         if self.action_space.start != 0:  # type: ignore[attr-defined]
             raise ValueError(f"action_space={self.action_space} must start at 0, as SB3's DQN numbers actions from 0")
 
@@ -227,6 +262,9 @@ class EpisodicMixin(OffPolicyAlgorithm):
         self.target_update_interval = count if unit == "step" else sys.maxsize
         super()._setup_model()
         self.replay_buffer_kwargs = given_kwargs
+        if self.explore_least_tried:
+            n_states, n_actions = self.observation_space.n, self.action_space.n  # type: ignore[attr-defined]
+            self.action_counts = np.zeros((n_states, n_actions), np.int64)
         if unit == "episode":
             self.target_update_interval = (count, unit)
         if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
@@ -311,7 +349,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
             ``SR_<store_and_replay>_DD_<double_dqn>_<date-time>``
         :param reset_num_timesteps: Whether to start counting steps and episodes anew
         :param progress_bar: Show a bar, over episodes if the budget is in episodes
-        :param total_episodes: Budget in episodes; 5000 if no budget is given
+        :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`
         :return: The trained model
         :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves (NaN reward,
             observation outside its space)
@@ -325,6 +363,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 total_timesteps = int(total_timesteps)
             check_number("total_timesteps", total_timesteps, 1, integer=True)
             self._total_episodes = None
+        elif total_episodes is None and self._default_timesteps is not None:
+            total_timesteps, self._total_episodes = self._default_timesteps, None
         else:
             total_episodes = DEFAULT_TOTAL_EPISODES if total_episodes is None else total_episodes
             check_number("total_episodes", total_episodes, 1, integer=True)
@@ -412,15 +452,22 @@ class EpisodicMixin(OffPolicyAlgorithm):
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         if n == 1:  # nearly all of training, and the same draws as below
             if self.exploration_rng.random() < self.exploration_rate:
-                return self._random_actions(1, action_masks)
+                return self._random_actions(1, obs, action_masks)
             return greedy(obs) if action_masks is None else greedy(obs, action_masks)
         explore = self.exploration_rng.random(n) < self.exploration_rate
         actions = greedy(obs) if action_masks is None else greedy(obs, action_masks)
         masks = None if action_masks is None else action_masks[explore]
-        actions[explore] = self._random_actions(int(explore.sum()), masks)
+        exploring = obs[explore] if self.explore_least_tried else obs  # type: ignore[index]
+        actions[explore] = self._random_actions(int(explore.sum()), exploring, masks)
         return actions
 
-    def _random_actions(self, n: int, action_masks: np.ndarray | None = None) -> np.ndarray:
+    def _random_actions(self, n: int, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
+        """Random actions, int64 of shape ``(n,)``; observations matter only with ``explore_least_tried``."""
+        if self.explore_least_tried:
+            tries = self.action_counts[obs - self.observation_space.start]  # type: ignore[attr-defined]
+            if action_masks is not None:
+                tries = np.where(action_masks, tries, np.iinfo(tries.dtype).max)
+            return draw_allowed(self.exploration_rng, tries == tries.min(axis=1, keepdims=True))
         if action_masks is not None:
             return draw_allowed(self.exploration_rng, action_masks)
         return draw_indices(self.exploration_rng, 0, self.action_space.n, n)  # type: ignore[attr-defined]
@@ -430,10 +477,10 @@ class EpisodicMixin(OffPolicyAlgorithm):
     ) -> tuple[np.ndarray, np.ndarray]:
         if self.exploration_decay is not None:
             self.exploration_rate = self.epsilon(self._episode_num + 1)
+        assert self._last_obs is not None
         if self.num_timesteps < learning_starts:
-            actions = self._random_actions(n_envs, self._last_masks)
+            actions = self._random_actions(n_envs, self._last_obs, self._last_masks)
         else:
-            assert self._last_obs is not None
             self._refresh_learner()
             actions = self._explore(self._last_obs, self._learner.greedy_actions, self._last_masks)
         return actions, actions
@@ -460,6 +507,9 @@ class EpisodicMixin(OffPolicyAlgorithm):
         next_obs = self._with_terminal_obs(original_obs, infos) if any_done else original_obs
         if isinstance(next_obs, dict):
             next_obs = dict(next_obs)  # SB3's DictReplayBuffer puts parts of other shapes into the one it is given
+        if self.explore_least_tried:
+            states = self._last_obs - self.observation_space.start  # type: ignore[attr-defined]
+            np.add.at(self.action_counts, (states, buffer_action), 1)
         if self._mask_reader is None:
             replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos)  # type: ignore[arg-type]
         else:
@@ -613,7 +663,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
         return super().load(path, env, *args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "exploration_rng", "_learner", "_mask_reader", "_last_masks"]
+        ours = ["exploration_rng", "action_counts", "_learner", "_mask_reader", "_last_masks"]
+        return [*super()._excluded_save_params(), *ours]
 
 
 def add_batch_dimension(obs: Any) -> Observation:

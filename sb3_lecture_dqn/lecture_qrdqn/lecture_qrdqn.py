@@ -65,6 +65,8 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
     :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
         the environment says by ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
         ``info["action_mask"]``. Not with ``n_steps > 1`` or replay buffers of SB3's
+    :param explore_least_tried: Explore by the actions that have been tried least often in the state, at random among
+        those, instead of by any; so those never tried come first. Only for ``Discrete`` observations
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -73,6 +75,7 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
         "LecturePolicy": LectureQuantilePolicy,
         **QRDQN.policy_aliases,
     }
+    hyperparams = "lecture_qrdqn"
     torch_learner_class = QuantileLearner
 
     def __init__(
@@ -109,6 +112,7 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
         max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
         engine: str = "auto",
         use_masking: bool = False,
+        explore_least_tried: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
         policy_kwargs = dict(policy_kwargs or {})
@@ -147,6 +151,7 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
             max_episode_steps=max_episode_steps,
             engine=engine,
             use_masking=use_masking,
+            explore_least_tried=explore_least_tried,
             _init_setup_model=_init_setup_model,
         )
 

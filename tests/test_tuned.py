@@ -1,0 +1,160 @@
+"""Recommended settings, their budgets, and exploration by the actions tried least often."""
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+import yaml
+
+import sb3_lecture_dqn
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, TabularVecEnv, exact_test
+from sb3_lecture_dqn.common.hyperparams import read_hyperparams
+
+SETTINGS = read_hyperparams("lecture_dqn")
+
+
+def test_the_files_are_yaml_that_rl_zoo_can_read():
+    """RL Zoo: a number or "lin_<number>" for schedules, Python in strings of keyword arguments, the rest as it is."""
+    for file in (Path(sb3_lecture_dqn.__file__).parent / "hyperparams").glob("*.yml"):
+        for env_id, settings in yaml.safe_load(file.read_text()).items():
+            gym.spec(env_id)
+            assert float(settings["n_timesteps"]) % 1 == 0
+            schedule, value = (
+                str(settings["learning_rate"]).split("_") if "_" in str(settings["learning_rate"]) else ("", 1)
+            )
+            assert schedule in ("", "lin")
+            assert float(value) > 0
+            assert set(settings.get("env_kwargs", {})) <= {"max_episode_steps"}
+            assert eval(settings["policy_kwargs"], {"dict": dict, "th": th})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "use_masking", "env_id"),
+    [
+        *[(LectureDQN, False, env_id) for env_id in SETTINGS],
+        *[(LectureDQN, True, env_id) for env_id in read_hyperparams("lecture_dqn_masked")],
+        *[(LectureQRDQN, False, env_id) for env_id in read_hyperparams("lecture_qrdqn")],
+    ],
+)
+def test_every_environment_has_a_model_with_its_settings_and_budget(algorithm, use_masking, env_id):
+    model = algorithm.tuned(env_id, use_masking, seed=0, device="cpu")
+    settings = read_hyperparams(algorithm.hyperparams + ("_masked" if use_masking else ""))[env_id]
+    assert type(model) is algorithm
+    assert model.use_masking == use_masking
+    assert model.gamma == settings["gamma"]
+    assert model.batch_size == settings["batch_size"]
+    assert model.n_envs == settings.get("n_envs", 1)
+    assert isinstance(model.policy.optimizer, th.optim.Adam)
+    assert model.env_id == env_id
+    started = []
+
+    def stop(locals_, _):
+        started.append(locals_["total_timesteps"])
+        return False
+
+    model.learn(callback=stop)
+    assert started == [int(settings["n_timesteps"])]
+
+
+def test_stochastic_tasks_weigh_outcomes_as_often_as_they_happen():
+    for env_id, settings in SETTINGS.items():
+        model = LectureDQN.tuned(env_id, device="cpu")
+        if isinstance(model.env, TabularVecEnv) and not model.env.model.deterministic:
+            assert not model.replay_buffer.deduplicate
+            assert model.replay_buffer.success_fraction is None
+            assert model.replay_buffer.fail.capacity >= settings["n_timesteps"]
+
+
+def test_a_falling_learning_rate():
+    model = LectureDQN.tuned("FrozenLakeNotSlippery-v1")
+    rates = []
+    model.learn(2000, callback=lambda locals_, _: rates.append(model.policy.optimizer.param_groups[0]["lr"]) or True)
+    assert rates[0] == pytest.approx(0.004)
+    assert rates[-1] < 0.0001
+    assert np.all(np.diff(rates) <= 0)
+
+
+def test_overrides_take_the_place_of_settings():
+    model = LectureDQN.tuned("Taxi-v3", gamma=0.5, policy_kwargs={"hidden_dim": 4}, max_episode_steps=7, seed=3)
+    assert (model.gamma, model.policy.hidden_dim, model.env.max_episode_steps) == (0.5, 4, 7)
+    assert model.learn(total_timesteps=40).num_timesteps == 40
+    with pytest.raises(TypeError, match="gama"):
+        LectureDQN.tuned("Taxi-v3", gama=0.5)
+
+
+def test_an_environment_without_settings_is_an_error_that_lists_those_with():
+    with pytest.raises(ValueError, match=r"env_id='Taxi-v9'.*'Taxi-v3'.*'CartPole-v1'"):
+        LectureDQN.tuned("Taxi-v9")
+
+
+def test_a_loaded_model_keeps_its_budget_and_is_given_as_many_environments(tmp_path):
+    LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0).learn(100).save(tmp_path / "model")
+    model = LectureDQN.load(tmp_path / "model")
+    started = []
+    model.learn(callback=lambda locals_, _: bool(started.append(locals_["total_timesteps"])))
+    assert started == [10_000]
+    assert model.get_env().num_envs == 8
+
+
+def test_an_episode_budget_still_counts_episodes():
+    model = LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0)
+    assert model.learn(total_episodes=20)._episode_num >= 20
+    assert model.num_timesteps < 10_000
+
+
+@pytest.mark.parametrize("env_id", ["FrozenLakeNotSlippery-v1", "CliffWalking-v1"])
+def test_a_tuned_model_becomes_optimal(env_id):
+    assert exact_test(LectureDQN.tuned(env_id, seed=0).learn()).optimality == 1
+
+
+@pytest.mark.parametrize("n_envs", [1, 4])
+def test_exploration_by_the_least_tried_actions(n_envs):
+    """With ε = 1, no action is ever two times ahead of another of its state (n_envs may choose at once)."""
+    env = TabularVecEnv("Taxi-v3", n_envs=n_envs)
+    model = LectureDQN(env, exploration_decay=1.0, explore_least_tried=True, gradient_steps=0, seed=0)
+    tries = np.zeros((500, 6), int)
+    steps = []
+
+    def count(locals_, _):
+        steps.append(1)
+        np.add.at(tries, (model._last_obs, locals_["actions"]), 1)
+        return True
+
+    model.learn(4000, callback=count)
+    assert tries.sum() == len(steps) * n_envs
+    np.testing.assert_array_equal(model.action_counts, tries)
+    assert (tries.max(axis=1) - tries.min(axis=1)).max() <= n_envs
+
+
+def test_of_the_least_tried_actions_only_valid_ones_are_taken():
+    env = TabularVecEnv("Taxi-v3", n_envs=4)
+    model = LectureDQN(env, exploration_decay=1.0, explore_least_tried=True, use_masking=True, gradient_steps=0, seed=0)
+    model.learn(4000)
+    tries = np.where(env.model.action_masks, model.action_counts, -1)
+    assert model.action_counts.sum() == 4000
+    assert model.action_counts[~env.model.action_masks].sum() == 0
+    for row in tries:
+        valid = row[row >= 0]
+        assert valid.max() - valid.min() <= 4
+
+
+def test_least_tried_actions_are_counted_from_the_first_state_on():
+    class StartsAtFive(gym.Env):
+        observation_space, action_space = gym.spaces.Discrete(3, start=5), gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return 5, {}
+
+        def step(self, action):
+            return 7, 0.0, True, False, {}
+
+    model = LectureDQN(StartsAtFive(), exploration_decay=1.0, explore_least_tried=True, seed=0).learn(10)
+    np.testing.assert_array_equal(model.action_counts, [[5, 5], [0, 0], [0, 0]])
+
+
+def test_it_needs_discrete_observations():
+    with pytest.raises(ValueError, match=r"explore_least_tried=True .*Discrete observation space"):
+        LectureDQN("MlpPolicy", "CartPole-v1", explore_least_tried=True)
