@@ -15,8 +15,6 @@ import argparse
 import ctypes
 import json
 import os
-import platform
-import shlex
 import shutil
 import statistics
 import subprocess
@@ -24,7 +22,6 @@ import sys
 import tempfile
 import time
 from abc import abstractmethod
-from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,9 +29,9 @@ from typing import Any, ClassVar
 import contestants
 import numpy as np
 import torch as th
+from machine import describe_machine, sentence
 from measure import HERE, Plan, interleave, use_one_core
 from report import number
-from run import cpu_name, load
 from torch.nn import functional as F
 
 from sb3_lecture_dqn import LectureDQN, TabularModel
@@ -326,7 +323,7 @@ def megabytes(engine: type[Engine]) -> float:
 
 def markdown(args: argparse.Namespace) -> str:
     """Measure, and return the table with what it was measured on."""
-    at_start = load()
+    machine = describe_machine("engines.py")
     engines = [engine for engine in ENGINES if is_here(engine)]
     first = interleave(Plan(args.first_calls), "first calls", {e.name: lambda _, e=e: first_call(e) for e in engines})
     columns: list[dict[str, list[float]]] = []
@@ -360,18 +357,10 @@ def markdown(args: argparse.Namespace) -> str:
     ]
     header = ["engine", "lecture's 5 updates, µs", "Adam + Huber, batch 256, µs", "first call of both", "needs", "disk"]
     table = [f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]]
-    versions = ", ".join(
-        f"{package} {metadata.version(package)}"
-        for package in ("torch", "numpy", "numba", "jax")
-        if contestants.has(package)
-    )
     compiler = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True).stdout.strip()
     return "\n".join(
         [
-            f"Measured on {datetime.now(timezone.utc):%Y-%m-%d %H:%M UTC}: {cpu_name()}, {os.cpu_count()} cores of "
-            f"which one was used, {platform.system()} {platform.release()}, Python {platform.python_version()}, "
-            f"{versions}, g++ {compiler}. Load average at the start: {at_start}. Command: "
-            f"`{shlex.join(['python', 'examples/benchmarks/engines.py', *sys.argv[1:]])}`. The engines took turns, "
+            f"{sentence(machine)} The compiler was g++ {compiler}. The engines took turns, "
             f"{args.repeats} times each; medians, and the range, in microseconds of the processor. Eager PyTorch and "
             "numba are whole calls of `LectureDQN.train`, with the drawing of the minibatches; the others get theirs "
             "ready-made. The first call, in seconds that passed, "

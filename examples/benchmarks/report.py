@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from machine import sentence
 from measure import Line, RowResult
 
 VERDICTS = {"aim": "yes, and the aim", "must": "yes", "no": "**no**", "": ""}
@@ -56,13 +57,10 @@ def markdown(results: Mapping[int, RowResult], machine: Mapping[str, Any]) -> st
     """
     lines = [line for result in results.values() for line in result.lines]
     remarks = [remark for result in results.values() for remark in result.remarks]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     header = ["#", "work", "ours", "peer", "median (min – max)", "must", "aim", "met"]
     text = [
-        f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores of which one was used, "
-        f"{machine['system']}, Python {machine['python']}, {packages}. Load average at the start: {machine['load']}. "
-        f"Command: `{machine['command']}`. Ours and the peers took turns, {machine['repeats']} times each; the "
-        "figures are medians over the repeats.",
+        f"{sentence(machine)} Ours and the peers took turns, {machine['repeats']} times each; the figures are medians "
+        "over the repeats.",
         "",
     ]
     if machine["quick"]:

@@ -13,69 +13,20 @@ Results go to ``results.json``, ``results.md`` and ``results.png``. Give it a ma
 """
 
 import argparse
-import importlib.util
 import json
-import os
-import platform
-import shlex
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from machine import describe_machine, load
 from measure import HERE, Line, RowResult, use_one_core
 from report import markdown, number, plot
 from tqdm import tqdm
 
 ALL_ROWS = tuple(range(1, 10))
-PACKAGES = ("stable-baselines3", "sb3-contrib", "torch", "gymnasium", "numpy", "numba", "sbx-rl", "jax", "cleanrl")
-
-
-def cpu_name() -> str:
-    """The processor's model."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def load() -> str:
-    """How busy the machine is: the average number of running processes in the last minute."""
-    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
-
-
-def describe_machine(args: argparse.Namespace) -> dict[str, Any]:
-    """
-    Where and how the figures come about.
-
-    :param args: Those of the command line
-    :return: By name
-    """
-    packages = {}
-    for package in PACKAGES:
-        try:
-            packages[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            if importlib.util.find_spec(package) is not None:  # a folder on the path
-                packages[package] = "from source"
-    return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["python", "examples/benchmarks/run.py", *sys.argv[1:]]),
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "packages": packages,
-        "load": load(),
-        "repeats": args.repeats,
-        "quick": args.quick,
-    }
 
 
 def measure_row(row: int, args: argparse.Namespace) -> RowResult | None:
@@ -135,7 +86,7 @@ def main() -> int:
     """Measure, report, and return how many rows could not be measured."""
     args = parse_args()
     use_one_core()
-    machine = describe_machine(args)
+    machine = describe_machine("run.py") | {"repeats": args.repeats, "quick": args.quick}
     machine["load before each row"] = {}
     args.out.mkdir(parents=True, exist_ok=True)
     results: dict[int, RowResult] = {}

@@ -1,0 +1,69 @@
+"""What a figure has to stand beside: the machine, the versions and the command."""
+
+import importlib.util
+import os
+import platform
+import shlex
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("stable-baselines3", "sb3-contrib", "torch", "gymnasium", "numpy", "numba", "sbx-rl", "jax", "cleanrl")
+
+
+def cpu_name() -> str:
+    """The processor's model."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def load() -> str:
+    """How busy the machine is: the average number of running processes in the last minute."""
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def describe_machine(script: str) -> dict[str, Any]:
+    """
+    Where and how the figures come about.
+
+    :param script: Name of the script in this folder that measures
+    :return: By name
+    """
+    packages = {}
+    for package in PACKAGES:
+        try:
+            packages[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            if importlib.util.find_spec(package) is not None:  # a folder on the path
+                packages[package] = "from source"
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": shlex.join(["python", f"examples/benchmarks/{script}", *sys.argv[1:]]),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": packages,
+        "load": load(),
+    }
+
+
+def sentence(machine: dict[str, Any]) -> str:
+    """
+    The same in words.
+
+    :param machine: What :func:`describe_machine` returned
+    :return: Sentences that end with the command
+    """
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return (
+        f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores of which one was used, "
+        f"{machine['system']}, Python {machine['python']}, {packages}. Load average at the start: {machine['load']}. "
+        f"Command: `{machine['command']}`."
+    )
