@@ -455,16 +455,29 @@ def _table_values(flat, layout, states):
 
 
 @_jit
+def _add_rows(a, out):
+    """``out += a.sum(axis=0)``, summed in float64: a long sum in float32 would lose a digit where its terms cancel."""
+    sums = np.zeros(a.shape[1], np.float64)
+    for i in range(a.shape[0]):
+        for o in range(a.shape[1]):
+            sums[o] += a[i, o]
+    for o in range(a.shape[1]):
+        out[o] += np.float32(sums[o])
+
+
+@_jit
 def _prelu_backward(z, dh, slope, g_slope, g_bias):
     """``dh`` becomes the gradient in z; those of the slope and of the bias under it are added up."""
-    p, dp = slope[0], np.float32(0.0)
+    p, total = slope[0], 0.0
     for i in range(z.shape[0]):
+        dp = np.float32(0.0)
         for o in range(z.shape[1]):  # two loops without branches, which are vectorised
             dp += dh[i, o] * z[i, o] if z[i, o] <= 0 else np.float32(0.0)
+        total += dp
         for o in range(z.shape[1]):
             dh[i, o] *= p if z[i, o] <= 0 else np.float32(1.0)
-            g_bias[o] += dh[i, o]
-    g_slope[0] += dp
+    g_slope[0] += np.float32(total)
+    _add_rows(dh, g_bias)
 
 
 @_jit
@@ -479,9 +492,7 @@ def _backward_batch(layers, gradients, passed, dout):
     x, z1, h1, z2, h2 = passed
     w1, _, p1, w2, _, p2, w3, _ = layers
     g_w1, g_b1, g_p1, g_w2, g_b2, g_p2, g_w3, g_b3 = gradients
-    for i in range(dout.shape[0]):
-        for o in range(dout.shape[1]):
-            g_b3[o] += dout[i, o]
+    _add_rows(dout, g_b3)
     _matmul_add(_transposed(dout), h2, g_w3)
     dh2 = np.zeros_like(h2)
     _matmul_add(dout, w3, dh2)
