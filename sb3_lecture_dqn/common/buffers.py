@@ -116,17 +116,19 @@ class Partition:
         """
         if self.index is not None and self.index.find(self.words, row) >= 0:
             return None
-        if self.full:
-            at = int(rng.random() * self.size)
-            if self.index is not None:
-                self.index.remove(self.words, at)
-        else:
+        if not self.full:
             at = self.size
             self._reserve(at + 1)
             self.size += 1
-        self.words[at] = row[0]
-        if self.index is not None:
-            self.index.add(self.words, at)
+            self.words[at] = row[0]
+            if self.index is not None:
+                self.index.add(self.words, at)
+            return at
+        at = int(rng.random() * self.size)
+        if self.index is None:
+            self.words[at] = row[0]
+        else:
+            self.index.replace(self.words, at, row)
         return at
 
     def filled(self) -> np.ndarray:

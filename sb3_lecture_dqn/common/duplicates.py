@@ -36,12 +36,13 @@ class DuplicateIndex(Protocol):
         :param at: The number of the row.
         """
 
-    def remove(self, rows: np.ndarray, at: int) -> None:
+    def replace(self, rows: np.ndarray, at: int, row: np.ndarray) -> None:
         """
-        Remove a row, before it is overwritten.
+        Overwrite a row by one that has no equal in the index.
 
         :param rows: The partition's rows.
         :param at: The number of the row.
+        :param row: The new one, of shape (1, words).
         """
 
     def build(self, rows: np.ndarray, size: int) -> None:
@@ -71,9 +72,11 @@ class DictIndex:
         """See :meth:`DuplicateIndex.add`."""
         self._row_of[self._key(rows[at])] = at
 
-    def remove(self, rows: np.ndarray, at: int) -> None:
-        """See :meth:`DuplicateIndex.remove`."""
+    def replace(self, rows: np.ndarray, at: int, row: np.ndarray) -> None:
+        """See :meth:`DuplicateIndex.replace`."""
         del self._row_of[self._key(rows[at])]
+        rows[at] = row[0]
+        self.add(rows, at)
 
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""

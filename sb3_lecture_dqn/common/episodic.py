@@ -18,7 +18,15 @@ from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import (
+    GymEnv,
+    MaybeCallback,
+    PyTorchObs,
+    RolloutReturn,
+    Schedule,
+    TrainFreq,
+    TrainFrequencyUnit,
+)
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -409,6 +417,61 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 self._copy_target()
         callback.on_training_end()
         return self
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """
+        Step the environments and store the transitions; SB3's, without what does not concern a DQN.
+
+        Callbacks see the same local variables at the same moments.
+
+        :param env: The training environment
+        :param callback: Called at the beginning, at every step and at the end
+        :param train_freq: How many steps or episodes to collect
+        :param replay_buffer: Takes the transitions
+        :param action_noise: Is reset at the end of an episode
+        :param learning_starts: Steps with random actions before learning starts
+        :param log_interval: Episodes between two logs
+        :return: How many steps and episodes there were, and whether to go on
+        """
+        self.policy.set_training_mode(False)
+        num_collected_steps, num_collected_episodes = 0, 0
+        by_step = train_freq.unit == TrainFrequencyUnit.STEP
+        assert by_step or env.num_envs == 1, "You must use only one env when doing episodic training."
+        callback.on_rollout_start()
+        continue_training = True
+        while (num_collected_steps if by_step else num_collected_episodes) < train_freq.frequency:
+            actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
+            new_obs, rewards, dones, infos = env.step(actions)
+            self.num_timesteps += env.num_envs
+            num_collected_steps += 1
+
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, False)
+            self._update_info_buffer(infos, dones)
+            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            self._on_step()
+
+            for idx, done in enumerate(dones.tolist()):
+                if done:
+                    num_collected_episodes += 1
+                    self._episode_num += 1
+                    if action_noise is not None:
+                        action_noise.reset(**({"indices": [idx]} if env.num_envs > 1 else {}))
+                    if log_interval is not None and self._episode_num % log_interval == 0:
+                        self.dump_logs()
+        callback.on_rollout_end()
+        return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
 
     def predict(
         self,

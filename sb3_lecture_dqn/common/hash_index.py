@@ -33,10 +33,9 @@ class HashIndex:
         kernels.index_add(self._slots, rows, at)
         self._size += 1
 
-    def remove(self, rows: np.ndarray, at: int) -> None:
-        """See :meth:`DuplicateIndex.remove`."""
-        kernels.index_remove(self._slots, rows, at)
-        self._size -= 1
+    def replace(self, rows: np.ndarray, at: int, row: np.ndarray) -> None:
+        """See :meth:`DuplicateIndex.replace`."""
+        kernels.index_replace(self._slots, rows, at, row)
 
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""

@@ -468,7 +468,7 @@ def _add_rows(a, out):
 @_jit
 def _prelu_backward(z, dh, slope, g_slope, g_bias):
     """``dh`` becomes the gradient in z; those of the slope and of the bias under it are added up."""
-    p, total = slope[0], 0.0
+    p, total = slope[0], np.float64(0.0)
     for i in range(z.shape[0]):
         dp = np.float32(0.0)
         for o in range(z.shape[1]):  # two loops without branches, which are vectorised
@@ -762,6 +762,21 @@ def index_remove(slots, rows, number):
             slots[hole] = slots[at]
             hole = at
     slots[hole] = -1
+
+
+@_jit
+def index_replace(slots, rows, number, row):
+    """
+    Overwrite a row that is in the index by one that has no equal in it.
+
+    :param slots: As in :func:`index_find`.
+    :param rows: As in :func:`index_find`.
+    :param number: The number of the row.
+    :param row: int64 of shape (1, words).
+    """
+    index_remove(slots, rows, number)
+    _copy(row[0], rows[number])
+    index_add(slots, rows, number)
 
 
 @_jit

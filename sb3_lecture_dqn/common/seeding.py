@@ -17,6 +17,8 @@ def draw_indices(rng: np.random.Generator, low: int, high: int, shape: int | tup
     :param shape: How many.
     :return: int64 of that shape.
     """
+    if shape == 1:  # nearly all of training
+        return np.array([low + int(rng.random() * (high - low))], np.int64)
     drawn = (rng.random(shape) * (high - low)).astype(np.int64)
     return low + drawn if low else drawn
 
