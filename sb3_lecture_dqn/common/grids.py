@@ -1,4 +1,4 @@
-"""Where the states of Taxi, FrozenLake and CliffWalking lie on their grids, and what they and their actions are called."""
+"""The grids of Taxi, FrozenLake and CliffWalking: where their states lie, and how they and the actions are called."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,5 +160,5 @@ def _taxi(env: Any) -> GridLayout:
             "destination": [names[destination] for destination in decoded[:, 3]],
         },
         walls=walls,
-        marks=[Mark(*at, name, colour) for at, name, colour in zip(env.locs, names, colours, strict=True)],
+        marks=[Mark(at[0], at[1], name, colour) for at, name, colour in zip(env.locs, names, colours, strict=True)],
     )

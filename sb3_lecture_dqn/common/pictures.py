@@ -8,7 +8,6 @@ import numpy as np
 from sb3_lecture_dqn.common.grids import GridLayout
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -45,7 +44,7 @@ def to_array(figure: "Figure", dpi: int = 100) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -69,7 +68,9 @@ def draw_values(
     :param label: What the values are
     :return: The figure
     """
-    return (_draw_row if layout is None else _draw_grids)(values, actions, layout, title, limits, label)  # type: ignore[operator]
+    if layout is None:
+        return _draw_row(values, actions, title, limits, label)
+    return _draw_grids(values, actions, layout, title, limits, label)
 
 
 def _draw_grids(
@@ -88,7 +89,7 @@ def _draw_grids(
     # Corner of every case's grid, as x and y in cells. All grids are one picture on one pair of axes: a pair for each
     # would take several times as long to draw.
     corners = np.array([case.at for case in layout.cases])[:, ::-1] * [n_columns + _GAP, n_rows + _GAP]
-    width, height = (corners[used].max(axis=0) + [n_columns, n_rows]).astype(int)
+    width, height = (corners[used].max(axis=0) + np.array([n_columns, n_rows])).astype(int)
     x, y = (layout.cells[:, ::-1] + corners[layout.case_of]).T
     picture = np.full((height, width), np.nan)
     picture[y[shown].astype(int), x[shown].astype(int)] = values[shown]
@@ -100,10 +101,10 @@ def _draw_grids(
         corner = corners[case]
         axes.add_patch(_background(corner, n_columns, n_rows))
         frames.append(_box(corner - 0.5, n_columns, n_rows))
-        inner += [[(column, -0.5) + corner, (column, n_rows - 0.5) + corner] for column in _between(n_columns)]
-        inner += [[(-0.5, row) + corner, (n_columns - 0.5, row) + corner] for row in _between(n_rows)]
+        inner += [corner + np.array([(c, -0.5), (c, n_rows - 0.5)]) for c in np.arange(0.5, n_columns - 1)]
+        inner += [corner + np.array([(-0.5, r), (n_columns - 0.5, r)]) for r in np.arange(0.5, n_rows - 1)]
         walls += [_wall(*wall) + corner for wall in layout.walls]
-        marks += [_box(corner + [mark.column - 0.44, mark.row - 0.44], 0.88, 0.88) for mark in layout.marks]
+        marks += [_box(corner + np.array([mark.column, mark.row]) - 0.44, 0.88, 0.88) for mark in layout.marks]
         axes.text(*(corner - [0.5, 0.6]), layout.cases[case].title, fontsize=8, va="bottom")
     axes.add_collection(LineCollection(inner, colors="white", linewidths=0.3, alpha=0.5))
     axes.add_collection(
@@ -113,8 +114,9 @@ def _draw_grids(
         LineCollection(frames + walls, colors="black", linewidths=2.0, capstyle="projecting", clip_on=False)
     )
     for letter in sorted({mark.letter for mark in layout.marks}):
-        at = [(mark.column - 0.3, mark.row - 0.28) for mark in layout.marks if mark.letter == letter]
-        _draw_letter(axes, letter, *np.concatenate([corners[case] + at for case in used]).T, size=24, colour="white")
+        at = np.array([(mark.column - 0.3, mark.row - 0.28) for mark in layout.marks if mark.letter == letter])
+        here = np.concatenate([corners[case] + at for case in used])
+        _draw_letter(axes, letter, here, size=24 if len(used) > 1 else 70, colour="white")
     if actions is not None:
         _draw_actions(axes, layout, actions[shown], x[shown], y[shown])
     return figure
@@ -124,15 +126,10 @@ def _background(corner: np.ndarray, width: int, height: int) -> "Patch":
     """What shows where a grid has no value."""
     from matplotlib.patches import Rectangle
 
-    return Rectangle(corner - 0.5, width, height, facecolor=_MISSING, zorder=-1)
+    return Rectangle((corner[0] - 0.5, corner[1] - 0.5), width, height, facecolor=_MISSING, zorder=-1)
 
 
-def _between(n: int) -> np.ndarray:
-    """Where one of n cells ends and the next begins."""
-    return np.arange(1, n) - 0.5
-
-
-def _draw_actions(axes: "Axes", layout: GridLayout, actions: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+def _draw_actions(axes: Any, layout: GridLayout, actions: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     movements = np.array([layout.moves.get(action, (0, 0))[::-1] for action in range(len(layout.action_names))])
     steps = movements[actions] * _ARROW
     moving = steps.any(axis=1)
@@ -143,19 +140,18 @@ def _draw_actions(axes: "Axes", layout: GridLayout, actions: np.ndarray, x: np.n
         here = actions == action
         letter = layout.action_names[action][0].upper()
         axes.scatter(x[here], y[here], s=60, color="white", edgecolors="black", linewidths=0.5, zorder=3)
-        _draw_letter(axes, letter, x[here], y[here], size=22, colour="black")
+        _draw_letter(axes, letter, np.stack([x[here], y[here]], axis=1), size=22, colour="black")
 
 
-def _draw_letter(axes: "Axes", letter: str, x: np.ndarray, y: np.ndarray, size: float, colour: str) -> None:
+def _draw_letter(axes: Any, letter: str, at: np.ndarray, size: float, colour: str) -> None:
     """A letter at many places: as a marker, for which matplotlib needs a fraction of the time of texts."""
-    outline = {"edgecolors": "black", "linewidths": 0.4}
-    axes.scatter(x, y, s=size, marker=f"$\\mathbf{{{letter}}}$", color=colour, zorder=4, **outline)
+    outline: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.4}
+    axes.scatter(*at.T, s=size, marker=f"$\\mathbf{{{letter}}}$", color=colour, zorder=4, **outline)
 
 
 def _draw_row(
     values: np.ndarray,
     actions: np.ndarray | None,
-    layout: None,
     title: str,
     limits: tuple[float, float] | None,
     label: str,
@@ -178,7 +174,7 @@ def _draw_row(
 
 def _heat_map(
     picture: np.ndarray, low: float, high: float, title: str, label: str, inches_per_cell: float
-) -> "tuple[Figure, Axes]":
+) -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure
 
     # Placed by hand: a layout engine of matplotlib's draws everything twice.
@@ -197,7 +193,8 @@ def _heat_map(
 
 
 def _box(corner: np.ndarray, width: float, height: float) -> np.ndarray:
-    return corner + np.array([(0, 0), (width, 0), (width, height), (0, height), (0, 0)])
+    points: np.ndarray = corner + np.array([(0, 0), (width, 0), (width, height), (0, height), (0, 0)])
+    return points
 
 
 def _wall(cell: tuple[int, int], neighbour: tuple[int, int]) -> np.ndarray:

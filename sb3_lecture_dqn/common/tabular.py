@@ -207,7 +207,8 @@ class TabularModel:
         for _ in range(_MAX_SWEEPS):
             before, values = values, gains + (going_on * values.max(axis=1)[self.next_states]).sum(axis=2)
             if np.allclose(values, before, rtol=1e-14, atol=1e-14):
-                return values
+                optimal: np.ndarray = values
+                return optimal
         raise ValueError(f"gamma={gamma}: the optimal values have not converged after {_MAX_SWEEPS} sweeps")
 
     def acting_states(self) -> np.ndarray:
@@ -216,7 +217,7 @@ class TabularModel:
 
         :return: bool of shape ``(S,)``
         """
-        found = self.initial_state_distrib > 0
+        found: np.ndarray = self.initial_state_distrib > 0
         leads_on = (self.probabilities > 0) & ~self.terminated
         frontier = self.start_states
         while len(frontier):
