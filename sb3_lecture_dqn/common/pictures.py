@@ -206,13 +206,13 @@ def _wall(cell: tuple[int, int], neighbour: tuple[int, int]) -> np.ndarray:
 
 
 def draw_action_values(
-    values: np.ndarray, action: int, action_names: Sequence[str], limits: tuple[float, float], title: str = ""
+    values: np.ndarray, action: int | None, action_names: Sequence[str], limits: tuple[float, float], title: str = ""
 ) -> "Figure":
     """
     The values of the actions in one state as bars.
 
-    :param values: A number for every action, shape ``(A,)``
-    :param action: The action that is taken, which stands out
+    :param values: A number for every action, NaN for no bar, shape ``(A,)``
+    :param action: The action that is taken, which stands out; ``None`` for none
     :param action_names: A name for every action
     :param limits: Values at the ends of the scale
     :param title: Title
