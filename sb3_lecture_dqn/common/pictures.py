@@ -220,8 +220,8 @@ def draw_action_values(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.6, 4.0), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(3.6, 4.0))
+    axes = figure.add_axes((0.24, 0.13, 0.71, 0.79))
     colours = ["tab:orange" if index == action else "tab:blue" for index in range(len(values))]
     axes.barh(range(len(values)), values, color=colours)
     axes.set(xlim=limits, xlabel="Q(s, a)", yticks=range(len(values)), yticklabels=action_names)

@@ -393,7 +393,7 @@ def _sample(memory: ReplayBuffer, batch_size: int, env: Any, rng: np.random.Gene
         np.random.set_state(state)  # noqa: NPY002
 
 
-def _settings(model: Any) -> dict[str, bool | int | float | str]:
+def _settings(model: Any) -> dict[str, int | float | str]:
     """The settings of a model, as TensorBoard takes them."""
     optimizer = model.policy.optimizer
     settings: dict[str, Any] = {
@@ -404,6 +404,5 @@ def _settings(model: Any) -> dict[str, bool | int | float | str]:
         "train_freq": f"{model.train_freq.frequency} {model.train_freq.unit.value}",
     }
     settings |= {name: getattr(model, name) for name in _HPARAMS if hasattr(model, name)}
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()
-    }
+    # torch would write True as 1.0.
+    return {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
