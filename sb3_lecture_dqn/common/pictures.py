@@ -9,7 +9,6 @@ from sb3_lecture_dqn.common.grids import GridLayout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
 # Cells between two grids of a picture: room for a title.
 _GAP = 1.0
@@ -81,7 +80,7 @@ def _draw_grids(
     limits: tuple[float, float] | None,
     label: str,
 ) -> "Figure":
-    from matplotlib.collections import LineCollection
+    from matplotlib.collections import LineCollection, PolyCollection
 
     n_rows, n_columns = layout.shape
     shown = np.flatnonzero(~np.isnan(values))
@@ -99,13 +98,13 @@ def _draw_grids(
     frames, inner, walls, marks = [], [], [], []
     for case in used:
         corner = corners[case]
-        axes.add_patch(_background(corner, n_columns, n_rows))
         frames.append(_box(corner - 0.5, n_columns, n_rows))
         inner += [corner + np.array([(c, -0.5), (c, n_rows - 0.5)]) for c in np.arange(0.5, n_columns - 1)]
         inner += [corner + np.array([(-0.5, r), (n_columns - 0.5, r)]) for r in np.arange(0.5, n_rows - 1)]
         walls += [_wall(*wall) + corner for wall in layout.walls]
         marks += [_box(corner + np.array([mark.column, mark.row]) - 0.44, 0.88, 0.88) for mark in layout.marks]
         axes.text(*(corner - [0.5, 0.6]), layout.cases[case].title, fontsize=8, va="bottom")
+    axes.add_collection(PolyCollection(frames, facecolors=_MISSING, zorder=-1))  # shows where there is no value
     axes.add_collection(LineCollection(inner, colors="white", linewidths=0.3, alpha=0.5))
     axes.add_collection(
         LineCollection(marks, colors=[mark.colour for mark in layout.marks] * len(used), linewidths=1.6)
@@ -120,13 +119,6 @@ def _draw_grids(
     if actions is not None:
         _draw_actions(axes, layout, actions[shown], x[shown], y[shown])
     return figure
-
-
-def _background(corner: np.ndarray, width: int, height: int) -> "Patch":
-    """What shows where a grid has no value."""
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((corner[0] - 0.5, corner[1] - 0.5), width, height, facecolor=_MISSING, zorder=-1)
 
 
 def _draw_actions(axes: Any, layout: GridLayout, actions: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
