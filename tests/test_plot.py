@@ -88,7 +88,8 @@ def test_the_command_draws_all_runs(runs, tmp_path, capsys, suffix, start):
         assert out.read_text(encoding="utf-8").count("<!-- optimum -->") == 1
         assert out.read_text(encoding="utf-8").count("<!-- printed in the lecture -->") == 1
     if suffix == "png":
-        assert Image.open(out).size[0] > 800
+        with Image.open(out) as picture:
+            assert picture.size[0] > 800
 
 
 def test_the_optimum_of_taxi(runs):
@@ -111,8 +112,9 @@ def test_the_optimum_of_taxi(runs):
 def test_runs_of_several_environments_have_no_optimum_in_common(tmp_path):
     from sb3_lecture_dqn.plot import _env_id_of
 
-    LectureDQN("Taxi-v3").save(tmp_path / "a" / "model")
-    LectureDQN("FrozenLake-v1").save(tmp_path / "b" / "model")
+    for folder, env_id in (("a", "Taxi-v3"), ("b", "FrozenLake-v1")):
+        (tmp_path / folder).mkdir()
+        LectureDQN(env_id).save(tmp_path / folder / "model")
     assert _env_id_of([tmp_path / "a"]) == "Taxi-v3"
     assert _env_id_of([tmp_path / "a", tmp_path / "b"]) is None
     assert _env_id_of([tmp_path]) is None

@@ -277,7 +277,7 @@ def browser(tmp_path_factory):
         ("images", "values/learned"),
         ("graphs", "LectureNetwork"),
         ("histograms", "weights/layers.0.weight"),
-        ("projector", "Tensors found"),
+        ("projector", "projector/layers.0/metadata.tsv"),
         ("hparams", "final/optimality"),
     ],
 )
