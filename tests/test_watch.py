@@ -53,6 +53,8 @@ def pictures_of(path):
         return [picture for picture in reader]  # noqa: C416  # `list` asks for the length, which FFmpeg does not know
 
 
+# imageio's reader of MP4 leaves the pipes to FFmpeg open.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])
 def test_a_video_has_a_picture_for_every_step_and_the_end(model, tmp_path, suffix):
     path = tmp_path / "new" / f"taxi.{suffix}"
