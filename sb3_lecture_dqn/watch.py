@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_lecture_dqn.common import pictures
@@ -15,6 +16,7 @@ from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.episodic import add_batch_dimension
 from sb3_lecture_dqn.common.evaluation import action_values
 from sb3_lecture_dqn.common.grids import grid_layout
+from sb3_lecture_dqn.common.maskable import INFO_KEY, ActionMaskInfo
 
 VIDEO_SUFFIXES = (".gif", ".mp4")
 _CLEAR_SCREEN = "\x1b[2J\x1b[H"
@@ -55,19 +57,33 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
     :param n_episodes: Number of episodes
     :param seed: Seed of the environment
     :return: A moment before every step and one after the last of each episode
-    :raises ValueError: If ``n_episodes`` is below 1
+    :raises ValueError: If ``n_episodes`` is below 1, or the model needs masks that the environment does not offer
     """
     check_number("n_episodes", n_episodes, 1, integer=True)
+    masking = getattr(model, "use_masking", False)
+    if masking and is_masking_supported(env):
+        env = ActionMaskInfo(env)
     for episode in range(1, n_episodes + 1):
-        obs, _ = env.reset(seed=seed if episode == 1 else None)
+        obs, info = env.reset(seed=seed if episode == 1 else None)
         step, total, over = 0, 0.0, False
         while not over:
-            action = int(model.predict(obs, deterministic=True)[0])
-            values = action_values(model, add_batch_dimension(obs))[0]
+            batch = add_batch_dimension(obs)
+            under = {"action_masks": _mask(info)[None]} if masking else {}
+            action = int(model.predict(batch, deterministic=True, **under)[0].item())  # type: ignore[arg-type]
+            values = action_values(model, batch)[0]
             yield Moment(episode, step, env.render(), values, action, total)
-            obs, reward, terminated, truncated, _ = env.step(action)
+            obs, reward, terminated, truncated, info = env.step(action)
             step, total, over = step + 1, total + float(reward), terminated or truncated
         yield Moment(episode, step, env.render(), None, None, total)
+
+
+def _mask(info: dict[str, Any]) -> np.ndarray:
+    if INFO_KEY not in info:
+        raise ValueError(
+            "env: the model was trained with use_masking=True, and there is neither action_masks() nor "
+            f"info[{INFO_KEY!r}]"
+        )
+    return np.asarray(info[INFO_KEY], dtype=bool)
 
 
 def record(

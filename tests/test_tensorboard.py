@@ -14,11 +14,13 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from sb3_lecture_dqn import (
     LectureDQN,
+    LectureQRDQN,
     LectureTensorBoardCallback,
     LectureTestCallback,
     TabularModel,
     exact_test,
 )
+from sb3_lecture_dqn.common.evaluation import action_values
 
 
 def learn(folder, callback=None, total_episodes=6, env="Taxi-v3", **kwargs):
@@ -299,6 +301,32 @@ def test_it_works_with_the_algorithms_of_sb3(tmp_path, algorithm):
     assert any(tag.startswith("gradients/") for tag in tags["histograms"])
     assert {"q_error/mean_abs", "memory/fill", "final/reward"} <= set(tags["scalars"])
     assert tags["graph"]
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+def test_masks_count(tmp_path, algorithm):
+    """No greedy action is one that a mask rules out."""
+    model = algorithm("Taxi-v3", seed=0, use_masking=True, max_episode_steps=20)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(40, callback=quick())
+    _, header, lines = projector(tmp_path)
+    env = gym.make("Taxi-v3").unwrapped
+    names, greedy = ["south", "north", "east", "west", "pick up", "drop off"], header.index("greedy action")
+    acting = np.flatnonzero(TabularModel.from_env(env).acting_states()).tolist()
+    assert all(env.action_mask(s)[names.index(line[greedy])] for s, line in zip(acting, lines, strict=True))
+    assert any(tag.startswith("gradients/") for tag in read(tmp_path).Tags()["histograms"])
+    assert np.isfinite(read(tmp_path).Scalars("q_error/max_abs")[-1].value)
+
+
+@pytest.mark.slow
+def test_the_arrows_of_a_tuned_model_are_optimal():
+    """Every one on the value map is a best action by the exact optimal values."""
+    model = LectureDQN.tuned("Taxi-v3", seed=0).learn()
+    table = TabularModel.from_env("Taxi-v3")
+    states, optimal = np.flatnonzero(table.acting_states()), table.optimal_action_values(model.gamma)
+    arrows = action_values(model, np.arange(500)).argmax(axis=1)[states]
+    best = optimal[states].max(axis=1)
+    assert (optimal[states, arrows] >= best - 1e-9).all()
 
 
 def test_a_logger_without_tensorboard_is_an_error():

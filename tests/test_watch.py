@@ -93,6 +93,18 @@ def test_moments_have_the_values_of_their_state(model):
     assert [moment.step for moment in moments] == list(range(len(moments)))
 
 
+def test_masks_are_kept_to():
+    model = LectureDQN("Taxi-v3", seed=0, use_masking=True)
+    env = make_env("Taxi-v3", 30)
+    masks = []
+    for moment in greedy_episodes(model, env, 1, seed=1):
+        if moment.action is not None:
+            masks.append(env.unwrapped.action_mask(env.unwrapped.s)[moment.action])
+    assert masks == [1] * 30
+    with pytest.raises(ValueError, match=r"neither action_masks\(\) nor info\['action_mask'\]"):
+        next(greedy_episodes(model, make_env("FrozenLake-v1", 30), 1))
+
+
 def test_the_command_makes_a_gif_beside_the_model(file, capsys):
     assert main(["watch", str(file), "--episodes", "1", "--seed", "1", "--max-episode-steps", "4"]) == 0
     assert len(pictures_of(file.with_name("watch.gif"))) == 5

@@ -43,13 +43,15 @@ with tempfile.TemporaryDirectory() as folder:
     started = time.process_time()
     model.learn(callback=[LectureTestCallback(verbose=0), callback], total_episodes=args.episodes)
     total = time.process_time() - started
-# What it costs where there is nothing to write, too little for a clock of its own: both hooks, at every step.
-started = time.process_time()
-for _ in range(100_000):
+    spent = callback.seconds
+    # What it costs where there is nothing to write, too little for a clock of its own: both hooks, at every step.
     callback.on_rollout_start()
-    callback.on_step()
-hooks = (time.process_time() - started) / 100_000 * model.num_timesteps
-cost = callback.seconds + hooks
+    started = time.process_time()
+    for _ in range(100_000):
+        callback.on_rollout_start()
+        callback.on_step()
+    hooks = (time.process_time() - started) / 100_000 * model.num_timesteps
+cost = spent + hooks
 rest = total - cost
 print(
     f"{args.episodes} episodes, {model.num_timesteps:,} steps, {model.engine_in_use} engine: {rest:.1f} s of the "

@@ -29,7 +29,7 @@ from sb3_lecture_dqn.common.evaluation import (
     value_network,
 )
 from sb3_lecture_dqn.common.grids import GridLayout, grid_layout
-from sb3_lecture_dqn.common.learners import TorchLearner
+from sb3_lecture_dqn.common.maskable import table_masks
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.common.tabular import TabularModel
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
@@ -60,7 +60,7 @@ class LectureTensorBoardCallback(BaseCallback):
     - *Scalars*: fill and composition of the memory; on tabular environments the distance of the action values from
       the exact optimal ones at the model's discount factor (``q_error/mean_abs``, ``q_error/max_abs``), and the share
       of states whose greedy action is optimal (``q_error/optimal_actions``), over the states in which the agent can
-      come to act.
+      come to act. With ``use_masking`` only valid actions count.
     - *HParams*: the settings, and at the end of training ``final/*``: on tabular environments the exact figures of
       :func:`exact_test`, else the means of the last training episodes.
 
@@ -110,6 +110,9 @@ class LectureTensorBoardCallback(BaseCallback):
             self.layout = _layout_of(self.table)
             self.states = np.flatnonzero(self.table.acting_states())
             self.optimal_q = self.table.optimal_action_values(model.gamma)  # type: ignore[attr-defined]
+            self.valid = np.ones(self.optimal_q.shape, dtype=bool)
+            if getattr(model, "use_masking", False):
+                self.valid = table_masks(self.table)
         self._next = {freq: self._after_now(freq) for freq in (self.histogram_freq, self.image_freq)}
         metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.table is not None)
         self._hparams = hparams(_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
@@ -210,7 +213,7 @@ class LectureTensorBoardCallback(BaseCallback):
             return {name: p.grad for name, p in parameters.items() if p.grad is not None}
         if memory is None or memory.size() == 0:
             return {}
-        learner = TorchLearner(self.model)  # type: ignore[arg-type]
+        learner = self.model.torch_learner_class(self.model)  # type: ignore[attr-defined]
         batch = _sample(memory, self.batch_size, self.model.get_vec_normalize_env(), self.rng)
         with _evaluating(self.network):
             gradients = th.autograd.grad(learner.loss(batch), list(parameters.values()), allow_unused=True)
@@ -234,7 +237,7 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def _q_errors(self) -> dict[str, float]:
         values, optimal = self._action_values()[self.states], self.optimal_q[self.states]
-        errors = np.abs(values - optimal)
+        errors = np.abs(values - optimal)[self.valid[self.states]]
         chosen = np.take_along_axis(optimal, values.argmax(axis=1)[:, None], axis=1)[:, 0]
         return {
             "mean_abs": float(errors.mean()),
@@ -243,9 +246,11 @@ class LectureTensorBoardCallback(BaseCallback):
         }
 
     def _action_values(self) -> np.ndarray:
+        """The values of all actions in all states, -inf for those that a mask rules out."""
         assert self.table is not None
         with _evaluating(self.network):
-            return action_values(self.model, np.arange(self.table.n_states))
+            values = action_values(self.model, np.arange(self.table.n_states))
+        return np.where(self.valid, values, -np.inf)
 
     def _write_images(self) -> None:
         if self.table is not None:
