@@ -21,13 +21,15 @@ _MARGINS = 0.15, 0.95, 0.15, 0.5
 
 def require_viz(what: str) -> None:
     """
-    Check that matplotlib can be imported.
+    Import what draws, which takes half a second the first time.
 
     :param what: What needs it, for the message
     :raises ImportError: If it cannot; the message names the extra
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.backends.backend_agg
+        import matplotlib.collections
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError(f"{what} needs matplotlib: pip install 'sb3-lecture-dqn[viz]'") from error
 

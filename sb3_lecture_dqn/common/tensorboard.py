@@ -70,7 +70,7 @@ class LectureTensorBoardCallback(BaseCallback):
     Training is not changed by it: what is drawn at random, is by a generator of its own.
 
     :param histogram_freq: Histograms and scalars after every that many environment steps, or by episodes with a tuple
-        such as ``(200, "episode")``; and at the start and the end
+        such as ``(250, "episode")``; and at the start and the end
     :param image_freq: Pictures and embeddings, in the same way
     :param batch_size: Transitions in the minibatch of the gradient
     :raises ValueError: If an argument is out of range; at the start of training, if the model is no DQN or QR-DQN, or
@@ -80,7 +80,7 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def __init__(
         self,
-        histogram_freq: int | tuple[int, str] = (200, "episode"),
+        histogram_freq: int | tuple[int, str] = (250, "episode"),
         image_freq: int | tuple[int, str] = (2000, "episode"),
         batch_size: int = 256,
     ) -> None:
