@@ -81,7 +81,7 @@ class LectureTensorBoardCallback(BaseCallback):
     def __init__(
         self,
         histogram_freq: int | tuple[int, str] = (250, "episode"),
-        image_freq: int | tuple[int, str] = (2000, "episode"),
+        image_freq: int | tuple[int, str] = (2500, "episode"),
         batch_size: int = 256,
     ) -> None:
         super().__init__()
