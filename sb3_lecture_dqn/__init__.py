@@ -7,6 +7,7 @@ from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_va
 from sb3_lecture_dqn.common.maskable import ActionMaskInfo
 from sb3_lecture_dqn.common.tabular import NotTabularError, OptimalValues, TabularModel
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
@@ -25,6 +26,7 @@ __all__ = [
     "LecturePolicy",
     "LectureQRDQN",
     "LectureQuantilePolicy",
+    "LectureTensorBoardCallback",
     "LectureTestCallback",
     "NotTabularError",
     "OptimalValues",

@@ -30,9 +30,10 @@ class LectureTestCallback(EventCallback):
     The lecture's test: greedy episodes on a separate environment, after the first and then after every 50th episode.
 
     A test comes when the updates that follow the episode's last step are done. Its averages are printed, written to
-    TensorBoard as ``Steps``, ``Penalty`` and ``Reward`` with the number of finished episodes as the step, and logged
-    as ``eval/*`` at the timestep, under the names of SB3's ``EvalCallback``; in tabular environments also
-    ``eval/optimality``, see :class:`TestResult`. Works with every algorithm of SB3.
+    TensorBoard as ``Steps``, ``Penalty`` and ``Reward`` with the number of finished episodes as the step (and, beyond
+    the lecture, the share of ``Solved`` episodes), and logged as ``eval/*`` at the timestep, under the names of SB3's
+    ``EvalCallback``; in tabular environments also ``eval/optimality``, see :class:`TestResult`. Works with every
+    algorithm of SB3.
 
     Where several episodes end between two updates (several environments, long rollouts) there is one test for all.
     The children are triggered after a test; one that returns ``False`` ends the training at the next step.
@@ -177,6 +178,7 @@ class LectureTestCallback(EventCallback):
                 output.writer.add_scalar("Steps", result.mean_steps, self.n_episodes)
                 output.writer.add_scalar("Penalty", result.mean_penalties, self.n_episodes)
                 output.writer.add_scalar("Reward", result.mean_reward, self.n_episodes)
+                output.writer.add_scalar("Solved", result.success_rate, self.n_episodes)
         self.logger.record("eval/mean_reward", result.mean_reward)
         self.logger.record("eval/mean_ep_length", result.mean_steps)
         self.logger.record("eval/mean_penalties", result.mean_penalties)

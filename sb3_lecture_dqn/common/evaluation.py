@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -108,6 +109,36 @@ def optimal_values(
             made.close()
     tabular = env if isinstance(env, TabularVecEnv) else TabularVecEnv(env)
     return tabular.model.optimum(_step_limit(tabular, max_episode_steps))
+
+
+def action_values(model: BaseAlgorithm, observations: Any) -> np.ndarray:
+    """
+    What a model thinks that its actions are worth.
+
+    :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
+    :param observations: Observations with a leading dimension of n (each part of a Dict)
+    :return: Its action values, of QR-DQN the means of their quantiles, float32 of shape ``(n, n_actions)``
+    :raises ValueError: If the model has no action values
+    """
+    network = value_network(model)
+    with th.no_grad():
+        values: th.Tensor = network(model.policy.obs_to_tensor(observations)[0])
+    means = values.mean(dim=1) if values.dim() == 3 else values
+    return means.cpu().numpy()
+
+
+def value_network(model: BaseAlgorithm) -> th.nn.Module:
+    """
+    The online network of a model.
+
+    :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
+    :return: Its ``q_net`` or ``quantile_net``
+    :raises ValueError: If it has neither
+    """
+    for name in ("q_net", "quantile_net"):
+        if isinstance(network := getattr(model, name, None), th.nn.Module):
+            return network
+    raise ValueError(f"model: a {type(model).__name__} has no action values; give a DQN or a QR-DQN")
 
 
 def run_test(

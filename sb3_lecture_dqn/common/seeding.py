@@ -1,10 +1,11 @@
 """One seed, many independent generators: every stateful part owns its own, and nothing reads NumPy's global one."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-_STREAMS = ("exploration", "memory", "test")
+Stream = Literal["exploration", "memory", "test", "tensorboard"]
+_STREAMS = get_args(Stream)
 
 
 def draw_indices(rng: np.random.Generator, low: int, high: int, shape: int | tuple[int, ...]) -> np.ndarray:
@@ -23,7 +24,7 @@ def draw_indices(rng: np.random.Generator, low: int, high: int, shape: int | tup
     return low + drawn if low else drawn
 
 
-def make_rng(seed: int | None, stream: Literal["exploration", "memory", "test"]) -> np.random.Generator:
+def make_rng(seed: int | None, stream: Stream) -> np.random.Generator:
     """
     The generator of one part of a run.
 

@@ -16,6 +16,9 @@ from sb3_lecture_dqn.common.checks import check_number
 # Probabilities may miss a sum of 1 by this much, which is more than rounding of float64 amounts to.
 PROBABILITY_TOLERANCE = 1e-8
 
+# Of value iteration: γ = 0.999 needs at most ln(1e-14) / ln(γ), about 32,000.
+_MAX_SWEEPS = 200_000
+
 # What `gymnasium.make` and SB3 put around an environment; none of these changes an observation or a reward.
 _TRANSPARENT_WRAPPERS = (PassiveEnvChecker, OrderEnforcing, TimeLimit, Monitor)
 
@@ -182,6 +185,46 @@ class TabularModel:
             means = self.mean_over_starts(best), self.mean_over_starts(random)
             self._optimum_at[max_episode_steps] = OptimalValues(best, actions, means[0], random, means[1])
         return self._optimum_at[max_episode_steps]
+
+    def optimal_action_values(self, gamma: float) -> np.ndarray:
+        """
+        The discounted values that a DQN of this discount factor learns towards, of episodes without a step limit:
+
+            ``Q(s, a) = Σ_k p_k · (r_k + γ · [not terminated_k] · max_a' Q(s'_k, a'))``
+
+        By value iteration (Puterman 1994, *Markov Decision Processes*, section 6.3) until no value changes by more than
+        the rounding of float64.
+
+        :param gamma: The discount factor γ, between 0 and 1
+        :return: ``Q``, float64 of shape ``(S, A)``
+        :raises ValueError: If γ is out of range, or so near 1 that the values of episodes that need not end do not
+            converge
+        """
+        check_number("gamma", gamma, 0, 1)
+        gains = (self.probabilities * self.rewards).sum(axis=2)
+        going_on = gamma * self.probabilities * ~self.terminated
+        values = np.zeros((self.n_states, self.n_actions))
+        for _ in range(_MAX_SWEEPS):
+            before, values = values, gains + (going_on * values.max(axis=1)[self.next_states]).sum(axis=2)
+            if np.allclose(values, before, rtol=1e-14, atol=1e-14):
+                optimal: np.ndarray = values
+                return optimal
+        raise ValueError(f"gamma={gamma}: the optimal values have not converged after {_MAX_SWEEPS} sweeps")
+
+    def acting_states(self) -> np.ndarray:
+        """
+        The states in which an agent can come to act: those that an episode can reach, but for terminal ones.
+
+        :return: bool of shape ``(S,)``
+        """
+        found: np.ndarray = self.initial_state_distrib > 0
+        leads_on = (self.probabilities > 0) & ~self.terminated
+        frontier = self.start_states
+        while len(frontier):
+            reached = np.unique(self.next_states[frontier][leads_on[frontier]])
+            frontier = reached[~found[reached]]
+            found[frontier] = True
+        return found
 
     def draw_starts(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """

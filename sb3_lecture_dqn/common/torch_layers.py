@@ -90,6 +90,21 @@ class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
             rest.insert(0, self.embedding(rows).flatten(1))
         return th.cat(rest, dim=1)
 
+    def row_labels(self) -> list[str]:
+        """
+        What every row of :attr:`embedding` stands for.
+
+        :return: ``"part[element] = value"`` for every row; without the part where the observation has no names, and
+            without the element where it is the only one
+        """
+        labels = []
+        for key, space in self.parts.items():
+            sizes = _n_values(space)
+            for element, size in enumerate(sizes):
+                name = ("" if key is None else str(key)) + (f"[{element}]" if len(sizes) > 1 else "")
+                labels += [f"{name or 'observation'} = {value}" for value in range(size)]
+        return labels
+
 
 def _n_values(space: spaces.Space[Any]) -> list[int]:
     """How many values every discrete number of a space has; none for a ``Box``."""

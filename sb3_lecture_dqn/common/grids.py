@@ -1,0 +1,164 @@
+"""The grids of Taxi, FrozenLake and CliffWalking: where their states lie, and how they and the actions are called."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+# What the letters of FrozenLake's map are: ice is left without a mark.
+_LAKE_COLOURS = {"S": "white", "F": None, "H": "tab:blue", "G": "tab:green"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """
+    A named cell of a grid.
+
+    :param row: Its row, from 0 at the top
+    :param column: Its column, from 0 at the left
+    :param letter: Its name
+    :param colour: The colour of its frame, one that matplotlib knows
+    """
+
+    row: int
+    column: int
+    letter: str
+    colour: Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    What a state holds besides a position: where all states of a case are drawn, a grid of their own.
+
+    :param title: What it is
+    :param at: Row and column of its grid among the grids
+    """
+
+    title: str
+    at: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """
+    A grid world as it is drawn: S states on R x C cells, of which there is one grid for every case.
+
+    :param shape: ``(R, C)``
+    :param cells: Row and column of every state, int64 of shape ``(S, 2)``
+    :param case_of: The case of every state, int64 of shape ``(S,)``
+    :param cases: The cases
+    :param moves: Rows and columns by which an action moves, for those that do
+    :param action_names: A name for every action
+    :param columns: What tells states apart, by name: S entries each
+    :param walls: Walls between two neighbouring cells, as pairs of (row, column)
+    :param marks: Named cells
+    """
+
+    shape: tuple[int, int]
+    cells: np.ndarray
+    case_of: np.ndarray
+    cases: Sequence[Case]
+    moves: Mapping[int, tuple[int, int]]
+    action_names: Sequence[str]
+    columns: Mapping[str, Sequence[Any]]
+    walls: Sequence[tuple[tuple[int, int], tuple[int, int]]] = ()
+    marks: Sequence[Mark] = ()
+
+
+def grid_layout(env: gym.Env) -> GridLayout | None:
+    """
+    Read the layout of a grid world off its environment.
+
+    :param env: An environment
+    :return: Its layout, ``None`` if it is none of gymnasium's TaxiEnv, FrozenLakeEnv and CliffWalkingEnv
+    """
+    # Imported here because it loads all of gymnasium's toy-text environments.
+    from gymnasium.envs.toy_text import CliffWalkingEnv, FrozenLakeEnv, TaxiEnv
+
+    inner: Any = env.unwrapped
+    if isinstance(inner, TaxiEnv):
+        return _taxi(inner)
+    if isinstance(inner, FrozenLakeEnv):
+        letters = np.asarray(inner.desc).astype(str)
+        return _plain_grid(letters, ["left", "down", "right", "up"], _LAKE_COLOURS)
+    if isinstance(inner, CliffWalkingEnv):
+        letters = np.where(inner._cliff, "C", "")
+        letters.flat[inner.start_state_index], letters[-1, -1] = "S", "G"
+        return _plain_grid(letters, ["up", "right", "down", "left"], {"S": "white", "C": "tab:red", "G": "tab:green"})
+    return None
+
+
+_DIRECTIONS = {
+    "up": (-1, 0),
+    "north": (-1, 0),
+    "down": (1, 0),
+    "south": (1, 0),
+    "left": (0, -1),
+    "west": (0, -1),
+    "right": (0, 1),
+    "east": (0, 1),
+}
+
+
+def _moves(action_names: Sequence[str]) -> dict[int, tuple[int, int]]:
+    return {action: _DIRECTIONS[name] for action, name in enumerate(action_names) if name in _DIRECTIONS}
+
+
+def _plain_grid(letters: np.ndarray, action_names: list[str], colours: Mapping[str, Any]) -> GridLayout:
+    """States are the cells, numbered row by row."""
+    rows, columns = (index.ravel() for index in np.indices(letters.shape))
+    marks = [
+        Mark(row, column, letters[row, column], colours[letters[row, column]])
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+        if colours.get(letters[row, column])
+    ]
+    return GridLayout(
+        shape=letters.shape,
+        cells=np.stack([rows, columns], axis=1),
+        case_of=np.zeros(letters.size, np.int64),
+        cases=[Case("")],
+        moves=_moves(action_names),
+        action_names=action_names,
+        columns={"row": rows.tolist(), "column": columns.tolist(), "cell": letters.ravel().tolist()},
+        marks=marks,
+    )
+
+
+def _taxi(env: Any) -> GridLayout:
+    states = [env.decode(state) for state in range(env.observation_space.n)]
+    decoded = np.array(states)
+    names = [env.desc[1 + row, 2 * column + 1].decode() for row, column in env.locs]
+    colours = [tuple(channel / 255 for channel in colour) for colour in env.locs_colors]
+    places = [*names, "in taxi"]
+    shape = env.max_row + 1, env.max_col + 1
+    cases = [
+        Case(f"{place} → {destination_name}", (passenger, destination))
+        for passenger, place in enumerate(places)
+        for destination, destination_name in enumerate(names)
+    ]
+    action_names = ["south", "north", "east", "west", "pick up", "drop off"]
+    walls = [
+        ((row, column), (row, column + 1))
+        for row in range(shape[0])
+        for column in range(shape[1] - 1)
+        if env.desc[1 + row, 2 * column + 2] == b"|"
+    ]
+    return GridLayout(
+        shape=shape,
+        cells=decoded[:, :2],
+        case_of=decoded[:, 2] * len(names) + decoded[:, 3],
+        cases=cases,
+        moves=_moves(action_names),
+        action_names=action_names,
+        columns={
+            "taxi row": decoded[:, 0].tolist(),
+            "taxi column": decoded[:, 1].tolist(),
+            "passenger": [places[passenger] for passenger in decoded[:, 2]],
+            "destination": [names[destination] for destination in decoded[:, 3]],
+        },
+        walls=walls,
+        marks=[Mark(at[0], at[1], name, colour) for at, name, colour in zip(env.locs, names, colours, strict=True)],
+    )

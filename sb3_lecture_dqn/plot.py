@@ -1,0 +1,198 @@
+"""Learning curves of one or many runs, from their TensorBoard files."""
+
+import json
+import math
+import pathlib
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sb3_lecture_dqn.common import pictures
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
+from sb3_lecture_dqn.common.evaluation import PENALTY_REWARD
+from sb3_lecture_dqn.common.pictures import Curve
+from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy_figures
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+CONFIDENCE = 0.95
+#: The lecture's test, as it stands in TensorBoard: the name of a scalar and what it is called in a plot.
+FIGURES = {
+    "Steps": "steps per episode",
+    "Penalty": "penalties per episode",
+    "Reward": "reward per episode",
+    "Solved": "share of solved episodes",
+}
+#: What the lecture prints after 5000 episodes of Taxi; 99 of its 100 episodes are solved.
+LECTURE_RESULT = {"Steps": 23.18, "Penalty": 0.0, "Reward": -2.39, "Solved": 0.99}
+_TAXI = ("Taxi-v3", "Taxi-v4")
+# What SB3 and this package put at the end of a run's name: a number, or date and time.
+_RUN_SUFFIX = re.compile(r"(_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)?(_\d+)?$")
+
+Points = dict[int, float]
+
+
+def plot_runs(paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_id: str | None = None) -> list[str]:
+    """
+    Draw the learning curves of runs: steps, penalties, reward and share of solved episodes, by the number of episodes.
+
+    Runs whose names differ only in date, time or number are seeds of one setting: they are one curve, their mean, with
+    its 95 % confidence interval.
+
+    :param paths: Folders of runs, or folders that hold such
+    :param out: Where the picture goes, ``.png``, ``.svg`` or ``.pdf``
+    :param env_id: Environment whose optimum is drawn; ``None`` for that of the models beside the runs, if all have the
+        same. With Taxi there is also the result that the lecture prints
+    :return: A line of text about every curve
+    :raises ImportError: If matplotlib is not installed
+    :raises ValueError: If there are no runs, or they hold no test of the lecture's
+    """
+    out = pathlib.Path(out)
+    if out.suffix.lower() not in PLOT_SUFFIXES:
+        raise ValueError(f"out={str(out)!r} must end in one of {', '.join(PLOT_SUFFIXES)}")
+    pictures.require_viz("a plot")
+    folders = find_runs(paths)
+    settings: dict[str, list[dict[str, Points]]] = {}
+    for folder in folders:
+        settings.setdefault(_RUN_SUFFIX.sub("", folder.name) or folder.name, []).append(read_run(folder))
+    panels: dict[str, dict[str, Curve]] = {}
+    for figure, title in FIGURES.items():
+        for setting, runs in settings.items():
+            with_figure = [run[figure] for run in runs if figure in run]
+            if with_figure:
+                label = f"{setting} ({len(runs)} run{'s' * (len(runs) > 1)})"
+                panels.setdefault(title, {})[label] = mean_curve(with_figure)
+    if not panels:
+        raise ValueError(
+            f"runs={[*map(str, paths)]} hold no test of the lecture's ({', '.join(FIGURES)}); train with "
+            "LectureTestCallback, or by `sb3-lecture-dqn train`"
+        )
+    references = _references(env_id if env_id is not None else _env_id_of(folders))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pictures.draw_curves(panels, references, "episodes").savefig(out, dpi=120)
+    return [
+        f"{label}: {title} {curve.mean[-1]:.2f}"
+        + ("" if math.isnan(curve.half_width[-1]) else f" ± {curve.half_width[-1]:.2f}")
+        + f" after {int(curve.x[-1])} episodes"
+        for title, curves in panels.items()
+        for label, curve in curves.items()
+    ]
+
+
+def find_runs(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
+    """
+    Find the folders that hold event files.
+
+    :param paths: Such folders, or folders around them
+    :return: All of them, each once, in the order of their names
+    :raises ValueError: If a path leads to none
+    """
+    found: set[pathlib.Path] = set()
+    for path in map(pathlib.Path, paths):
+        runs = {events.parent.resolve() for events in path.rglob("events.out.tfevents.*")}
+        if not runs:
+            raise ValueError(f"runs={str(path)!r} is no folder with TensorBoard's event files in it")
+        found |= runs
+    return sorted(found)
+
+
+def read_run(folder: pathlib.Path) -> dict[str, Points]:
+    """
+    Read the lecture's tests from the event files of a run.
+
+    Where a run was taken up again from an earlier point, what it overwrote is left out: a value hides those of the same
+    and of later episodes that were written before it.
+
+    :param folder: The run's folder
+    :return: The value at every tested episode, in their order, for every name of :data:`FIGURES` that there is
+    """
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    run: dict[str, Points] = {}
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                if value.tag in FIGURES:
+                    kept = {at: old for at, old in run.get(value.tag, {}).items() if at < event.step}
+                    run[value.tag] = {**kept, event.step: float(make_ndarray(value.tensor))}
+    return run
+
+
+def mean_curve(runs: Sequence[Points]) -> Curve:
+    """
+    The mean of several runs and its confidence interval, at every episode at which all were tested that got so far.
+
+    The interval is Student's: ``t · s / √n`` for n runs with the standard deviation s.
+
+    :param runs: The value of every run by episode
+    :return: The mean, and half the width of the interval where there are at least two runs
+    """
+    episodes = sorted(set().union(*runs))
+    means, half_widths = [], []
+    for episode in episodes:
+        values = np.array([run[episode] for run in runs if episode in run])
+        means.append(values.mean())
+        n = len(values)
+        half_widths.append(student_t(n - 1) * values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan)
+    return Curve(np.array(episodes), np.array(means), np.array(half_widths))
+
+
+def student_t(degrees: int, confidence: float = CONFIDENCE) -> float:
+    """
+    The t for which a variable of Student's distribution is between -t and t with some probability.
+
+    With ``t = √ν · tan θ`` its density is proportional to ``cos(θ)**(ν - 1)``, which is integrated numerically.
+
+    :param degrees: Degrees of freedom ν, at least 1
+    :param confidence: The probability
+    :return: t, to about five digits
+    """
+    angles = np.linspace(0, math.pi / 2, 200_001)
+    density = np.cos(angles) ** (degrees - 1)
+    probability = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    angle = np.interp(confidence * probability[-1], probability, angles)
+    return float(math.sqrt(degrees) * math.tan(angle))
+
+
+def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
+    """The environment of the models that lie beside the runs, if there is but one."""
+    found = set()
+    for folder in folders:
+        for path in folder.glob("*.zip"):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    found.add(json.loads(archive.read("data")).get("env_id"))
+            except (zipfile.BadZipFile, KeyError, ValueError):
+                continue  # no model
+    env_id = found.pop() if len(found) == 1 else None
+    return env_id if isinstance(env_id, str) else None
+
+
+def _references(env_id: str | None) -> dict[str, Mapping[str, float]]:
+    """Horizontal lines: their name, and their height in every panel."""
+    references: dict[str, Mapping[str, float]] = {}
+    if env_id is None:
+        return references
+    env = make_env(env_id, LECTURE_MAX_EPISODE_STEPS)
+    try:
+        table = TabularModel.from_env(env)
+    except NotTabularError:
+        return references
+    finally:
+        env.close()
+    best = policy_figures(
+        table, table.optimum(LECTURE_MAX_EPISODE_STEPS).actions, LECTURE_MAX_EPISODE_STEPS, PENALTY_REWARD
+    )
+    columns: dict[str, Any] = {
+        "Steps": best.steps,
+        "Penalty": best.penalties,
+        "Reward": best.returns,
+        "Solved": best.successes,
+    }
+    references["optimum"] = {FIGURES[name]: table.mean_over_starts(column) for name, column in columns.items()}
+    if env_id in _TAXI:
+        references["printed in the lecture"] = {FIGURES[name]: value for name, value in LECTURE_RESULT.items()}
+    return references

@@ -1,0 +1,178 @@
+"""Layouts and pictures of grid worlds, compared with pictures that were looked at."""
+
+import dataclasses
+import os
+import pathlib
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from sb3_lecture_dqn import TabularModel
+from sb3_lecture_dqn.common.grids import grid_layout
+from sb3_lecture_dqn.common.pictures import Curve, draw_action_values, draw_curves, draw_values, to_array
+
+REFERENCES = pathlib.Path(__file__).parent / "images"
+# Fonts and antialiasing differ a little between versions of matplotlib and FreeType: by greys at edges, in few places.
+FAR_APART = 60
+FEW_PIXELS = 0.0005
+
+
+def grid(env_id, **kwargs):
+    """The optimum of an environment: values, actions and layout."""
+    env = gym.make(env_id, **kwargs)
+    table = TabularModel.from_env(env)
+    q_values = table.optimal_action_values(0.9)
+    values = np.where(table.acting_states(), q_values.max(axis=1), np.nan)
+    # Of equally good actions the first, whatever the rounding of their values.
+    return values, (q_values >= q_values.max(axis=1, keepdims=True) - 1e-9).argmax(axis=1), grid_layout(env)
+
+
+def picture(values, actions, layout):
+    return to_array(draw_values(values, actions, layout, "optimum"), dpi=60)
+
+
+def share_of_other_pixels(drawn, name):
+    """How many pixels clearly differ from the reference; UPDATE_IMAGES=1 makes that anew."""
+    path = REFERENCES / f"{name}.png"
+    if os.environ.get("UPDATE_IMAGES"):
+        Image.fromarray(drawn).save(path, optimize=True)
+    with Image.open(path) as image:
+        reference = np.asarray(image.convert("RGB")).astype(int)
+    assert drawn.shape == reference.shape
+    return float((np.abs(drawn - reference).max(axis=2) > FAR_APART).mean())
+
+
+GRIDS = {
+    "taxi": ("Taxi-v3", {}),
+    "frozen_lake": ("FrozenLake-v1", {}),
+    "frozen_lake_8x8": ("FrozenLake-v1", {"map_name": "8x8", "is_slippery": False}),
+    "cliff_walking": ("CliffWalking-v1", {}),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_grids_look_as_they_did(name):
+    env_id, kwargs = GRIDS[name]
+    assert share_of_other_pixels(picture(*grid(env_id, **kwargs)), name) < FEW_PIXELS
+
+
+def test_states_without_a_grid_are_in_rows():
+    values, actions, _ = grid("FrozenLake-v1", map_name="8x8")
+    assert share_of_other_pixels(picture(values, actions, None), "rows") < FEW_PIXELS
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_wrong_arrow_is_another_picture(name):
+    """The comparison can fail: one state in a hundred with the opposite move is found."""
+    env_id, kwargs = GRIDS[name]
+    values, actions, layout = grid(env_id, **kwargs)
+    shown = np.flatnonzero(~np.isnan(values))
+    opposite = {a: b for a, move in layout.moves.items() for b, other in layout.moves.items()
+                if move == (-other[0], -other[1])}  # fmt: skip
+    wrong = actions.copy()
+    for state in shown[:: max(1, len(shown) // 8)]:
+        wrong[state] = opposite.get(int(actions[state]), 0)
+    assert share_of_other_pixels(picture(values, wrong, layout), name) > FEW_PIXELS
+
+
+def test_a_missing_wall_is_another_picture():
+    values, actions, layout = grid("Taxi-v3")
+    fewer = dataclasses.replace(layout, walls=layout.walls[1:])
+    assert share_of_other_pixels(picture(values, actions, fewer), "taxi") > FEW_PIXELS
+    assert share_of_other_pixels(picture(values, actions, layout), "taxi") < FEW_PIXELS
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_arrows_point_where_the_actions_lead(name):
+    """Found in the picture itself: an arrow's tip, its narrow end, is on the side that the action moves to."""
+    env_id, kwargs = GRIDS[name]
+    env = gym.make(env_id, **kwargs)
+    layout, states = grid_layout(env), np.flatnonzero(TabularModel.from_env(env).acting_states())
+    state = int(states[len(states) // 2])
+    values = np.where(np.arange(len(layout.cells)) == state, 0.0, np.nan)
+    row, column = layout.cells[state] + np.array(layout.cases[layout.case_of[state]].at) * (np.array(layout.shape) + 1)
+    for action, (down, right) in layout.moves.items():
+        figure = draw_values(values, np.full(len(values), action), layout)
+        drawn = to_array(figure, dpi=100)
+        corners = figure.axes[0].transData.transform([(column - 0.5, row - 0.5), (column + 0.5, row + 0.5)])
+        (left, top), (end, bottom) = np.round(corners * [1, -1] + [0, len(drawn)]).astype(int)
+        inside = drawn[top + 8 : bottom - 8, left + 8 : end - 8]  # of walls and frames
+        white = (inside > 240).all(axis=2)
+        widths = white.sum(axis=1 if down else 0)
+        first, last = widths[widths > 0][[1, -2]]
+        assert (last < first) == (down + right > 0), layout.action_names[action]
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_layout_is_that_of_the_transitions(name):
+    """A move leads to the neighbouring cell, or nowhere where there is a wall, the edge or something special."""
+    env_id, kwargs = GRIDS[name]
+    env = gym.make(env_id, **{**kwargs, **({"is_slippery": False} if "Lake" in env_id else {})})
+    layout, table = grid_layout(env), TabularModel.from_env(env)
+    walls = {frozenset(wall) for wall in layout.walls}
+    special = (
+        {(mark.row, mark.column) for mark in layout.marks if mark.letter in "CHG"} if "Taxi" not in env_id else set()
+    )
+    for state in np.flatnonzero(table.acting_states()).tolist():
+        cell = tuple(layout.cells[state].tolist())
+        for action, (down, right) in layout.moves.items():
+            neighbour = cell[0] + down, cell[1] + right
+            outside = not all(0 <= x < n for x, n in zip(neighbour, layout.shape, strict=True))
+            expected = cell if outside or frozenset((cell, neighbour)) in walls else neighbour
+            if expected in special:
+                continue
+            reached = int(table.next_states[state, action, 0])
+            assert tuple(layout.cells[reached].tolist()) == expected
+            assert layout.case_of[reached] == layout.case_of[state]
+
+
+def test_the_layout_of_taxi():
+    layout = grid_layout(gym.make("Taxi-v3"))
+    env = gym.make("Taxi-v3").unwrapped
+    assert len(layout.walls) == 6
+    assert ((0, 1), (0, 2)) in layout.walls
+    state = env.encode(3, 2, 4, 3)
+    assert layout.cells[state].tolist() == [3, 2]
+    case = layout.cases[layout.case_of[state]]
+    assert (case.title, case.at) == ("in taxi → B", (4, 3))
+    assert {name: column[state] for name, column in layout.columns.items()} == {
+        "taxi row": 3, "taxi column": 2, "passenger": "in taxi", "destination": "B"}  # fmt: skip
+    assert [(mark.letter, mark.row, mark.column, mark.colour) for mark in layout.marks] == [
+        ("R", 0, 0, to_rgb("red")), ("G", 0, 4, to_rgb("lime")), ("Y", 4, 0, to_rgb("yellow")),
+        ("B", 4, 3, to_rgb("blue"))]  # fmt: skip
+
+
+def test_other_environments_have_no_layout():
+    assert grid_layout(gym.make("CartPole-v1")) is None
+
+
+# Other pictures
+
+
+def test_the_bar_of_the_action_taken_stands_out():
+    figure = draw_action_values(np.array([1.0, -2.0]), 1, ["left", "right"], (-3, 3), "title")
+    (axes,) = figure.axes
+    bars = axes.patches
+    assert [bar.get_width() for bar in bars] == [1.0, -2.0]
+    assert bars[0].get_facecolor() != bars[1].get_facecolor()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["left", "right"]
+    assert to_array(figure, dpi=50).shape == (200, 180, 3)
+
+
+def test_curves_have_bands_and_reference_lines():
+    x = np.array([1, 50])
+    curves = {"a": Curve(x, np.array([1.0, 2.0]), np.array([0.5, 0.25])), "b": Curve(x, x * 1.0, x * np.nan)}
+    figure = draw_curves({"steps": curves, "reward": {"a": curves["a"]}}, {"optimum": {"steps": 13.0}}, "episodes")
+    steps, reward = figure.axes
+    assert [line.get_ydata()[0] for line in steps.lines] == [1.0, 1.0, 13.0]
+    assert len(reward.lines) == 1
+    band = steps.collections[0].get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == (0.5, 2.25)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "optimum"]

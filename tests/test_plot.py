@@ -1,0 +1,138 @@
+"""Learning curves from event files."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from sb3_lecture_dqn import LectureDQN
+from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.plot import FIGURES, find_runs, mean_curve, plot_runs, read_run, student_t
+
+
+def write(folder, points, tag="Reward"):
+    """An event file with values by episode."""
+    with SummaryWriter(str(folder)) as writer:
+        for episode, value in points:
+            writer.add_scalar(tag, value, episode)
+
+
+def test_the_interval_is_students():
+    """Quantiles from the tables of textbooks."""
+    for degrees, t in ((1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (29, 2.045), (1000, 1.962)):
+        assert student_t(degrees) == pytest.approx(t, abs=6e-4)
+    assert student_t(5, 0.99) == pytest.approx(4.032, abs=6e-4)
+
+
+@given(st.lists(st.lists(st.integers(-1000, 1000), min_size=3, max_size=3), min_size=2, max_size=8))
+def test_the_mean_and_its_interval(values):
+    curve = mean_curve([dict(zip((1, 50, 100), row, strict=True)) for row in values])
+    array = np.array(values, float)
+    n = len(values)
+    assert curve.x.tolist() == [1, 50, 100]
+    assert np.allclose(curve.mean, array.mean(axis=0))
+    variance = ((array - array.mean(axis=0)) ** 2).sum(axis=0) / (n - 1)
+    assert np.allclose(curve.half_width, student_t(n - 1) * np.sqrt(variance / n))
+
+
+def test_a_run_that_ended_early_counts_as_far_as_it_goes():
+    curve = mean_curve([{1: 0.0, 50: 10.0}, {1: 2.0}])
+    assert curve.mean.tolist() == [1.0, 10.0]
+    assert curve.half_width[0] > 0
+    assert math.isnan(curve.half_width[1])
+
+
+def test_what_a_resumed_run_overwrote_is_left_out(tmp_path):
+    write(tmp_path, [(1, 0.0), (50, 1.0), (100, 2.0), (150, 3.0)])
+    assert read_run(tmp_path)["Reward"] == {1: 0.0, 50: 1.0, 100: 2.0, 150: 3.0}
+    second = tmp_path / "later"
+    write(second, [(100, 7.0)])
+    (events,) = second.iterdir()
+    events.rename(tmp_path / events.name.replace("tfevents.", "tfevents.9"))
+    assert read_run(tmp_path)["Reward"] == {1: 0.0, 50: 1.0, 100: 7.0}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of two settings, two seeds of one of them."""
+    folder = tmp_path_factory.mktemp("plot") / "runs"
+    for seed in ("1", "2"):
+        assert (
+            main(["train", "--episodes", "3", "--seed", seed, "--test-episodes", "5", "--quiet", "--out", str(folder)])
+            == 0
+        )
+    options = ["--no-double-dqn", "--test-episodes", "5", "--quiet", "--out", str(folder)]
+    assert main(["train", "--episodes", "1", "--seed", "1", *options]) == 0
+    return folder
+
+
+def test_runs_are_found_below_a_folder(runs):
+    assert len(find_runs([runs])) == 3
+    assert find_runs([runs, *runs.iterdir()]) == find_runs([runs])
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_the_command_draws_all_runs(runs, tmp_path, capsys, suffix, start):
+    out = tmp_path / "new" / f"curves.{suffix}"
+    assert main(["plot", str(runs), "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(start)
+    printed = capsys.readouterr().out
+    assert "SR_True_DD_True (2 runs): reward per episode" in printed
+    assert "SR_True_DD_False (1 run): share of solved episodes" in printed
+    assert f"Picture: {out}" in printed
+    if suffix == "svg":
+        assert out.read_text(encoding="utf-8").count("<!-- optimum -->") == 1
+        assert out.read_text(encoding="utf-8").count("<!-- printed in the lecture -->") == 1
+    if suffix == "png":
+        with Image.open(out) as picture:
+            assert picture.size[0] > 800
+
+
+def test_the_optimum_of_taxi(runs):
+    from sb3_lecture_dqn.plot import _env_id_of, _references
+
+    assert _env_id_of(find_runs([runs])) == "Taxi-v3"
+    references = _references("Taxi-v3")
+    optimum = {name: references["optimum"][title] for name, title in FIGURES.items()}
+    assert optimum == {
+        "Steps": pytest.approx(13.07, abs=5e-5 + 2e-3),
+        "Penalty": 0.0,
+        "Reward": pytest.approx(7.93),
+        "Solved": 1.0,
+    }
+    assert references["printed in the lecture"][FIGURES["Reward"]] == -2.39
+    assert set(_references("FrozenLake-v1")) == {"optimum"}
+    assert _references("CartPole-v1") == {}
+
+
+def test_runs_of_several_environments_have_no_optimum_in_common(tmp_path):
+    from sb3_lecture_dqn.plot import _env_id_of
+
+    for folder, env_id in (("a", "Taxi-v3"), ("b", "FrozenLake-v1")):
+        (tmp_path / folder).mkdir()
+        LectureDQN(env_id).save(tmp_path / folder / "model")
+    assert _env_id_of([tmp_path / "a"]) == "Taxi-v3"
+    assert _env_id_of([tmp_path / "a", tmp_path / "b"]) is None
+    assert _env_id_of([tmp_path]) is None
+
+
+def test_numbered_runs_of_sb3_are_seeds_of_one_setting(tmp_path):
+    for number in (1, 2):
+        write(tmp_path / f"DQN_{number}", [(1, float(number))])
+    (line,) = plot_runs([tmp_path], tmp_path / "a.png")
+    assert line.startswith("DQN (2 runs): reward per episode 1.50 ± ")
+
+
+def test_mistakes_are_named(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["plot", str(tmp_path / "empty")]) == 2
+    assert "is no folder with TensorBoard's event files in it" in capsys.readouterr().err
+    write(tmp_path / "other", [(1, 1.0)], tag="loss")
+    assert main(["plot", str(tmp_path / "other")]) == 2
+    assert "hold no test of the lecture's (Steps, Penalty, Reward, Solved)" in capsys.readouterr().err
+    assert main(["plot", str(tmp_path / "other"), "--out", "curves.jpg"]) == 2
+    assert "'curves.jpg' must end in one of .png, .svg, .pdf" in capsys.readouterr().err

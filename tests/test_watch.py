@@ -1,0 +1,149 @@
+"""Greedy episodes as videos and as text."""
+
+import re
+
+import gymnasium as gym
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_lecture_dqn import LectureDQN, TabularModel
+from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.watch import greedy_episodes, record
+
+
+def optimal_model():
+    """A Q-table with the exact optimal values of Taxi."""
+    model = LectureDQN("TablePolicy", "Taxi-v3", seed=0)
+    optimal = TabularModel.from_env("Taxi-v3").optimal_action_values(model.gamma)
+    model.q_net.load_state_dict({"layers.0.weight": th.as_tensor(optimal, dtype=th.float32)})
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return optimal_model()
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.zip"
+    model.save(path)
+    return path
+
+
+def n_steps(model, seed, n_episodes, limit):
+    """Steps of greedy episodes, by a loop of its own."""
+    env = gym.make("Taxi-v3", max_episode_steps=limit)
+    counts = []
+    for episode in range(n_episodes):
+        obs, _ = env.reset(seed=seed if episode == 0 else None)
+        over, count = False, 0
+        while not over:
+            obs, _, terminated, truncated, _ = env.step(int(model.q_net(th.tensor([obs])).argmax()))
+            over, count = terminated or truncated, count + 1
+        counts.append(count)
+    return counts
+
+
+def pictures_of(path):
+    with imageio.get_reader(path) as reader:
+        return [picture for picture in reader]  # noqa: C416  # `list` asks for the length, which FFmpeg does not know
+
+
+# imageio's reader of MP4 leaves the pipes to FFmpeg open.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("suffix", ["gif", "mp4"])
+def test_a_video_has_a_picture_for_every_step_and_the_end(model, tmp_path, suffix):
+    path = tmp_path / "new" / f"taxi.{suffix}"
+    env = make_env("Taxi-v3", 50)
+    frames = record(model, env, path, n_episodes=2, seed=3)
+    assert frames == sum(n_steps(model, 3, 2, 50)) + 2
+    read = pictures_of(path)
+    assert len(read) == frames
+    height, width = env.render().shape[:2]
+    assert read[0].shape[:2] == (max(height, 400), width + 360)
+    # Left the environment's own picture, right the bars.
+    env.reset(seed=3)
+    difference = np.abs(read[0][:height, :width, :3].astype(int) - env.render())
+    assert difference.mean() < 6
+    assert (read[0][:400, width:, :3] < 200).any()
+
+
+def test_the_gif_plays_at_its_speed_and_forever(model, tmp_path):
+    record(model, make_env("Taxi-v3", 5), tmp_path / "a.gif", fps=5, seed=0)
+    with imageio.get_reader(tmp_path / "a.gif") as reader:
+        meta = reader.get_meta_data()
+    assert meta["duration"] == 200
+    assert meta["loop"] == 0
+
+
+def test_moments_have_the_values_of_their_state(model):
+    env = make_env("Taxi-v3", 50)
+    moments = list(greedy_episodes(model, env, 1, seed=1))
+    obs, _ = make_env("Taxi-v3", 50).reset(seed=1)
+    with th.no_grad():
+        expected = model.q_net(th.tensor([obs]))[0].numpy()
+    assert np.array_equal(moments[0].values, expected)
+    assert moments[0].action == expected.argmax()
+    assert moments[-1].values is None
+    assert moments[-1].total_reward == 21 - moments[-1].step
+    assert [moment.step for moment in moments] == list(range(len(moments)))
+
+
+def test_masks_are_kept_to():
+    model = LectureDQN("Taxi-v3", seed=0, use_masking=True)
+    env = make_env("Taxi-v3", 30)
+    masks = []
+    for moment in greedy_episodes(model, env, 1, seed=1):
+        if moment.action is not None:
+            masks.append(env.unwrapped.action_mask(env.unwrapped.s)[moment.action])
+    assert masks == [1] * 30
+    with pytest.raises(ValueError, match=r"neither action_masks\(\) nor info\['action_mask'\]"):
+        next(greedy_episodes(model, make_env("FrozenLake-v1", 30), 1))
+
+
+def test_the_command_makes_a_gif_beside_the_model(file, capsys):
+    assert main(["watch", str(file), "--episodes", "1", "--seed", "1", "--max-episode-steps", "4"]) == 0
+    assert len(pictures_of(file.with_name("watch.gif"))) == 5
+    assert f"Video: {file.with_name('watch.gif')} (5 pictures of 1 episodes)" in capsys.readouterr().out
+
+
+def test_the_command_prints_text(file, model, capsys):
+    assert main(["watch", str(file), "--ansi", "--episodes", "1", "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    (steps,) = n_steps(model, 1, 1, 50)
+    assert len(re.findall(r"^episode 1, step \d+, reward", out, re.MULTILINE)) == steps + 1
+    assert f"episode 1, step {steps}, reward {21 - steps}\n" in out
+    assert len(re.findall(r"^> ", out, re.MULTILINE)) == steps
+    assert "\x1b[2J" not in out  # no terminal
+    assert out.count("+---------+") == 2 * (steps + 1)
+
+
+def test_pixels_and_vectors_are_watched_too(tmp_path):
+    model = LectureDQN("MlpPolicy", "CartPole-v1", seed=0)
+    model.save(tmp_path / "model")
+    out = tmp_path / "cart.gif"
+    assert main(["watch", str(tmp_path / "model.zip"), "--out", str(out), "--episodes", "1", "--seed", "0"]) == 0
+    assert len(pictures_of(out)) > 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "film.avi"], "'film.avi' must end in one of .gif, .mp4"),
+        (["--episodes", "0"], "--episodes=0 must be an integer at least 1"),
+        (["--fps", "0"], "--fps=0 must be"),
+        (["--env", "Taxi-v0"], "env='Taxi-v0' is not a registered environment id"),
+    ],
+)
+def test_mistakes_are_named(file, capsys, options, message):
+    assert main(["watch", str(file), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_environment_that_does_not_render_pictures_is_an_error(model, tmp_path):
+    with pytest.raises(ValueError, match="its render_mode is None, a video needs 'rgb_array'"):
+        record(model, gym.make("Taxi-v3"), tmp_path / "a.gif")
