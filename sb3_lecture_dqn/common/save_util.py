@@ -304,12 +304,13 @@ def _read_json(content: bytes, version: int) -> dict[str, Any]:
 def _read_parameters(members: Mapping[str, bytes]) -> dict[str, Any]:
     parameters = {}
     for name in members:
-        if name.endswith(".pth") and name != "pytorch_variables.pth":
+        if name.endswith(".pth"):
             try:
                 parameters[name.removesuffix(".pth")] = state = read_tensors(members[name])
                 _check_finite(state)
             except UnsafeFileError as error:
                 raise UnsafeFileError(f"{name}: {error}") from error
+    parameters.pop("pytorch_variables", None)  # SB3 always writes it, and a DQN has none
     return parameters
 
 
@@ -477,7 +478,11 @@ class _StoredRows:
         n_bytes = int.from_bytes(self._member.read(2 if major == 1 else 4), "little")
         if n_bytes > 2**16:
             raise UnsafeFileError(f"{name} has a header of {n_bytes} bytes")
-        header = ast.literal_eval(self._member.read(n_bytes).decode("utf8" if major >= 3 else "latin1"))
+        text = self._member.read(n_bytes).decode("utf8" if major >= 3 else "latin1")
+        try:
+            header = ast.literal_eval(text)
+        except SyntaxError as error:
+            raise UnsafeFileError(f"{name} has a header that is none: {error}") from error
         self._stored = np.lib.format.descr_to_dtype(header["descr"])
         self.shape = tuple(header["shape"])
         self.ndim = len(self.shape)
