@@ -20,7 +20,7 @@ from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
 
 _MIN_ROWS = 64
-_BYTES_AT_ONCE = 1 << 24
+_BYTES_AT_ONCE = 1 << 22
 
 
 class Rows(Protocol):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
@@ -712,6 +712,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 "The specified policy kwargs do not equal the stored policy kwargs. "
                 f"Stored kwargs: {policy_kwargs}, specified kwargs: {kwargs['policy_kwargs']}"
             )
+        if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in settings["replay_buffer_kwargs"]:
+            settings["replay_buffer_class"] = None  # SB3 chooses it anew, and does not take it for the user's choice
         if env is not None:
             env = cls._wrap_env(env, int(settings.get("verbose", 0)))
             check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
@@ -720,7 +722,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 settings["_last_obs"] = None
         try:
             policy: Any = settings["policy_class"]
-            model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg,arg-type]
+            model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
             model._check_loaded(settings)
             model.__dict__.update(settings)
             model._check_settings()
