@@ -258,6 +258,8 @@ def descriptions(good):
         "a setting out of range": {"gamma": 7},
         "a setting that is NaN": {"gamma": {"$": "float", "value": "nan"}},
         "a counter that is text": {"num_timesteps": "many"},
+        "a rate that is a list": {"exploration_rate": [1]},
+        "a switch that is a number": {"double_dqn": 1},
         "an id that imports": {"env_id": "antigravity:Evil-v0"},
         "a huge seed": {"seed": HUGE},
         "a huge window": {"ep_info_buffer": {"$": "deque", "maxlen": -1, "items": []}},

@@ -185,6 +185,7 @@ MODELS = {
     "dict memory of SB3": lambda: LectureDQN(
         "MultiInputPolicy", "Blackjack-v1", seed=0, replay_buffer_class=DictReplayBuffer, buffer_size=50
     ),
+    "recommended settings": lambda: LectureDQN.tuned("Taxi-v3", seed=0),
     "one transition": lambda: LectureDQN("Taxi-v3", seed=0, store_and_replay=False),
 }
 

@@ -67,6 +67,9 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
 DEFAULT_TOTAL_EPISODES = 5000
 
+# Settings that need not be a number where their default is one; they are checked as arguments are.
+_OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
+
 
 class EpisodicMixin(OffPolicyAlgorithm):
     """
@@ -761,9 +764,16 @@ class EpisodicMixin(OffPolicyAlgorithm):
                 raise UnsafeFileError(f"{name!r} is no setting")
             if name in self._excluded_save_params() and value is not None:
                 raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
-        for name in ("num_timesteps", "n_envs", "_episode_num", "_n_updates", "_n_calls"):
-            if name in settings:
-                check_number(name, settings[name], 0, integer=True)
+            default = self.__dict__.get(name)
+            if isinstance(default, bool) and not isinstance(value, bool):
+                raise UnsafeFileError(f"{name}={value!r} must be True or False")
+            is_number = isinstance(default, int | float) and not isinstance(default, bool)
+            if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
+                check_number(name, value, -sys.float_info.max)
+        for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls"):
+            check_number(name, settings.get(name, 0), 0, integer=True)
+        check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
+        check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
 
     def _set_loaded_parameters(self, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
         if "policy.optimizer" in parameters:
