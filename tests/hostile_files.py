@@ -220,7 +220,9 @@ def descriptions(good):
         yield f"version {version}", saying({}, version=version)
     yield "a list for a description", archive_of({**members, DESCRIPTION: b"[1]"})
     yield "deep JSON", archive_of({**members, DESCRIPTION: b"[" * 10**6})
-    yield "a description of 20 MB", archive_of({**members, DESCRIPTION: b" " * 20 * 2**20})
+    yield "a long description", archive_of({**members, DESCRIPTION: b" " * 65 * 2**20})
+    yield "a description of many lists", archive_of({**members, DESCRIPTION: b"[" + b"[]," * 2**24 + b"[]]"})
+    yield "data of many lists", archive_of({**members, "data": b"[" + b"[]," * 2**24 + b"[]]"})
     yield "a huge integer", archive_of({**members, DESCRIPTION: b'{"version": 1' + b"0" * 10**5 + b"}"})
     settings = {
         "a function": {"learning_rate": {"$": "code", "what": "__main__.<lambda>"}},
@@ -237,6 +239,8 @@ def descriptions(good):
         "a large network": {"policy_kwargs": {"hidden_dim": 2**13}},
         "an unknown argument": {"policy_kwargs": {"evil": 1}},
         "policy_kwargs that are none": {"policy_kwargs": 5},
+        "a space that is none": {"observation_space": 5},
+        "kwargs of the memory that are none": {"replay_buffer_kwargs": 5},
         "a huge Discrete": {"observation_space": space(kind="Discrete", n=HUGE, start=0)},
         "a negative Discrete": {"observation_space": space(kind="Discrete", n=-1, start=0)},
         "another Discrete": {"observation_space": space(kind="Discrete", n=7, start=0)},

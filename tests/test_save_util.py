@@ -396,6 +396,9 @@ def test_a_symbolic_link_stays_one_and_permissions_are_the_usual_ones(tmp_path):
     (tmp_path / "other").touch()
     assert (tmp_path / "link.zip").is_symlink()
     assert (tmp_path / "target.zip").stat().st_mode == (tmp_path / "other").stat().st_mode
+    (tmp_path / "target.zip").chmod(0o600)
+    LectureDQN("FrozenLake-v1").save(tmp_path / "link")
+    assert (tmp_path / "target.zip").stat().st_mode & 0o777 == 0o600
 
 
 # Memories

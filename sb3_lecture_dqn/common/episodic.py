@@ -708,17 +708,17 @@ class EpisodicMixin(OffPolicyAlgorithm):
             path, cls.__name__, cls._algorithm(), cls.policy_aliases, custom_objects, print_system_info
         )
         policy_kwargs = settings["policy_kwargs"]
-        if isinstance(policy_kwargs, dict):
-            policy_kwargs.pop("device", None)
+        policy_kwargs.pop("device", None)
         if "policy_kwargs" in kwargs and kwargs["policy_kwargs"] != policy_kwargs:
             raise ValueError(
                 "The specified policy kwargs do not equal the stored policy kwargs. "
                 f"Stored kwargs: {policy_kwargs}, specified kwargs: {kwargs['policy_kwargs']}"
             )
-        if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in settings["replay_buffer_kwargs"]:
+        memory_kwargs = settings.get("replay_buffer_kwargs", {})
+        if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in memory_kwargs:
             settings["replay_buffer_class"] = None  # SB3 chooses it anew, and does not take it for the user's choice
         if env is not None:
-            env = cls._wrap_env(env, int(settings.get("verbose", 0)))
+            env = cls._wrap_env(env, settings.get("verbose", 0))
             check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
             settings["n_envs"] = env.num_envs
             if force_reset:

@@ -40,15 +40,23 @@ Path = str | pathlib.Path | io.BufferedIOBase
 DESCRIPTION, DESCRIPTION_VERSION = "sb3_lecture_dqn.json", 1
 #: The same of a memory's file
 MEMORY, MEMORY_VERSION = "sb3_lecture_dqn_memory.json", 1
-#: Largest description, in bytes
-MAX_DESCRIPTION = 2**24
+#: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
+MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
 #: Largest file of a model, in bytes
-MAX_MODEL = 2**31
+MAX_MODEL = 2**29
 
 # `_setup_model` makes these anew, whatever a file says.
 _DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
-# Without these there is no model to make.
-_NECESSARY = {"policy_class", "policy_kwargs", "observation_space", "action_space"}
+# What SB3's environment checks rely on. Without the first four there is no model to make.
+_KINDS = {
+    "policy_class": type,
+    "policy_kwargs": dict,
+    "observation_space": spaces.Space,
+    "action_space": spaces.Space,
+    "replay_buffer_kwargs": dict,
+    "verbose": int,
+}
+_NECESSARY = set(list(_KINDS)[:4])
 # Some of these are in the file of a DQN or QR-DQN, whatever `save` was told to leave out, and in that of no other.
 _DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
 _SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
@@ -79,8 +87,12 @@ def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
             yield file
         return
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    if target.exists():
+        target.open("r+b").close()  # one that is protected against writing stays as it is
     try:
         with beside.open("x+b") as file:
+            if target.exists():
+                beside.chmod(target.stat().st_mode & 0o777)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -227,7 +239,7 @@ def saved_settings(path: Path) -> set[str]:
     :return: Their names
     """
     with _reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
-        return set(json.loads(archive.read("data")))
+        return set(_parse_json(archive.read("data")))
 
 
 def is_archive(path: Path) -> bool:
@@ -246,7 +258,7 @@ def is_archive(path: Path) -> bool:
 def _check_algorithm(members: Mapping[str, bytes], algorithm: str) -> None:
     if missing := {"data", "policy.pth"} - members.keys():
         raise UnsafeFileError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
-    settings = json.loads(members["data"])
+    settings = _parse_json(members["data"])
     if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
         raise UnsafeFileError("its settings are not those of a DQN")
     found = "QRDQN" if "n_quantiles" in settings else "DQN"
@@ -283,8 +295,11 @@ def _read_settings(
     own = {name: value for name, value in settings.items() if name not in custom_objects}
     if isinstance(env_id := own.get("env_id"), str) and ":" in env_id:
         own["env_id"] = describe(_ImportingId, {})  # gymnasium imports what stands before the colon
-    replaced = {name: value for name, value in custom_objects.items() if name in settings}
-    return {**restore(own, names), **replaced}
+    restored = restore(own, names)
+    for name, kind in _KINDS.items():
+        if name in restored and not isinstance(restored[name], kind):
+            raise UnsafeFileError(f"{name}={restored[name]!r} is no {kind.__name__}")
+    return {**restored, **{name: value for name, value in custom_objects.items() if name in settings}}
 
 
 class _ImportingId:
@@ -292,13 +307,19 @@ class _ImportingId:
 
 
 def _read_json(content: bytes, version: int) -> dict[str, Any]:
-    if len(content) > MAX_DESCRIPTION:
-        raise UnsafeFileError(f"its description has {len(content)} bytes, and {MAX_DESCRIPTION} are the most allowed")
-    described = json.loads(content)
+    described = _parse_json(content)
     if not isinstance(described, dict) or described.get("version") != version:
         found = described.get("version") if isinstance(described, dict) else None
         raise UnsafeFileError(f"its description is of version {found!r}, and this package reads version {version}")
     return described
+
+
+def _parse_json(content: bytes) -> Any:
+    if len(content) > MAX_DESCRIPTION:
+        raise UnsafeFileError(f"its description has {len(content)} bytes, and {MAX_DESCRIPTION} are the most allowed")
+    if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_ENTRIES:
+        raise UnsafeFileError(f"its description has more than {MAX_ENTRIES} entries")
+    return json.loads(content.decode())
 
 
 def _read_parameters(members: Mapping[str, bytes]) -> dict[str, Any]:
