@@ -2,6 +2,7 @@
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
+from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3, register_variants
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
 from sb3_lecture_dqn.common.maskable import ActionMaskInfo
@@ -36,6 +37,7 @@ __all__ = [
     "TabularVecEnv",
     "TestResult",
     "TupleToDictWrapper",
+    "UnsafeFileError",
     "exact_test",
     "make_env",
     "optimal_values",

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch as th
@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lecture_dqn.common.checks import Observation
+from sb3_lecture_dqn.common.checks import Observation, check_stored
 from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
 from sb3_lecture_dqn.common.maskable import MaskableReplayBufferSamples, n_mask_words, pack_masks, unpack_masks
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
@@ -20,6 +20,32 @@ from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
 
 _MIN_ROWS = 64
+_BYTES_AT_ONCE = 1 << 22
+
+
+class Rows(Protocol):
+    """Records that are taken slice by slice, first to last: an array, or a file of them."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    ndim: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice, /) -> np.ndarray: ...
+
+
+def copy_rows(rows: Rows, to: np.ndarray) -> None:
+    """
+    Copy rows in slices, so that only one of them is held besides.
+
+    :param rows: Where they come from.
+    :param to: Array of at least as many rows.
+    """
+    n = max(1, _BYTES_AT_ONCE // max(1, to[:1].nbytes))
+    for start in range(0, len(rows), n):
+        chunk = rows[start : start + n]
+        to[start : start + len(chunk)] = chunk
 
 
 def _terminal(reward: float, terminal: bool, info: dict[str, Any]) -> bool:
@@ -139,11 +165,11 @@ class Partition:
         """
         return self.rows[: self.size].copy()
 
-    def holding(self, rows: np.ndarray) -> "Partition":
+    def holding(self, rows: Rows) -> "Partition":
         """
         A partition with the settings of this one and other rows; the inverse of :meth:`filled`.
 
-        :param rows: Records of :meth:`filled`.
+        :param rows: Records of :meth:`filled`, or what reads them slice by slice.
         :return: The new partition.
         :raises ValueError: If the rows are of another record type, too many, or not all different.
         """
@@ -153,7 +179,7 @@ class Partition:
             raise ValueError(f"there are {len(rows)} transitions, and at most {self.capacity} are held")
         other = Partition(self.rows.dtype, self.capacity, deduplicate=self.index is not None)
         other._reserve(len(rows))
-        other.rows[: len(rows)] = rows
+        copy_rows(rows, other.rows)
         other.size = len(rows)
         if other.index is not None:
             other.index.build(other.words, other.size)
@@ -551,6 +577,22 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             fail = self.fail.holding(state["fail"])
         self.success, self.fail, self.rng = success, fail, rng
         self.pos, self.full = self.size(), self.fail.full
+
+    def check_rows(self, rows: np.ndarray) -> None:
+        """
+        Check transitions that come from outside: the compiled loops look up what they say.
+
+        :param rows: Records of one of the partitions
+        :raises ValueError: If an observation, an action, a reward or a terminal flag cannot be one
+        """
+        for part, field in self._obs_fields.items():
+            space: Any = self.observation_space if part is None else self.observation_space[part]  # type: ignore[index]
+            for name in (field, "next_" + field):
+                check_stored(name, rows[name], space)
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        check_stored("actions", rows["actions"], self.action_space if discrete else None)
+        check_stored("rewards", rows["rewards"], None)
+        check_stored("dones", rows["dones"], None)
 
     def check_valid(self) -> None:
         """

@@ -13,6 +13,10 @@ class UnsupportedSpaceError(ValueError, AssertionError):
     """A space that an algorithm cannot use. Also an ``AssertionError``, which is what SB3 raises for one."""
 
 
+class UnsafeFileError(ValueError):
+    """A file that is damaged, is not what it should be, or cannot be loaded without running code that it names."""
+
+
 def check_number(
     name: str, value: Any, low: float, high: float = math.inf, *, integer: bool = False, open_low: bool = False
 ) -> None:
@@ -104,30 +108,63 @@ def check_observations(
         _check_part(obs, space, "the observation", step, first_env, normalized)
 
 
+def check_stored(name: str, values: np.ndarray, space: spaces.Space[Any] | None) -> None:
+    """
+    Check one part of transitions that were stored.
+
+    :param name: What it is: ``"rewards"``, ``"dones"``, ``"timeouts"``, or a part that has a space.
+    :param values: With a leading dimension.
+    :param space: Its space, if it has one.
+    :raises ValueError: If a number is one that no transition can have; the message says which.
+    """
+    if not values.size:
+        return
+    if space is not None:
+        at = find_outside(values, space)
+        if at is not None:
+            raise ValueError(f"{name}: {values[at]} is outside the space {space}")
+    elif name == "rewards" and not np.isfinite(values).all():
+        raise ValueError("rewards: not all are finite")
+    elif name in ("dones", "timeouts") and not ((values == 0) | (values == 1)).all():
+        raise ValueError(f"{name}: not all are 0 or 1")
+
+
 def _check_part(
     obs: np.ndarray, space: spaces.Space[Any], what: str, step: int, first_env: int, normalized: bool
 ) -> None:
+    at = find_outside(obs, space, normalized=normalized)
+    if at is not None:
+        where = f"[{', '.join(map(str, at[1:]))}]" if len(at) > 1 else ""
+        raise ValueError(
+            f"{what}{where} of environment {first_env + at[0]} is {obs[at]} at environment step {step}, "
+            f"outside its space {space}"
+        )
+
+
+def find_outside(obs: np.ndarray, space: spaces.Space[Any], *, normalized: bool = False) -> tuple[int, ...] | None:
+    """
+    Find an observation outside its space.
+
+    :param obs: Observations of a space that is no ``Dict``, with a leading dimension.
+    :param space: The space.
+    :param normalized: Whether a ``Box`` has no bounds, so that only NaN is outside.
+    :return: The index of the first number that is, ``None`` if there is none.
+    """
     low: Any
     high: Any
     if isinstance(space, spaces.Discrete):
         low, high = space.start, space.start + space.n - 1
         if low <= obs.min() and obs.max() <= high:  # in a fraction of the time
-            return
+            return None
     elif isinstance(space, spaces.MultiDiscrete):
         low, high = space.start, space.start + space.nvec - 1
     elif isinstance(space, spaces.MultiBinary):
         low, high = 0, 1
     elif isinstance(space, spaces.Box):
         if space.dtype == np.uint8 and space.low.max() == 0 and space.high.min() == 255:
-            return  # no value is outside
+            return None  # no value is outside
         low, high = (-math.inf, math.inf) if normalized else (space.low, space.high)
     else:
-        return
+        return None
     inside = (obs >= low) & (obs <= high)
-    if not inside.all():
-        at = tuple(int(index) for index in np.argwhere(~inside)[0])
-        where = f"[{', '.join(map(str, at[1:]))}]" if len(at) > 1 else ""
-        raise ValueError(
-            f"{what}{where} of environment {first_env + at[0]} is {obs[at]} at environment step {step}, "
-            f"outside its space {space}"
-        )
+    return None if inside.all() else tuple(int(index) for index in np.argwhere(~inside)[0])

@@ -1,18 +1,18 @@
 """What the algorithms of this package do by episode: exploration, target copies and budgets."""
 
 import copy
+import inspect
 import io
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from sb3_contrib.qrdqn.qrdqn import QRDQN
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
@@ -27,13 +27,20 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
     TrainFrequencyUnit,
 )
-from stable_baselines3.common.utils import get_parameters_by_name, polyak_update, update_learning_rate
+from stable_baselines3.common.utils import (
+    check_for_correct_spaces,
+    get_parameters_by_name,
+    get_system_info,
+    polyak_update,
+    update_learning_rate,
+)
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
 from sb3_lecture_dqn.common.checks import (
     Observation,
+    UnsafeFileError,
     UnsupportedSpaceError,
     check_choice,
     check_number,
@@ -45,13 +52,31 @@ from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_masks, predict_greedily
-from sb3_lecture_dqn.common.save_util import check_is_model
+from sb3_lecture_dqn.common.save_util import (
+    AllocationLimit,
+    add_description,
+    check_is_model,
+    check_optimizer_state,
+    is_archive,
+    is_described_memory,
+    n_numbers,
+    read_memory,
+    read_model,
+    read_parameters,
+    saved_settings,
+    write_memory,
+    written_whole,
+)
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
+from sb3_lecture_dqn.common.tensor_file import DAMAGED
 from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
 DEFAULT_TOTAL_EPISODES = 5000
+
+# Settings that need not be a number where their default is one; they are checked as arguments are.
+_OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
 
 
 class EpisodicMixin(OffPolicyAlgorithm):
@@ -710,20 +735,207 @@ class EpisodicMixin(OffPolicyAlgorithm):
         cls: type[SelfEpisodic],
         path: str | pathlib.Path | io.BufferedIOBase,
         env: GymEnv | None = None,
-        *args: Any,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
         **kwargs: Any,
     ) -> SelfEpisodic:
         """
-        Load a model, see SB3's ``BaseAlgorithm.load`` for all arguments.
+        Load a model without running anything that its file says.
 
         :param path: A file that :meth:`save` wrote, or an open one
         :param env: The environment to train on; without one the model can predict, and is given a new environment by
             :meth:`learn` if it was made with an id
+        :param device: Device on which the code should run
+        :param custom_objects: What takes the place of settings of the file, by their names
+        :param print_system_info: Whether to print the system info of the saved model and the current one
+        :param force_reset: Whether to begin a new episode before training
+        :param trust: Load as SB3 does, by unpickling. This runs whatever code the file holds, so only for files whose
+            origin is known; for those of SB3's ``DQN``, and of models with functions or classes of one's own
+        :param kwargs: Extra arguments to change the model when loading
         :return: A new model
-        :raises ValueError: If the file holds no model of this kind
+        :raises UnsafeFileError: If the file is damaged, holds no model of this kind, or has settings that are code and
+            are not among ``custom_objects``; it is a ``ValueError``
         """
-        check_is_model(path, cls.__name__, quantiles=issubclass(cls, QRDQN))
-        return super().load(path, env, *args, **kwargs)
+        if trust:
+            check_is_model(path, cls.__name__, cls._algorithm())
+            kwargs = {**cls._settings_of_stock_file(path), **kwargs}
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if print_system_info:
+            print("== CURRENT SYSTEM INFO ==")
+            get_system_info()
+        settings, parameters = read_model(
+            path, cls.__name__, cls._algorithm(), cls.policy_aliases, custom_objects, print_system_info
+        )
+        policy_kwargs = settings["policy_kwargs"]
+        policy_kwargs.pop("device", None)
+        if "policy_kwargs" in kwargs and kwargs["policy_kwargs"] != policy_kwargs:
+            raise ValueError(
+                "The specified policy kwargs do not equal the stored policy kwargs. "
+                f"Stored kwargs: {policy_kwargs}, specified kwargs: {kwargs['policy_kwargs']}"
+            )
+        memory_kwargs = settings.get("replay_buffer_kwargs", {})
+        if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in memory_kwargs:
+            settings["replay_buffer_class"] = None  # SB3 chooses it anew, and does not take it for the user's choice
+        if env is not None:
+            env = cls._wrap_env(env, settings.get("verbose", 0))
+            check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
+            settings["n_envs"] = env.num_envs
+            if force_reset:
+                settings["_last_obs"] = None
+        try:
+            policy: Any = settings["policy_class"]
+            model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+            model._check_loaded(settings)
+            model.__dict__.update(settings)
+            model._check_settings()
+        except DAMAGED as error:
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+        model.__dict__.update(kwargs)
+        try:
+            with AllocationLimit(2 * n_numbers(parameters) + 2**20):
+                model._setup_model()
+            model._set_loaded_parameters(parameters, exact_match=True, device=device)
+        except DAMAGED as error:
+            if kwargs and isinstance(error, ValueError):
+                raise
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+        return model
+
+    @classmethod
+    def _algorithm(cls) -> str:
+        """What SB3 or sb3-contrib calls it: ``"DQN"`` or ``"QRDQN"``."""
+        theirs = ("stable_baselines3", "sb3_contrib")
+        return next(base.__name__ for base in cls.__mro__ if base.__module__.split(".")[0] in theirs)
+
+    @classmethod
+    def _settings_of_stock_file(cls, path: str | pathlib.Path | io.BufferedIOBase) -> dict[str, Any]:
+        """Settings that stock SB3 has not, as it behaves, for a file that it wrote."""
+        if "exploration_decay" in saved_settings(path):
+            return {}
+        loss = {"loss": "huber"} if cls._algorithm() == "DQN" else {}
+        return {"exploration_decay": None, "max_episode_steps": None, **loss}
+
+    def _check_loaded(self, settings: dict[str, Any]) -> None:
+        """Check that what a file calls settings are attributes that a saved model has."""
+        for name, value in settings.items():
+            known = inspect.getattr_static(type(self), name, None)
+            if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
+                raise UnsafeFileError(f"{name!r} is no setting")
+            if name in self._excluded_save_params() and value is not None:
+                raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
+            default = self.__dict__.get(name)
+            if isinstance(default, bool) and not isinstance(value, bool):
+                raise UnsafeFileError(f"{name}={value!r} must be True or False")
+            is_number = isinstance(default, int | float) and not isinstance(default, bool)
+            if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
+                check_number(name, value, -sys.float_info.max)
+        for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls"):
+            check_number(name, settings.get(name, 0), 0, integer=True)
+        check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
+        check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
+
+    def _set_loaded_parameters(self, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
+        if "policy.optimizer" in parameters:
+            check_optimizer_state(parameters["policy.optimizer"], self.policy.optimizer)
+        super().set_parameters(parameters, exact_match, device)
+
+    def set_parameters(
+        self,
+        load_path_or_dict: Any,
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """
+        Set the weights in place, from a file without unpickling; also from one of stock SB3.
+
+        :param load_path_or_dict: A file that :meth:`save` wrote, or what :meth:`get_parameters` returned
+        :param exact_match: Whether all weights must be given
+        :param device: Device on which the code should run
+        :raises UnsafeFileError: If the file is damaged, or its weights do not fit
+        """
+        if isinstance(load_path_or_dict, dict):
+            super().set_parameters(load_path_or_dict, exact_match, device)
+            return
+        parameters = read_parameters(load_path_or_dict)
+        try:
+            self._set_loaded_parameters(parameters, exact_match, device)
+        except DAMAGED as error:
+            raise UnsafeFileError(f"path={str(load_path_or_dict)!r}: {error}") from error
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save the model in SB3's zip file, with a description from which :meth:`load` needs no pickles.
+
+        A file that was there before is replaced only when the new one is whole and on the disk.
+
+        :param path: Path to the file, or an open one
+        :param exclude: Names of settings that are left out in addition to the default ones
+        :param include: Names of settings that would be left out but should not be
+        """
+        with written_whole(path, "zip") as file:
+            super().save(file, exclude, include)  # type: ignore[arg-type]
+            add_description(file, self._algorithm(), self.__dict__, self.policy_aliases)
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay memory as arrays, in a file that ``numpy.load`` reads too.
+
+        A memory of a class that this package does not know, and SB3's ``HerReplayBuffer``, is pickled as in SB3.
+
+        :param path: Path to the file, or an open one. A name without a suffix gets ``.npz``, for a pickle ``.pkl``
+        """
+        assert self.replay_buffer is not None, "The replay buffer is not defined"
+        known = is_described_memory(self.replay_buffer)
+        with written_whole(path, "npz" if known else "pkl") as file:
+            if known:
+                write_memory(file, self.replay_buffer)
+            else:
+                super().save_replay_buffer(file)  # type: ignore[arg-type]
+
+    def load_replay_buffer(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        truncate_last_traj: bool = True,
+        *,
+        trust: bool = False,
+    ) -> None:
+        """
+        Load a replay memory without unpickling, into a memory of this model's settings.
+
+        :param path: A file that :meth:`save_replay_buffer` wrote, or an open one
+        :param truncate_last_traj: See SB3's ``load_replay_buffer``, for ``HerReplayBuffer``
+        :param trust: Whether a file that is no file of arrays is unpickled as in SB3, which runs whatever code it holds
+        :raises UnsafeFileError: If the file is damaged, does not fit this model, or is a pickle that is not trusted
+        """
+        if trust and not is_archive(path):
+            super().load_replay_buffer(path, truncate_last_traj)
+            return
+        if self.replay_buffer is None:
+            self._make_replay_buffer()
+        self.replay_buffer = read_memory(path, self.replay_buffer)
+        self.replay_buffer.device = self.device
+
+    def _make_replay_buffer(self) -> None:
+        assert self.replay_buffer_class is not None
+        self.replay_buffer = self.replay_buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **self.replay_buffer_kwargs,
+            **({"use_masking": True} if self.use_masking else {}),
+        )
 
     def _excluded_save_params(self) -> list[str]:
         ours = ["exploration_rng", "action_counts", "_learner", "_mask_reader", "_last_masks"]

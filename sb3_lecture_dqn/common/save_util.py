@@ -1,39 +1,592 @@
-"""Model files."""
+"""
+Files of models and memories: written whole or not at all, read without running anything that they say.
 
+A model's file is SB3's zip archive with one member more, :data:`DESCRIPTION`, which says as data what SB3's member
+``data`` says as pickles. A model is made anew from it and from the weights, which :func:`read_tensors` reads. A file
+of a memory is one of ``numpy.savez`` with the member :data:`MEMORY` besides.
+"""
+
+import ast
+import contextlib
+import copy
+import functools
+import hashlib
 import io
 import json
+import math
+import os
 import pathlib
+import secrets
+import warnings
 import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
 
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer, DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import open_path
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer, copy_rows
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_stored
+from sb3_lecture_dqn.common.description import describe, restore
+from sb3_lecture_dqn.common.tensor_file import DAMAGED, check_members, read_members, read_tensors
+
+Path = str | pathlib.Path | io.BufferedIOBase
+
+#: The member of a model's file that :func:`read_model` reads, and the layout of what it holds
+DESCRIPTION, DESCRIPTION_VERSION = "sb3_lecture_dqn.json", 1
+#: The same of a memory's file
+MEMORY, MEMORY_VERSION = "sb3_lecture_dqn_memory.json", 1
+#: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
+MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
+#: Largest file of a model, in bytes
+MAX_MODEL = 2**29
+
+# `_setup_model` makes these anew, whatever a file says.
+_DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
+# What SB3's environment checks rely on. Without the first four there is no model to make.
+_KINDS = {
+    "policy_class": type,
+    "policy_kwargs": dict,
+    "observation_space": spaces.Space,
+    "action_space": spaces.Space,
+    "replay_buffer_kwargs": dict,
+    "verbose": int,
+}
+_NECESSARY = set(list(_KINDS)[:4])
 # Some of these are in the file of a DQN or QR-DQN, whatever `save` was told to leave out, and in that of no other.
 _DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
+_SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 
 
-def check_is_model(path: str | pathlib.Path | io.BufferedIOBase, name: str, quantiles: bool) -> None:
+@contextlib.contextmanager
+def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
     """
-    Check that a file is one of a DQN's, before anything in it is unpickled.
+    Open a file that appears under its name only when all of it is on the disk.
 
-    :param path: The file, with or without ``.zip``, or an open one, which is left at its start.
-    :param name: What the message calls the model.
-    :param quantiles: Whether it has to be that of a QR-DQN.
-    :raises ValueError: If it is not a zip file, or one without the settings and the weights of such a DQN.
+    It is written beside its place, flushed to the disk, and renamed; then the folder is flushed. Whatever happens in
+    between, there is the old file or the new one under the name. Names are as SB3 makes them.
+
+    :param path: Where to write; folders are made, ``suffix`` is added to a name without one, and a folder's name gets
+        ``_2``. Or an open file, to which all is written at the end
+    :param suffix: Without its dot
+    :return: Binary file, to be read and written
     """
-    file = open_path(path, "r", verbose=0, suffix="zip")
+    if not isinstance(path, str | pathlib.Path):
+        given = open_path(path, "w", suffix=suffix)
+        content = io.BytesIO()
+        yield content
+        given.write(content.getbuffer())
+        return
+    target = _target(pathlib.Path(path), suffix)
+    if target.exists() and not target.is_file():  # a device or a pipe, which has to stay one
+        with target.open("w+b") as file:
+            yield file
+        return
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    if target.exists():
+        target.open("r+b").close()  # one that is protected against writing stays as it is
     try:
-        with zipfile.ZipFile(file) as archive:
-            if missing := {"data", "policy.pth"} - set(archive.namelist()):
-                raise ValueError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
-            settings = json.loads(archive.read("data"))
-            if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
-                raise ValueError("its settings are not those of a DQN")
-            if ("n_quantiles" in settings) != quantiles:
-                raise ValueError(f"its settings are those of {'a DQN, not of a QR-DQN' if quantiles else 'a QR-DQN'}")
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"path={str(path)!r} holds no {name} model: {error}") from error
+        with beside.open("x+b") as file:
+            if target.exists():
+                beside.chmod(target.stat().st_mode & 0o777)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    flush_folder(target.parent)
+
+
+def flush_folder(folder: pathlib.Path) -> None:
+    """
+    Have a folder's names on the disk, where the system can do that.
+
+    :param folder: The folder.
+    """
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _target(path: pathlib.Path, suffix: str) -> pathlib.Path:
+    if path.suffix == "":
+        path = pathlib.Path(f"{path}.{suffix}")
+    if path.is_dir():
+        warnings.warn(f"Path '{path}' is a folder. Will save instead to {path}_2")
+        path = pathlib.Path(f"{path}_2")
+    if not path.parent.exists():
+        warnings.warn(f"Path '{path.parent}' does not exist. Will create it.")
+        path.parent.mkdir(exist_ok=True, parents=True)
+    return path.resolve()  # so that a symbolic link stays one
+
+
+@contextlib.contextmanager
+def _reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a file, and have whatever is wrong with it named: what it was to hold, and where it is."""
+    file = open_path(path, "r", verbose=0, suffix=suffix)
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        yield file, size
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"path={str(path)!r} holds no {what}: {error}") from error
+    except DAMAGED as error:
+        raise UnsafeFileError(f"path={str(path)!r} holds no {what}, or it is damaged: {error!r}") from error
     finally:
         if file is path:
             file.seek(0)
         else:
             file.close()
+
+
+def add_description(file: IO[bytes], algorithm: str, attributes: Mapping[str, Any], names: Mapping[str, type]) -> None:
+    """
+    Add the description to a file that SB3 has written.
+
+    :param file: The file, to be read and written
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm
+    :param attributes: Those of the model; only what SB3 has saved is described
+    :param names: Names of policies
+    """
+    with zipfile.ZipFile(file, "a") as archive:
+        saved = json.loads(archive.read("data")).keys() - _DERIVED
+        description = {
+            "version": DESCRIPTION_VERSION,
+            "algorithm": algorithm,
+            "settings": {name: describe(attributes[name], names) for name in sorted(saved)},
+            "members": {name: _checksum(archive.read(name)) for name in archive.namelist()},
+        }
+        archive.writestr(DESCRIPTION, json.dumps(description, indent=1, allow_nan=False))
+
+
+def _checksum(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def read_model(
+    path: Path,
+    name: str,
+    algorithm: str,
+    names: Mapping[str, type],
+    custom_objects: dict[str, Any] | None,
+    print_system_info: bool,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Read a model's file without unpickling.
+
+    :param path: The file, with or without ``.zip``, or an open one
+    :param name: What messages call the model
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm that it has to be of
+    :param names: Names of policies
+    :param custom_objects: What takes the place of entries of the file
+    :param print_system_info: Whether to print where the file was written
+    :return: Settings by name, and state dictionaries by name
+    :raises UnsafeFileError: If the file is damaged, of something else, or has entries that are code
+    """
+    if custom_objects is not None and not isinstance(custom_objects, dict):
+        raise ValueError("custom_objects argument must be a dict or None")
+    with _reading(path, "zip", f"{name} model") as (file, size):
+        members = _model_members(file, size)
+        _check_algorithm(members, algorithm)
+        if print_system_info:
+            print("== SAVED MODEL SYSTEM INFO ==")
+            print(members.get("system_info.txt", b"").decode())
+        settings = _read_settings(members, algorithm, names, custom_objects or {})
+        return settings, _read_parameters(members)
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """
+    Read the weights of a model's file, also of one that stock SB3 has written.
+
+    :param path: The file, with or without ``.zip``, or an open one
+    :return: State dictionaries by name
+    :raises UnsafeFileError: If the file is damaged, or has anything else among its weights
+    """
+    with _reading(path, "zip", "model's weights") as (file, size):
+        return _read_parameters(_model_members(file, size))
+
+
+def check_is_model(path: Path, name: str, algorithm: str) -> None:
+    """
+    Check that a file is one of a DQN's, before anything in it is unpickled.
+
+    :param path: The file, with or without ``.zip``, or an open one, which is left at its start
+    :param name: What messages call the model
+    :param algorithm: As for :func:`read_model`
+    :raises UnsafeFileError: If it is not a zip file, or one without the settings and the weights of such a DQN
+    """
+    with _reading(path, "zip", f"{name} model") as (file, _), zipfile.ZipFile(file) as archive:
+        _check_algorithm(
+            {name: archive.read(name) if name == "data" else b"" for name in archive.namelist()}, algorithm
+        )
+
+
+def saved_settings(path: Path) -> set[str]:
+    """
+    Say what a model's file has settings for.
+
+    :param path: The file, with or without ``.zip``, or an open one, which is left at its start
+    :return: Their names
+    """
+    with _reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
+        return set(_parse_json(archive.read("data")))
+
+
+def is_archive(path: Path) -> bool:
+    """
+    Look whether a memory's file is one of arrays.
+
+    :param path: The file, with or without ``.npz``, or an open one, which is left at its start
+    :return: ``False`` for a pickle
+    """
+    if isinstance(path, str | pathlib.Path) and not any(map(os.path.exists, (path, f"{path}.npz"))):
+        return False
+    with _reading(path, "npz", "memory") as (file, _):
+        return zipfile.is_zipfile(file)
+
+
+def _check_algorithm(members: Mapping[str, bytes], algorithm: str) -> None:
+    if missing := {"data", "policy.pth"} - members.keys():
+        raise UnsafeFileError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
+    settings = _parse_json(members["data"])
+    if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
+        raise UnsafeFileError("its settings are not those of a DQN")
+    found = "QRDQN" if "n_quantiles" in settings else "DQN"
+    if found != algorithm:
+        titles = {"DQN": "DQN", "QRDQN": "QR-DQN"}
+        raise UnsafeFileError(f"its settings are those of a {titles[found]}, not of a {titles[algorithm]}")
+
+
+def _model_members(file: IO[bytes], size: int) -> dict[str, bytes]:
+    if size > MAX_MODEL:
+        raise UnsafeFileError(f"it has {size} bytes, and {MAX_MODEL} are the most allowed")
+    with zipfile.ZipFile(file) as archive:
+        return read_members(archive, size)
+
+
+def _read_settings(
+    members: Mapping[str, bytes], algorithm: str, names: Mapping[str, type], custom_objects: Mapping[str, Any]
+) -> dict[str, Any]:
+    if DESCRIPTION not in members:
+        raise UnsafeFileError(
+            f"it has no {DESCRIPTION!r}, as files of stock Stable-Baselines3 have none. What it says otherwise are "
+            "pickles, which can run anything: say trust=True if you trust where it comes from"
+        )
+    described = _read_json(members[DESCRIPTION], DESCRIPTION_VERSION)
+    others = {name: _checksum(content) for name, content in members.items() if name != DESCRIPTION}
+    declared = described["members"]
+    if wrong := sorted(name for name in others.keys() | declared.keys() if others.get(name) != declared.get(name)):
+        raise UnsafeFileError(f"its members {', '.join(map(repr, wrong))} are not those that were saved")
+    if described["algorithm"] != algorithm:
+        raise UnsafeFileError(f"its settings are those of a {described['algorithm']}, not of a {algorithm}")
+    settings: dict[str, Any] = described["settings"]
+    if missing := _NECESSARY - settings.keys():
+        raise UnsafeFileError(f"its settings have no {', '.join(sorted(missing))}")
+    own = {name: value for name, value in settings.items() if name not in custom_objects}
+    if isinstance(env_id := own.get("env_id"), str) and ":" in env_id:
+        own["env_id"] = describe(_ImportingId, {})  # gymnasium imports what stands before the colon
+    restored = restore(own, names)
+    for name, kind in _KINDS.items():
+        if name in restored and not isinstance(restored[name], kind):
+            raise UnsafeFileError(f"{name}={restored[name]!r} is no {kind.__name__}")
+    return {**restored, **{name: value for name, value in custom_objects.items() if name in settings}}
+
+
+class _ImportingId:
+    """An environment id such as ``"package:Name-v0"``, which has a package imported."""
+
+
+def _read_json(content: bytes, version: int) -> dict[str, Any]:
+    described = _parse_json(content)
+    if not isinstance(described, dict) or described.get("version") != version:
+        found = described.get("version") if isinstance(described, dict) else None
+        raise UnsafeFileError(f"its description is of version {found!r}, and this package reads version {version}")
+    return described
+
+
+def _parse_json(content: bytes) -> Any:
+    if len(content) > MAX_DESCRIPTION:
+        raise UnsafeFileError(f"its description has {len(content)} bytes, and {MAX_DESCRIPTION} are the most allowed")
+    if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_ENTRIES:
+        raise UnsafeFileError(f"its description has more than {MAX_ENTRIES} entries")
+    return json.loads(content.decode())
+
+
+def _read_parameters(members: Mapping[str, bytes]) -> dict[str, Any]:
+    parameters = {}
+    for name in members:
+        if name.endswith(".pth"):
+            try:
+                parameters[name.removesuffix(".pth")] = state = read_tensors(members[name])
+                _check_finite(state)
+            except UnsafeFileError as error:
+                raise UnsafeFileError(f"{name}: {error}") from error
+    parameters.pop("pytorch_variables", None)  # SB3 always writes it, and a DQN has none
+    return parameters
+
+
+def _check_finite(value: Any) -> None:
+    left, seen = [("", value)], {id(value)}
+    while left:
+        at, value = left.pop()
+        if isinstance(value, th.Tensor):
+            if value.is_floating_point() and not value.isfinite().all():
+                raise UnsafeFileError(f"{at} has weights that are NaN or infinite")
+        elif isinstance(value, dict | list | tuple):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if id(item) not in seen:
+                    seen.add(id(item))
+                    left.append((f"{at}.{key}" if at else str(key), item))
+
+
+def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
+    """
+    Check that moments fit their parameters, which PyTorch does not and the compiled loops rely on.
+
+    :param state: Of ``optimizer.state_dict()``
+    :param optimizer: The optimizer that is to take it over
+    :raises UnsafeFileError: If a moment has another shape than its parameter
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for at, entries in state["state"].items():
+        for name, moment in entries.items():
+            if name == "step":
+                fits = not isinstance(moment, th.Tensor) or (moment.dtype == th.float32 and moment.numel() == 1)
+            elif name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"):
+                fits = moment is None or moment.shape == parameters[at].shape
+            else:
+                continue
+            if not fits:
+                raise UnsafeFileError(f"policy.optimizer: {name} of parameter {at} does not fit it")
+
+
+class AllocationLimit(TorchDispatchMode):
+    """
+    Within this context PyTorch makes only so many numbers: what a file says of a network may cost no more than it has.
+
+    :param n_numbers: Most numbers of all new tensors together
+    """
+
+    def __init__(self, n_numbers: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.left = n_numbers
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at a call before it is made; new tensors begin with one whose first argument is a size."""
+        arguments = func._schema.arguments
+        if arguments and arguments[0].name == "size" and args:
+            self.left -= math.prod(args[0])
+            if self.left < 0:
+                raise UnsafeFileError(f"a tensor of shape {tuple(args[0])} is declared, for which there are no weights")
+        return func(*args, **(kwargs or {}))
+
+
+def n_numbers(parameters: Mapping[str, Any]) -> int:
+    """
+    Count the weights of a file.
+
+    :param parameters: See :func:`read_parameters`
+    :return: Their number
+    """
+    return sum(tensor.numel() for tensor in parameters["policy"].values())
+
+
+# Memories
+
+
+def is_described_memory(buffer: BaseBuffer) -> bool:
+    """
+    Whether a memory is one that :func:`write_memory` knows all of.
+
+    :param buffer: The memory
+    :return: ``False`` for classes of users and for SB3's ``HerReplayBuffer``, which holds infos of any kind
+    """
+    return type(buffer) in (SuccessFailReplayBuffer, LatestTransitionBuffer, *_SB3_BUFFERS)
+
+
+def write_memory(file: IO[bytes], buffer: Any) -> None:
+    """
+    Write a memory as arrays.
+
+    :param file: The file
+    :param buffer: A memory for which :func:`is_described_memory` says yes
+    """
+    described: dict[str, Any] = {"version": MEMORY_VERSION, "buffer": _kind(buffer)}
+    if isinstance(buffer, SuccessFailReplayBuffer):
+        arrays = {name: part.rows[: part.size] for name, part in _partitions(buffer).items()}
+        described["rng"] = buffer.rng.bit_generator.state
+    else:
+        # The memory-efficient variant has the last next observation one further.
+        n_rows = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)
+        arrays = {name: array[:n_rows] for name, array in _sb3_arrays(buffer).items()}
+        described |= {"pos": int(buffer.pos), "full": bool(buffer.full)}
+    described["arrays"] = list(arrays)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(MEMORY, json.dumps(described))
+        for i, array in enumerate(arrays.values()):
+            with archive.open(f"{i}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def read_memory(path: Path, buffer: Any) -> Any:
+    """
+    Read what :func:`write_memory` wrote, in chunks: it takes no more memory than the transitions do.
+
+    :param path: The file, with or without ``.npz``, or an open one
+    :param buffer: A memory of the same kind, spaces and settings, of which the file's content takes the place
+    :return: The memory with the file's content, which may be another object
+    :raises UnsafeFileError: If the file is damaged, or does not fit; the memory is left as it was
+    """
+    with _reading(path, "npz", f"memory for this model, a {type(buffer).__name__}") as (file, size):
+        if not zipfile.is_zipfile(file):
+            raise UnsafeFileError(
+                "it is no file of arrays. If it is a pickle of Stable-Baselines3's, it can run anything: say "
+                "trust=True if you trust where it comes from"
+            )
+        with zipfile.ZipFile(file) as archive:
+            check_members(archive, size)
+            if MEMORY not in archive.namelist():
+                raise UnsafeFileError(f"it has no member {MEMORY!r}")
+            if archive.getinfo(MEMORY).file_size > MAX_DESCRIPTION:
+                raise UnsafeFileError(f"its member {MEMORY!r} is too large")
+            described = _read_json(archive.read(MEMORY), MEMORY_VERSION)
+            if described["buffer"] != _kind(buffer):
+                raise UnsafeFileError(f"it is of a {described['buffer']}")
+            if isinstance(buffer, SuccessFailReplayBuffer):
+                return _read_partitions(archive, described, buffer)
+            return _read_sb3_arrays(archive, described, buffer)
+
+
+def _kind(buffer: Any) -> str:
+    # Which of the two is decided by a switch that may change between saving and loading.
+    return "SuccessFailReplayBuffer" if isinstance(buffer, SuccessFailReplayBuffer) else type(buffer).__name__
+
+
+def _partitions(buffer: SuccessFailReplayBuffer) -> dict[str, Any]:
+    return {"success": buffer.success, "fail": buffer.fail}
+
+
+def _sb3_arrays(buffer: Any) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name in ("observations", "next_observations", "actions", "rewards", "dones", "timeouts"):
+        value = getattr(buffer, name, None)
+        if isinstance(value, dict):
+            arrays.update({f"{name}/{part}": array for part, array in value.items()})
+        elif value is not None:
+            arrays[name] = value
+    return arrays
+
+
+class _StoredRows:
+    """The array of a ``.npy`` member, read slice by slice, first to last."""
+
+    def __init__(self, archive: zipfile.ZipFile, at: int, dtype: np.dtype, check: Callable[..., None]) -> None:
+        name = f"{at}.npy"
+        self.dtype = dtype
+        self._check = check
+        self._member = archive.open(name)
+        major, _ = np.lib.format.read_magic(self._member)
+        n_bytes = int.from_bytes(self._member.read(2 if major == 1 else 4), "little")
+        if n_bytes > 2**16:
+            raise UnsafeFileError(f"{name} has a header of {n_bytes} bytes")
+        text = self._member.read(n_bytes).decode("utf8" if major >= 3 else "latin1")
+        try:
+            header = ast.literal_eval(text)
+        except SyntaxError as error:
+            raise UnsafeFileError(f"{name} has a header that is none: {error}") from error
+        self._stored = np.lib.format.descr_to_dtype(header["descr"])
+        self.shape = tuple(header["shape"])
+        self.ndim = len(self.shape)
+        if _fields(self._stored) != _fields(dtype) or header["fortran_order"]:
+            raise UnsafeFileError(f"{name} has rows of {self._stored}, and those of this memory are {dtype}")
+        self._row = self._stored.itemsize * math.prod(self.shape[1:])
+        if not all(type(n) is int and n >= 0 for n in self.shape) or self.ndim < 1:
+            raise UnsafeFileError(f"{name} has the shape {self.shape}")
+        if len(self) * self._row != archive.getinfo(name).file_size - self._member.tell():
+            raise UnsafeFileError(f"{name} declares an array of shape {self.shape}, which is not what it has")
+        self._next = 0
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: slice, /) -> np.ndarray:
+        start, stop, _ = index.indices(len(self))
+        assert start == self._next
+        self._next = stop
+        content = self._member.read((stop - start) * self._row)
+        stored = np.frombuffer(content, self._stored).reshape(stop - start, *self.shape[1:])
+        if stop == len(self):
+            self._member.read(1)  # at the end of which the checksum is compared
+        rows = stored
+        if self.dtype.names is not None and stored.dtype != self.dtype:  # in another order
+            rows = np.zeros(stored.shape, self.dtype)
+            for name in _fields(self.dtype):
+                rows[name] = stored[name]
+        self._check(rows)
+        return rows
+
+
+def _fields(dtype: np.dtype) -> dict[str, np.dtype]:
+    """The fields of a record that mean something."""
+    if dtype.names is None:
+        return {"": dtype}
+    return {name: dtype[name] for name in sorted(dtype.names) if name != "_filler"}
+
+
+def _read_partitions(archive: zipfile.ZipFile, described: dict[str, Any], buffer: SuccessFailReplayBuffer) -> Any:
+    state: dict[str, Any] = {"rng": described["rng"]}
+    for name, part in _partitions(buffer).items():
+        at = described["arrays"].index(name)
+        state[name] = _StoredRows(archive, at, part.rows.dtype, buffer.check_rows)
+    buffer.set_state(state)
+    return buffer
+
+
+def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer: Any) -> Any:
+    own = _sb3_arrays(buffer)
+    if set(described["arrays"]) != own.keys():
+        raise UnsafeFileError(f"it has the arrays {described['arrays']}, and this memory {list(own)}")
+    pos, full = int(described["pos"]), bool(described["full"])
+    n_rows = buffer.buffer_size if full else min(pos + 1, buffer.buffer_size)
+    if not 0 <= pos < buffer.buffer_size:
+        raise UnsafeFileError(f"it has {pos} rows, and this memory {buffer.buffer_size} at most")
+    stored = {}
+    for i, name in enumerate(described["arrays"]):
+        check = functools.partial(check_stored, name, space=_space_of(buffer, name))
+        stored[name] = rows = _StoredRows(archive, i, own[name].dtype, check)
+        if rows.shape != (n_rows, *own[name].shape[1:]):
+            raise UnsafeFileError(
+                f"{name} has the shape {rows.shape}, and {(n_rows, *own[name].shape[1:])} is expected"
+            )
+    filled = copy.copy(buffer)
+    arrays = {name: np.zeros_like(array) for name, array in own.items()}
+    for name, rows in stored.items():
+        copy_rows(rows, arrays[name])
+    for name, array in arrays.items():
+        field, _, part = name.partition("/")
+        if part:
+            setattr(filled, field, {**getattr(filled, field), part: array})
+        else:
+            setattr(filled, field, array)
+    filled.pos, filled.full = pos, full
+    return filled
+
+
+def _space_of(buffer: Any, name: str) -> spaces.Space[Any] | None:
+    field, _, part = name.partition("/")
+    if field == "actions":
+        return buffer.action_space if isinstance(buffer.action_space, spaces.Discrete) else None
+    if not field.endswith("observations"):
+        return None
+    space: spaces.Space[Any] = buffer.observation_space[part] if part else buffer.observation_space
+    return space

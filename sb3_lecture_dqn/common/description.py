@@ -1,0 +1,271 @@
+"""Settings of a model as JSON: values that are data, classes by names from a fixed table, and nothing that runs."""
+
+import base64
+import math
+import pathlib
+import re
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
+
+_CLASSES: dict[str, type] = {
+    f"{kind.__module__}.{kind.__name__}": kind
+    for kind in (
+        ReplayBuffer,
+        DictReplayBuffer,
+        NStepReplayBuffer,
+        HerReplayBuffer,
+        SuccessFailReplayBuffer,
+        LatestTransitionBuffer,
+        FlattenExtractor,
+        NatureCNN,
+        CombinedExtractor,
+        DiscreteEmbeddingExtractor,
+        RMSpropTFLike,
+    )
+}
+# The public classes of these namespaces may be named too, if they are of that kind.
+_NAMESPACES = {"torch.nn": (th.nn, th.nn.Module), "torch.optim": (th.optim, th.optim.Optimizer)}
+
+#: Most numbers that an array or an observation in a file may have
+MAX_NUMBERS = 2**24
+
+_TAG = "$"
+
+
+def describe(value: Any, names: Mapping[str, type]) -> Any:
+    """
+    Turn a value into what JSON can hold.
+
+    :param value: Numbers, text, arrays, spaces, schedules, known classes, and containers of them. Anything else is
+        described as code, by its name only
+    :param names: More known classes
+    :return: For :func:`json.dumps`
+    """
+    return _describe(value, {kind: name for name, kind in names.items()})
+
+
+def restore(description: Any, names: Mapping[str, type]) -> Any:
+    """
+    The inverse of :func:`describe`.
+
+    :param description: From :func:`json.loads`
+    :param names: As for :func:`describe`
+    :return: An equal value
+    :raises UnsafeFileError: If it is no description, or one of code in some of its entries; the message names them
+    """
+    code: dict[str, str] = {}
+    value = _restore(description, names, "", code)
+    if code:
+        listed = ", ".join(f"{entry} ({what})" for entry, what in code.items())
+        entries = ", ".join(f"{name!r}: ..." for name in dict.fromkeys(re.split(r"[.\[]", entry)[0] for entry in code))
+        raise UnsafeFileError(
+            f"{listed}: this is code, and not loaded without being asked for. Give it, custom_objects={{{entries}}}, "
+            "or say trust=True to run what the file says"
+        )
+    return value
+
+
+# Each of the following pairs is one kind of value, its description first.
+
+
+def _array_to(array: np.ndarray) -> dict[str, Any]:
+    described: dict[str, Any] = {"dtype": array.dtype.str, "shape": list(array.shape)}
+    # Bounds of spaces are most often all the same.
+    if array.size > 1 and (array == array.flat[0]).all():
+        described["all"] = base64.b64encode(array.flat[0].tobytes()).decode()
+    else:
+        described["bytes"] = base64.b64encode(array.tobytes()).decode()
+    return described
+
+
+def _array_from(described: dict[str, Any]) -> np.ndarray:
+    dtype, shape = np.dtype(str(described["dtype"])), [int(n) for n in described["shape"]]
+    if dtype.kind not in "biuf" or dtype.itemsize > 16:
+        raise UnsafeFileError(f"numbers of {dtype} are declared")
+    if min(shape, default=0) < 0 or math.prod(shape) > MAX_NUMBERS:
+        raise UnsafeFileError(f"an array of shape {shape} is declared, and {MAX_NUMBERS} numbers are the most allowed")
+    if "all" in described:
+        return np.full(shape, np.frombuffer(base64.b64decode(described["all"], validate=True), dtype)[0], dtype)
+    return np.frombuffer(base64.b64decode(described["bytes"], validate=True), dtype).reshape(shape).copy()
+
+
+def _space_to(space: spaces.Space[Any]) -> dict[str, Any] | None:
+    if type(space) is spaces.Discrete:
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": np.dtype(space.dtype).str}
+    if type(space) is spaces.MultiDiscrete:
+        return {"kind": "MultiDiscrete", "nvec": _array_to(space.nvec), "start": _array_to(space.start)}
+    if type(space) is spaces.MultiBinary:
+        return {"kind": "MultiBinary", "n": list(space.shape), "flat": isinstance(space.n, int | np.integer)}
+    if type(space) is spaces.Box:
+        return {"kind": "Box", "low": _array_to(space.low), "high": _array_to(space.high)}
+    if type(space) is spaces.Dict:
+        parts = [(key, _space_to(part)) for key, part in space.spaces.items()]
+        if all(isinstance(key, str) and part is not None for key, part in parts):
+            return {"kind": "Dict", "parts": [list(pair) for pair in parts]}
+    return None
+
+
+def _space_from(described: dict[str, Any]) -> spaces.Space[Any]:
+    kind = described["kind"]
+    if kind == "Discrete":
+        n, start = int(described["n"]), int(described["start"])
+        dtype = np.dtype(str(described.get("dtype", "<i8")))
+        return spaces.Discrete(n, start=start) if dtype == np.int64 else spaces.Discrete(n, start=start, dtype=dtype)
+    if kind == "MultiDiscrete":
+        nvec = _array_from(described["nvec"])
+        return spaces.MultiDiscrete(nvec, dtype=nvec.dtype.type, start=_array_from(described["start"]))
+    if kind == "MultiBinary":
+        shape = [int(n) for n in described["n"]]
+        if math.prod(shape) > MAX_NUMBERS:
+            raise UnsafeFileError(f"MultiBinary({shape}) is declared, and {MAX_NUMBERS} bits are the most allowed")
+        return spaces.MultiBinary(shape[0] if described["flat"] else shape)
+    if kind == "Box":
+        low, high = _array_from(described["low"]), _array_from(described["high"])
+        return spaces.Box(low, high, dtype=low.dtype.type)
+    if kind == "Dict":
+        return spaces.Dict([(str(key), _space_from(part)) for key, part in described["parts"]])
+    raise UnsafeFileError(f"{kind!r} is no kind of space")
+
+
+def _schedule_to(schedule: Any) -> dict[str, Any] | None:
+    if type(schedule) is FloatSchedule:
+        inner = _schedule_to(schedule.value_schedule)
+        return None if inner is None else {"kind": "FloatSchedule", "of": inner}
+    if type(schedule) is LinearSchedule:
+        numbers = {name: getattr(schedule, name) for name in ("start", "end", "end_fraction")}
+    elif type(schedule) is ConstantSchedule:
+        numbers = {"val": schedule.val}
+    else:
+        return None
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers.values()):
+        return None
+    return {"kind": type(schedule).__name__, **{name: float(number) for name, number in numbers.items()}}
+
+
+def _schedule_from(described: dict[str, Any]) -> Callable[[float], float]:
+    kind = described["kind"]
+    if kind == "FloatSchedule":
+        return FloatSchedule(_schedule_from(described["of"]))
+    if kind == "LinearSchedule":
+        return LinearSchedule(*(float(described[name]) for name in ("start", "end", "end_fraction")))
+    if kind == "ConstantSchedule":
+        return ConstantSchedule(float(described["val"]))
+    raise UnsafeFileError(f"{kind!r} is no kind of schedule")
+
+
+def _class_to(kind: type) -> str | None:
+    name = f"{kind.__module__}.{kind.__name__}"
+    if _CLASSES.get(name) is kind:
+        return name
+    for prefix, (namespace, base) in _NAMESPACES.items():
+        if issubclass(kind, base) and getattr(namespace, kind.__name__, None) is kind:
+            return f"{prefix}.{kind.__name__}"
+    return None
+
+
+def _class_from(name: str) -> type:
+    if name in _CLASSES:
+        return _CLASSES[name]
+    prefix, _, last = name.rpartition(".")
+    if prefix in _NAMESPACES and not last.startswith("_"):
+        namespace, base = _NAMESPACES[prefix]
+        kind = vars(namespace).get(last)
+        if isinstance(kind, type) and issubclass(kind, base):
+            return kind
+    raise UnsafeFileError(f"{name!r} is no class that a file may name")
+
+
+def _tagged(tag: str, **content: Any) -> dict[str, Any]:
+    return {_TAG: tag, **content}
+
+
+def _describe(value: Any, names: Mapping[type, str]) -> Any:
+    kind = type(value)
+    if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+        return value
+    if kind is float:
+        return _tagged("float", value=repr(value))
+    if kind is list:
+        return [_describe(item, names) for item in value]
+    if kind is tuple:
+        return _tagged("tuple", items=[_describe(item, names) for item in value])
+    if kind is deque:
+        return _tagged("deque", maxlen=value.maxlen, items=[_describe(item, names) for item in value])
+    if kind in (dict, OrderedDict) and all(type(key) is str for key in value) and _TAG not in value:
+        items = {key: _describe(item, names) for key, item in value.items()}
+        return items if kind is dict else _tagged("ordered_dict", items=items)
+    if isinstance(value, np.ndarray | np.generic) and np.asarray(value).dtype.kind in "biuf":
+        return _tagged("array" if kind is np.ndarray else "scalar", **_array_to(np.asarray(value)))
+    if isinstance(value, pathlib.PurePath):
+        return _tagged("path", value=str(value))
+    if kind is TrainFreq:
+        return _tagged("train_freq", frequency=value.frequency, unit=value.unit.value)
+    if (space := _space_to(value)) is not None:
+        return _tagged("space", **space)
+    if (schedule := _schedule_to(value)) is not None:
+        return _tagged("schedule", **schedule)
+    if isinstance(value, type) and value in names:
+        return _tagged("name", name=names[value])
+    if isinstance(value, type) and (name := _class_to(value)) is not None:
+        return _tagged("class", name=name)
+    named = value if hasattr(value, "__qualname__") else kind
+    what = f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
+    return _tagged("code", what=what if named is value else f"a {what}")
+
+
+def _restore(described: Any, names: Mapping[str, type], at: str, code: dict[str, str]) -> Any:
+    if isinstance(described, list):
+        return [_restore(item, names, f"{at}[{i}]", code) for i, item in enumerate(described)]
+    if not isinstance(described, dict):
+        return described
+    tag = described.get(_TAG)
+    if _TAG not in described:
+        start = f"{at}." if at else ""
+        return {key: _restore(item, names, start + key, code) for key, item in described.items()}
+    try:
+        if tag == "code":
+            code[at] = str(described["what"])
+            return None
+        if tag in ("tuple", "deque"):
+            items = [_restore(item, names, f"{at}[{i}]", code) for i, item in enumerate(described["items"])]
+            return tuple(items) if tag == "tuple" else deque(items, maxlen=described["maxlen"])
+        if tag == "ordered_dict":
+            return OrderedDict(_restore(dict(described["items"]), names, at, code))
+        if tag == "float":
+            return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[described["value"]]
+        if tag == "scalar":
+            return _array_from(described)[()]
+        if tag == "path":
+            return pathlib.Path(described["value"])
+        if tag == "train_freq":
+            return TrainFreq(int(described["frequency"]), TrainFrequencyUnit(described["unit"]))
+        if tag == "name":
+            if described["name"] not in names:
+                code[at] = f"{described['name']!r}, none of {', '.join(names)}"
+            return names.get(described["name"])
+        readers: dict[Any, Callable[[Any], Any]] = {
+            "array": _array_from,
+            "space": _space_from,
+            "schedule": _schedule_from,
+            "class": lambda described: _class_from(str(described["name"])),
+        }
+        return readers[tag](described)
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"{at}: {error}") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError, AttributeError) as error:
+        raise UnsafeFileError(f"{at}: no {tag!r}: {error!r}") from error

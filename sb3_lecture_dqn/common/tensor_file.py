@@ -1,0 +1,240 @@
+"""Files of ``torch.save``, read without an unpickler: tensors, numbers and containers come out, nothing else can."""
+
+import io
+import math
+import pickletools
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch as th
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError
+
+_DTYPES = {
+    f"torch {name}Storage": dtype
+    for name, dtype in {
+        "Double": th.float64,
+        "Float": th.float32,
+        "Half": th.float16,
+        "BFloat16": th.bfloat16,
+        "Long": th.int64,
+        "Int": th.int32,
+        "Short": th.int16,
+        "Char": th.int8,
+        "Byte": th.uint8,
+        "Bool": th.bool,
+    }.items()
+}
+_TENSOR, _DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
+_MARK = object()
+
+
+class _Name(str):
+    """A global that the stream names; it stays a name."""
+
+
+class _Storage:
+    """The flat memory that tensors are views of."""
+
+    def __init__(self, dtype: th.dtype, content: bytes) -> None:
+        self.values = th.frombuffer(bytearray(content), dtype=dtype) if content else th.empty(0, dtype=dtype)
+
+
+#: What reading a damaged file raises, or making a model of settings that are none
+DAMAGED = (
+    zipfile.BadZipFile,
+    NotImplementedError,  # a compression or version that zipfile does not know
+    EOFError,
+    OSError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+)
+
+
+def read_tensors(content: bytes) -> Any:
+    """
+    Read what ``torch.save`` wrote of dictionaries, lists and tuples of dense CPU tensors, numbers and text.
+
+    PyTorch writes these as the program of a small stack machine, pickle's. Of its instructions, those that build such
+    values are carried out here, and all others refused; the two functions it may call are those that make an
+    ``OrderedDict`` and a tensor, which are not looked up by name but carried out here too. So, other than
+    ``torch.load``, this runs nothing that a file names, and takes no more memory than the file is long.
+
+    :param content: The whole file, in the zip format of PyTorch >= 1.6
+    :return: The value
+    :raises UnsafeFileError: If it is damaged or holds anything else
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = read_members(archive, len(content))
+        (program,) = (name for name in members if name.endswith("/data.pkl"))
+        folder = program.removesuffix("data.pkl")
+        if members.get(folder + "byteorder", b"little") != b"little":
+            raise UnsafeFileError("its numbers are not in little-endian order")
+        return _run(members[program], lambda key: members[f"{folder}data/{key}"])
+    except UnsafeFileError:
+        raise
+    except DAMAGED as error:
+        raise UnsafeFileError(f"it is damaged, or no file of torch.save: {error!r}") from error
+
+
+def read_members(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
+    """
+    Read all of an archive into memory; first check that what it declares is not more than there is.
+
+    :param archive: An open archive
+    :param size: Length of its file in bytes
+    :return: Name and content of every member
+    :raises UnsafeFileError: If two members have one name, one is compressed, encrypted or leaves the archive's folder,
+        or they are together larger than the file
+    :raises zipfile.BadZipFile: If a member's checksum is wrong
+    """
+    check_members(archive, size)
+    return {name: archive.read(name) for name in archive.namelist()}
+
+
+def check_members(archive: zipfile.ZipFile, size: int) -> None:
+    """
+    Check what an archive declares before anything is read.
+
+    :param archive: An open archive
+    :param size: Length of its file in bytes
+    :raises UnsafeFileError: See :func:`read_members`
+    """
+    infos = archive.infolist()
+    names: set[str] = set()
+    for info in infos:
+        if info.filename in names:
+            raise UnsafeFileError(f"it has more than one member {info.filename!r}")
+        names.add(info.filename)
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise UnsafeFileError(f"its member {info.filename!r} is compressed, which `save` never does")
+        if info.flag_bits & 0x1:
+            raise UnsafeFileError(f"its member {info.filename!r} is encrypted")
+        parts = info.filename.replace("\\", "/").split("/")
+        if info.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or info.is_dir():
+            raise UnsafeFileError(f"its member {info.filename!r} is no file in the archive's own folder")
+    if sum(info.file_size for info in infos) > size:
+        raise UnsafeFileError("its members declare more bytes than the file has")
+
+
+def _run(program: bytes, read_storage: Callable[[str], bytes]) -> Any:  # noqa: C901 (one instruction after the other)
+    """Carry out the instructions of a pickle that build data."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    storages: dict[str, _Storage] = {}
+
+    def pop_to_mark() -> list[Any]:
+        at = max(index for index, item in enumerate(stack) if item is _MARK)
+        items = stack[at + 1 :]
+        del stack[at:]
+        return items
+
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(program):
+        name = opcode.name
+        if name in ("PROTO", "FRAME"):
+            continue
+        if name == "STOP":
+            (value,) = stack
+            return value
+        if name == "GLOBAL":
+            stack.append(_Name(argument))
+        elif name in ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"):
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name]())
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name == "TUPLE":
+            stack.append(tuple(pop_to_mark()))
+        elif name in _TUPLES:
+            n = _TUPLES[name]
+            if len(stack) < n:
+                raise UnsafeFileError("a tuple has too few items")
+            stack[-n:] = [tuple(stack[-n:])]
+        elif name == "APPEND":
+            item = stack.pop()
+            _of_type(list, stack[-1]).append(item)
+        elif name == "APPENDS":
+            items = pop_to_mark()
+            _of_type(list, stack[-1]).extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = pop_to_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+            _of_type(dict, stack[-1]).update(zip(items[::2], items[1::2], strict=True))
+        elif name == "BINPERSID":
+            stack.append(_storage(stack.pop(), storages, read_storage))
+        elif name == "REDUCE":
+            arguments = stack.pop()
+            stack.append(_call(stack.pop(), arguments))
+        elif name == "BUILD":  # state_dict() notes the versions of modules so
+            state = stack.pop()
+            if not isinstance(stack[-1], OrderedDict) or set(_of_type(dict, state)) != {"_metadata"}:
+                raise UnsafeFileError("it sets the attributes of an object")
+            stack[-1]._metadata = _of_type(dict, state["_metadata"])  # type: ignore[attr-defined]
+        else:
+            raise UnsafeFileError(f"it has the instruction {name}, which no tensors need")
+    raise UnsafeFileError("it has no end")
+
+
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "MARK": lambda: _MARK,
+}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def _of_type(kind: type, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise UnsafeFileError(f"there is {type(value).__name__} where {kind.__name__} is expected")
+    return value
+
+
+def _storage(identity: Any, storages: dict[str, _Storage], read_storage: Callable[[str], bytes]) -> _Storage:
+    kind, dtype_name, key, _, length = identity
+    if kind != "storage" or not isinstance(dtype_name, _Name) or dtype_name not in _DTYPES:
+        raise UnsafeFileError(f"it refers to {kind!r} {dtype_name!r}, which is no memory of tensors")
+    dtype = _DTYPES[dtype_name]
+    if key not in storages:
+        content = read_storage(_of_type(str, key))
+        if len(content) != length * dtype.itemsize:
+            raise UnsafeFileError(f"{length} numbers of {dtype} are declared, and there are {len(content)} bytes")
+        storages[key] = _Storage(dtype, content)
+    if storages[key].values.dtype != dtype:
+        raise UnsafeFileError(f"numbers of {storages[key].values.dtype} are declared as {dtype}")
+    return storages[key]
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    if not isinstance(function, _Name):
+        raise UnsafeFileError(f"it calls {function!r}")
+    if function == _DICT and arguments == ():
+        return OrderedDict()
+    if function != _TENSOR:
+        raise UnsafeFileError(f"it calls {'.'.join(function.split())}, which is code and no tensor")
+    storage, offset, size, stride = _of_type(tuple, arguments)[:4]
+    values = _of_type(_Storage, storage).values
+    whole = all(type(n) is int and n >= 0 for n in (offset, *size, *stride)) and len(size) == len(stride)
+    if not whole:
+        raise UnsafeFileError(f"a tensor has the shape {size}, strides {stride} and offset {offset}")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if 0 not in size else -1
+    # A stride of 0 would let a few numbers stand for any amount of them.
+    if last >= len(values) or math.prod(size) > len(values):
+        raise UnsafeFileError(f"a tensor of shape {size} is declared, and there are {len(values)} numbers")
+    return th.as_strided(values, size, stride, offset)

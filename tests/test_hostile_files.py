@@ -1,0 +1,82 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("hostile_files.py")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where `hostile_files.py` has loaded them all, with 1 GiB of memory to take."""
+    folder = tmp_path_factory.mktemp("hostile")
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, SCRIPT, folder], check=True, timeout=300, env=path)
+    return folder
+
+
+# What is wrong with these is in places that are not read, or nothing is wrong: they load, as the script checks, to what
+# was saved.
+HARMLESS = [
+    r"payloads: .* in (data|data\[.*\]|system_info\.txt|_stable_baselines3_version), right checksums",
+    # the weights alone are read
+    r"payloads: .* in (data|data\[.*\]|system_info\.txt|_stable_baselines3_version|sb3_lecture_dqn\.json)(, right "
+    r"checksums)?: set_parameters",
+    # dates and permissions of members
+    r"(archives|memories): flipped .*",
+]
+
+
+def test_every_file_that_says_something_else_is_refused_with_a_reason(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results) > 350
+    others = {name: result for name, result in results.items() if result[0] != "refused"}
+    wrong = {
+        name: (kind, message)
+        for name, (kind, message) in others.items()
+        if kind != "loaded" or not any(re.fullmatch(pattern, name) for pattern in HARMLESS)
+    }
+    assert wrong == {}
+    reasons = [message for kind, message in results.values() if kind == "refused"]
+    assert all(re.search(r"path='.*file\.zip'.*: .", message) for message in reasons)
+
+
+def test_nothing_is_run(folder):
+    assert not (folder / "canary").exists()
+    assert {path.name for path in folder.iterdir()} == {"file.zip", "results.json"}
+    assert not Path("/tmp/escaped.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    {
+        "payloads: os.system in policy.pth, right checksums": "it calls os.system, which is code",
+        "payloads: pickle in sb3_lecture_dqn.json": "damaged",
+        "weights: nan in weights": "policy.pth: .*NaN or infinite",
+        "weights: inf in a moment": "policy.optimizer.pth: .*NaN or infinite",
+        "weights: a huge tensor of one number": r"shape \(1099511627776,\) is declared, and there are 1 numbers",
+        "weights: a bomb in the weights": "'archive/data.pkl' is compressed",
+        "archives: a bomb": "'data' is compressed",
+        "archives: a member ../../escaped.pth": r"'../../escaped.pth' is no file in the archive's own folder",
+        "archives: policy.pth renamed": "no member 'policy.pth'",
+        "archives: policy.pth twice": "more than one member 'policy.pth'",
+        "descriptions: version 999": "version 999, and this package reads version 1",
+        "descriptions: a function": r"learning_rate \(__main__.<lambda>\).*custom_objects=.*trust=True",
+        "descriptions: a huge network": "tensor of shape .* is declared, for which there are no weights",
+        "descriptions: another Discrete": "does not fit",
+        "descriptions: a setting out of range": "gamma=7",
+        "descriptions: an id that imports": "env_id .*this is code",
+        "memories: a pickle": "no file of arrays.*trust=True",
+        "memories: a huge array": "declares an array of shape",
+        "memories: an observation outside its space": r"1152921504606846976 is outside the space Discrete\(16\)",
+        "memories: version: 999": "version 999",
+    }.items(),
+)
+def test_the_reason_is_what_is_wrong(name, reason, folder):
+    kind, message = json.loads((folder / "results.json").read_text())[name]
+    assert kind == "refused"
+    assert re.search(reason, message)

@@ -1,0 +1,503 @@
+import contextlib
+import io
+import json
+import os
+import pathlib
+import resource
+import sys
+import tracemalloc
+import zipfile
+from collections import OrderedDict, deque
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3 import DQN, HerReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
+
+from sb3_lecture_dqn import LectureDQN, LecturePolicy, LectureQRDQN, SuccessFailReplayBuffer, UnsafeFileError
+from sb3_lecture_dqn.common.description import describe, restore
+from sb3_lecture_dqn.common.tensor_file import read_tensors
+
+GOLDEN = pathlib.Path(__file__).with_name("golden")
+
+
+unpickled: list[str] = []
+sys.addaudithook(lambda event, args: unpickled.append(".".join(args)) if event == "pickle.find_class" else None)
+
+
+@contextlib.contextmanager
+def no_unpickling():
+    """Python itself says of every name that is looked up for a pickle."""
+    before = len(unpickled)
+    yield
+    assert unpickled[before:] == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+    """Numba keeps what it has compiled as pickles of its own, read where it is first needed."""
+    path = tmp_path_factory.mktemp("first") / "memory"
+    model = LectureDQN("Taxi-v3").learn(total_timesteps=5)
+    model.save_replay_buffer(path)
+    model.load_replay_buffer(path)
+
+
+def same_state(a, b):
+    return str(a.get_parameters()) == str(b.get_parameters())
+
+
+# Values
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text().filter(lambda key: key != "$"), inner),
+)
+
+
+@given(VALUES)
+def test_plain_values_come_back(value):
+    described = json.loads(json.dumps(describe(value, {}), allow_nan=False))
+    assert repr(restore(described, {})) == repr(value)
+
+
+SPACES = [
+    spaces.Discrete(5, start=2),
+    spaces.MultiDiscrete([2, 3], start=[1, 0]),
+    spaces.MultiDiscrete(np.array([[2, 3], [4, 5]], np.int32), dtype=np.int32),
+    spaces.MultiBinary(3),
+    spaces.MultiBinary([2, 3]),
+    spaces.Box(0, 255, (3, 4, 1), np.uint8),
+    spaces.Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32)),
+    spaces.Box(-1.0, 1.0, (), np.float64),
+    spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Box(-1, 1, (2,))}),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_spaces_come_back(space):
+    restored = restore(describe(space, {}), {})
+    assert restored == space
+    assert type(restored) is type(space)
+    assert restored.dtype == space.dtype
+    assert restored.shape == space.shape
+    if isinstance(space, spaces.Dict):
+        assert list(restored) == list(space)
+    assert space.contains(restored.sample())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1, "episode"),
+        deque([{"r": 1.0, "l": 2}], maxlen=7),
+        OrderedDict(b=np.zeros((1, 2), np.float32), a=1),
+        np.float32(0.1),
+        np.arange(6, dtype=np.int16).reshape(2, 3),
+        np.array([True]),
+        np.zeros((0, 3)),
+        pathlib.Path("runs/x"),
+        TrainFreq(4, TrainFrequencyUnit.EPISODE),
+        FloatSchedule(LinearSchedule(1.0, 0.1, 0.5)),
+        ConstantSchedule(0.25),
+        th.nn.ReLU,
+        th.optim.AdamW,
+        HerReplayBuffer,
+        SuccessFailReplayBuffer,
+    ],
+    ids=repr,
+)
+def test_values_that_are_no_json_come_back(value):
+    restored = restore(describe(value, {}), {})
+    assert type(restored) is type(value)
+    assert repr(restored) == repr(value)
+
+
+class Own(th.nn.ReLU):
+    pass
+
+
+@pytest.mark.parametrize("value", [lambda x: x, Own, Own(), len, th.zeros(2), {1: 2}, {"$": 3}, io.BytesIO(), object()])
+def test_what_is_no_data_is_described_as_code(value):
+    described = describe({"entry": [value]}, {})
+    with pytest.raises(UnsafeFileError, match=r"^entry\[0\] \(.*custom_objects={'entry': \.\.\.}.*trust=True"):
+        restore(described, {})
+
+
+def test_a_class_is_named_only_where_its_name_leads_back_to_it():
+    fake = type("Adam", (th.optim.Adam,), {"__module__": "torch.optim"})
+    assert describe(fake, {})["$"] == "code"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": th.arange(6.0).reshape(2, 3).T, "b": th.zeros(0, 3), "c": th.tensor(5), "d": th.tensor([True, False])},
+        OrderedDict(x=th.ones(2, dtype=th.float64)),
+        [1, -3, 2**40, 0.5, None, True, "ü", (), (1,), (1, 2, 3, 4), {}, [[]]],
+        {"state": {i: {"step": th.tensor(float(i))} for i in range(300)}},
+        th.nn.BatchNorm1d(3).state_dict(),
+    ],
+    ids=range(5),
+)
+def test_tensors_are_read_as_pytorch_reads_them(value):
+    file = io.BytesIO()
+    th.save(value, file)
+    expected = th.load(io.BytesIO(file.getvalue()), weights_only=True)
+    read = read_tensors(file.getvalue())
+    assert type(read) is type(expected)
+    assert repr(read) == repr(expected)
+    assert getattr(read, "_metadata", None) == getattr(expected, "_metadata", None)
+
+
+# Models
+
+
+MODELS = {
+    "lecture": lambda: LectureDQN("Taxi-v3", seed=0),
+    "adam": lambda: LectureDQN("Taxi-v3", seed=0, engine="torch", policy_kwargs={"optimizer_class": th.optim.Adam}),
+    "masks": lambda: LectureDQN("Taxi-v3", seed=0, use_masking=True),
+    "quantiles": lambda: LectureQRDQN("Taxi-v3", seed=0, policy_kwargs={"n_quantiles": 5}),
+    "mlp": lambda: LectureDQN(
+        "MlpPolicy", "CartPole-v1", seed=0, policy_kwargs={"net_arch": [8], "activation_fn": th.nn.Tanh}
+    ),
+    "blackjack": lambda: LectureDQN("Blackjack-v1", seed=0),
+    "linear": lambda: LectureDQN(
+        "Taxi-v3", seed=0, exploration_decay=None, learning_rate=LinearSchedule(1e-3, 1e-4, 0.5), train_freq=(2, "step")
+    ),
+    "memory of SB3": lambda: LectureDQN("Taxi-v3", seed=0, replay_buffer_class=ReplayBuffer, buffer_size=20),
+    "efficient memory of SB3": lambda: LectureDQN(
+        "MlpPolicy",
+        "CartPole-v1",
+        seed=0,
+        buffer_size=20,
+        optimize_memory_usage=True,
+        replay_buffer_kwargs={"handle_timeout_termination": False},
+    ),
+    "n steps": lambda: LectureDQN("Taxi-v3", seed=0, n_steps=3, buffer_size=50),
+    "dict memory of SB3": lambda: LectureDQN(
+        "MultiInputPolicy", "Blackjack-v1", seed=0, replay_buffer_class=DictReplayBuffer, buffer_size=50
+    ),
+    "recommended settings": lambda: LectureDQN.tuned("Taxi-v3", seed=0),
+    "one transition": lambda: LectureDQN("Taxi-v3", seed=0, store_and_replay=False),
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_a_model_and_its_memory_are_loaded_without_unpickling(make, tmp_path):
+    model = make().learn(total_timesteps=45)
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "memory")
+    with no_unpickling():
+        loaded = type(model).load(tmp_path / "model")
+    assert same_state(loaded, model)
+    assert loaded.num_timesteps == model.num_timesteps >= 45
+    names = model.__dict__.keys() - set(model._excluded_save_params()) - {"policy", "q_net", "q_net_target"}
+    names -= {"quantile_net", "quantile_net_target"}
+    assert names == loaded.__dict__.keys() & names
+    for name in names - {"device", "env"}:
+        assert repr(getattr(loaded, name)) == repr(getattr(model, name)), name
+    with no_unpickling():
+        loaded.load_replay_buffer(tmp_path / "memory")
+    assert type(loaded.replay_buffer) is type(model.replay_buffer)
+    assert loaded.replay_buffer.size() == model.replay_buffer.size()
+    np.random.seed(1)  # noqa: NPY002 (which SB3's buffers draw with)
+    expected = model.replay_buffer.sample(50)
+    np.random.seed(1)  # noqa: NPY002
+    assert repr(loaded.replay_buffer.sample(50)) == repr(expected)
+    loaded.learn(total_timesteps=6, reset_num_timesteps=False)
+    assert loaded.num_timesteps >= model.num_timesteps + 6
+
+
+def test_a_loaded_memory_does_not_need_one_to_be_there(tmp_path):
+    model = MODELS["masks"]().learn(total_timesteps=20)
+    model.save_replay_buffer(tmp_path / "memory")
+    state, model.replay_buffer = model.replay_buffer.get_state(), None
+    model.load_replay_buffer(tmp_path / "memory")
+    assert repr(model.replay_buffer.get_state()) == repr(state)
+
+
+def schedule(progress):
+    return 1e-3 * progress
+
+
+class OwnPolicy(LecturePolicy):
+    pass
+
+
+CODE = {
+    "learning_rate": ({"learning_rate": schedule}, schedule),
+    "policy_class": ({"policy": OwnPolicy}, OwnPolicy),
+    "replay_buffer_kwargs": (
+        {"replay_buffer_kwargs": {"success_criterion": lambda reward, terminal, info: reward > 5}},
+        {"success_criterion": "terminal"},
+    ),
+    "policy_kwargs": (
+        {"policy": "MlpPolicy", "policy_kwargs": {"activation_fn": Own, "net_arch": [4]}},
+        {"activation_fn": Own, "net_arch": [4]},
+    ),
+}
+
+
+@pytest.mark.parametrize("entry", CODE)
+def test_code_is_named_and_has_two_ways_on(entry, tmp_path):
+    settings, given_object = CODE[entry]
+    model = LectureDQN(**{"policy": "LecturePolicy", "env": "Taxi-v3", **settings})
+    model.save(tmp_path / "model")
+    with pytest.raises(UnsafeFileError, match=rf"{entry}.*custom_objects={{'{entry}': \.\.\.}}.*trust=True"):
+        LectureDQN.load(tmp_path / "model")
+    assert same_state(LectureDQN.load(tmp_path / "model", custom_objects={entry: given_object}), model)
+    assert same_state(LectureDQN.load(tmp_path / "model", trust=True), model)
+
+
+def test_a_file_of_stock_sb3_loads_when_it_is_trusted_and_behaves_as_there(tmp_path):
+    stock = DQN("MlpPolicy", "CartPole-v1", learning_starts=0, seed=0, policy_kwargs={"net_arch": [8]}).learn(20)
+    stock.save(tmp_path / "stock")
+    with pytest.raises(UnsafeFileError, match=r"stock.*pickles.*trust=True"):
+        LectureDQN.load(tmp_path / "stock")
+    loaded = LectureDQN.load(tmp_path / "stock", env="CartPole-v1" and gym.make("CartPole-v1"), trust=True)
+    assert same_state(loaded, stock)
+    assert (loaded.exploration_decay, loaded.loss) == (None, "huber")
+    loaded.learn(total_timesteps=10, reset_num_timesteps=False)
+    assert loaded.exploration_rate == stock.exploration_schedule(1 - 30 / 30) or loaded.exploration_rate < 1
+    other = LectureDQN("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [8], "optimizer_class": th.optim.Adam})
+    other.set_parameters(tmp_path / "stock")
+    assert same_state(other, stock)
+
+
+def test_pickles_are_noticed(tmp_path):
+    """By the other tests here."""
+    LectureDQN("Taxi-v3").save(tmp_path / "model")
+    with pytest.raises(AssertionError, match="LecturePolicy"), no_unpickling():
+        LectureDQN.load(tmp_path / "model", trust=True)
+
+
+def test_stock_sb3_loads_our_files(tmp_path):
+    model = LectureDQN("Taxi-v3", seed=0).learn(total_timesteps=20)
+    model.save(tmp_path / "model")
+    stock = DQN.load(tmp_path / "model")
+    assert same_state(stock, model)
+    assert stock.predict(5, deterministic=True)[0] == model.predict(5, deterministic=True)[0]
+
+
+def test_a_wrong_keyword_is_the_callers_mistake_and_not_the_files(tmp_path):
+    LectureDQN("Taxi-v3").save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"gamma=1\.5") as caught:
+        LectureDQN.load(tmp_path / "model", gamma=1.5)
+    assert caught.type is ValueError
+    with pytest.raises(ValueError, match="policy kwargs"):
+        LectureDQN.load(tmp_path / "model", policy_kwargs={"hidden_dim": 3})
+    with pytest.raises(ValueError, match="spaces do not match"):
+        LectureDQN.load(tmp_path / "model", env=gym.make("CartPole-v1"))
+    with pytest.raises(ValueError, match="must be a dict"):
+        LectureDQN.load(tmp_path / "model", custom_objects=[1])
+
+
+def test_an_id_that_imports_a_module_is_code(tmp_path):
+    """`gymnasium.make("module:Name-v0")` imports the module."""
+    model = LectureDQN("Taxi-v3")
+    model.env_id = "antigravity:Evil-v0"
+    model.save(tmp_path / "model")
+    with pytest.raises(UnsafeFileError, match="env_id"):
+        LectureDQN.load(tmp_path / "model")
+    assert LectureDQN.load(tmp_path / "model", custom_objects={"env_id": "Taxi-v3"}).env_id == "Taxi-v3"
+
+
+# Files
+
+
+def test_files_are_named_as_by_sb3(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = LectureDQN("FrozenLake-v1")
+    model.save("plain")
+    model.save("with.zip")
+    model.save(tmp_path / "with.other")
+    (tmp_path / "folder.zip").mkdir()
+    with pytest.warns(UserWarning, match="folder"):
+        model.save("folder")
+    with pytest.warns(UserWarning, match="does not exist"):
+        model.save("new/folder/model")
+    model.save_replay_buffer("memory")
+    model.save_replay_buffer("memory.pkl")
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {
+        "plain.zip",
+        "with.zip",
+        "with.other",
+        "folder.zip_2",
+        "new/folder/model.zip",
+        "memory.npz",
+        "memory.pkl",
+    }
+    for path in ("plain", "with.zip", pathlib.Path("with.other"), "folder.zip_2"):
+        assert same_state(LectureDQN.load(path), model)
+    model.load_replay_buffer("memory")
+    model.load_replay_buffer("memory.pkl")
+
+
+def test_open_files_are_written_and_read(tmp_path):
+    model = LectureDQN("FrozenLake-v1", seed=0).learn(total_timesteps=9)
+    model_file, memory_file = io.BytesIO(), io.BytesIO()
+    model.save(model_file)
+    model.save_replay_buffer(memory_file)
+    with (tmp_path / "model.zip").open("wb") as write_only:
+        model.save(write_only)
+    loaded = LectureDQN.load(model_file)
+    loaded.load_replay_buffer(memory_file)
+    assert same_state(loaded, model)
+    assert same_state(LectureDQN.load(tmp_path / "model"), model)
+    assert repr(loaded.replay_buffer.get_state()) == repr(model.replay_buffer.get_state())
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 2 kB, which the system reports as it does a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("method", ["save", "save_replay_buffer"])
+def test_a_file_that_cannot_be_written_leaves_the_one_before(method, tmp_path, request):
+    model = LectureDQN("Taxi-v3", seed=0).learn(total_timesteps=200)
+    path = tmp_path / "file.zip"
+    getattr(model, method)(path)
+    before = path.read_bytes()
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OSError, match="File too large"):
+        getattr(model, method)(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["file.zip"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append("replace"), replace(a, b)))
+    LectureDQN("FrozenLake-v1").save(tmp_path / "model")
+    flushed, replaced, folder = events
+    assert pathlib.Path(flushed).parent == tmp_path
+    assert flushed.endswith(".tmp")
+    assert (replaced, folder) == ("replace", str(tmp_path))
+
+
+def test_a_symbolic_link_stays_one_and_permissions_are_the_usual_ones(tmp_path):
+    (tmp_path / "link.zip").symlink_to(tmp_path / "target.zip")
+    LectureDQN("FrozenLake-v1").save(tmp_path / "link")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "link.zip").is_symlink()
+    assert (tmp_path / "target.zip").stat().st_mode == (tmp_path / "other").stat().st_mode
+    (tmp_path / "target.zip").chmod(0o600)
+    LectureDQN("FrozenLake-v1").save(tmp_path / "link")
+    assert (tmp_path / "target.zip").stat().st_mode & 0o777 == 0o600
+
+
+# Memories
+
+
+def test_a_memory_is_a_file_that_numpy_reads(tmp_path):
+    model = LectureDQN("Taxi-v3", seed=0).learn(total_episodes=2)
+    model.save_replay_buffer(tmp_path / "memory")
+    with np.load(tmp_path / "memory.npz", allow_pickle=False) as file:
+        assert (file["1"] == model.replay_buffer.fail.filled()).all()
+
+
+def test_fields_are_read_by_name(tmp_path):
+    """Another version may put them in another order."""
+    model = LectureDQN("Taxi-v3", seed=0).learn(total_timesteps=30)
+    model.save_replay_buffer(tmp_path / "memory")
+    rows = model.replay_buffer.fail.filled()
+    turned = np.zeros(len(rows), [(name, *rows.dtype.fields[name][:1]) for name in reversed(rows.dtype.names)])
+    for name in rows.dtype.names:
+        turned[name] = rows[name]
+    with zipfile.ZipFile(tmp_path / "memory.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "turned.npz", "w") as archive:
+        for name, content in members.items():
+            if name == "1.npy":
+                file = io.BytesIO()
+                np.save(file, turned)
+                content = file.getvalue()
+            archive.writestr(name, content)
+    model.replay_buffer.reset()
+    model.load_replay_buffer(tmp_path / "turned")
+    assert (model.replay_buffer.fail.filled() == rows).all()
+
+
+def test_a_memory_of_another_kind_or_size_does_not_fit(tmp_path):
+    model = LectureDQN("Taxi-v3", seed=0, buffer_size=50).learn(total_timesteps=100)
+    model.save_replay_buffer(tmp_path / "memory")
+    smaller = LectureDQN("Taxi-v3", seed=0, buffer_size=5)
+    before = repr(smaller.replay_buffer.get_state())
+    for other, message in (
+        (smaller, "at most 5 are held"),
+        (LectureDQN("FrozenLake-v1", buffer_size=50), "outside the space"),
+        (LectureDQN("MlpPolicy", "CartPole-v1"), "rows of"),
+        (LectureDQN("Taxi-v3", replay_buffer_class=ReplayBuffer), "it is of a SuccessFailReplayBuffer"),
+    ):
+        with pytest.raises(UnsafeFileError, match=rf"memory.*{message}"):
+            other.load_replay_buffer(tmp_path / "memory")
+    assert repr(smaller.replay_buffer.get_state()) == before
+
+
+class OwnBuffer(ReplayBuffer):
+    pass
+
+
+def test_a_memory_of_an_own_class_is_a_pickle_that_has_to_be_trusted(tmp_path):
+    model = LectureDQN("Taxi-v3", seed=0, replay_buffer_class=OwnBuffer).learn(total_timesteps=20)
+    model.save_replay_buffer(tmp_path / "memory")
+    assert os.listdir(tmp_path) == ["memory.pkl"]
+    model.replay_buffer.reset()
+    with pytest.raises(UnsafeFileError, match="trust=True"):
+        model.load_replay_buffer(tmp_path / "memory.pkl")
+    model.load_replay_buffer(tmp_path / "memory", trust=True)
+    assert model.replay_buffer.size() == 20
+
+
+def test_a_large_memory_is_never_there_twice(tmp_path):
+    settings = {"buffer_size": 1_000_000, "replay_buffer_kwargs": {"deduplicate": False}}
+    model = LectureDQN("Taxi-v3", seed=0, **settings)
+    rows = np.zeros(1_000_000, model.replay_buffer.fail.rows.dtype)
+    rows["observations"][:, 0] = np.arange(1_000_000) % 500
+    model.replay_buffer.fail = model.replay_buffer.fail.holding(rows)
+    model.save_replay_buffer(tmp_path / "memory")
+    loaded = LectureDQN("Taxi-v3", seed=0, **settings)
+    tracemalloc.start()
+    try:
+        model.save_replay_buffer(tmp_path / "memory")
+        _, to_save = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        loaded.load_replay_buffer(tmp_path / "memory")
+        _, to_load = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert to_save < 0.6 * rows.nbytes
+    assert to_load < 1.5 * rows.nbytes
+    assert (loaded.replay_buffer.fail.rows[: len(rows)] == rows).all()
+
+
+# Files of released versions: made by `python tests/golden/make.py <version>`
+
+
+@pytest.mark.parametrize("version", ["0.1.0"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
+def test_files_of_every_version_load(name, version):
+    algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
+    with no_unpickling():
+        model = algorithm.load(GOLDEN / f"{name}-{version}.zip")
+        model.load_replay_buffer(GOLDEN / f"{name}-{version}.npz")
+    expected = np.load(GOLDEN / f"{name}-{version}.expected.npz")
+    actions, _ = model.predict(np.arange(16), deterministic=True)
+    assert (actions == expected["actions"]).all()
+    assert (model.replay_buffer.observations == expected["observations"]).all()
+    assert (model.num_timesteps, model.replay_buffer.size()) == tuple(expected["counts"])
