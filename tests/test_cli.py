@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -225,7 +226,9 @@ def process(*argv, **kwargs):
 def test_ctrl_c_saves_the_model_and_exits_with_1(tmp_path):
     argv = ["train", "--test-episodes", "5", "--out", str(tmp_path / "runs"), "--engine", "torch"]
     with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
-        running = process(*argv, stdout=out, stderr=err)
+        # Jobs that a shell has put in the background ignore Ctrl-C, and so would this one if it were to inherit that.
+        heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        running = process(*argv, stdout=out, stderr=err, preexec_fn=heed_ctrl_c)
         # The test after the first episode shows that it trains.
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and running.poll() is None:
