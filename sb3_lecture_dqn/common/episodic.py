@@ -48,7 +48,7 @@ from sb3_lecture_dqn.common.checks import (
     check_rewards,
     parse_frequency,
 )
-from sb3_lecture_dqn.common.envs import make_training_env
+from sb3_lecture_dqn.common.envs import Wrapper, make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_masks, predict_greedily
@@ -154,6 +154,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         if env is None and _init_setup_model:
             raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
+        self.env_wrapper: Wrapper | None = None
         self.max_episode_steps = max_episode_steps
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
@@ -228,15 +229,16 @@ class EpisodicMixin(OffPolicyAlgorithm):
         """
         settings = tuned_settings(f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams, env_id)
         keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
-        env = make_training_env(env_id, keywords["max_episode_steps"], settings.n_envs)
+        env = make_training_env(env_id, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
         model = cls(env=env, **keywords)
         model.env_id = env_id
+        model.env_wrapper = settings.env_wrapper
         model._default_timesteps = settings.n_timesteps
         return model
 
     def _make_env(self) -> GymEnv:
         assert self.env_id is not None
-        return make_training_env(self.env_id, self.max_episode_steps, getattr(self, "n_envs", 1))
+        return make_training_env(self.env_id, self.max_episode_steps, getattr(self, "n_envs", 1), self.env_wrapper)
 
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
