@@ -255,9 +255,9 @@ def test_a_tuned_model_plays_blackjack_within_a_hundredth_of_the_best():
 
 
 def test_a_loaded_model_has_the_wrapper_of_its_settings(tmp_path):
-    LectureDQN.tuned("Blackjack-v1", seed=0, device="cpu").learn(16).save(tmp_path / "model")
+    LectureDQN.tuned("Blackjack-v1", seed=0, device="cpu").learn(32).save(tmp_path / "model")
     model = LectureDQN.load(tmp_path / "model", device="cpu")
     assert run_test(model, n_episodes=20, seed=0) == run_test(model, "Blackjack-v1", n_episodes=20, seed=0)
-    model.learn(16)
-    assert model.get_env().num_envs == 8
+    model.learn(32)
+    assert model.get_env().num_envs == 16
     assert run_test(model, n_episodes=20, seed=0) == run_test(model, "Blackjack-v1", n_episodes=20, seed=0)
