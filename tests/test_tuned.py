@@ -12,7 +12,7 @@ import torch as th
 import yaml
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import LectureDQN, LectureQRDQN, TabularVecEnv, exact_test, run_test
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer, TabularVecEnv, exact_test, run_test
 from sb3_lecture_dqn.common.hyperparams import read_hyperparams
 
 SETTINGS = read_hyperparams("lecture_dqn")
@@ -261,3 +261,9 @@ def test_a_loaded_model_has_the_wrapper_of_its_settings(tmp_path):
     model.learn(32)
     assert model.get_env().num_envs == 16
     assert run_test(model, n_episodes=20, seed=0) == run_test(model, "Blackjack-v1", n_episodes=20, seed=0)
+
+
+def test_a_wrapper_that_is_none_is_an_error(tmp_path):
+    LectureDQN("Taxi-v3").save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"env_wrapper=.*ReplayBuffer.* must be None or a class of gymnasium wrappers"):
+        LectureDQN.load(tmp_path / "model", custom_objects={"env_wrapper": SuccessFailReplayBuffer})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -48,7 +49,7 @@ from sb3_lecture_dqn.common.checks import (
     check_rewards,
     parse_frequency,
 )
-from sb3_lecture_dqn.common.envs import Wrapper, make_training_env
+from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_masks, predict_greedily
@@ -154,7 +155,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         if env is None and _init_setup_model:
             raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
-        self.env_wrapper: Wrapper | None = None
+        self.env_wrapper: type[gym.Wrapper] | None = None
         self.max_episode_steps = max_episode_steps
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
@@ -267,6 +268,9 @@ class EpisodicMixin(OffPolicyAlgorithm):
             check_number(name, getattr(self, name), 0, 1)
         if self.exploration_decay is not None:
             check_number("exploration_decay", self.exploration_decay, 0, 1)
+        wrapper = self.env_wrapper
+        if wrapper is not None and not (isinstance(wrapper, type) and issubclass(wrapper, gym.Wrapper)):
+            raise ValueError(f"env_wrapper={wrapper!r} must be None or a class of gymnasium wrappers")
         check_choice("engine", self.engine, ENGINES)
         if self.double_q and not self.double_dqn:
             raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")

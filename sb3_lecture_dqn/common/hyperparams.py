@@ -5,11 +5,10 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 import yaml
 from stable_baselines3.common.utils import LinearSchedule
-
-from sb3_lecture_dqn.common.envs import Wrapper
 
 FOLDER = files("sb3_lecture_dqn") / "hyperparams"
 
@@ -40,7 +39,7 @@ class TunedSettings:
     n_timesteps: int
     n_envs: int
     max_episode_steps: int | None
-    env_wrapper: Wrapper | None
+    env_wrapper: type[gym.Wrapper] | None
     keywords: dict[str, Any]
 
 
