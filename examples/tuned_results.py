@@ -5,6 +5,7 @@ From the root of the repository::
 
     python examples/tuned_results.py                               # every task, 10 seeds each (Taxi: 20)
     python examples/tuned_results.py --tasks Taxi-v3 --seeds 3     # one task, fewer seeds
+    python examples/tuned_results.py --algo lecture_qrdqn --tasks Taxi-v3 --seeds 10
 
 Tabular tasks are tested exactly, over all starts, with the 1000-step cut of ``exact_test``; every 1000 steps while
 training, and at the end. The times include those tests. CartPole keeps the best model of its tests, and that one plays
@@ -19,10 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 
-from sb3_lecture_dqn import LectureDQN, LectureTestCallback, TestResult, exact_test, run_test
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, TestResult, exact_test, run_test
 
 RESULTS = Path(__file__).parent / "results"
 TABULAR = (
@@ -36,6 +38,7 @@ TABULAR = (
     "CliffWalkingSlippery-v1",
 )
 TASKS = (*TABULAR, "CartPole-v1", "Blackjack-v1")
+ALGORITHMS = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
 OPTIMAL = {"Taxi-v3": 7.90}  # reward from which a policy is called optimal; elsewhere an optimality of 0.99
 
 
@@ -50,17 +53,18 @@ class History(LectureTestCallback):
         self.history.append((self.num_timesteps, result))
 
 
-def train(task: str, seed: int, masked: bool = False) -> dict[str, Any]:
+def train(task: str, seed: int, masked: bool = False, algo: str = "lecture_dqn") -> dict[str, Any]:
     """
     One run.
 
     :param task: Id of the environment
     :param seed: Seed of the model
     :param masked: Whether with action masks
+    :param algo: Name of the algorithm
     :return: Its figures
     """
     begin = time.perf_counter()
-    model = LectureDQN.tuned(task, use_masking=masked, seed=seed, device="cpu")
+    model = ALGORITHMS[algo].tuned(task, use_masking=masked, seed=seed, device="cpu")
     if task not in TABULAR:
         return {"seed": seed, **play(task, model, seed), "seconds": time.perf_counter() - begin}
     tests = History(exact=True, test_freq=1000)
@@ -88,10 +92,7 @@ def is_optimal(task: str, result: TestResult) -> bool:
 def play(task: str, model: LectureDQN, seed: int) -> dict[str, Any]:
     if task == "Blackjack-v1":
         model.learn()
-        return {
-            "reward": run_test(model, n_episodes=100_000, seed=10_000 + seed).mean_reward,
-            "budget": model.num_timesteps,
-        }
+        return {"reward": play_blackjack(model, 100_000, 10_000 + seed), "budget": model.num_timesteps}
     with tempfile.TemporaryDirectory() as folder:
         tests = History(test_freq=2500, n_test_episodes=20, max_episode_steps=None, best_model_save_path=folder)
         model.learn(callback=tests)
@@ -99,6 +100,22 @@ def play(task: str, model: LectureDQN, seed: int) -> dict[str, Any]:
     result = run_test(best, max_episode_steps=None, seed=10_000 + seed)
     first = [step for step, test in tests.history if test.mean_reward == tests.best_mean_reward]
     return {"reward": result.mean_reward, "first_optimal": first[0], "budget": model.num_timesteps}
+
+
+def play_blackjack(model: LectureDQN, n_episodes: int, seed: int) -> float:
+    """The mean return in gymnasium's environment; the model is asked once, for all states."""
+    env = gym.make("Blackjack-v1").unwrapped
+    shape = [part.n for part in env.observation_space]
+    actions = model.predict(np.arange(np.prod(shape)), deterministic=True)[0].reshape(shape)
+    returns = 0.0
+    obs, _ = env.reset(seed=seed)
+    for _ in range(n_episodes):
+        terminated = False
+        while not terminated:
+            obs, reward, terminated, _, _ = env.step(actions[obs])
+            returns += reward
+        obs, _ = env.reset()
+    return returns / n_episodes
 
 
 def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
@@ -137,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default=",".join(TASKS), help="ids, separated by commas")
     parser.add_argument("--seeds", type=int, help="number of seeds; 10 by default, 20 for Taxi")
+    parser.add_argument("--algo", default="lecture_dqn", choices=ALGORITHMS)
     parser.add_argument("--masked", action="store_true", help="with action masks")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
@@ -145,11 +163,13 @@ def main() -> None:
     file = args.out / "tuned.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     for task in args.tasks.split(","):
-        LectureDQN.tuned(task, use_masking=args.masked, seed=0).learn(2000)  # so that nothing is compiled on the clock
+        ALGORITHMS[args.algo].tuned(task, args.masked, seed=0).learn(2000)  # so that nothing is compiled on the clock
         name = f"{task}, masked" if args.masked else task
+        if args.algo != "lecture_dqn":
+            name += f", {ALGORITHMS[args.algo].__name__}"
         results[name] = []
         for seed in range(args.seeds or (20 if task == "Taxi-v3" else 10)):
-            results[name].append(train(task, seed, args.masked))
+            results[name].append(train(task, seed, args.masked, args.algo))
             print(name, results[name][-1], flush=True)
             file.write_text(json.dumps(results, indent=1) + "\n")
             (args.out / "tuned.md").write_text(markdown(results))

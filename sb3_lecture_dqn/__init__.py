@@ -10,7 +10,7 @@ from sb3_lecture_dqn.common.tabular import NotTabularError, OptimalValues, Tabul
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
-from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper
+from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, TupleToDictWrapper
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
@@ -22,6 +22,7 @@ __all__ = [
     "ActionInPolicy",
     "ActionMaskInfo",
     "DiscreteEmbeddingExtractor",
+    "DiscreteObservationWrapper",
     "EpisodeProgressBarCallback",
     "LectureDQN",
     "LecturePolicy",

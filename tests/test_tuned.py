@@ -1,5 +1,8 @@
 """Recommended settings, their budgets, and exploration by the actions tried least often."""
 
+import functools
+import itertools
+from collections import Counter
 from pathlib import Path
 
 import gymnasium as gym
@@ -9,7 +12,7 @@ import torch as th
 import yaml
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import LectureDQN, LectureQRDQN, TabularVecEnv, exact_test
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer, TabularVecEnv, exact_test, run_test
 from sb3_lecture_dqn.common.hyperparams import read_hyperparams
 
 SETTINGS = read_hyperparams("lecture_dqn")
@@ -158,3 +161,109 @@ def test_least_tried_actions_are_counted_from_the_first_state_on():
 def test_it_needs_discrete_observations():
     with pytest.raises(ValueError, match=r"explore_least_tried=True .*Discrete observation space"):
         LectureDQN("MlpPolicy", "CartPole-v1", explore_least_tried=True)
+
+
+CARDS = {**dict.fromkeys(range(1, 10), 1 / 13), 10: 4 / 13}  # Jack, Queen and King count 10; the deck never ends
+
+
+def total(points, ace):
+    """Of a hand: what it counts, and whether by an ace that counts 11."""
+    return (points + 10, 1) if ace and points <= 11 else (points, 0)
+
+
+def blackjack_return(hits=None):
+    """
+    The expected return of a policy of Blackjack-v1, whose rules are those of Sutton & Barto (2018), example 5.1: by
+    recursion over the hands. A hand is its points with aces as 1, and whether it has an ace.
+
+    :param hits: Whether to hit by what is observed, shape (32, 11, 2). ``None``: the best that can be done
+    """
+
+    @functools.cache
+    def dealer(points, ace, natural=False):
+        """The probabilities of what the dealer ends with, 0 for a bust, and of whether that is a natural."""
+        score, _ = total(points, ace)
+        if score >= 17:
+            return {(score if score <= 21 else 0, natural): 1.0}
+        ends = Counter()
+        for card, probability in CARDS.items():
+            for end, rest in dealer(points + card, ace or card == 1).items():
+                ends[end] += probability * rest
+        return ends
+
+    def shown(card):
+        """The same with one card known; the other makes it a natural if they are an ace and a ten."""
+        ends = Counter()
+        for other, probability in CARDS.items():
+            hand = card + other, 1 in (card, other), {card, other} == {1, 10}
+            for end, rest in dealer(*hand).items():
+                ends[end] += probability * rest
+        return ends
+
+    @functools.cache
+    def stick(score, natural, card):
+        return sum(
+            probability * (1.0 if natural and not theirs else np.sign(score - other))
+            for (other, theirs), probability in shown(card).items()
+        )
+
+    @functools.cache
+    def value(points, ace, card, natural=False):
+        score, usable = total(points, ace)
+        if score > 21:
+            return -1.0
+        hit = sum(p * value(points + drawn, ace or drawn == 1, card) for drawn, p in CARDS.items())
+        if hits is None:
+            return max(hit, stick(score, natural, card))
+        return hit if hits[score, card, usable] else stick(score, natural, card)
+
+    return sum(
+        p * q * r * value(first + second, 1 in (first, second), card, {first, second} == {1, 10})
+        for (first, p), (second, q), (card, r) in itertools.product(CARDS.items(), repeat=3)
+    )
+
+
+def greedy_table(model):
+    """What a model of Blackjack-v1 does in every state."""
+    return model.predict(np.arange(32 * 11 * 2), deterministic=True)[0].reshape(32, 11, 2)
+
+
+def test_the_recursion_has_the_values_of_blackjack():
+    """A policy that cannot be improved by one hit or stick is the best there is, and its return is what is played."""
+    best = blackjack_return()
+    assert best == pytest.approx(-0.0431, abs=5e-5)
+    hits = np.zeros((32, 11, 2), int)
+    hits[:17] = 1
+    hits[:19, :, 1] = 1
+    env, returns = gym.make("Blackjack-v1"), []
+    obs, _ = env.reset(seed=0)
+    while len(returns) < 5000:
+        obs, reward, terminated, _, _ = env.step(hits[obs])
+        if terminated:
+            returns.append(reward)
+            obs, _ = env.reset()
+    expected = blackjack_return(hits)
+    assert expected < best
+    assert abs(np.mean(returns) - expected) < 4 * np.std(returns) / len(returns) ** 0.5
+
+
+@pytest.mark.slow
+def test_a_tuned_model_plays_blackjack_within_a_hundredth_of_the_best():
+    model = LectureDQN.tuned("Blackjack-v1", seed=0, device="cpu").learn()
+    assert model.observation_space == gym.spaces.Discrete(704)
+    assert blackjack_return(greedy_table(model)) > blackjack_return() - 0.01
+
+
+def test_a_loaded_model_has_the_wrapper_of_its_settings(tmp_path):
+    LectureDQN.tuned("Blackjack-v1", seed=0, device="cpu").learn(32).save(tmp_path / "model")
+    model = LectureDQN.load(tmp_path / "model", device="cpu")
+    assert run_test(model, n_episodes=20, seed=0) == run_test(model, "Blackjack-v1", n_episodes=20, seed=0)
+    model.learn(32)
+    assert model.get_env().num_envs == 16
+    assert run_test(model, n_episodes=20, seed=0) == run_test(model, "Blackjack-v1", n_episodes=20, seed=0)
+
+
+def test_a_wrapper_that_is_none_is_an_error(tmp_path):
+    LectureDQN("Taxi-v3").save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"env_wrapper=.*ReplayBuffer.* must be None or a class of gymnasium wrappers"):
+        LectureDQN.load(tmp_path / "model", custom_objects={"env_wrapper": SuccessFailReplayBuffer})

@@ -1,4 +1,6 @@
-"""TupleToDictWrapper: what SB3 refuses becomes what it takes."""
+"""Observations that SB3 refuses become a Dict, or one number."""
+
+import itertools
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +11,7 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_lecture_dqn import LectureDQN, TupleToDictWrapper, make_env, run_test
+from sb3_lecture_dqn import DiscreteObservationWrapper, LectureDQN, TupleToDictWrapper, make_env, run_test
 
 NESTED = spaces.Tuple(
     [
@@ -128,3 +130,61 @@ def test_nested_observations_are_learned_in_the_wrapper(algorithm):
     model = algorithm(policy, env, seed=0, **kwargs).learn(40)
     obs = env.observation_space.sample()
     assert model.predict(obs, deterministic=True)[0].shape == ()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Tuple([spaces.Discrete(3, start=5), spaces.Discrete(1), spaces.Discrete(4, start=-2)]),
+        spaces.MultiDiscrete([3, 1, 4]),
+        spaces.MultiDiscrete([[3, 2], [1, 4]]),
+        spaces.MultiDiscrete([2, 3], start=[-1, 7]),
+    ],
+)
+def test_every_observation_has_a_number_of_its_own(space):
+    """In the order of itertools.product over the parts, which is that of a mixed radix with the last part fastest."""
+    if isinstance(space, spaces.Tuple):
+        parts, shape = [range(part.start, part.start + part.n) for part in space], (3,)
+    else:
+        parts = [range(s, s + n) for s, n in zip(space.start.ravel(), space.nvec.ravel(), strict=True)]
+        shape = space.shape
+    env = DiscreteObservationWrapper(Observing(space))
+    observations = list(itertools.product(*parts))
+    assert env.observation_space == spaces.Discrete(len(observations))
+    as_observed = tuple if isinstance(space, spaces.Tuple) else lambda values: np.reshape(values, shape)
+    numbers = [env.observation(as_observed(values)) for values in observations]
+    assert numbers == list(range(len(observations)))
+    check_env(env)
+
+
+def test_blackjack_in_one_number_is_blackjack_and_trained_by_compiled_loops():
+    env, bare = DiscreteObservationWrapper(gym.make("Blackjack-v1")), gym.make("Blackjack-v1")
+    for seed in range(20):
+        assert env.reset(seed=seed)[0] == np.ravel_multi_index(bare.reset(seed=seed)[0], (32, 11, 2))
+        (obs, *rest), (theirs, *others) = env.step(1), bare.step(1)
+        assert obs == np.ravel_multi_index(theirs, (32, 11, 2))
+        assert rest == others
+    model = LectureDQN(env, engine="numba", explore_least_tried=True, seed=0).learn(40)
+    assert run_test(model, n_episodes=5, seed=0).mean_reward <= 1, "made anew from the wrapped environment's spec"
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Discrete(5), r"Discrete\(5\), it must be a Tuple of Discrete parts or a MultiDiscrete"),
+        (NESTED, "must be a Tuple of Discrete parts"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), "must be a Tuple of Discrete parts"),
+        (spaces.MultiDiscrete([1000, 1001]), r"1,001,000 states, there may be 1,000,000 at most"),
+        (spaces.MultiDiscrete([2**40, 2**40]), "there may be 1,000,000 at most"),  # more than an int64 holds
+    ],
+)
+def test_observations_that_have_no_number_are_refused(space, message):
+    with pytest.raises(ValueError, match=message):
+        DiscreteObservationWrapper(Observing(space))
+
+
+@pytest.mark.parametrize("outside", [(3, 0), (0, 2), (-1, 1)])
+def test_an_observation_outside_the_space_has_no_number(outside):
+    env = DiscreteObservationWrapper(Observing(spaces.Tuple([spaces.Discrete(3), spaces.Discrete(2)])))
+    with pytest.raises(ValueError, match="which is not in Tuple"):
+        env.observation(outside)

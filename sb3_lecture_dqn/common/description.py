@@ -21,6 +21,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
+from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, TupleToDictWrapper
 
 _CLASSES: dict[str, type] = {
     f"{kind.__module__}.{kind.__name__}": kind
@@ -36,6 +37,8 @@ _CLASSES: dict[str, type] = {
         CombinedExtractor,
         DiscreteEmbeddingExtractor,
         RMSpropTFLike,
+        DiscreteObservationWrapper,
+        TupleToDictWrapper,
     )
 }
 # The public classes of these namespaces may be named too, if they are of that kind.

@@ -1,6 +1,7 @@
 """Building the lecture's environment from an id, on every supported gymnasium."""
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -77,14 +78,24 @@ def check_env_id(env_id: str) -> None:
         raise ValueError(f"env={env_id!r} is not a registered environment id: {hint} ({error})") from error
 
 
-def make_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS, **env_kwargs: Any) -> gym.Env:
+Wrapper = Callable[[gym.Env], gym.Env]
+
+
+def make_env(
+    env_id: str,
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    wrapper: Wrapper | None = None,
+    **env_kwargs: Any,
+) -> gym.Env:
     """
     Make the environment of an id with the lecture's step limit in place of its registered one.
 
-    ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`.
+    ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`, unless
+    a wrapper has made something else of them.
 
     :param env_id: A registered environment id.
     :param max_episode_steps: Steps after which an episode is truncated; ``None`` keeps the limit of the id.
+    :param wrapper: Put around the environment.
     :param env_kwargs: Passed to ``gymnasium.make``.
     :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it.
     :raises ValueError: If the id is unknown.
@@ -94,11 +105,16 @@ def make_env(env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_ST
         env = gym.make(env_id, max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs})
     except TypeError:  # no render_mode argument
         env = gym.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)
+    if wrapper is not None:
+        env = wrapper(env)
     return TupleToDictWrapper(env) if needs_flattening(env.observation_space) else env
 
 
 def make_training_env(
-    env_id: str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS, n_envs: int = 1
+    env_id: str,
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    n_envs: int = 1,
+    wrapper: Wrapper | None = None,
 ) -> gym.Env | VecEnv:
     """
     Make the environment that an algorithm learns from when it is given an id.
@@ -106,16 +122,17 @@ def make_training_env(
     :param env_id: A registered environment id.
     :param max_episode_steps: As for :func:`make_env`.
     :param n_envs: Number of environments.
+    :param wrapper: Put around each environment.
     :return: A :class:`TabularVecEnv` where the environment is tabular, which steps many times faster; else what
         :func:`make_env` returns, or SB3's ``DummyVecEnv`` of several.
     :raises ValueError: If the id is unknown.
     """
-    env = make_env(env_id, max_episode_steps)
+    env = make_env(env_id, max_episode_steps, wrapper)
     try:
         tabular = TabularVecEnv(env, n_envs)
     except NotTabularError:
         if n_envs > 1:
-            return make_vec_env(lambda: make_env(env_id, max_episode_steps), n_envs)
+            return make_vec_env(lambda: make_env(env_id, max_episode_steps, wrapper), n_envs)
         return env
     env.close()
     return tabular

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -154,6 +155,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         if env is None and _init_setup_model:
             raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
+        self.env_wrapper: type[gym.Wrapper] | None = None
         self.max_episode_steps = max_episode_steps
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
@@ -228,15 +230,16 @@ class EpisodicMixin(OffPolicyAlgorithm):
         """
         settings = tuned_settings(f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams, env_id)
         keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
-        env = make_training_env(env_id, keywords["max_episode_steps"], settings.n_envs)
+        env = make_training_env(env_id, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
         model = cls(env=env, **keywords)
         model.env_id = env_id
+        model.env_wrapper = settings.env_wrapper
         model._default_timesteps = settings.n_timesteps
         return model
 
     def _make_env(self) -> GymEnv:
         assert self.env_id is not None
-        return make_training_env(self.env_id, self.max_episode_steps, getattr(self, "n_envs", 1))
+        return make_training_env(self.env_id, self.max_episode_steps, getattr(self, "n_envs", 1), self.env_wrapper)
 
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
@@ -265,6 +268,9 @@ class EpisodicMixin(OffPolicyAlgorithm):
             check_number(name, getattr(self, name), 0, 1)
         if self.exploration_decay is not None:
             check_number("exploration_decay", self.exploration_decay, 0, 1)
+        wrapper = self.env_wrapper
+        if wrapper is not None and not (isinstance(wrapper, type) and issubclass(wrapper, gym.Wrapper)):
+            raise ValueError(f"env_wrapper={wrapper!r} must be None or a class of gymnasium wrappers")
         check_choice("engine", self.engine, ENGINES)
         if self.double_q and not self.double_dqn:
             raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")

@@ -438,7 +438,7 @@ def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int 
         env_id = getattr(model, "env_id", None)
         max_episode_steps = max_episode_steps or getattr(model, "max_episode_steps", None)
     if env_id is not None:
-        return lambda: make_env(env_id, max_episode_steps)
+        return lambda: make_env(env_id, max_episode_steps, getattr(model, "env_wrapper", None))
     spec = None if own is None else own.get_attr("spec", 0)[0]
     if spec is None:
         raise ValueError(

@@ -1,9 +1,11 @@
 """Recommended settings by environment, from files in RL Zoo's format."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 import yaml
 from stable_baselines3.common.utils import LinearSchedule
@@ -30,12 +32,14 @@ class TunedSettings:
     :param n_timesteps: Budget in environment steps, of all environments together
     :param n_envs: Number of environments
     :param max_episode_steps: Step limit of an episode, ``None`` for that of the id
+    :param env_wrapper: What is put around each environment, ``None`` for nothing
     :param keywords: Arguments of the algorithm's constructor, among them ``policy``
     """
 
     n_timesteps: int
     n_envs: int
     max_episode_steps: int | None
+    env_wrapper: type[gym.Wrapper] | None
     keywords: dict[str, Any]
 
 
@@ -55,9 +59,13 @@ def tuned_settings(name: str, env_id: str) -> TunedSettings:
     n_timesteps, n_envs = int(keywords.pop("n_timesteps")), keywords.pop("n_envs", 1)
     # RL Zoo hands them on to `gymnasium.make`, which takes a step limit among them.
     max_episode_steps = keywords.pop("env_kwargs", {}).get("max_episode_steps")
+    env_wrapper = keywords.pop("env_wrapper", None)
+    if env_wrapper is not None:
+        module, _, name_in_module = env_wrapper.rpartition(".")
+        env_wrapper = getattr(import_module(module), name_in_module)
     if isinstance(learning_rate := keywords["learning_rate"], str):
         keywords["learning_rate"] = LinearSchedule(float(learning_rate.removeprefix("lin_")), 0.0, 1.0)
     for key in ("policy_kwargs", "replay_buffer_kwargs"):
         if isinstance(keywords.get(key), str):  # RL Zoo's way to have classes in YAML
             keywords[key] = eval(keywords[key], {"dict": dict, "th": th, "nn": th.nn})
-    return TunedSettings(n_timesteps, n_envs, max_episode_steps, keywords)
+    return TunedSettings(n_timesteps, n_envs, max_episode_steps, env_wrapper, keywords)

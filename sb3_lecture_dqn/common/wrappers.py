@@ -1,11 +1,15 @@
 """Environment wrappers."""
 
+import math
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
+
+MAX_STATES = 1_000_000
 
 
 class TupleToDictWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
@@ -54,6 +58,53 @@ def _flat(value: Any, space: spaces.Space[Any], key: str = "") -> dict[str, Any]
                 raise ValueError(f"two parts of the observation space {space} would have the key {child_key!r}")
             parts[child_key] = part
     return parts
+
+
+class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
+    """
+    Observations of several discrete parts as one number, as ``TablePolicy``, the compiled engine and
+    ``explore_least_tried`` need them. The last part counts fastest, as in ``np.ravel_multi_index``::
+
+        >>> DiscreteObservationWrapper(gym.make("Blackjack-v1")).observation_space
+        Discrete(704)
+
+    :param env: An environment whose observations are a ``Tuple`` of ``Discrete`` parts, or ``MultiDiscrete``
+    :raises ValueError: If it has others, or more than a million states
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        gym.ObservationWrapper.__init__(self, env)
+        space = env.observation_space
+        if isinstance(space, spaces.MultiDiscrete):
+            sizes, starts = space.nvec.ravel(), getattr(space, "start", np.zeros_like(space.nvec)).ravel()
+        elif isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space):
+            sizes, starts = np.array([(part.n, part.start) for part in space], np.int64).T
+        else:
+            raise UnsupportedSpaceError(
+                f"env has the observation space {space}, it must be a Tuple of Discrete parts or a MultiDiscrete"
+            )
+        n_states = math.prod(sizes.tolist())
+        if n_states > MAX_STATES:
+            raise UnsupportedSpaceError(
+                f"env has the observation space {space} of {n_states:,} states, there may be {MAX_STATES:,} at most"
+            )
+        self.observation_space = spaces.Discrete(n_states)
+        self._sizes, self._starts = sizes.astype(np.int64), starts.astype(np.int64)
+        self._strides = n_states // np.cumprod(self._sizes)
+
+    def observation(self, observation: Any) -> int:
+        """
+        Number an observation.
+
+        :param observation: What the environment observes
+        :return: Its number
+        :raises ValueError: If it is outside the environment's space, where it would have the number of another
+        """
+        parts = np.ravel(observation) - self._starts
+        if np.any((parts < 0) | (parts >= self._sizes)):
+            raise ValueError(f"env observed {observation}, which is not in {self.env.observation_space}")
+        return int(parts @ self._strides)
 
 
 def needs_flattening(space: spaces.Space[Any]) -> bool:
