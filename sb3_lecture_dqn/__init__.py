@@ -1,8 +1,13 @@
 """The deep Q-network of a university lecture as an extension of Stable-Baselines3."""
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureTestCallback
+from sb3_lecture_dqn.common.callbacks import (
+    EpisodeProgressBarCallback,
+    LectureCheckpointCallback,
+    LectureTestCallback,
+)
 from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, ResumableEnv
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3, register_variants
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
 from sb3_lecture_dqn.common.maskable import ActionMaskInfo
@@ -23,7 +28,9 @@ __all__ = [
     "ActionMaskInfo",
     "DiscreteEmbeddingExtractor",
     "DiscreteObservationWrapper",
+    "EpisodeNotReplayedError",
     "EpisodeProgressBarCallback",
+    "LectureCheckpointCallback",
     "LectureDQN",
     "LecturePolicy",
     "LectureQRDQN",
@@ -32,6 +39,7 @@ __all__ = [
     "LectureTestCallback",
     "NotTabularError",
     "OptimalValues",
+    "ResumableEnv",
     "SuccessFailReplayBuffer",
     "TablePolicy",
     "TabularModel",

@@ -1,6 +1,9 @@
-"""The lecture's test as an SB3 callback, and a progress bar over episodes."""
+"""SB3 callbacks: the lecture's test, checkpoints, and a progress bar over episodes."""
 
 import os
+import pathlib
+import warnings
+from dataclasses import astuple
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +13,9 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+from sb3_lecture_dqn.common.checkpoint import checkpoint_path, checkpoints_in, remove_unfinished
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
     MAX_TEST_ENVS,
@@ -21,6 +26,7 @@ from sb3_lecture_dqn.common.evaluation import (
     tabular_env,
     test_on,
 )
+from sb3_lecture_dqn.common.logs import outliving_full_disks
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 
@@ -140,6 +146,35 @@ class LectureTestCallback(EventCallback):
             if child is not None:
                 child.update_locals(locals_)
 
+    def get_state(self) -> dict[str, Any]:
+        """
+        What a checkpoint keeps: counters, results, and the generators of the test environment.
+
+        :return: The state as data
+        """
+        return {
+            "n_episodes": self.n_episodes,
+            "tested_at": self._tested_at,
+            "results": [[episode, *astuple(result)] for episode, result in self.results],
+            "best_mean_reward": self.best_mean_reward,
+            "last_mean_reward": self.last_mean_reward,
+            "test_env": None if self.test_env is None else generators_state(self.test_env),
+            "continue_training": self._continue_training,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where another callback was.
+
+        :param state: What its :meth:`get_state` returned
+        """
+        self.n_episodes, self._tested_at = state["n_episodes"], state["tested_at"]
+        self.results = [(episode, TestResult(*figures)) for episode, *figures in state["results"]]
+        self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
+        self._continue_training = state["continue_training"]
+        if self.test_env is not None:
+            set_generators_state(self.test_env, state["test_env"])
+
     def _count(self) -> int:
         return self.n_episodes if self.test_freq[1] == "episode" else self.model.num_timesteps
 
@@ -162,7 +197,8 @@ class LectureTestCallback(EventCallback):
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:
             tqdm.write(f"Episode {self.n_episodes}, step {self.num_timesteps}: {result}")
-        self._log(result)
+        with outliving_full_disks(self.logger):
+            self._log(result)
         proceed = True
         if result.mean_reward > self.best_mean_reward:
             self.best_mean_reward = result.mean_reward
@@ -187,6 +223,135 @@ class LectureTestCallback(EventCallback):
             self.logger.record("eval/optimality", result.optimality)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
+
+
+class LectureCheckpointCallback(BaseCallback):
+    """
+    Saves checkpoints, from which :meth:`LectureDQN.resume` goes on as if training had never been stopped.
+
+    There is one at the start, one at the end, and one after the updates of every step at which one is due. Ctrl-C and
+    SIGTERM wait for the end of a step and leave one too, as does an environment that raises an exception (from that one
+    training goes on with new episodes). A checkpoint that cannot be written, as on a full disk, is warned of, and
+    training goes on; the ones before stay. The size of a checkpoint is about that of the replay memory.
+
+    :param save_freq: Save after every that many environment steps, or by episodes with a tuple such as
+        ``(50, "episode")``
+    :param save_path: Folder of the checkpoints of this run, ``None`` for ``checkpoints`` in the folder to which the
+        model logs. Only checkpoints in the folder of the logs or below it make them go on without a seam
+    :param keep: How many of the newest to keep, ``None`` for all
+    :param verbose: 1 says after Ctrl-C how to go on, 2 also names every checkpoint
+    :raises ValueError: If an argument is out of range; at the start of training, if the model cannot be checkpointed,
+        or the folder has the checkpoints of another run
+    """
+
+    def __init__(
+        self,
+        save_freq: int | tuple[int, str] = (50, "episode"),
+        save_path: str | pathlib.Path | None = None,
+        keep: int | None = 3,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(verbose)
+        self.save_freq = parse_frequency("save_freq", save_freq)
+        if keep is not None:
+            check_number("keep", keep, 1, integer=True)
+        self.save_path = None if save_path is None else pathlib.Path(save_path)
+        self.keep = keep
+        #: The newest checkpoint of this run
+        self.last_path: pathlib.Path | None = None
+        self._saved_at: int | None = None
+
+    def _on_training_start(self) -> None:
+        model: Any = self.model
+        if not hasattr(model, "save_checkpoint"):
+            raise ValueError(
+                f"LectureCheckpointCallback is for LectureDQN and LectureQRDQN, not {type(model).__name__}"
+            )
+        model._check_can_be_resumed()
+        folder = self.save_path
+        if folder is None:
+            if self.logger.dir is None:
+                raise ValueError("save_path=None and the model logs to no folder: give one, or a tensorboard_log")
+            folder = pathlib.Path(self.logger.dir) / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+        is_new = model._resumed is None and model.num_timesteps == 0
+        if is_new and checkpoints_in(folder):
+            raise ValueError(
+                f"save_path={str(folder)!r} has checkpoints of another run: go on with {type(model).__name__}.resume("
+                f"{str(folder)!r}), or choose another folder"
+            )
+        if unknown := unknown_parts(model.env):
+            warnings.warn(
+                f"{', '.join(unknown)}: where these are in an episode cannot be saved, so resume will begin new ones; "
+                "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
+            )
+        self.folder = folder
+        self._saved_at = None
+
+    def _on_step(self) -> bool:
+        return True
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        What a checkpoint keeps.
+
+        :return: The count at which it was saved
+        """
+        return {"saved_at": self._saved_at}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where another callback was.
+
+        :param state: What its :meth:`get_state` returned
+        """
+        self._saved_at = state["saved_at"]
+
+    def save_if_due(self) -> None:
+        """Save, if it is time for that; called by the model when the updates of a step are done."""
+        every, unit = self.save_freq
+        count = self.model._episode_num if unit == "episode" else self.model.num_timesteps
+        if self._saved_at is None:  # where it cannot be saved at all, this is said before work is lost
+            self._save(count)
+        elif count // every > self._saved_at // every:
+            self._save_or_warn(count)
+
+    def save_as_last(self, stopped: bool = False) -> None:
+        """
+        Save when training ends.
+
+        :param stopped: Whether it ends early
+        """
+        model: Any = self.model
+        self._save_or_warn(model._episode_num if self.save_freq[1] == "episode" else model.num_timesteps)
+        if stopped and self.verbose >= 1:
+            tqdm.write(
+                f"Stopped after {model._episode_num} episodes, {model.num_timesteps} steps. To go on: "
+                f"{type(model).__name__}.resume({str(self.folder)!r}).learn(...), with the same arguments"
+            )
+
+    def _save_or_warn(self, count: int) -> None:
+        try:
+            self._save(count)
+        except OSError as error:
+            last = "none has been saved" if self.last_path is None else f"the last one is {self.last_path}"
+            warnings.warn(f"no checkpoint at step {self.num_timesteps}: {error}; {last}")
+
+    def _save(self, count: int) -> None:
+        path = checkpoint_path(self.folder, self.model.num_timesteps)
+        saved_before, self._saved_at = self._saved_at, count
+        try:
+            self.model._write_checkpoint(path)  # type: ignore[attr-defined]
+        except BaseException:
+            self._saved_at = saved_before
+            raise
+        self.last_path = path
+        if self.verbose >= 2:
+            tqdm.write(f"Saved {path}")
+        for old in checkpoints_in(self.folder)[self.keep :] if self.keep is not None else []:
+            if old != path:
+                old.unlink(missing_ok=True)
 
 
 class EpisodeProgressBarCallback(BaseCallback):

@@ -1,11 +1,10 @@
 """What the algorithms of this package do by episode: exploration, target copies and budgets."""
 
+import contextlib
 import copy
-import inspect
-import io
 import pathlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
@@ -13,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
@@ -29,19 +28,17 @@ from stable_baselines3.common.type_aliases import (
     TrainFrequencyUnit,
 )
 from stable_baselines3.common.utils import (
-    check_for_correct_spaces,
     get_parameters_by_name,
-    get_system_info,
     polyak_update,
     update_learning_rate,
 )
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback
+from sb3_lecture_dqn.common.callback_state import callback_tree
+from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureCheckpointCallback
 from sb3_lecture_dqn.common.checks import (
     Observation,
-    UnsafeFileError,
     UnsupportedSpaceError,
     check_choice,
     check_number,
@@ -49,38 +46,23 @@ from sb3_lecture_dqn.common.checks import (
     check_rewards,
     parse_frequency,
 )
+from sb3_lecture_dqn.common.env_state import make_resumable
 from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
+from sb3_lecture_dqn.common.logs import outliving_full_disks
 from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_masks, predict_greedily
-from sb3_lecture_dqn.common.save_util import (
-    AllocationLimit,
-    add_description,
-    check_is_model,
-    check_optimizer_state,
-    is_archive,
-    is_described_memory,
-    n_numbers,
-    read_memory,
-    read_model,
-    read_parameters,
-    saved_settings,
-    write_memory,
-    written_whole,
-)
+from sb3_lecture_dqn.common.persistence import PersistenceMixin
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
-from sb3_lecture_dqn.common.tensor_file import DAMAGED
+from sb3_lecture_dqn.common.stop_signals import StopSignals
 from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
 DEFAULT_TOTAL_EPISODES = 5000
 
-# Settings that need not be a number where their default is one; they are checked as arguments are.
-_OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
 
-
-class EpisodicMixin(OffPolicyAlgorithm):
+class EpisodicMixin(PersistenceMixin):
     """
     The lecture's schedule for a DQN of SB3 or sb3-contrib: everything that is counted in episodes.
 
@@ -125,10 +107,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
     _learner: Learner
     _n_calls: int
     _total_episodes: int | None = None
+    _began_at: tuple[int, int] = (0, 0)  # steps and episodes when `learn` was called
+    _env_raised = False
     _run_folder: str | None = None
     _default_timesteps: int | None = None
     _mask_reader: MaskReader | None = None
-    _last_masks: np.ndarray | None = None
 
     def __init__(
         self,
@@ -199,7 +182,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
             self._make_learner()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_learner"}
+        not_copied = ("_learner", "_callback", "_callback_start")
+        return {name: value for name, value in self.__dict__.items() if name not in not_copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -212,7 +196,9 @@ class EpisodicMixin(OffPolicyAlgorithm):
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         check_not_nested(env.observation_space)
-        return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        make_resumable(wrapped)
+        return wrapped
 
     @classmethod
     def tuned(cls: type[SelfEpisodic], env_id: str, use_masking: bool = False, **overrides: Any) -> SelfEpisodic:
@@ -393,29 +379,17 @@ class EpisodicMixin(OffPolicyAlgorithm):
         :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves (NaN reward,
             observation outside its space)
         """
-        if total_timesteps is not None and total_episodes is not None:
-            raise ValueError(
-                f"total_timesteps={total_timesteps} and total_episodes={total_episodes}: give one budget, not both"
-            )
-        if total_timesteps is not None:
-            if isinstance(total_timesteps, float) and total_timesteps % 1 == 0:  # 1e5 is what many write for SB3
-                total_timesteps = int(total_timesteps)
-            check_number("total_timesteps", total_timesteps, 1, integer=True)
-            self._total_episodes = None
-        elif total_episodes is None and self._default_timesteps is not None:
-            total_timesteps, self._total_episodes = self._default_timesteps, None
-        else:
-            total_episodes = DEFAULT_TOTAL_EPISODES if total_episodes is None else total_episodes
-            check_number("total_episodes", total_episodes, 1, integer=True)
-            self._total_episodes = total_episodes + (0 if reset_num_timesteps else self._episode_num)
-            total_timesteps = sys.maxsize
+        goes_on = self._resumed is not None  # with the call that was stopped
+        self._in_rollout = self._env_raised = False
+        reset_num_timesteps = reset_num_timesteps and not goes_on
+        budget = self._set_budget(total_timesteps, total_episodes, reset_num_timesteps, goes_on)
         if self.env is None and self.env_id is not None:  # a loaded model
             self.set_env(self._make_env())
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
         will_be_reset = reset_num_timesteps or self._last_obs is None
         total_timesteps, callback = self._setup_learn(
-            total_timesteps,
+            budget,
             callback,
             reset_num_timesteps,
             tb_log_name,
@@ -426,28 +400,83 @@ class EpisodicMixin(OffPolicyAlgorithm):
         self._read_first_masks(will_be_reset)
         self._make_learner()  # settings may have been changed since the last time
         callback.on_training_start(locals(), globals())
-        while self.num_timesteps < total_timesteps and not self._episodes_done():
-            episodes_before = self._episode_num
-            rollout = self.collect_rollouts(
-                self.env,
-                train_freq=self.train_freq,  # type: ignore[arg-type]
-                action_noise=self.action_noise,
-                callback=callback,
-                learning_starts=self.learning_starts,
-                replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
-                log_interval=log_interval,
-            )
-            if not rollout.continue_training:
-                break
-            if self.num_timesteps > self.learning_starts:
-                gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
-                if gradient_steps > 0:
-                    self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
-            interval = self.target_update_interval
-            if not isinstance(interval, int) and self._episode_num // interval[0] > episodes_before // interval[0]:
-                self._copy_target()
+        self._begin_or_go_on(callback)
+        checkpoints = [one for one in callback_tree(callback) if isinstance(one, LectureCheckpointCallback)]
+        with StopSignals() if checkpoints else contextlib.nullcontext() as signals:
+            try:
+                for checkpoint in checkpoints:
+                    checkpoint.save_if_due()
+                while self.num_timesteps < total_timesteps and not self._episodes_done():
+                    if not self._learn_from_a_rollout(callback, log_interval):
+                        break
+                    for checkpoint in checkpoints:
+                        checkpoint.save_if_due()
+                    if signals is not None and signals.received:
+                        for checkpoint in checkpoints:
+                            checkpoint.save_as_last(stopped=True)
+                        signals.stop()
+            except Exception:
+                if self._env_raised:
+                    for checkpoint in checkpoints:
+                        checkpoint.save_as_last(stopped=True)
+                raise
         callback.on_training_end()
+        for checkpoint in checkpoints:
+            checkpoint.save_as_last()
         return self
+
+    def _set_budget(
+        self, total_timesteps: int | None, total_episodes: int | None, from_zero: bool, goes_on: bool
+    ) -> int:
+        """Check and keep the budget of :meth:`learn`; returns it as SB3 counts it, in timesteps from now on."""
+        if total_timesteps is not None and total_episodes is not None:
+            raise ValueError(
+                f"total_timesteps={total_timesteps} and total_episodes={total_episodes}: give one budget, not both"
+            )
+        if not goes_on:
+            self._began_at = (0, 0) if from_zero else (self.num_timesteps, self._episode_num)
+        steps_before, episodes_before = self._began_at
+        if total_timesteps is not None:
+            if isinstance(total_timesteps, float) and total_timesteps % 1 == 0:  # 1e5 is what many write for SB3
+                total_timesteps = int(total_timesteps)
+            check_number("total_timesteps", total_timesteps, 1, integer=True)
+            self._total_episodes = None
+        elif total_episodes is None and goes_on:
+            return self._total_timesteps - self.num_timesteps
+        elif total_episodes is None and self._default_timesteps is not None:
+            total_timesteps, self._total_episodes = self._default_timesteps, None
+        else:
+            total_episodes = DEFAULT_TOTAL_EPISODES if total_episodes is None else total_episodes
+            check_number("total_episodes", total_episodes, 1, integer=True)
+            self._total_episodes = total_episodes + episodes_before
+            return sys.maxsize
+        return total_timesteps - (self.num_timesteps - steps_before if goes_on else 0)
+
+    def _learn_from_a_rollout(self, callback: BaseCallback, log_interval: int) -> bool:
+        """Collect a rollout, update, copy the target network if that is due. ``False`` if a callback ends training."""
+        assert self.env is not None
+        episodes_before = self._episode_num
+        self._in_rollout = True
+        rollout = self.collect_rollouts(
+            self.env,
+            train_freq=self.train_freq,  # type: ignore[arg-type]
+            action_noise=self.action_noise,
+            callback=callback,
+            learning_starts=self.learning_starts,
+            replay_buffer=self.replay_buffer,  # type: ignore[arg-type]
+            log_interval=log_interval,
+        )
+        if not rollout.continue_training:
+            return False
+        if self.num_timesteps > self.learning_starts:
+            gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
+            if gradient_steps > 0:
+                self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
+        interval = self.target_update_interval
+        if not isinstance(interval, int) and self._episode_num // interval[0] > episodes_before // interval[0]:
+            self._copy_target()
+        self._in_rollout = False
+        return True
 
     def collect_rollouts(
         self,
@@ -481,7 +510,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
         continue_training = True
         while (num_collected_steps if by_step else num_collected_episodes) < train_freq.frequency:
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
-            new_obs, rewards, dones, infos = env.step(actions)
+            try:
+                new_obs, rewards, dones, infos = env.step(actions)
+            except Exception:
+                self._env_raised = True
+                raise
             self.num_timesteps += env.num_envs
             num_collected_steps += 1
 
@@ -682,6 +715,11 @@ class EpisodicMixin(OffPolicyAlgorithm):
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             update_learning_rate(optimizer, learning_rate)
 
+    def dump_logs(self) -> None:
+        """Write the log, as in SB3; where it cannot be written, training goes on without."""
+        with outliving_full_disks(self.logger):
+            super().dump_logs()
+
     def _episodes_done(self) -> bool:
         return self._total_episodes is not None and self._episode_num >= self._total_episodes
 
@@ -700,7 +738,8 @@ class EpisodicMixin(OffPolicyAlgorithm):
         tb_log_name: str | None = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        if tb_log_name is not None or self.tensorboard_log is None or self._custom_logger:
+        goes_on = self._resumed is not None and self._run_folder is not None
+        if (tb_log_name is not None and not goes_on) or self.tensorboard_log is None or self._custom_logger:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, str(tb_log_name), progress_bar)
         # SB3 would add a number to the lecture's name of the run; it leaves a logger alone that is the user's own.
         self.set_logger(self._lecture_logger(reset_num_timesteps))
@@ -736,200 +775,6 @@ class EpisodicMixin(OffPolicyAlgorithm):
             progress_bar = False
         return super()._init_callback(callback, progress_bar)
 
-    @classmethod
-    def load(
-        cls: type[SelfEpisodic],
-        path: str | pathlib.Path | io.BufferedIOBase,
-        env: GymEnv | None = None,
-        device: th.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        *,
-        trust: bool = False,
-        **kwargs: Any,
-    ) -> SelfEpisodic:
-        """
-        Load a model without running anything that its file says.
-
-        :param path: A file that :meth:`save` wrote, or an open one
-        :param env: The environment to train on; without one the model can predict, and is given a new environment by
-            :meth:`learn` if it was made with an id
-        :param device: Device on which the code should run
-        :param custom_objects: What takes the place of settings of the file, by their names
-        :param print_system_info: Whether to print the system info of the saved model and the current one
-        :param force_reset: Whether to begin a new episode before training
-        :param trust: Load as SB3 does, by unpickling. This runs whatever code the file holds, so only for files whose
-            origin is known; for those of SB3's ``DQN``, and of models with functions or classes of one's own
-        :param kwargs: Extra arguments to change the model when loading
-        :return: A new model
-        :raises UnsafeFileError: If the file is damaged, holds no model of this kind, or has settings that are code and
-            are not among ``custom_objects``; it is a ``ValueError``
-        """
-        if trust:
-            check_is_model(path, cls.__name__, cls._algorithm())
-            kwargs = {**cls._settings_of_stock_file(path), **kwargs}
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
-        if print_system_info:
-            print("== CURRENT SYSTEM INFO ==")
-            get_system_info()
-        settings, parameters = read_model(
-            path, cls.__name__, cls._algorithm(), cls.policy_aliases, custom_objects, print_system_info
-        )
-        policy_kwargs = settings["policy_kwargs"]
-        policy_kwargs.pop("device", None)
-        if "policy_kwargs" in kwargs and kwargs["policy_kwargs"] != policy_kwargs:
-            raise ValueError(
-                "The specified policy kwargs do not equal the stored policy kwargs. "
-                f"Stored kwargs: {policy_kwargs}, specified kwargs: {kwargs['policy_kwargs']}"
-            )
-        memory_kwargs = settings.get("replay_buffer_kwargs", {})
-        if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in memory_kwargs:
-            settings["replay_buffer_class"] = None  # SB3 chooses it anew, and does not take it for the user's choice
-        if env is not None:
-            env = cls._wrap_env(env, settings.get("verbose", 0))
-            check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
-            settings["n_envs"] = env.num_envs
-            if force_reset:
-                settings["_last_obs"] = None
-        try:
-            policy: Any = settings["policy_class"]
-            model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
-            model._check_loaded(settings)
-            model.__dict__.update(settings)
-            model._check_settings()
-        except DAMAGED as error:
-            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
-        model.__dict__.update(kwargs)
-        try:
-            with AllocationLimit(2 * n_numbers(parameters) + 2**20):
-                model._setup_model()
-            model._set_loaded_parameters(parameters, exact_match=True, device=device)
-        except DAMAGED as error:
-            if kwargs and isinstance(error, ValueError):
-                raise
-            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
-        return model
-
-    @classmethod
-    def _algorithm(cls) -> str:
-        """What SB3 or sb3-contrib calls it: ``"DQN"`` or ``"QRDQN"``."""
-        theirs = ("stable_baselines3", "sb3_contrib")
-        return next(base.__name__ for base in cls.__mro__ if base.__module__.split(".")[0] in theirs)
-
-    @classmethod
-    def _settings_of_stock_file(cls, path: str | pathlib.Path | io.BufferedIOBase) -> dict[str, Any]:
-        """Settings that stock SB3 has not, as it behaves, for a file that it wrote."""
-        if "exploration_decay" in saved_settings(path):
-            return {}
-        loss = {"loss": "huber"} if cls._algorithm() == "DQN" else {}
-        return {"exploration_decay": None, "max_episode_steps": None, **loss}
-
-    def _check_loaded(self, settings: dict[str, Any]) -> None:
-        """Check that what a file calls settings are attributes that a saved model has."""
-        for name, value in settings.items():
-            known = inspect.getattr_static(type(self), name, None)
-            if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
-                raise UnsafeFileError(f"{name!r} is no setting")
-            if name in self._excluded_save_params() and value is not None:
-                raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
-            default = self.__dict__.get(name)
-            if isinstance(default, bool) and not isinstance(value, bool):
-                raise UnsafeFileError(f"{name}={value!r} must be True or False")
-            is_number = isinstance(default, int | float) and not isinstance(default, bool)
-            if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
-                check_number(name, value, -sys.float_info.max)
-        for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls"):
-            check_number(name, settings.get(name, 0), 0, integer=True)
-        check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
-        check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
-
-    def _set_loaded_parameters(self, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
-        if "policy.optimizer" in parameters:
-            check_optimizer_state(parameters["policy.optimizer"], self.policy.optimizer)
-        super().set_parameters(parameters, exact_match, device)
-
-    def set_parameters(
-        self,
-        load_path_or_dict: Any,
-        exact_match: bool = True,
-        device: th.device | str = "auto",
-    ) -> None:
-        """
-        Set the weights in place, from a file without unpickling; also from one of stock SB3.
-
-        :param load_path_or_dict: A file that :meth:`save` wrote, or what :meth:`get_parameters` returned
-        :param exact_match: Whether all weights must be given
-        :param device: Device on which the code should run
-        :raises UnsafeFileError: If the file is damaged, or its weights do not fit
-        """
-        if isinstance(load_path_or_dict, dict):
-            super().set_parameters(load_path_or_dict, exact_match, device)
-            return
-        parameters = read_parameters(load_path_or_dict)
-        try:
-            self._set_loaded_parameters(parameters, exact_match, device)
-        except DAMAGED as error:
-            raise UnsafeFileError(f"path={str(load_path_or_dict)!r}: {error}") from error
-
-    def save(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """
-        Save the model in SB3's zip file, with a description from which :meth:`load` needs no pickles.
-
-        A file that was there before is replaced only when the new one is whole and on the disk.
-
-        :param path: Path to the file, or an open one
-        :param exclude: Names of settings that are left out in addition to the default ones
-        :param include: Names of settings that would be left out but should not be
-        """
-        with written_whole(path, "zip") as file:
-            super().save(file, exclude, include)  # type: ignore[arg-type]
-            add_description(file, self._algorithm(), self.__dict__, self.policy_aliases)
-
-    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
-        """
-        Save the replay memory as arrays, in a file that ``numpy.load`` reads too.
-
-        A memory of a class that this package does not know, and SB3's ``HerReplayBuffer``, is pickled as in SB3.
-
-        :param path: Path to the file, or an open one. A name without a suffix gets ``.npz``, for a pickle ``.pkl``
-        """
-        assert self.replay_buffer is not None, "The replay buffer is not defined"
-        known = is_described_memory(self.replay_buffer)
-        with written_whole(path, "npz" if known else "pkl") as file:
-            if known:
-                write_memory(file, self.replay_buffer)
-            else:
-                super().save_replay_buffer(file)  # type: ignore[arg-type]
-
-    def load_replay_buffer(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        truncate_last_traj: bool = True,
-        *,
-        trust: bool = False,
-    ) -> None:
-        """
-        Load a replay memory without unpickling, into a memory of this model's settings.
-
-        :param path: A file that :meth:`save_replay_buffer` wrote, or an open one
-        :param truncate_last_traj: See SB3's ``load_replay_buffer``, for ``HerReplayBuffer``
-        :param trust: Whether a file that is no file of arrays is unpickled as in SB3, which runs whatever code it holds
-        :raises UnsafeFileError: If the file is damaged, does not fit this model, or is a pickle that is not trusted
-        """
-        if trust and not is_archive(path):
-            super().load_replay_buffer(path, truncate_last_traj)
-            return
-        if self.replay_buffer is None:
-            self._make_replay_buffer()
-        self.replay_buffer = read_memory(path, self.replay_buffer)
-        self.replay_buffer.device = self.device
-
     def _make_replay_buffer(self) -> None:
         assert self.replay_buffer_class is not None
         self.replay_buffer = self.replay_buffer_class(
@@ -944,8 +789,7 @@ class EpisodicMixin(OffPolicyAlgorithm):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["exploration_rng", "action_counts", "_learner", "_mask_reader", "_last_masks"]
-        return [*super()._excluded_save_params(), *ours]
+        return [*super()._excluded_save_params(), "_learner", "_mask_reader", "_env_raised"]
 
 
 def add_batch_dimension(obs: Any) -> Observation:

@@ -45,8 +45,8 @@ MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
 #: Largest file of a model, in bytes
 MAX_MODEL = 2**29
 
-# `_setup_model` makes these anew, whatever a file says.
-_DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
+#: Attributes that `_setup_model` makes anew, whatever a file says
+DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
 # What SB3's environment checks rely on. Without the first four there is no model to make.
 _KINDS = {
     "policy_class": type,
@@ -130,8 +130,16 @@ def _target(path: pathlib.Path, suffix: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file, and have whatever is wrong with it named: what it was to hold, and where it is."""
+def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int]]:
+    """
+    Open a file, and have whatever is wrong with it named.
+
+    :param path: The file, with or without its suffix, or an open one, which is left at its start
+    :param suffix: Without its dot
+    :param what: What it is to hold, for messages
+    :return: Binary file and its length in bytes
+    :raises UnsafeFileError: If anything in it is not as it has to be
+    """
     file = open_path(path, "r", verbose=0, suffix=suffix)
     try:
         size = file.seek(0, os.SEEK_END)
@@ -158,7 +166,7 @@ def add_description(file: IO[bytes], algorithm: str, attributes: Mapping[str, An
     :param names: Names of policies
     """
     with zipfile.ZipFile(file, "a") as archive:
-        saved = json.loads(archive.read("data")).keys() - _DERIVED
+        saved = json.loads(archive.read("data")).keys() - DERIVED
         description = {
             "version": DESCRIPTION_VERSION,
             "algorithm": algorithm,
@@ -194,14 +202,14 @@ def read_model(
     """
     if custom_objects is not None and not isinstance(custom_objects, dict):
         raise ValueError("custom_objects argument must be a dict or None")
-    with _reading(path, "zip", f"{name} model") as (file, size):
+    with reading(path, "zip", f"{name} model") as (file, size):
         members = _model_members(file, size)
         _check_algorithm(members, algorithm)
         if print_system_info:
             print("== SAVED MODEL SYSTEM INFO ==")
             print(members.get("system_info.txt", b"").decode())
         settings = _read_settings(members, algorithm, names, custom_objects or {})
-        return settings, _read_parameters(members)
+        return settings, state_dicts(members)
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -212,8 +220,8 @@ def read_parameters(path: Path) -> dict[str, Any]:
     :return: State dictionaries by name
     :raises UnsafeFileError: If the file is damaged, or has anything else among its weights
     """
-    with _reading(path, "zip", "model's weights") as (file, size):
-        return _read_parameters(_model_members(file, size))
+    with reading(path, "zip", "model's weights") as (file, size):
+        return state_dicts(_model_members(file, size))
 
 
 def check_is_model(path: Path, name: str, algorithm: str) -> None:
@@ -225,7 +233,7 @@ def check_is_model(path: Path, name: str, algorithm: str) -> None:
     :param algorithm: As for :func:`read_model`
     :raises UnsafeFileError: If it is not a zip file, or one without the settings and the weights of such a DQN
     """
-    with _reading(path, "zip", f"{name} model") as (file, _), zipfile.ZipFile(file) as archive:
+    with reading(path, "zip", f"{name} model") as (file, _), zipfile.ZipFile(file) as archive:
         _check_algorithm(
             {name: archive.read(name) if name == "data" else b"" for name in archive.namelist()}, algorithm
         )
@@ -238,8 +246,8 @@ def saved_settings(path: Path) -> set[str]:
     :param path: The file, with or without ``.zip``, or an open one, which is left at its start
     :return: Their names
     """
-    with _reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
-        return set(_parse_json(archive.read("data")))
+    with reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
+        return set(parse_json(archive.read("data")))
 
 
 def is_archive(path: Path) -> bool:
@@ -251,14 +259,14 @@ def is_archive(path: Path) -> bool:
     """
     if isinstance(path, str | pathlib.Path) and not any(map(os.path.exists, (path, f"{path}.npz"))):
         return False
-    with _reading(path, "npz", "memory") as (file, _):
+    with reading(path, "npz", "memory") as (file, _):
         return zipfile.is_zipfile(file)
 
 
 def _check_algorithm(members: Mapping[str, bytes], algorithm: str) -> None:
     if missing := {"data", "policy.pth"} - members.keys():
         raise UnsafeFileError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
-    settings = _parse_json(members["data"])
+    settings = parse_json(members["data"])
     if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
         raise UnsafeFileError("its settings are not those of a DQN")
     found = "QRDQN" if "n_quantiles" in settings else "DQN"
@@ -289,7 +297,21 @@ def _read_settings(
         raise UnsafeFileError(f"its members {', '.join(map(repr, wrong))} are not those that were saved")
     if described["algorithm"] != algorithm:
         raise UnsafeFileError(f"its settings are those of a {described['algorithm']}, not of a {algorithm}")
-    settings: dict[str, Any] = described["settings"]
+    return restored_settings(described["settings"], names, custom_objects)
+
+
+def restored_settings(
+    settings: dict[str, Any], names: Mapping[str, type], custom_objects: Mapping[str, Any]
+) -> dict[str, Any]:
+    """
+    Make the attributes of a model from their description.
+
+    :param settings: Descriptions by name
+    :param names: Names of policies
+    :param custom_objects: What takes the place of some of them
+    :return: Values by name
+    :raises UnsafeFileError: If they are not those of a model, or code that is not among ``custom_objects``
+    """
     if missing := _NECESSARY - settings.keys():
         raise UnsafeFileError(f"its settings have no {', '.join(sorted(missing))}")
     own = {name: value for name, value in settings.items() if name not in custom_objects}
@@ -307,14 +329,21 @@ class _ImportingId:
 
 
 def _read_json(content: bytes, version: int) -> dict[str, Any]:
-    described = _parse_json(content)
+    described = parse_json(content)
     if not isinstance(described, dict) or described.get("version") != version:
         found = described.get("version") if isinstance(described, dict) else None
         raise UnsafeFileError(f"its description is of version {found!r}, and this package reads version {version}")
     return described
 
 
-def _parse_json(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
+    """
+    Parse JSON that is not too large.
+
+    :param content: UTF-8
+    :return: What it says
+    :raises UnsafeFileError: If it is larger than a description can be
+    """
     if len(content) > MAX_DESCRIPTION:
         raise UnsafeFileError(f"its description has {len(content)} bytes, and {MAX_DESCRIPTION} are the most allowed")
     if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_ENTRIES:
@@ -322,20 +351,33 @@ def _parse_json(content: bytes) -> Any:
     return json.loads(content.decode())
 
 
-def _read_parameters(members: Mapping[str, bytes]) -> dict[str, Any]:
+def state_dicts(members: Mapping[str, bytes]) -> dict[str, Any]:
+    """
+    Read the weights among the members of an archive.
+
+    :param members: Content by name
+    :return: State dictionaries by name
+    :raises UnsafeFileError: If there is anything else among them, or numbers are not finite
+    """
     parameters = {}
     for name in members:
         if name.endswith(".pth"):
             try:
                 parameters[name.removesuffix(".pth")] = state = read_tensors(members[name])
-                _check_finite(state)
+                check_finite(state)
             except UnsafeFileError as error:
                 raise UnsafeFileError(f"{name}: {error}") from error
     parameters.pop("pytorch_variables", None)  # SB3 always writes it, and a DQN has none
     return parameters
 
 
-def _check_finite(value: Any) -> None:
+def check_finite(value: Any) -> None:
+    """
+    Check weights.
+
+    :param value: Tensors, in containers
+    :raises UnsafeFileError: If one has a number that is NaN or infinite; the message says which
+    """
     left, seen = [("", value)], {id(value)}
     while left:
         at, value = left.pop()
@@ -447,7 +489,7 @@ def read_memory(path: Path, buffer: Any) -> Any:
     :return: The memory with the file's content, which may be another object
     :raises UnsafeFileError: If the file is damaged, or does not fit; the memory is left as it was
     """
-    with _reading(path, "npz", f"memory for this model, a {type(buffer).__name__}") as (file, size):
+    with reading(path, "npz", f"memory for this model, a {type(buffer).__name__}") as (file, size):
         if not zipfile.is_zipfile(file):
             raise UnsafeFileError(
                 "it is no file of arrays. If it is a pickle of Stable-Baselines3's, it can run anything: say "

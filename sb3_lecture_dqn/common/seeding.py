@@ -1,8 +1,10 @@
 """One seed, many independent generators: every stateful part owns its own, and nothing reads NumPy's global one."""
 
-from typing import Literal, get_args
+import random
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch as th
 
 Stream = Literal["exploration", "memory", "test", "tensorboard"]
 _STREAMS = get_args(Stream)
@@ -35,3 +37,36 @@ def make_rng(seed: int | None, stream: Stream) -> np.random.Generator:
     :return: A generator at its start.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(stream),)))
+
+
+def global_generators() -> dict[str, Any]:
+    """
+    The generators that belong to nobody: Python's, NumPy's and PyTorch's, from which memories of SB3 and dropout draw.
+
+    :return: Their states
+    """
+    name, words, *rest = np.random.get_state()  # noqa: NPY002
+    version, python_words, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "python": {"version": version, "words": np.array(python_words, np.uint32), "gauss": gauss},
+        "numpy": {"name": name, "words": words, "rest": list(rest)},
+        "torch": th.get_rng_state().numpy(),
+    }
+    if th.cuda.is_available():
+        state["cuda"] = [device.cpu().numpy() for device in th.cuda.get_rng_state_all()]
+    return state
+
+
+def set_global_generators(state: dict[str, Any]) -> None:
+    """
+    The inverse of :func:`global_generators`.
+
+    :param state: What that returned
+    """
+    python, numpy = state["python"], state["numpy"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    np.random.set_state((numpy["name"], numpy["words"], *numpy["rest"]))  # noqa: NPY002
+    th.set_rng_state(th.from_numpy(state["torch"]))
+    devices: list[np.ndarray] = state.get("cuda", [])
+    if devices and th.cuda.is_available() and len(devices) == th.cuda.device_count():
+        th.cuda.set_rng_state_all([th.from_numpy(device) for device in devices])

@@ -14,7 +14,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -29,6 +28,7 @@ from sb3_lecture_dqn.common.evaluation import (
     value_network,
 )
 from sb3_lecture_dqn.common.grids import GridLayout, grid_layout
+from sb3_lecture_dqn.common.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.common.maskable import table_masks
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.common.tabular import TabularModel
@@ -116,11 +116,10 @@ class LectureTensorBoardCallback(BaseCallback):
         self._next = {freq: self._after_now(freq) for freq in (self.histogram_freq, self.image_freq)}
         metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.table is not None)
         self._hparams = hparams(_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
-        if self.num_timesteps == 0:
+        if self.num_timesteps > 0:
+            hide_later_events(self.logger, self.num_timesteps)
+        elif getattr(model, "_resumed", None) is None:  # else its beginning is there
             self._begin_run()
-        else:
-            event = Event(step=self.num_timesteps + 1, session_log=SessionLog(status=SessionLog.START))
-            self._events.add_event(event)
 
     @property
     def _events(self) -> Any:
@@ -137,21 +136,45 @@ class LectureTensorBoardCallback(BaseCallback):
         self._write_images()
 
     def _on_rollout_start(self) -> None:  # the updates that followed the last rollout are done
-        if self._due(self.histogram_freq):
-            self._write_histograms()
-        if self._due(self.image_freq):
-            self._write_images()
+        for frequency, write in ((self.histogram_freq, self._write_histograms), (self.image_freq, self._write_images)):
+            if self._due(frequency) and self._is_open:
+                with outliving_full_disks(self.logger):
+                    write()
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is still a log to write to."""
+        return any(getattr(output, "writer", None) is self.writer for output in self.logger.output_formats)
 
     def _on_step(self) -> bool:
         return True
 
     def _on_training_end(self) -> None:
-        self._write_histograms()
-        self._write_images()
-        if self.table is not None:
-            self._write_memory()
-        self._write_final()
-        self.writer.flush()
+        if self._is_open:
+            with outliving_full_disks(self.logger):
+                self._write_histograms()
+                self._write_images()
+                if self.table is not None:
+                    self._write_memory()
+                self._write_final()
+                self.writer.flush()
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        What a checkpoint keeps.
+
+        :return: The generator, and the counts at which something is written next
+        """
+        return {"rng": self.rng.bit_generator.state, "next": list(self._next.values())}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where another callback was.
+
+        :param state: What its :meth:`get_state` returned
+        """
+        self.rng.bit_generator.state = state["rng"]
+        self._next = dict(zip(self._next, state["next"], strict=True))
 
     def _count(self, unit: str) -> int:
         return self.model._episode_num if unit == "episode" else self.num_timesteps

@@ -1,0 +1,289 @@
+"""
+Checkpoints: all that a training run is, in one file that appears whole or not at all.
+
+A checkpoint is a zip archive of parts: :data:`STATE` (settings, counters, generators, environments, callbacks) as
+JSON, weights and optimizer as ``torch.save`` writes tensors, the replay memory as :func:`save_util.write_memory` writes
+it, and :data:`MANIFEST` with the length and the SHA-256 of each. Nothing of it is unpickled.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import pathlib
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import torch as th
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.description import describe, restore
+from sb3_lecture_dqn.common.save_util import (
+    MAX_DESCRIPTION,
+    MAX_MODEL,
+    parse_json,
+    read_memory,
+    reading,
+    restored_settings,
+    state_dicts,
+    write_memory,
+    written_whole,
+)
+from sb3_lecture_dqn.common.tensor_file import check_members
+
+CHECKPOINT_VERSION = 1
+MANIFEST, STATE, MEMORY = "manifest.json", "state.json", "memory.npz"
+
+_FILE_NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
+_UNFINISHED = re.compile(r"\.checkpoint_\d+_steps\.zip\.[0-9a-f]+\.tmp")
+
+
+@dataclass
+class Checkpoint:
+    """
+    What a checkpoint holds, but for the memory.
+
+    :param settings: Attributes of the model, by name
+    :param state: The rest of its state, see ``PersistenceMixin``
+    :param callbacks: States of callbacks, for :func:`set_callback_data`
+    :param parameters: State dictionaries by name
+    """
+
+    settings: dict[str, Any]
+    state: dict[str, Any]
+    callbacks: list[dict[str, Any]]
+    parameters: dict[str, Any]
+
+
+class _Hashed:
+    """A file to be written once, from its beginning to its end, with the checksum of what was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._n_bytes = 0
+
+    def write(self, content: Any) -> int:
+        self._sha256.update(content)
+        self._n_bytes += memoryview(content).nbytes
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def checksum(self) -> dict[str, Any]:
+        return {"bytes": self._n_bytes, "sha256": self._sha256.hexdigest()}
+
+
+def write_checkpoint(
+    path: pathlib.Path,
+    algorithm: str,
+    settings: Mapping[str, Any],
+    state: Mapping[str, Any],
+    callbacks: list[dict[str, Any]],
+    parameters: Mapping[str, Any],
+    memory: Any,
+    names: Mapping[str, type],
+) -> None:
+    """
+    Write a checkpoint.
+
+    :param path: Its file; what was there before is replaced when the new one is on the disk
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm
+    :param settings: Attributes of the model, by name
+    :param state: Any other values that can be described
+    :param callbacks: What :func:`callback_data` returned
+    :param parameters: State dictionaries by name
+    :param memory: A memory that :func:`save_util.is_described_memory`, or ``None``
+    :param names: Names of policies
+    """
+    described = {
+        "settings": describe(dict(settings), names),
+        "state": describe(dict(state), {}),
+        "callbacks": callbacks,
+    }
+    parts: dict[str, Callable[[Any], Any]] = {
+        STATE: lambda file: file.write(json.dumps(described, allow_nan=False).encode()),
+        **{f"{name}.pth": _saver(tensors) for name, tensors in parameters.items()},
+    }
+    if memory is not None:
+        parts[MEMORY] = lambda file: write_memory(file, memory)
+    with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
+        checksums = {}
+        for name, write in parts.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                hashed = _Hashed(member)
+                write(hashed)
+            checksums[name] = hashed.checksum
+        manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
+        archive.writestr(MANIFEST, json.dumps(manifest))
+
+
+def _saver(tensors: Any) -> Callable[[Any], Any]:
+    def save(file: Any) -> None:
+        content = io.BytesIO()
+        th.save(tensors, content)
+        file.write(content.getbuffer())
+
+    return save
+
+
+def check_whole(path: pathlib.Path) -> None:
+    """
+    Check that a file is a checkpoint of which every byte is as it was written.
+
+    :param path: The file
+    :raises UnsafeFileError: If it is not; the message says why
+    """
+    with _opened(path) as archive:
+        _manifest(archive)
+
+
+def read_checkpoint(
+    path: pathlib.Path,
+    algorithm: str,
+    names: Mapping[str, type],
+    custom_objects: Mapping[str, Any] | None,
+) -> Checkpoint:
+    """
+    Read a checkpoint without unpickling.
+
+    :param path: The file
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm that it has to be of
+    :param names: Names of policies
+    :param custom_objects: What takes the place of settings of the file, by their names
+    :return: All but the memory, for which see :func:`read_checkpoint_memory`
+    :raises UnsafeFileError: If it is damaged, of something else, or has settings that are code
+    """
+    with _opened(path) as archive:
+        manifest = _manifest(archive)
+        if manifest["algorithm"] != algorithm:
+            raise UnsafeFileError(f"it is of a {manifest['algorithm']}, not of a {algorithm}")
+        described = parse_json(archive.read(STATE))
+        settings = restored_settings(described["settings"], names, custom_objects or {})
+        weights = {name: archive.read(name) for name in manifest["parts"] if name.endswith(".pth")}
+        state, callbacks = restore(described["state"], {}), restore(described["callbacks"], {})
+        return Checkpoint(settings, state, callbacks, state_dicts(weights))
+
+
+def read_checkpoint_memory(path: pathlib.Path, memory: Any) -> Any:
+    """
+    Read the replay memory of a checkpoint.
+
+    :param path: The file
+    :param memory: A memory of the same kind, spaces and settings, of which the file's content takes the place
+    :return: The memory with the file's content, which may be another object; as it is if the file has none
+    :raises UnsafeFileError: If the file is damaged, or does not fit
+    """
+    with _opened(path) as archive:
+        if MEMORY not in archive.namelist():
+            return memory
+        with archive.open(MEMORY) as member:
+            return read_memory(io.BufferedReader(member), memory)  # type: ignore[type-var]
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
+    with reading(path, "zip", "checkpoint") as (file, size), zipfile.ZipFile(file) as archive:
+        check_members(archive, size)
+        yield archive
+
+
+def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The manifest of an archive in which all is as it says."""
+    names = set(archive.namelist())
+    if MANIFEST not in names or archive.getinfo(MANIFEST).file_size > MAX_DESCRIPTION:
+        raise UnsafeFileError(f"it has no {MANIFEST!r}")
+    manifest: dict[str, Any] = parse_json(archive.read(MANIFEST))
+    if not isinstance(manifest, dict) or manifest.get("version") != CHECKPOINT_VERSION:
+        found = manifest.get("version") if isinstance(manifest, dict) else None
+        raise UnsafeFileError(f"it is of version {found!r}, and this package reads version {CHECKPOINT_VERSION}")
+    parts = manifest["parts"]
+    if names != {*parts, MANIFEST} or not {STATE, "policy.pth"} <= names:
+        raise UnsafeFileError(f"it has the parts {sorted(names)}, which are not those that were saved")
+    for name, checksum in parts.items():
+        if name != MEMORY and archive.getinfo(name).file_size > MAX_MODEL:
+            raise UnsafeFileError(f"{name} has more than {MAX_MODEL} bytes")
+        sha256 = hashlib.sha256()
+        with archive.open(name) as member:
+            while chunk := member.read(2**20):
+                sha256.update(chunk)
+        if sha256.hexdigest() != checksum["sha256"]:
+            raise UnsafeFileError(f"{name} is not what was saved")
+    return manifest
+
+
+# Folders of checkpoints
+
+
+def checkpoint_path(folder: pathlib.Path, n_steps: int) -> pathlib.Path:
+    """
+    Name a checkpoint.
+
+    :param folder: The folder of a run's checkpoints
+    :param n_steps: Environment steps taken
+    :return: ``<folder>/checkpoint_<n_steps>_steps.zip``
+    """
+    return folder / f"checkpoint_{n_steps}_steps.zip"
+
+
+def checkpoints_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """
+    List the checkpoints of a run.
+
+    :param folder: Their folder, which need not exist
+    :return: Their files, the newest first
+    """
+    if not folder.is_dir():
+        return []
+    found = {path: match for path in folder.iterdir() if (match := _FILE_NAME.fullmatch(path.name)) is not None}
+    return sorted(found, key=lambda path: int(found[path][1]), reverse=True)
+
+
+def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
+    """
+    Find the checkpoint to go on from, and warn of newer ones that are damaged.
+
+    :param path: A checkpoint, a folder of them, or the folder of a run with such a folder ``checkpoints``
+    :return: The file
+    :raises UnsafeFileError: If none is whole
+    :raises FileNotFoundError: If there is none
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        if not path.exists() and path.suffix == "":
+            path = path.with_name(f"{path.name}.zip")
+        if not path.exists():
+            raise FileNotFoundError(f"path={str(path)!r}: there is no such checkpoint")
+        check_whole(path)
+        return path
+    candidates = checkpoints_in(path) or checkpoints_in(path / "checkpoints")
+    if not candidates:
+        raise FileNotFoundError(f"path={str(path)!r}: there is no checkpoint in this folder")
+    problems = []
+    for candidate in candidates:
+        try:
+            check_whole(candidate)
+        except UnsafeFileError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            warnings.warn(f"a newer checkpoint is passed over: {problem}")
+        return candidate
+    raise UnsafeFileError(f"path={str(path)!r}: no checkpoint is whole: {'; '.join(problems)}")
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """
+    Remove what a process that was killed while writing a checkpoint has left.
+
+    :param folder: The folder of a run's checkpoints
+    """
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,300 @@
+"""Where environments stand, as data, and how to bring others to the same place: what exact resume needs of them."""
+
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import RecordConstructorArgs
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecExtractDictObs,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
+
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+
+State = dict[str, Any]
+
+
+class EpisodeNotReplayedError(ValueError):
+    """An environment did not come back to where it was."""
+
+
+class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
+    """
+    Remembers how the running episode came about, so that another environment can be brought to the same place.
+
+    That is the state of the environment's generator before the reset, and the actions since: few environments let their
+    state be read and set, but all can be stepped. The algorithms of this package put it around the sub-environments of
+    a ``DummyVecEnv`` themselves; put it around environments that run in processes of their own, as the outermost
+    wrapper (``make_vec_env(..., wrapper_class=ResumableEnv, vec_env_cls=SubprocVecEnv)``).
+
+    An environment comes back the same if all that it draws is from its ``np_random``, and a reset leaves nothing of
+    the episodes before.
+
+    :param env: The environment, with discrete actions
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._start: State | None = None
+        self._actions: list[int] = []
+        self._obs: Any = None
+        self._return = 0.0
+
+    def reset(self, *, seed: int | None = None, options: State | None = None) -> tuple[Any, State]:
+        """See gymnasium's ``Env``."""
+        self._start = {"generator": self._generator_state(), "seed": seed, "options": options}
+        self._actions, self._return = [], 0.0
+        self._obs, info = self.env.reset(seed=seed, options=options)
+        return self._obs, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, State]:
+        """See gymnasium's ``Env``."""
+        self._obs, reward, terminated, truncated, info = self.env.step(action)
+        self._actions.append(int(action))
+        self._return += float(reward)
+        return self._obs, reward, terminated, truncated, info
+
+    def _generator_state(self) -> State:
+        state: Any = self.unwrapped.np_random.bit_generator.state
+        return dict(state)
+
+    def episode_state(self) -> State:
+        """
+        How the running episode came about.
+
+        :return: The generator before the reset and the arguments of that, the actions since, and what is to be
+            compared: the last observation, the sum of rewards, and the generator now
+        """
+        return {
+            "start": self._start,
+            "actions": np.array(self._actions, np.int64),
+            "observation": self._obs,
+            "return": self._return,
+            "generator": self._generator_state(),
+        }
+
+    def replay_episode(self, state: State) -> None:
+        """
+        Bring this environment to where another one was.
+
+        :param state: What the other one's :meth:`episode_state` returned
+        :raises EpisodeNotReplayedError: If it does not come to the same place
+        """
+        start = state["start"]
+        if start is None:  # before its first episode
+            self.unwrapped.np_random.bit_generator.state = state["generator"]
+            return
+        self.unwrapped.np_random.bit_generator.state = start["generator"]
+        self.reset(seed=start["seed"], options=start["options"])
+        ended = False
+        for action in state["actions"]:
+            if ended:
+                raise EpisodeNotReplayedError(f"the episode ended after {len(self._actions)} steps")
+            *_, terminated, truncated, _ = self.step(action)
+            ended = terminated or truncated
+        for what in ("observation", "return", "generator"):
+            now = self.episode_state()[what]
+            if not _equal(now, state[what]):
+                raise EpisodeNotReplayedError(
+                    f"after the same {len(self._actions)} actions its {what} is {now}, and was {state[what]}"
+                )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(np.array_equal(np.asarray(one), np.asarray(other), equal_nan=np.asarray(one).dtype.kind == "f"))
+
+
+def make_resumable(env: VecEnv) -> None:
+    """
+    Put a :class:`ResumableEnv` around every sub-environment of a ``DummyVecEnv``, unless there is one; others are left.
+
+    :param env: A vectorised environment
+    """
+    base = env.unwrapped
+    if isinstance(base, DummyVecEnv):
+        wrapped = base.env_is_wrapped(ResumableEnv)
+        base.envs = [sub if done else ResumableEnv(sub) for sub, done in zip(base.envs, wrapped, strict=True)]
+
+
+def env_state(env: VecEnv) -> State:
+    """
+    Where an environment and all of its wrappers stand.
+
+    :param env: A vectorised environment
+    :return: Its state as data; what is not known of it is ``None``
+    """
+    wrappers = []
+    while isinstance(env, VecEnvWrapper):
+        wrappers.append({"kind": type(env).__name__, "state": _wrapper_state(env)})
+        env = env.venv
+    base: State = {"kind": type(env).__name__, "state": None}
+    if isinstance(env, TabularVecEnv):
+        base["state"] = env.get_state()
+    elif all(env.env_is_wrapped(ResumableEnv)):
+        base["state"] = {"episodes": env.env_method("episode_state"), "seeds": list(env._seeds)}
+    return {"wrappers": wrappers, "base": base}
+
+
+def set_env_state(env: VecEnv, state: State) -> None:
+    """
+    Bring an environment to where another one was.
+
+    :param env: A vectorised environment, made as the other one was
+    :param state: What :func:`env_state` returned of the other one
+    :raises EpisodeNotReplayedError: If it does not come to the same place; it has to be reset then
+    """
+    for described in state["wrappers"]:
+        if not isinstance(env, VecEnvWrapper) or type(env).__name__ != described["kind"]:
+            raise EpisodeNotReplayedError(f"it was wrapped in {described['kind']}, and is {type(env).__name__} now")
+        _set_wrapper_state(env, described["state"])
+        env = env.venv
+    base, kind = state["base"]["state"], state["base"]["kind"]
+    if type(env).__name__ != kind:
+        raise EpisodeNotReplayedError(f"it was a {kind}, and is a {type(env).__name__} now")
+    if base is None:
+        raise EpisodeNotReplayedError(f"a {kind} cannot say where it stands; put ResumableEnv around what it steps")
+    if isinstance(env, TabularVecEnv):
+        env.set_state(base)
+        return
+    if len(base["episodes"]) != env.num_envs or not all(env.env_is_wrapped(ResumableEnv)):
+        raise EpisodeNotReplayedError(f"there were {len(base['episodes'])} sub-environments with a ResumableEnv around")
+    for i, episode in enumerate(base["episodes"]):
+        try:
+            env.env_method("replay_episode", episode, indices=[i])
+        except EpisodeNotReplayedError as error:
+            raise EpisodeNotReplayedError(f"environment {i}: {error}") from error
+    env._seeds = list(base["seeds"])
+
+
+def unknown_parts(env: VecEnv) -> list[str]:
+    """
+    What of an environment :func:`env_state` does not know.
+
+    :param env: A vectorised environment
+    :return: Names of wrappers and of the environment itself; empty if all can be brought back
+    """
+    state = env_state(env)
+    return [part["kind"] for part in (*state["wrappers"], state["base"]) if part["state"] is None]
+
+
+def generators_state(env: VecEnv) -> State | None:
+    """
+    The generators of an environment that is reset before it is used again, as one of tests.
+
+    :param env: A vectorised environment
+    :return: Their state, ``None`` for an environment in processes of its own
+    """
+    base = env.unwrapped
+    if isinstance(base, TabularVecEnv):
+        return base.get_state()
+    if isinstance(base, DummyVecEnv):
+        states = [dict(generator.bit_generator.state) for generator in base.get_attr("np_random")]
+        return {"generators": states, "seeds": list(base._seeds)}
+    return None
+
+
+def set_generators_state(env: VecEnv, state: State | None) -> None:
+    """
+    The inverse of :func:`generators_state`.
+
+    :param env: A vectorised environment of the same kind
+    :param state: What that returned
+    :raises ValueError: If it is of another kind of environment
+    """
+    base = env.unwrapped
+    if state is None:
+        return
+    if isinstance(base, TabularVecEnv):
+        base.set_state(state)
+    elif isinstance(base, DummyVecEnv):
+        for generator, its_state in zip(base.get_attr("np_random"), state["generators"], strict=True):
+            generator.bit_generator.state = its_state
+        base._seeds = list(state["seeds"])
+
+
+# Wrappers of Stable-Baselines3. One that is not known may have get_state() and set_state() of its own.
+
+_STATELESS = (VecTransposeImage, VecCheckNan, VecExtractDictObs)
+
+
+def _wrapper_state(wrapper: Any) -> State | None:
+    if isinstance(wrapper, VecNormalize):
+        return {
+            "obs_rms": _moments(wrapper.obs_rms) if wrapper.norm_obs else None,
+            "ret_rms": _moments(wrapper.ret_rms),
+            "returns": wrapper.returns,
+            "old_obs": wrapper.old_obs,
+            "old_reward": wrapper.old_reward,
+        }
+    if isinstance(wrapper, VecFrameStack):
+        return {key: part.stacked_obs for key, part in _stacks(wrapper).items()}
+    if isinstance(wrapper, VecMonitor):
+        return {
+            "returns": wrapper.episode_returns,
+            "lengths": wrapper.episode_lengths,
+            "count": wrapper.episode_count,
+        }
+    if isinstance(wrapper, _STATELESS):
+        return {}
+    if hasattr(wrapper, "get_state") and hasattr(wrapper, "set_state"):
+        return dict(wrapper.get_state())
+    return None
+
+
+def _set_wrapper_state(wrapper: Any, state: State | None) -> None:
+    if state is None:
+        warnings.warn(f"{type(wrapper).__name__} has no get_state() and set_state(): it goes on as it is now")
+    elif isinstance(wrapper, VecNormalize):
+        if wrapper.norm_obs:
+            _set_moments(wrapper.obs_rms, state["obs_rms"])
+        _set_moments(wrapper.ret_rms, state["ret_rms"])
+        wrapper.returns, wrapper.old_obs, wrapper.old_reward = (
+            state["returns"],
+            state["old_obs"],
+            state["old_reward"],
+        )
+    elif isinstance(wrapper, VecFrameStack):
+        for key, part in _stacks(wrapper).items():
+            if np.shape(state[key]) != part.stacked_obs.shape:
+                raise EpisodeNotReplayedError(f"VecFrameStack held {np.shape(state[key])} numbers")
+            part.stacked_obs = state[key]
+    elif isinstance(wrapper, VecMonitor):
+        wrapper.episode_returns, wrapper.episode_lengths = state["returns"], state["lengths"]
+        wrapper.episode_count = state["count"]
+    elif not isinstance(wrapper, _STATELESS):
+        wrapper.set_state(state)
+
+
+def _stacks(wrapper: VecFrameStack) -> dict[str, Any]:
+    stacked: Any = wrapper.stacked_obs
+    parts: dict[str, Any] = getattr(stacked, "sub_stacked_observations", None) or {"": stacked}
+    return parts
+
+
+def _moments(moments: RunningMeanStd | dict[str, RunningMeanStd]) -> Any:
+    if isinstance(moments, dict):
+        return {key: _moments(part) for key, part in moments.items()}
+    return {"mean": moments.mean, "var": moments.var, "count": moments.count}
+
+
+def _set_moments(moments: RunningMeanStd | dict[str, RunningMeanStd], state: Any) -> None:
+    if isinstance(moments, dict):
+        for key, part in moments.items():
+            _set_moments(part, state[key])
+        return
+    moments.mean, moments.var, moments.count = state["mean"], state["var"], state["count"]

@@ -1,0 +1,447 @@
+"""Models and training runs as files: saved and loaded without pickles, and gone on with as if never stopped."""
+
+import inspect
+import io
+import pathlib
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import NStepReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lecture_dqn.common import checkpoint
+from sb3_lecture_dqn.common.callback_state import callback_data, changed_data, set_callback_data
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number
+from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state
+from sb3_lecture_dqn.common.logs import hide_later_events, log_state, rewind_logs
+from sb3_lecture_dqn.common.save_util import (
+    DERIVED,
+    AllocationLimit,
+    add_description,
+    check_finite,
+    check_is_model,
+    check_optimizer_state,
+    is_archive,
+    is_described_memory,
+    n_numbers,
+    read_memory,
+    read_model,
+    read_parameters,
+    saved_settings,
+    write_memory,
+    written_whole,
+)
+from sb3_lecture_dqn.common.seeding import global_generators, set_global_generators
+from sb3_lecture_dqn.common.tensor_file import DAMAGED
+
+SelfPersistent = TypeVar("SelfPersistent", bound="PersistenceMixin")
+
+# Settings that need not be a number where their default is one; they are checked as arguments are.
+_OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
+
+
+class PersistenceMixin(OffPolicyAlgorithm):
+    """
+    Files of a DQN of SB3 or sb3-contrib: models, memories, and checkpoints of training runs.
+
+    Nothing of them is unpickled, unless a file is trusted.
+    """
+
+    env_id: str | None
+    action_counts: np.ndarray
+    exploration_rng: np.random.Generator
+    _last_masks: np.ndarray | None = None
+    #: Whether the model is in the middle of a rollout, where it is not known how to go on
+    _in_rollout = False
+    #: Callbacks of the last call of `learn`, and what of them described it at its start
+    _callback: BaseCallback | None = None
+    _callback_start: list[dict[str, Any]]
+    #: What is left to restore when `learn` goes on with a run
+    _resumed: checkpoint.Checkpoint | None = None
+
+    @classmethod
+    def load(
+        cls: type[SelfPersistent],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        *,
+        trust: bool = False,
+        **kwargs: Any,
+    ) -> SelfPersistent:
+        """
+        Load a model without running anything that its file says.
+
+        :param path: A file that :meth:`save` wrote, or an open one
+        :param env: The environment to train on; without one the model can predict, and is given a new environment by
+            :meth:`learn` if it was made with an id
+        :param device: Device on which the code should run
+        :param custom_objects: What takes the place of settings of the file, by their names
+        :param print_system_info: Whether to print the system info of the saved model and the current one
+        :param force_reset: Whether to begin a new episode before training
+        :param trust: Load as SB3 does, by unpickling. This runs whatever code the file holds, so only for files whose
+            origin is known; for those of SB3's ``DQN``, and of models with functions or classes of one's own
+        :param kwargs: Extra arguments to change the model when loading
+        :return: A new model
+        :raises UnsafeFileError: If the file is damaged, holds no model of this kind, or has settings that are code and
+            are not among ``custom_objects``; it is a ``ValueError``
+        """
+        if trust:
+            check_is_model(path, cls.__name__, cls._algorithm())
+            kwargs = {**cls._settings_of_stock_file(path), **kwargs}
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if print_system_info:
+            print("== CURRENT SYSTEM INFO ==")
+            get_system_info()
+        settings, parameters = read_model(
+            path, cls.__name__, cls._algorithm(), cls.policy_aliases, custom_objects, print_system_info
+        )
+        return cls._made_of(path, settings, parameters, env, device, force_reset, kwargs)
+
+    @classmethod
+    def _made_of(
+        cls: type[SelfPersistent],
+        path: Any,
+        settings: dict[str, Any],
+        parameters: dict[str, Any],
+        env: GymEnv | None,
+        device: th.device | str,
+        force_reset: bool,
+        changes: dict[str, Any],
+    ) -> SelfPersistent:
+        """A model of what a file says, with some changes to that."""
+        policy_kwargs = settings["policy_kwargs"]
+        policy_kwargs.pop("device", None)
+        if "policy_kwargs" in changes and changes["policy_kwargs"] != policy_kwargs:
+            raise ValueError(
+                "The specified policy kwargs do not equal the stored policy kwargs. "
+                f"Stored kwargs: {policy_kwargs}, specified kwargs: {changes['policy_kwargs']}"
+            )
+        memory_kwargs = settings.get("replay_buffer_kwargs", {})
+        if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in memory_kwargs:
+            settings["replay_buffer_class"] = None  # SB3 chooses it anew, and does not take it for the user's choice
+        if env is not None:
+            env = cls._wrap_env(env, settings.get("verbose", 0))
+            check_for_correct_spaces(env, settings["observation_space"], settings["action_space"])
+            settings["n_envs"] = env.num_envs
+            if force_reset:
+                settings["_last_obs"] = None
+        try:
+            policy: Any = settings["policy_class"]
+            model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[arg-type, call-arg]
+            model._check_loaded(settings)
+            model.__dict__.update(settings)
+            model._check_settings()
+        except DAMAGED as error:
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+        model.__dict__.update(changes)
+        try:
+            with AllocationLimit(2 * n_numbers(parameters) + 2**20):
+                model._setup_model()
+            model._set_loaded_parameters(parameters, exact_match=True, device=device)
+        except DAMAGED as error:
+            if changes and isinstance(error, ValueError):
+                raise
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+        return model
+
+    @classmethod
+    def _algorithm(cls) -> str:
+        """What SB3 or sb3-contrib calls it: ``"DQN"`` or ``"QRDQN"``."""
+        theirs = ("stable_baselines3", "sb3_contrib")
+        return next(base.__name__ for base in cls.__mro__ if base.__module__.split(".")[0] in theirs)
+
+    @classmethod
+    def _settings_of_stock_file(cls, path: str | pathlib.Path | io.BufferedIOBase) -> dict[str, Any]:
+        """Settings that stock SB3 has not, as it behaves, for a file that it wrote."""
+        if "exploration_decay" in saved_settings(path):
+            return {}
+        loss = {"loss": "huber"} if cls._algorithm() == "DQN" else {}
+        return {"exploration_decay": None, "max_episode_steps": None, **loss}
+
+    def _check_loaded(self, settings: dict[str, Any]) -> None:
+        """Check that what a file calls settings are attributes that a saved model has."""
+        for name, value in settings.items():
+            known = inspect.getattr_static(type(self), name, None)
+            if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
+                raise UnsafeFileError(f"{name!r} is no setting")
+            if name in self._excluded_save_params() and value is not None:
+                raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
+            default = self.__dict__.get(name)
+            if isinstance(default, bool) and not isinstance(value, bool):
+                raise UnsafeFileError(f"{name}={value!r} must be True or False")
+            is_number = isinstance(default, int | float) and not isinstance(default, bool)
+            if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
+                check_number(name, value, -sys.float_info.max)
+        for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls"):
+            check_number(name, settings.get(name, 0), 0, integer=True)
+        check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
+        check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
+
+    def _set_loaded_parameters(self, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
+        if "policy.optimizer" in parameters:
+            check_optimizer_state(parameters["policy.optimizer"], self.policy.optimizer)
+        super().set_parameters(parameters, exact_match, device)
+
+    def set_parameters(
+        self,
+        load_path_or_dict: Any,
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """
+        Set the weights in place, from a file without unpickling; also from one of stock SB3.
+
+        :param load_path_or_dict: A file that :meth:`save` wrote, or what :meth:`get_parameters` returned
+        :param exact_match: Whether all weights must be given
+        :param device: Device on which the code should run
+        :raises UnsafeFileError: If the file is damaged, or its weights do not fit
+        """
+        if isinstance(load_path_or_dict, dict):
+            super().set_parameters(load_path_or_dict, exact_match, device)
+            return
+        parameters = read_parameters(load_path_or_dict)
+        try:
+            self._set_loaded_parameters(parameters, exact_match, device)
+        except DAMAGED as error:
+            raise UnsafeFileError(f"path={str(load_path_or_dict)!r}: {error}") from error
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save the model in SB3's zip file, with a description from which :meth:`load` needs no pickles.
+
+        A file that was there before is replaced only when the new one is whole and on the disk.
+
+        :param path: Path to the file, or an open one
+        :param exclude: Names of settings that are left out in addition to the default ones
+        :param include: Names of settings that would be left out but should not be
+        """
+        with written_whole(path, "zip") as file:
+            super().save(file, exclude, include)  # type: ignore[arg-type]
+            add_description(file, self._algorithm(), self.__dict__, self.policy_aliases)
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay memory as arrays, in a file that ``numpy.load`` reads too.
+
+        A memory of a class that this package does not know, and SB3's ``HerReplayBuffer``, is pickled as in SB3.
+
+        :param path: Path to the file, or an open one. A name without a suffix gets ``.npz``, for a pickle ``.pkl``
+        """
+        assert self.replay_buffer is not None, "The replay buffer is not defined"
+        known = is_described_memory(self.replay_buffer)
+        with written_whole(path, "npz" if known else "pkl") as file:
+            if known:
+                write_memory(file, self.replay_buffer)
+            else:
+                super().save_replay_buffer(file)  # type: ignore[arg-type]
+
+    def load_replay_buffer(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        truncate_last_traj: bool = True,
+        *,
+        trust: bool = False,
+    ) -> None:
+        """
+        Load a replay memory without unpickling, into a memory of this model's settings.
+
+        :param path: A file that :meth:`save_replay_buffer` wrote, or an open one
+        :param truncate_last_traj: See SB3's ``load_replay_buffer``, for ``HerReplayBuffer``
+        :param trust: Whether a file that is no file of arrays is unpickled as in SB3, which runs whatever code it holds
+        :raises UnsafeFileError: If the file is damaged, does not fit this model, or is a pickle that is not trusted
+        """
+        if trust and not is_archive(path):
+            super().load_replay_buffer(path, truncate_last_traj)
+            return
+        if self.replay_buffer is None:
+            self._make_replay_buffer()
+        self.replay_buffer = read_memory(path, self.replay_buffer)
+        self.replay_buffer.device = self.device
+
+    def save_checkpoint(self, path: str | pathlib.Path) -> None:
+        """
+        Save all that this training run is, for :meth:`resume`.
+
+        That is what :meth:`save` saves and also the replay memory, every generator, where the environments are in their
+        episodes, and the state of the callbacks of :meth:`learn`. The file appears when all of it is on the disk.
+
+        :param path: Path to the file, ``.zip`` is added to a name without a suffix
+        :raises ValueError: If the model is in the middle of a rollout, as in callbacks and after an exception: there,
+            :class:`LectureCheckpointCallback` waits for the moment. Or if the replay memory is of a class that cannot
+            be described as data, or weights are not finite
+        """
+        if self._in_rollout:
+            raise ValueError(
+                "a checkpoint can be saved between two rollouts, and the model is in the middle of one: leave it to "
+                "LectureCheckpointCallback, which waits for that"
+            )
+        self._write_checkpoint(pathlib.Path(path))
+
+    def _write_checkpoint(self, path: pathlib.Path) -> None:
+        """In the middle of a rollout it is not known where the running episodes are: :meth:`resume` begins new ones."""
+        self._check_can_be_resumed()
+        parameters = self.get_parameters()
+        check_finite(parameters)
+        counts = getattr(self, "action_counts", None)
+        state = {
+            "exploration_rng": self.exploration_rng.bit_generator.state,
+            "generators": global_generators(),
+            "action_counts": counts,
+            "last_masks": self._last_masks,
+            "env": None if self.env is None or self._in_rollout else env_state(self.env),
+            "in_rollout": self._in_rollout,
+            "logs": log_state(self.logger, path) if hasattr(self, "_logger") else None,
+        }
+        callbacks = []
+        if self._callback is not None:
+            callbacks = changed_data(callback_data(self._callback), self._callback_start)
+        left_out = {*self._excluded_save_params(), *DERIVED}
+        settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        checkpoint.write_checkpoint(
+            path, self._algorithm(), settings, state, callbacks, parameters, self.replay_buffer, self.policy_aliases
+        )
+
+    def _check_can_be_resumed(self) -> None:
+        """Check that all of the model can be described as data."""
+        if self.replay_buffer is not None and not is_described_memory(self.replay_buffer):
+            raise ValueError(
+                f"replay_buffer_class={type(self.replay_buffer).__name__}: this memory cannot be described as data, so "
+                "it cannot be part of a checkpoint; SuccessFailReplayBuffer and SB3's ReplayBuffer, DictReplayBuffer "
+                "and NStepReplayBuffer can"
+            )
+
+    @classmethod
+    def resume(
+        cls: type[SelfPersistent],
+        path: str | pathlib.Path,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+    ) -> SelfPersistent:
+        """
+        Make the model of a training run that was stopped, so that :meth:`learn` goes on as if it had not been.
+
+        The first :meth:`learn` after this is the one that was stopped: it counts on from where that was, without a
+        budget up to that one's, and with a budget up to that many steps or episodes from where that one had begun. Give
+        it the same callbacks. What TensorBoard had been given since the checkpoint is removed, if the checkpoint is in
+        the folder of the run or one below, as by default.
+
+        Other than :meth:`save`'s file a checkpoint cannot hold code: functions and classes of one's own are to be given
+        as ``custom_objects``. Nothing is unpickled.
+
+        :param path: A checkpoint, a folder of them, or the folder of a run; of several, the newest that is whole
+        :param env: An environment made like that of the run, wrapped in the same way. ``None``: made anew, if the run's
+            was given by its id. One that does not come to where the other one was is reset, with a warning
+        :param device: Device on which the code should run
+        :param custom_objects: What takes the place of settings of the file, by their names
+        :return: A model in the middle of its training
+        :raises UnsafeFileError: If no checkpoint is whole and of this algorithm
+        :raises FileNotFoundError: If there is no checkpoint
+        :raises ValueError: If ``env`` is needed, or not like the run's
+        """
+        path = checkpoint.newest_whole(path)
+        found = checkpoint.read_checkpoint(path, cls._algorithm(), cls.policy_aliases, custom_objects)
+        model = cls._made_of(path, found.settings, found.parameters, None, device, False, {})
+        if env is None and model.env_id is None:
+            raise ValueError("env=None, and the run had an environment that was given as an object: give one like it")
+        new_env = cls._wrap_env(model._make_env() if env is None else env, model.verbose)
+        if new_env.num_envs != model.n_envs:
+            raise ValueError(f"env has {new_env.num_envs} environments, and the run had {model.n_envs}")
+        model.set_env(new_env, force_reset=False)
+        if model.seed is not None:
+            new_env.seed(model.seed)
+        try:
+            model._set_state(found.state, path)
+        except UnsafeFileError:
+            raise
+        except DAMAGED as error:
+            raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from error
+        if found.state["logs"] is not None:
+            rewind_logs(path, found.state["logs"])
+        model._resumed = found
+        return model
+
+    # What a model of this package knows besides
+
+    def _make_env(self) -> GymEnv:
+        raise NotImplementedError
+
+    def _check_settings(self) -> None:
+        raise NotImplementedError
+
+    def _make_replay_buffer(self) -> None:
+        raise NotImplementedError
+
+    def _set_state(self, state: dict[str, Any], path: pathlib.Path) -> None:
+        self.exploration_rng.bit_generator.state = state["exploration_rng"]
+        for name, value in (("action_counts", state["action_counts"]), ("_last_masks", state["last_masks"])):
+            if value is not None:
+                setattr(self, name, self._checked_array(name, value))
+        if self.replay_buffer is not None:
+            self.replay_buffer = checkpoint.read_checkpoint_memory(path, self.replay_buffer)
+            self.replay_buffer.device = self.device
+        assert self.env is not None
+        if self._last_obs is None:
+            return  # training had not begun
+        try:
+            if state["in_rollout"]:
+                raise EpisodeNotReplayedError("the checkpoint was left by an error in the middle of a step")
+            self._check_last_obs(self.env)
+            set_env_state(self.env, state["env"])
+        except EpisodeNotReplayedError as error:
+            warnings.warn(f"the environment is not where it was, so new episodes begin: {error}")
+            self._last_obs = self._last_masks = None
+
+    def _checked_array(self, name: str, value: Any) -> np.ndarray:
+        n_actions = self.action_space.n  # type: ignore[attr-defined]
+        rows, dtype = (self.n_envs, np.bool_) if name == "_last_masks" else (len(self.action_counts), np.int64)
+        if not isinstance(value, np.ndarray) or value.shape != (rows, n_actions) or value.dtype != dtype:
+            raise UnsafeFileError(f"{name} is no array of shape {(rows, n_actions)}")
+        return value
+
+    def _check_last_obs(self, env: VecEnv) -> None:
+        def check(obs: Any, space: spaces.Space[Any]) -> None:
+            if isinstance(space, spaces.Dict):
+                for key, part in space.spaces.items():
+                    check(obs[key], part)
+            elif not isinstance(obs, np.ndarray) or obs.shape != (env.num_envs, *(space.shape or ())):
+                raise UnsafeFileError(f"the last observation is none of {space}")
+
+        check(self._last_obs, env.observation_space)
+
+    def _begin_or_go_on(self, callback: BaseCallback) -> None:
+        """At the start of training, when callbacks have begun: restore what beginning would have changed."""
+        self._callback, self._callback_start = callback, callback_data(callback)
+        resumed, self._resumed = self._resumed, None
+        if resumed is None:
+            return
+        hide_later_events(self.logger, self.num_timesteps)
+        try:
+            set_callback_data(callback, resumed.callbacks)
+            set_global_generators(resumed.state["generators"])
+        except UnsafeFileError:
+            raise
+        except DAMAGED as error:
+            raise UnsafeFileError(f"the checkpoint's state does not fit: {error!r}") from error
+
+    def _excluded_save_params(self) -> list[str]:
+        passing = ["_in_rollout", "_callback", "_callback_start", "_resumed"]
+        return [*super()._excluded_save_params(), "exploration_rng", "action_counts", "_last_masks", *passing]

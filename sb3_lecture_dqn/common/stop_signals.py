@@ -1,0 +1,49 @@
+"""Ctrl-C and SIGTERM wait until a step is finished."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopSignals:
+    """
+    Within this context the first Ctrl-C or SIGTERM is only noted; a second Ctrl-C interrupts as always.
+
+    Outside the main thread, where Python cannot handle signals, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        #: The number of the signal, 0 if there was none
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as in a job in the background
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def stop(self) -> None:
+        """
+        Do what the signal asked for.
+
+        :raises KeyboardInterrupt: After Ctrl-C
+        :raises SystemExit: After SIGTERM, with the exit code that shells give for it
+        """
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.received)
