@@ -3,20 +3,30 @@
 import argparse
 import pathlib
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
+import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn.common.callbacks import LectureTestCallback
+from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
+from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.evaluation import run_test
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
+from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.plot import plot_runs
 from sb3_lecture_dqn.watch import record, show
+
+ALGORITHMS: dict[str, type[EpisodicMixin]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
+#: The options of a run, beside it
+CONFIG = "config.yaml"
 
 EXAMPLES = """\
 examples:
@@ -24,6 +34,10 @@ examples:
   sb3-lecture-dqn train --episodes 500 --seed 1          a shorter one that can be repeated
   sb3-lecture-dqn train --no-double-dqn                  without a separate target network
   sb3-lecture-dqn train --env CartPole-v1 --policy MlpPolicy --timesteps 20000
+  sb3-lecture-dqn train --tuned --use-masking            optimal on every start, in half a minute
+  sb3-lecture-dqn train --set gamma=0.9 --set batch_size=32
+  sb3-lecture-dqn train --config runs/SR_True_DD_True_2026-01-31_12-00-00/config.yaml --seed 2
+  sb3-lecture-dqn train --resume runs/SR_True_DD_True_2026-01-31_12-00-00
   sb3-lecture-dqn train --pictures                       with graph, histograms, embeddings, pictures in TensorBoard
   sb3-lecture-dqn test runs/SR_True_DD_True_2026-01-31_12-00-00/model.zip
   sb3-lecture-dqn watch runs/SR_True_DD_True_2026-01-31_12-00-00/model.zip --out taxi.gif
@@ -36,14 +50,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: The arguments, those of the process by default
-    :return: The exit code: 0 done, 1 interrupted, 2 a mistake in the arguments
+    :return: The exit code: 0 done, 2 a mistake in the arguments, 130 interrupted by Ctrl-C, 143 by SIGTERM
     """
+    argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(argv)
     try:
+        if args.command is _train:
+            args = _with_config(args, argv)
         return int(args.command(args))
     except (ValueError, OSError, ImportError) as error:
         print(f"sb3-lecture-dqn: error: {error}", file=sys.stderr)
         return 2
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Says defaults, where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,11 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train",
         help="train an agent, test it as the lecture does, and save it",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     train.set_defaults(command=_train)
     train.add_argument("--env", default="Taxi-v3", metavar="ID", help="environment id")
-    train.add_argument("--policy", default="LecturePolicy", choices=sorted(LectureDQN.policy_aliases), help="network")
+    train.add_argument("--algo", default="lecture_dqn", choices=sorted(ALGORITHMS), help="DQN, or QR-DQN")
+    policies = sorted({*LectureDQN.policy_aliases, *LectureQRDQN.policy_aliases})
+    train.add_argument("--policy", choices=policies, help="network; LecturePolicy unless --tuned says another")
     budget = train.add_mutually_exclusive_group()
     budget.add_argument("--episodes", type=int, metavar="N", help="budget in episodes; 5000 if no budget is given")
     budget.add_argument("--timesteps", type=int, metavar="N", help="budget in environment steps")
@@ -71,16 +97,30 @@ def _parser() -> argparse.ArgumentParser:
     switch = argparse.BooleanOptionalAction
     train.add_argument("--store-and-replay", action=switch, default=True, help="learn from a replay memory")
     train.add_argument("--double-dqn", action=switch, default=True, help="learn with a separate target network")
+    train.add_argument("--use-masking", action=switch, default=False, help="choose valid actions only")
+    train.add_argument("--tuned", action=switch, default=False, help="take the recommended settings and budget")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting of the algorithm, as YAML"
+    )
     train.add_argument("--engine", default="auto", choices=["auto", "torch", "numba"], help="what computes the updates")
     train.add_argument("--test-episodes", type=int, default=100, metavar="N", help="episodes of each test")
-    train.add_argument("--pictures", action="store_true", help="show all that TensorBoard can (needs the extra viz)")
+    train.add_argument(
+        "--checkpoint-freq", type=int, default=50, metavar="N", help="save a checkpoint every N episodes, 0 for none"
+    )
+    train.add_argument(
+        "--pictures", action=switch, default=False, help="show all that TensorBoard can (needs the extra viz)"
+    )
     train.add_argument("--out", default="runs", metavar="DIR", help="folder of the runs, each in a folder of its own")
-    train.add_argument("--quiet", action="store_true", help="no progress bar, and of the tests only the last")
+    train.add_argument("--config", metavar="FILE", help="YAML file of options, as each run has one; others count more")
+    train.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped, as if it had not been")
+    how_much = train.add_mutually_exclusive_group()
+    how_much.add_argument("--quiet", action="store_true", help="no progress bar, and of the tests only the last")
+    how_much.add_argument("--verbose", action="store_true", help="also print what is logged, and every checkpoint")
 
     test = commands.add_parser(
         "test",
         help="test a saved agent",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     test.set_defaults(command=_test)
     test.add_argument("model", metavar="MODEL", help="the model's zip file")
@@ -92,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     watch = commands.add_parser(
         "watch",
         help="look at greedy episodes of a saved agent, with its action values",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     watch.set_defaults(command=_watch)
     watch.add_argument("model", metavar="MODEL", help="the model's zip file")
@@ -108,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     plot = commands.add_parser(
         "plot",
         help="draw the learning curves of one or many runs",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     plot.set_defaults(command=_plot)
     plot.add_argument("runs", nargs="+", metavar="RUNS", help="folders of runs, or folders that hold such")
@@ -117,45 +157,116 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+#: What `train` keeps in `config.yaml`, beside the run
+_KEPT = (
+    *("env", "algo", "policy", "episodes", "timesteps", "seed", "store_and_replay", "double_dqn", "use_masking"),
+    *("tuned", "set", "engine", "test_episodes", "checkpoint_freq", "pictures"),
+)
+
+
+def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
+    """The arguments of `train`, with those of a file before them where there is one."""
+    file = args.config
+    if args.resume is not None:
+        others = [word for word in argv[1:] if word not in ("--resume", args.resume, "--quiet", "--verbose")]
+        if others and others != [f"--resume={args.resume}"]:
+            raise ValueError(f"--resume goes on with the run's own options: leave out {' '.join(others)}")
+        file = pathlib.Path(args.resume) / CONFIG
+    if file is None:
+        return args
+    try:
+        config = yaml.safe_load(pathlib.Path(file).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is no YAML: {error}") from error
+    if not isinstance(config, dict) or (unknown := [name for name in config if name not in _KEPT]):
+        wrong = f"{unknown[0]!r} is no option of `train`" if isinstance(config, dict) else "it is no table"
+        raise ValueError(f"{file}: {wrong}; there are {', '.join(_KEPT)}")
+    words = []
+    for name, value in config.items():
+        option = f"--{name.replace('_', '-')}"
+        if name == "set":
+            words += [word for entry in value or [] for word in (option, str(entry))]
+        elif isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif value is not None:
+            words += [option, str(value)]
+    given_budget = {"--episodes", "--timesteps"} & {word.split("=")[0] for word in argv}
+    if given_budget:  # takes the place of the file's, which may be of the other kind
+        at = [i for i, word in enumerate(words) if word in ("--episodes", "--timesteps")]
+        words = [word for i, word in enumerate(words) if i not in at and i - 1 not in at]
+    return _parser().parse_args(["train", *words, *argv[1:]])
+
+
 def _train(args: argparse.Namespace) -> int:
     for name in ("episodes", "timesteps", "test_episodes"):
         if getattr(args, name) is not None:
             check_number(f"--{name.replace('_', '-')}", getattr(args, name), 1, integer=True)
-    model = LectureDQN(
-        args.policy,
-        args.env,
-        store_and_replay=args.store_and_replay,
-        double_dqn=args.double_dqn,
-        engine=args.engine,
-        seed=args.seed,
-        tensorboard_log=args.out,
-    )
-    run = model.make_run_folder()
-    model.set_logger(configure(str(run), ["tensorboard"]))
+    check_number("--checkpoint-freq", args.checkpoint_freq, 0, integer=True)
+    if args.resume is None:
+        model = _new_model(args)
+        run = model.make_run_folder()
+        config = yaml.safe_dump({name: getattr(args, name) for name in _KEPT}, sort_keys=False)
+        (run / CONFIG).write_text(config, encoding="utf-8")
+    else:
+        run = pathlib.Path(args.resume)
+        with warnings.catch_warnings(record=True) as passed_over:
+            warnings.simplefilter("always")
+            model = ALGORITHMS[args.algo].resume(run, env=None)
+        for warning in passed_over:
+            print(f"sb3-lecture-dqn: {warning.message}", file=sys.stderr)
+    outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
+    model.set_logger(configure(str(run), outputs))
     test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=0 if args.quiet else 1)
     callbacks: list[BaseCallback] = [test]
     if args.pictures:
         callbacks.append(LectureTensorBoardCallback())
+    if args.checkpoint_freq > 0:
+        verbose = 2 if args.verbose else 0
+        callbacks.append(LectureCheckpointCallback((args.checkpoint_freq, "episode"), verbose=verbose))
     if not args.quiet:
-        print(f"Training {args.policy} on {args.env} ({model.engine_in_use} engine). Logs and model: {run}")
-    interrupted = False
+        doing = "Training" if args.resume is None else f"Going on after {model._episode_num} episodes:"
+        policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
+        print(f"{doing} {policy} on {args.env} ({model.engine_in_use} engine). Logs and model: {run}")
+    exit_code = 0
     try:
         model.learn(args.timesteps, callbacks, total_episodes=args.episodes, progress_bar=not args.quiet)
     except KeyboardInterrupt:
-        interrupted = True
+        exit_code = 130
+    except SystemExit as stop:  # SIGTERM
+        exit_code = int(str(stop.code))
     model.logger.close()
     model.save(run / "model")
-    if test.results and test.results[-1][0] == model._episode_num:
-        result = test.results[-1][1]
-    else:  # training has gone on since
-        result = run_test(model, n_episodes=args.test_episodes, seed=args.seed)
-    print(
-        f"{'Interrupted' if interrupted else 'Done'} after {model._episode_num} episodes, {model.num_timesteps} steps."
-    )
-    print(f"Last test: {result}")
+    print(f"{'Interrupted' if exit_code else 'Done'} after {model._episode_num} episodes, {model.num_timesteps} steps.")
+    if test.results and (exit_code or test.results[-1][0] == model._episode_num):
+        print(f"Last test: {test.results[-1][1]}")
+    elif not exit_code:  # training has gone on since
+        print(f"Last test: {run_test(model, n_episodes=args.test_episodes, seed=args.seed)}")
     print(f"Model: {run / 'model.zip'}   (sb3-lecture-dqn test {run / 'model.zip'})")
-    print(f"Curves: tensorboard --logdir {pathlib.Path(args.out)}")
-    return 1 if interrupted else 0
+    print(f"Curves: tensorboard --logdir {run.parent}")
+    if exit_code and args.checkpoint_freq > 0 and checkpoints_in(run / "checkpoints"):
+        print(f"To go on: sb3-lecture-dqn train --resume {run}")
+    return exit_code
+
+
+def _new_model(args: argparse.Namespace) -> EpisodicMixin:
+    settings: dict[str, Any] = {}
+    for entry in args.set:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise ValueError(f"--set {entry}: say NAME=VALUE, such as gamma=0.9")
+        settings[name] = yaml.safe_load(value)
+    kind: Any = ALGORITHMS[args.algo]
+    settings |= {name: getattr(args, name) for name in ("store_and_replay", "double_dqn", "engine", "seed")}
+    settings["tensorboard_log"] = args.out
+    if args.policy is not None and args.policy not in kind.policy_aliases:
+        raise ValueError(f"--policy {args.policy}: --algo {args.algo} has {', '.join(sorted(kind.policy_aliases))}")
+    try:
+        if args.tuned:
+            policy = {} if args.policy is None else {"policy": args.policy}
+            return kind.tuned(args.env, args.use_masking, **policy, **settings)  # type: ignore[no-any-return]
+        return kind(args.policy or "LecturePolicy", args.env, use_masking=args.use_masking, **settings)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise ValueError(f"--set: {error}") from error
 
 
 def _test(args: argparse.Namespace) -> int:

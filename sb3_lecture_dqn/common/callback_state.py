@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.description import describe
+from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state
 
+# Every callback has these, also one that only shows something.
+_COUNTERS = {"n_calls", "num_timesteps"}
+_ENVS = "generators of environments"
 _NOT_OWN = {"model", "logger", "locals", "globals", "parent", "verbose"}
 
 
@@ -31,7 +36,7 @@ def callback_data(callback: BaseCallback) -> list[dict[str, Any]]:
     The state of a callback and all that it calls.
 
     One that has ``get_state`` and ``set_state`` says itself what it is; of others it is all attributes that are
-    numbers, or arrays and containers of numbers.
+    numbers, or arrays and containers of numbers, and the generators of environments that they test on.
 
     :param callback: The callback
     :return: For each of :func:`callback_tree`, its class and its state as JSON
@@ -48,7 +53,9 @@ def _data_of(callback: Any) -> dict[str, Any]:
         return {"n_calls": callback.n_calls, "own": describe(callback.get_state(), {})}
     data = {name: value for name, value in vars(callback).items() if name not in _NOT_OWN}
     described = {name: describe(value, {}) for name, value in data.items()}
-    return {name: value for name, value in described.items() if _is_numbers(value)}
+    numbers = {name: value for name, value in described.items() if _is_numbers(value)}
+    envs = {name: describe(generators_state(env), {}) for name, env in data.items() if isinstance(env, VecEnv)}
+    return {**numbers, **({_ENVS: envs} if envs else {})}
 
 
 def _is_numbers(described: Any) -> bool:
@@ -89,19 +96,19 @@ def set_callback_data(callback: BaseCallback, data: list[dict[str, Any]]) -> Non
     :raises UnsafeFileError: If a state is none of such a callback
     """
     left = list(data)
-    unknown = []
     for one in callback_tree(callback):
         name = _class_name(one)
         match = next((entry for entry in left if entry["class"] == name), None)
         if match is None:
-            unknown.append(name)
-            continue
+            continue  # one that begins now
         left.remove(match)
         _set_data(one, match["state"])
-    if names := [entry["class"] for entry in left if entry["state"]]:
+    if names := [entry["class"] for entry in left if _says_something(entry["state"])]:
         warnings.warn(f"the callbacks {', '.join(names)} of the run are not given now; their states are left out")
-    if unknown:
-        warnings.warn(f"the callbacks {', '.join(unknown)} were not in the run; they begin now")
+
+
+def _says_something(state: dict[str, Any]) -> bool:
+    return bool(state["own"]) if "own" in state else not state.keys() <= _COUNTERS
 
 
 def _set_data(callback: Any, state: dict[str, Any]) -> None:
@@ -109,6 +116,10 @@ def _set_data(callback: Any, state: dict[str, Any]) -> None:
         callback.n_calls = int(state.get("n_calls", callback.n_calls))
         callback.set_state(state["own"])
         return
+    for name, generators in state.pop(_ENVS, {}).items():
+        if not isinstance(env := vars(callback).get(name), VecEnv):
+            raise UnsafeFileError(f"{name!r} is no environment of {_class_name(callback)}")
+        set_generators_state(env, generators)
     for name, value in state.items():
         if name in _NOT_OWN or name not in vars(callback) or not _is_numbers(describe(value, {})):
             raise UnsafeFileError(f"{name!r} is no state of {_class_name(callback)}")

@@ -270,7 +270,7 @@ class LectureCheckpointCallback(BaseCallback):
         model._check_can_be_resumed()
         folder = self.save_path
         if folder is None:
-            if self.logger.dir is None:
+            if self.logger.dir is None or (model.tensorboard_log is None and not model._custom_logger):
                 raise ValueError("save_path=None and the model logs to no folder: give one, or a tensorboard_log")
             folder = pathlib.Path(self.logger.dir) / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
@@ -287,7 +287,7 @@ class LectureCheckpointCallback(BaseCallback):
                 "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
             )
         self.folder = folder
-        self._saved_at = None
+        self._saved_at = None if model._resumed is None else self._count()
 
     def _on_step(self) -> bool:
         return True
@@ -296,9 +296,9 @@ class LectureCheckpointCallback(BaseCallback):
         """
         What a checkpoint keeps.
 
-        :return: The count at which it was saved
+        :return: Nothing, as when the next one is due follows from the model
         """
-        return {"saved_at": self._saved_at}
+        return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
@@ -306,16 +306,17 @@ class LectureCheckpointCallback(BaseCallback):
 
         :param state: What its :meth:`get_state` returned
         """
-        self._saved_at = state["saved_at"]
 
     def save_if_due(self) -> None:
         """Save, if it is time for that; called by the model when the updates of a step are done."""
-        every, unit = self.save_freq
-        count = self.model._episode_num if unit == "episode" else self.model.num_timesteps
+        every = self.save_freq[0]
         if self._saved_at is None:  # where it cannot be saved at all, this is said before work is lost
-            self._save(count)
-        elif count // every > self._saved_at // every:
-            self._save_or_warn(count)
+            self._save()
+        elif self._count() // every > self._saved_at // every:
+            self._save_or_warn()
+
+    def _count(self) -> int:
+        return self.model._episode_num if self.save_freq[1] == "episode" else self.model.num_timesteps
 
     def save_as_last(self, stopped: bool = False) -> None:
         """
@@ -324,28 +325,24 @@ class LectureCheckpointCallback(BaseCallback):
         :param stopped: Whether it ends early
         """
         model: Any = self.model
-        self._save_or_warn(model._episode_num if self.save_freq[1] == "episode" else model.num_timesteps)
+        self._save_or_warn()
         if stopped and self.verbose >= 1:
             tqdm.write(
                 f"Stopped after {model._episode_num} episodes, {model.num_timesteps} steps. To go on: "
                 f"{type(model).__name__}.resume({str(self.folder)!r}).learn(...), with the same arguments"
             )
 
-    def _save_or_warn(self, count: int) -> None:
+    def _save_or_warn(self) -> None:
         try:
-            self._save(count)
+            self._save()
         except OSError as error:
             last = "none has been saved" if self.last_path is None else f"the last one is {self.last_path}"
             warnings.warn(f"no checkpoint at step {self.num_timesteps}: {error}; {last}")
 
-    def _save(self, count: int) -> None:
+    def _save(self) -> None:
         path = checkpoint_path(self.folder, self.model.num_timesteps)
-        saved_before, self._saved_at = self._saved_at, count
-        try:
-            self.model._write_checkpoint(path)  # type: ignore[attr-defined]
-        except BaseException:
-            self._saved_at = saved_before
-            raise
+        self.model._write_checkpoint(path)  # type: ignore[attr-defined]
+        self._saved_at = self._count()
         self.last_path = path
         if self.verbose >= 2:
             tqdm.write(f"Saved {path}")

@@ -120,7 +120,8 @@ def check_stored(name: str, values: np.ndarray, space: spaces.Space[Any] | None)
     if not values.size:
         return
     if space is not None:
-        at = find_outside(values, space)
+        # Bounds of a Box say nothing of what may be stored: VecFrameStack has them in another order than the numbers.
+        at = find_outside(values, space, normalized=True)
         if at is not None:
             raise ValueError(f"{name}: {values[at]} is outside the space {space}")
     elif name == "rewards" and not np.isfinite(values).all():

@@ -32,7 +32,7 @@ from stable_baselines3.common.utils import (
     polyak_update,
     update_learning_rate,
 )
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callback_state import callback_tree
@@ -109,6 +109,7 @@ class EpisodicMixin(PersistenceMixin):
     _total_episodes: int | None = None
     _began_at: tuple[int, int] = (0, 0)  # steps and episodes when `learn` was called
     _env_raised = False
+    _is_stacked = False  # in VecFrameStack, whose space has the bounds of vectors in another order than the numbers
     _run_folder: str | None = None
     _default_timesteps: int | None = None
     _mask_reader: MaskReader | None = None
@@ -396,6 +397,7 @@ class EpisodicMixin(PersistenceMixin):
             progress_bar,
         )
         assert self.env is not None and self._last_obs is not None
+        self._is_stacked = is_vecenv_wrapped(self.env, VecFrameStack)
         self._check_obs(self._last_obs)
         self._read_first_masks(will_be_reset)
         self._make_learner()  # settings may have been changed since the last time
@@ -667,12 +669,12 @@ class EpisodicMixin(PersistenceMixin):
         """Check observations as the environments gave them: normalised ones have no bounds."""
         normalize = self._vec_normalize_env
         if normalize is None:
-            check_observations(obs, self.observation_space, self.num_timesteps)
+            check_observations(obs, self.observation_space, self.num_timesteps, normalized=self._is_stacked)
         else:
             check_observations(normalize.get_original_obs(), normalize.venv.observation_space, self.num_timesteps)
 
     def _check_terminal_obs(self, infos: list[dict[str, Any]]) -> None:
-        normalized = self._vec_normalize_env is not None
+        normalized = self._vec_normalize_env is not None or self._is_stacked
         for i, info in enumerate(infos):
             if (obs := info.get("terminal_observation")) is not None:
                 batch = add_batch_dimension(obs)
@@ -789,7 +791,7 @@ class EpisodicMixin(PersistenceMixin):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_learner", "_mask_reader", "_env_raised"]
+        return [*super()._excluded_save_params(), "_learner", "_mask_reader", "_env_raised", "_is_stacked"]
 
 
 def add_batch_dimension(obs: Any) -> Observation:

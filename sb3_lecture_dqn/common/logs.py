@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.logger import HumanOutputFormat, Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
@@ -49,6 +50,33 @@ def log_state(logger: Logger, path: pathlib.Path) -> dict[str, Any] | None:
                 sizes = {file.name: file.stat().st_size for file in _event_files(folder)}
                 return {"levels_up": above.index(folder), "sizes": sizes}
     return None
+
+
+def pending_logs(logger: Logger) -> dict[str, Any]:
+    """
+    What has been recorded since the log was last written.
+
+    :param logger: The run's logger
+    :return: Numbers, and what SB3's logger keeps with them, by name
+    """
+    return {
+        name: {"value": value, "count": logger.name_to_count[name], "excluded": logger.name_to_excluded.get(name)}
+        for name, value in logger.name_to_value.items()
+        if isinstance(value, int | float | np.number)
+    }
+
+
+def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
+    """
+    The inverse of :func:`pending_logs`.
+
+    :param logger: The run's logger
+    :param pending: What that returned
+    """
+    for name, entry in pending.items():
+        logger.name_to_value[name] = entry["value"]
+        logger.name_to_count[name] = entry["count"]
+        logger.name_to_excluded[name] = entry["excluded"]
 
 
 def rewind_logs(path: pathlib.Path, state: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, changed_data, set_callback_data
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state
-from sb3_lecture_dqn.common.logs import hide_later_events, log_state, rewind_logs
+from sb3_lecture_dqn.common.logs import hide_later_events, log_state, pending_logs, rewind_logs, set_pending_logs
 from sb3_lecture_dqn.common.save_util import (
     DERIVED,
     AllocationLimit,
@@ -309,6 +309,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             "env": None if self.env is None or self._in_rollout else env_state(self.env),
             "in_rollout": self._in_rollout,
             "logs": log_state(self.logger, path) if hasattr(self, "_logger") else None,
+            "pending_logs": pending_logs(self.logger) if hasattr(self, "_logger") else {},
         }
         callbacks = []
         if self._callback is not None:
@@ -436,6 +437,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         hide_later_events(self.logger, self.num_timesteps)
         try:
             set_callback_data(callback, resumed.callbacks)
+            set_pending_logs(self.logger, resumed.state["pending_logs"])
             set_global_generators(resumed.state["generators"])
         except UnsafeFileError:
             raise
