@@ -177,7 +177,7 @@ def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespac
     try:
         config = yaml.safe_load(pathlib.Path(file).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{file} is no YAML: {error}") from error
+        raise ValueError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict) or (unknown := [name for name in config if name not in _KEPT]):
         wrong = f"{unknown[0]!r} is no option of `train`" if isinstance(config, dict) else "it is no table"
         raise ValueError(f"{file}: {wrong}; there are {', '.join(_KEPT)}")

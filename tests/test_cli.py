@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import LectureDQN, cli
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common import episodic
 
@@ -44,7 +44,7 @@ def test_a_run_leaves_the_model_and_the_lectures_curves(tmp_path, capsys):
     run = run_folder(tmp_path / "runs")
     assert re.fullmatch(RUN_NAME.format(True, True), run.name)
     (events,) = run.glob("events.out.tfevents.*")
-    assert sorted(run.iterdir()) == sorted([events, run / "model.zip"])
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", events.name, "model.zip"]
     curves = EventAccumulator(str(events)).Reload()
     for name in ("Steps", "Penalty", "Reward"):
         assert [event.step for event in curves.Scalars(name)] == [1]
@@ -115,6 +115,62 @@ def test_a_run_can_be_repeated_by_its_seed(tmp_path, capsys):
     assert last_test("7", "a") == last_test("7", "b") != last_test("8", "c")
 
 
+# Options in files, and runs that go on
+
+
+def stop_after(monkeypatch, episodes):
+    """As if Ctrl-C were pressed when that many episodes have ended."""
+    original = LectureTestCallback._on_rollout_start
+
+    def stop(self):
+        original(self)
+        if self.model._episode_num == episodes:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LectureTestCallback, "_on_rollout_start", stop)
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
+    options = ["--checkpoint-freq", "2"]
+    assert train(tmp_path / "whole", *options, episodes=7) == 0
+    whole = LectureDQN.load(run_folder(tmp_path / "whole") / "model.zip")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert train(tmp_path / "stopped", *options, episodes=7) == 130
+    run = run_folder(tmp_path / "stopped")
+    printed = capsys.readouterr().out
+    assert "Interrupted after 5 episodes" in printed
+    assert f"To go on: sb3-lecture-dqn train --resume {run}\n" in printed
+    assert main(["train", "--resume", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert f"Going on after 4 episodes: LecturePolicy on Taxi-v3 ({whole.engine_in_use} engine). Logs" in printed
+    assert "Done after 7 episodes" in printed
+    model = LectureDQN.load(run / "model.zip")
+    assert model.num_timesteps == whole.num_timesteps
+    for one, other in zip(model.policy.parameters(), whole.policy.parameters(), strict=True):
+        assert one.equal(other)
+
+
+def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path):
+    assert train(tmp_path / "a", "--no-double-dqn", "--set", "gamma=0.5", "--quiet", episodes=2) == 0
+    config = run_folder(tmp_path / "a") / "config.yaml"
+    again = ["train", "--config", str(config), "--out", str(tmp_path / "b"), "--timesteps", "30", "--quiet"]
+    assert main(again) == 0
+    one, other = (LectureDQN.load(run_folder(tmp_path / folder) / "model.zip") for folder in "ab")
+    assert (other.gamma, other.double_dqn, other.seed) == (one.gamma, one.double_dqn, one.seed) == (0.5, False, 1)
+    assert (one._episode_num, other.num_timesteps) == (2, 30)
+
+
+def test_recommended_settings_masks_and_the_other_algorithm_are_options(tmp_path):
+    options = ["--tuned", "--use-masking", "--timesteps", "320", "--set", "learning_starts=100"]
+    assert train(tmp_path / "a", *options, "--quiet", episodes=None) == 0
+    model = LectureDQN.load(run_folder(tmp_path / "a") / "model.zip")
+    assert (model.use_masking, model.n_envs, model.learning_starts) == (True, 16, 100)
+    options = ["--algo", "lecture_qrdqn", "--set", "policy_kwargs={n_quantiles: 3}", "--env", "FrozenLake-v1"]
+    assert train(tmp_path / "b", *options, "--quiet", episodes=2) == 0
+    assert LectureQRDQN.load(run_folder(tmp_path / "b") / "model.zip").n_quantiles == 3
+
+
 # Testing a saved model
 
 
@@ -173,6 +229,17 @@ def mistake(argv, capsys):
             "TablePolicy needs a Discrete observation space",
         ),
         (["train", "--env", "Pendulum-v1", "--policy", "MlpPolicy"], "Box.*Discrete|Discrete.*Box"),
+        (["train", "--set", "gamma"], "--set gamma: say NAME=VALUE"),
+        (["train", "--set", "gama=0.5"], "--set: .*'gama'"),
+        (["train", "--set", "gamma=2"], "gamma=2 must be"),
+        (["train", "--algo", "lecture_qrdqn", "--policy", "TablePolicy"], "--policy TablePolicy: --algo lecture_qrdqn"),
+        (["train", "--tuned", "--env", "Acrobot-v1"], "env_id='Acrobot-v1' has no settings in lecture_dqn.yml"),
+        (["train", "--checkpoint-freq", "-1"], "--checkpoint-freq=-1 must be"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "--config", __file__], "test_cli.py(: it is no table| is no YAML)"),
+        (["train", "--resume", "nowhere"], "nowhere"),
+        (["train", "--resume", "nowhere", "--episodes", "3"], "--resume goes on .*leave out --episodes 3"),
+        (["train", "--quiet", "--verbose"], "--verbose: not allowed with argument --quiet"),
         (["train", "--seed", "-1"], "seed=-1|[Ss]eed must be between 0"),
         (["test", "nowhere.zip"], "nowhere.zip"),
         (["test", "MODEL", "--episodes", "0"], "episodes=0 must be an integer at least 1"),
@@ -208,7 +275,7 @@ def test_help_and_version_are_printed(argv, capsys):
 
 def test_the_examples_of_the_help_are_commands():
     commands = [line.split("  ")[1] for line in cli.EXAMPLES.splitlines() if line.startswith("  sb3-lecture-dqn")]
-    assert len(commands) == 8
+    assert len(commands) == 12
     for command in commands:
         cli._parser().parse_args(command.split()[1:])
 
@@ -223,7 +290,8 @@ def process(*argv, **kwargs):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another signal there")
-def test_ctrl_c_saves_the_model_and_exits_with_1(tmp_path):
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_save_the_run_and_say_how_to_go_on(number, exit_code, tmp_path):
     argv = ["train", "--test-episodes", "5", "--out", str(tmp_path / "runs"), "--engine", "torch"]
     with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
         # Jobs that a shell has put in the background ignore Ctrl-C, and so would this one if it were to inherit that.
@@ -236,15 +304,18 @@ def test_ctrl_c_saves_the_model_and_exits_with_1(tmp_path):
             if files and "Reward" in EventAccumulator(str(files[0])).Reload().Tags()["scalars"]:
                 break
             time.sleep(0.2)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         code = running.wait(timeout=120)
     printed, errors = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
-    assert code == 1, errors
+    assert code == exit_code, errors
     assert "Traceback" not in errors
     loaded = LectureDQN.load(run_folder(tmp_path / "runs") / "model.zip")
     assert 0 < loaded._episode_num < 5000
     assert f"Interrupted after {loaded._episode_num} episodes, {loaded.num_timesteps} steps." in printed
     assert re.search(f"Last test: {FIGURES}", printed)
+    run = run_folder(tmp_path / "runs")
+    assert f"To go on: sb3-lecture-dqn train --resume {run}\n" in printed
+    assert LectureDQN.resume(run).num_timesteps == loaded.num_timesteps
 
 
 def test_a_mistake_is_the_exit_code_of_the_process(tmp_path):

@@ -1,0 +1,133 @@
+"""
+A training run killed with ``kill -9`` at random moments, also while it saves, and gone on with each time.
+
+``python tests/kill_and_resume.py --kills 50`` does that to every configuration in turn, and says whether what came of
+each is, bit by bit, what comes of a run that is left alone.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import torch as th
+from stable_baselines3.common.logger import configure
+
+import sb3_lecture_dqn.common.pictures  # noqa: F401  # now, and not in every process
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
+from sb3_lecture_dqn.common.checkpoint import checkpoints_in
+from sb3_lecture_dqn.common.envs import make_training_env
+from tests.test_checkpoint import equal, everything, scalars
+
+#: Environment, engine, number of environments, environment steps
+CONFIGURATIONS = {
+    "Taxi, numba, 1 environment": ("Taxi-v3", "numba", 1, 60_000),
+    "Taxi, numba, 4 environments": ("Taxi-v3", "numba", 4, 120_000),
+    "Taxi, torch, 1 environment": ("Taxi-v3", "torch", 1, 2_400),
+    "Taxi, torch, 4 environments": ("Taxi-v3", "torch", 4, 4_800),
+    "CartPole, torch, 1 environment": ("CartPole-v1", "torch", 1, 2_400),
+    "CartPole, torch, 4 environments": ("CartPole-v1", "torch", 4, 4_800),
+}
+
+
+def train(run, env_id, engine, n_envs, n_steps):
+    """Begin a run, or go on with it where there is a checkpoint; leaves ``result.pt`` in its folder at the end."""
+    th.set_num_threads(1)
+    checkpoints = LectureCheckpointCallback(40 * n_envs, run / "checkpoints")
+    callbacks = [LectureTestCallback(None, 5, (10, "episode"), 100, verbose=0), checkpoints]
+    if env_id == "Taxi-v3":
+        callbacks.append(LectureTensorBoardCallback((40, "episode"), (10_000, "episode"), batch_size=8))
+    if checkpoints_in(run / "checkpoints"):
+        model = LectureDQN.resume(run, env=make_training_env(env_id, 100, n_envs))
+    else:
+        model = LectureDQN(
+            "LecturePolicy" if env_id == "Taxi-v3" else "MlpPolicy",
+            make_training_env(env_id, 100, n_envs),
+            engine=engine,
+            gradient_steps=1,
+            batch_size=4,
+            seed=0,
+        )
+        model.env_id = env_id  # so that tests know how to make such an environment
+    model.set_logger(configure(str(run), ["tensorboard"]))
+    model.learn(n_steps, callbacks)
+    model.logger.close()
+    th.save({"model": everything(model), "tests": callbacks[0].results, "scalars": scalars(run)}, run / "result.pt")
+
+
+def in_a_process(*args):
+    """Train in a process of its own; returns its number. Forked, as importing takes longer than most of them live."""
+    process = os.fork()
+    if process == 0:
+        try:
+            train(*args)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return process
+
+
+def finish(process):
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, "training failed"
+
+
+def kill_and_resume(folder, name, n_kills, seed=0):
+    """
+    One run that is left alone, and one that is killed.
+
+    :return: The results of both, how often a process was killed, and how often while it wrote a checkpoint
+    """
+    configuration = CONFIGURATIONS[name]
+    alone, killed = folder / "alone", folder / "killed"
+    alone.mkdir()
+    killed.mkdir()
+    begin = time.monotonic()
+    finish(in_a_process(alone, *configuration))
+    # So that the kills are spread over the whole run: a process also has to begin, and to do again what was lost.
+    seconds = (time.monotonic() - begin) / n_kills
+    rng = random.Random(seed)
+    kills = in_saving = 0
+    while kills < n_kills:
+        process = in_a_process(killed, *configuration)
+        before = len(checkpoints_in(killed / "checkpoints"))
+        if before == 0:  # it has to come as far as the first one
+            while not checkpoints_in(killed / "checkpoints") and os.waitpid(process, os.WNOHANG)[0] == 0:
+                time.sleep(0.005)
+        time.sleep(0.1 + rng.uniform(0, 2 * seconds))
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        if os.WIFEXITED(status):  # it was done before
+            assert os.WEXITSTATUS(status) == 0, "training failed"
+            break
+        kills += 1
+        in_saving += any((killed / "checkpoints").glob(".*.tmp"))
+    finish(in_a_process(killed, *configuration))
+    results = [th.load(run / "result.pt", weights_only=False) for run in (alone, killed)]
+    return *results, kills, in_saving
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, help="of each configuration")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    args = parser.parse_args()
+    failed = False
+    for name in CONFIGURATIONS:
+        with tempfile.TemporaryDirectory() as folder:
+            alone, killed, kills, in_saving = kill_and_resume(Path(folder), name, args.kills, args.seed)
+        wrong = [part for part in alone["model"] if not equal(alone["model"][part], killed["model"][part])]
+        wrong += [part for part in ("tests", "scalars") if alone[part] != killed[part]]
+        failed |= bool(wrong)
+        print(f"{name}: {kills} kills, {in_saving} of them in saving: {wrong or 'all equal'}", flush=True)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

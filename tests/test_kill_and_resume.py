@@ -1,0 +1,27 @@
+"""A process can be killed at any moment, and its run ends as it would have."""
+
+import pytest
+
+from tests.kill_and_resume import CONFIGURATIONS, kill_and_resume
+from tests.test_checkpoint import equal
+
+SHORT = "Taxi, numba, 1 environment"
+
+
+def check(folder, name, n_kills):
+    alone, killed, kills, _ = kill_and_resume(folder, name, n_kills)
+    assert kills == n_kills
+    assert [part for part in alone["model"] if not equal(alone["model"][part], killed["model"][part])] == []
+    assert alone["tests"] == killed["tests"] != []
+    assert alone["scalars"] == killed["scalars"] != {}
+
+
+def test_killed_five_times(tmp_path, monkeypatch):
+    monkeypatch.setitem(CONFIGURATIONS, SHORT, (*CONFIGURATIONS[SHORT][:3], 15_000))
+    check(tmp_path, SHORT, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_killed_fifty_times(name, tmp_path):
+    check(tmp_path, name, 50)
