@@ -402,8 +402,8 @@ class EpisodicMixin(PersistenceMixin):
         self._read_first_masks(will_be_reset)
         self._make_learner()  # settings may have been changed since the last time
         callback.on_training_start(locals(), globals())
-        self._begin_or_go_on(callback)
         checkpoints = [one for one in callback_tree(callback) if isinstance(one, LectureCheckpointCallback)]
+        self._begin_or_go_on(callback, bool(checkpoints))
         with StopSignals() if checkpoints else contextlib.nullcontext() as signals:
             try:
                 for checkpoint in checkpoints:

@@ -288,6 +288,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
             :class:`LectureCheckpointCallback` waits for the moment. Or if the replay memory is of a class that cannot
             be described as data, or weights are not finite
         """
+        if self._resumed is not None:
+            raise ValueError("the model has been resumed and not gone on: its checkpoint is the one it was made from")
         if self._in_rollout:
             raise ValueError(
                 "a checkpoint can be saved between two rollouts, and the model is in the middle of one: leave it to "
@@ -428,9 +430,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
 
         check(self._last_obs, env.observation_space)
 
-    def _begin_or_go_on(self, callback: BaseCallback) -> None:
+    def _begin_or_go_on(self, callback: BaseCallback, has_checkpoints: bool) -> None:
         """At the start of training, when callbacks have begun: restore what beginning would have changed."""
-        self._callback, self._callback_start = callback, callback_data(callback)
+        self._callback, self._callback_start = callback, callback_data(callback) if has_checkpoints else []
         resumed, self._resumed = self._resumed, None
         if resumed is None:
             return

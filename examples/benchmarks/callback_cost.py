@@ -1,0 +1,89 @@
+"""
+What a callback costs in the lecture's run: its share of the time of the rest, by the clock and of the processor.
+
+From the root of the repository::
+
+    python examples/benchmarks/callback_cost.py tensorboard    # LectureTensorBoardCallback, at its default frequencies
+    python examples/benchmarks/callback_cost.py checkpoint     # LectureCheckpointCallback, every 50 episodes
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
+
+#: By callback, the methods in which it does what takes time, and the one that looks at every step whether it is due
+CALLBACKS = {
+    "tensorboard": (
+        LectureTensorBoardCallback,
+        ("_on_training_start", "_write_histograms", "_write_images", "_on_training_end"),
+        "on_rollout_start",
+    ),
+    "checkpoint": (LectureCheckpointCallback, ("_on_training_start", "_save"), "save_if_due"),
+}
+
+
+def clocks():
+    return time.perf_counter(), time.process_time()
+
+
+class Timed:
+    """Puts a clock around methods of an object, those within one another counted once."""
+
+    def __init__(self, timed, names):
+        self.wall = self.processor = 0.0
+        self.running = False
+        for name in names:
+            setattr(timed, name, self._timed(getattr(timed, name)))
+
+    def _timed(self, function):
+        def timed():
+            if self.running:
+                return function()
+            self.running, started = True, clocks()
+            function()
+            wall, processor = clocks()
+            self.wall += wall - started[0]
+            self.processor += processor - started[1]
+            self.running = False
+
+        return timed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("callback", choices=CALLBACKS)
+    parser.add_argument("--episodes", type=int, default=5000)
+    parser.add_argument("--engine", default="auto", choices=["auto", "torch", "numba"])
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    kind, names, look = CALLBACKS[args.callback]
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on a disk: often /tmp is none
+        model = LectureDQN("Taxi-v3", seed=args.seed, engine=args.engine, tensorboard_log=folder)
+        LectureDQN("Taxi-v3", engine=args.engine).learn(1)  # compiles
+        callback = kind()
+        timed = Timed(callback, names)
+        started = clocks()
+        model.learn(callback=[LectureTestCallback(verbose=0), callback], total_episodes=args.episodes)
+        wall, processor = (now - then for now, then in zip(clocks(), started, strict=True))
+        # What it costs where nothing is due, too little for a clock of its own: both hooks, at every step.
+        spent = timed.wall, timed.processor
+        getattr(callback, look)()
+        started = time.perf_counter()
+        for _ in range(100_000):
+            getattr(callback, look)()
+            callback.on_step()
+        looking = (time.perf_counter() - started) / 100_000 * model.num_timesteps
+    print(f"{args.callback}: {args.episodes} episodes, {model.num_timesteps:,} steps, {model.engine_in_use} engine")
+    for what, total, cost in (("clock", wall, spent[0] + looking), ("processor", processor, spent[1] + looking)):
+        rest = total - cost
+        print(
+            f"by the {what}: {rest:.1f} s for training and tests, {cost:.2f} s for the callback "
+            f"({looking:.2f} s of them to see that nothing is due): {cost / rest:.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
