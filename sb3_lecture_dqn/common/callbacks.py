@@ -259,7 +259,8 @@ class LectureCheckpointCallback(BaseCallback):
         self.keep = keep
         #: The newest checkpoint of this run
         self.last_path: pathlib.Path | None = None
-        self._saved_at: int | None = None
+        self._by_episode = self.save_freq[1] == "episode"
+        self._next: int | None = None  # the count at which the next one is due
 
     def _on_training_start(self) -> None:
         model: Any = self.model
@@ -287,10 +288,26 @@ class LectureCheckpointCallback(BaseCallback):
                 "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
             )
         self.folder = folder
-        self._saved_at = None if model._resumed is None else self._count()
+        self._next = None if model._resumed is None else self._after_now()
+
+    # The model asks for a checkpoint when a step is finished, so what it calls in the middle of one has nothing to do.
 
     def _on_step(self) -> bool:
         return True
+
+    def on_step(self) -> bool:
+        """See SB3's ``BaseCallback``."""
+        self.n_calls += 1
+        return True
+
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        """See SB3's ``BaseCallback``."""
+
+    def on_rollout_start(self) -> None:
+        """See SB3's ``BaseCallback``."""
+
+    def on_rollout_end(self) -> None:
+        """See SB3's ``BaseCallback``."""
 
     def get_state(self) -> dict[str, Any]:
         """
@@ -309,14 +326,14 @@ class LectureCheckpointCallback(BaseCallback):
 
     def save_if_due(self) -> None:
         """Save, if it is time for that; called by the model when the updates of a step are done."""
-        every = self.save_freq[0]
-        if self._saved_at is None:  # where it cannot be saved at all, this is said before work is lost
+        if self._next is None:  # where it cannot be saved at all, this is said before work is lost
             self._save()
-        elif self._count() // every > self._saved_at // every:
+        elif (self.model._episode_num if self._by_episode else self.model.num_timesteps) >= self._next:
             self._save_or_warn()
 
-    def _count(self) -> int:
-        return self.model._episode_num if self.save_freq[1] == "episode" else self.model.num_timesteps
+    def _after_now(self) -> int:
+        count = self.model._episode_num if self._by_episode else self.model.num_timesteps
+        return (count // self.save_freq[0] + 1) * self.save_freq[0]
 
     def save_as_last(self, stopped: bool = False) -> None:
         """
@@ -337,12 +354,12 @@ class LectureCheckpointCallback(BaseCallback):
             self._save()
         except OSError as error:
             last = "none has been saved" if self.last_path is None else f"the last one is {self.last_path}"
-            warnings.warn(f"no checkpoint at step {self.num_timesteps}: {error}; {last}")
+            warnings.warn(f"no checkpoint at step {self.model.num_timesteps}: {error}; {last}")
 
     def _save(self) -> None:
         path = checkpoint_path(self.folder, self.model.num_timesteps)
+        self._next = self._after_now()  # also if it fails: a full disk is not tried again at every step
         self.model._write_checkpoint(path)  # type: ignore[attr-defined]
-        self._saved_at = self._count()
         self.last_path = path
         if self.verbose >= 2:
             tqdm.write(f"Saved {path}")
