@@ -94,7 +94,7 @@ def play(task: str, model: LectureDQN, seed: int) -> dict[str, Any]:
         model.learn()
         return {"reward": play_blackjack(model, 100_000, 10_000 + seed), "budget": model.num_timesteps}
     with tempfile.TemporaryDirectory() as folder:
-        tests = History(test_freq=2500, n_test_episodes=20, max_episode_steps=None, best_model_save_path=folder)
+        tests = History(test_freq=2500, max_episode_steps=None, best_model_save_path=folder)
         model.learn(callback=tests)
         best = LectureDQN.load(Path(folder) / "best_model", device="cpu")
     result = run_test(best, max_episode_steps=None, seed=10_000 + seed)
