@@ -78,7 +78,7 @@ def test_a_memory_is_saved_and_goes_on(tmp_path):
     words = ("--eval-freq", -1, "--save-replay-buffer")
     train(tmp_path, "lecture_dqn", "Taxi-v3", 400, *words)
     logs = tmp_path / "logs" / "lecture_dqn"
-    said = train(tmp_path, "lecture_dqn", "Taxi-v3", 400, "-i", logs / "Taxi-v3_1" / "Taxi-v3.zip", *words)
+    said = train(tmp_path, "lecture_dqn", "Taxi-v3", 400, "-i", logs / "Taxi-v3_1" / "Taxi-v3.zip", *words, "--seed", 1)
     assert "Loading replay buffer" in said
     sizes = []
     for i in (1, 2):
@@ -172,7 +172,7 @@ def test_plots(tmp_path):
     run(tmp_path, "plot_train", "-a", "lecture_dqn", "-w", 2, *here)
     table = run(tmp_path, "all_plots", "-a", "lecture_dqn", "-o", "results", "--no-million", *here)
     assert "LECTURE_DQN" in table
-    run(tmp_path, "plot_from_file", "-i", "results.pkl", "-o", "figure", "--format", "png")
+    run(tmp_path, "plot_from_file", "-i", "results.pkl", "-o", "figure.png", "--format", "png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
