@@ -2,6 +2,9 @@
 
 import csv
 import os
+import pathlib
+import re
+import shlex
 import subprocess
 import sys
 
@@ -162,6 +165,22 @@ def test_optimize_qrdqn_on_an_environment_with_masks(tmp_path):
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log"))
     study = optuna.load_study(study_name="study", storage=optuna.storages.JournalStorage(backend))
     assert [{"use_masking", "n_quantiles"} <= set(trial.params) for trial in study.trials] == [True, True]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme(tmp_path):
+    """In their order, with small sizes."""
+    small = {
+        "train": ["-n", 160, "--eval-freq", 80, "--save-freq", 80, "--eval-episodes", 1, "--n-trials", 8, "--seed", 0],
+        "enjoy": ["-n", 20, "--no-render"],
+        "plot_train": [],
+    }
+    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python -m sb3_lecture_dqn.zoo ([^#\n]*)", readme, re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        command, *words = shlex.split(line)
+        run(tmp_path, command, *words, *small[command])
 
 
 @pytest.mark.slow
