@@ -30,11 +30,12 @@ SCRIPTS = {
     "api.py": ("", r"names are in .*api\.md", False),
     "lecture_ladder.py": ("--timesteps 600 --points 2", r"recommended", False),
     "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
+    "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
     "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),
     "benchmarks/profile_step.py": ("--steps 100 --repeats 1", r"the environment", False),
     "benchmarks/run.py": ("--quick --rows 4 --repeats 1", r"row 4: .* beside SB3 DQN: \d+", False),
-    "benchmarks/tensorboard_cost.py": ("--episodes 5", r"\d", False),
+    "benchmarks/callback_cost.py": ("checkpoint --episodes 5", r"\d", False),
 }
 # These have no small size: torch.compile alone takes a minute, and stock SB3 two until it has solved Taxi.
 TOO_LONG = {"benchmarks/engines.py", "benchmarks/time_to_optimal.py"}
