@@ -149,6 +149,9 @@ def _schedule_to(schedule: Any) -> dict[str, Any] | None:
     if type(schedule) is FloatSchedule:
         inner = _schedule_to(schedule.value_schedule)
         return None if inner is None else {"kind": "FloatSchedule", "of": inner}
+    if f"{type(schedule).__module__}.{type(schedule).__name__}" == "rl_zoo3.utils.SimpleLinearSchedule":
+        # The same line, so that models which the RL Zoo trained load like others, and without it.
+        schedule = LinearSchedule(schedule.initial_value, 0.0, 1.0)
     if type(schedule) is LinearSchedule:
         numbers = {name: getattr(schedule, name) for name in ("start", "end", "end_fraction")}
     elif type(schedule) is ConstantSchedule:

@@ -1,0 +1,26 @@
+"""
+The RL Zoo from a script of your own, with an algorithm of your own beside those of this package.
+
+    python examples/recipes/rl_zoo.py --env Taxi-v3 --n-timesteps 2000 --eval-freq 1000
+
+Needs the extra ``zoo``. Without a script: ``python -m sb3_lecture_dqn.zoo train --algo lecture_dqn --env Taxi-v3``.
+"""
+
+import sys
+
+import rl_zoo3
+from rl_zoo3.train import train
+
+from sb3_lecture_dqn import LectureDQN, zoo
+
+
+class MyDQN(LectureDQN):
+    """Whatever you change."""
+
+
+zoo.register("Taxi-v3")
+rl_zoo3.ALGOS["my_dqn"] = MyDQN
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["--algo", "my_dqn", "--conf-file", zoo.hyperparams_files()["lecture_dqn"]]
+    train()

@@ -1,0 +1,220 @@
+"""
+The RL Zoo with the algorithms of this package::
+
+    python -m sb3_lecture_dqn.zoo train --algo lecture_dqn --env Taxi-v3
+
+Commands and options are the zoo's own; ``--conf-file`` also takes the name of a file of this package, see
+:func:`hyperparams_files`. Needs the extra ``zoo``.
+"""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.common.hyperparams import FOLDER
+from sb3_lecture_dqn.common.maskable import MaskReader
+from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
+from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
+
+if TYPE_CHECKING:
+    import optuna
+
+ALGOS: dict[str, type[BaseAlgorithm]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
+COMMANDS = {
+    "train": "rl_zoo3.train",
+    "enjoy": "rl_zoo3.enjoy",
+    "plot_train": "rl_zoo3.plots.plot_train",
+    "all_plots": "rl_zoo3.plots.all_plots",
+    "plot_from_file": "rl_zoo3.plots.plot_from_file",
+}
+NET_ARCH = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # the zoo's
+
+
+def register(env_id: str | None = None) -> None:
+    """
+    Add ``lecture_dqn`` and ``lecture_qrdqn``, and what is searched for them, to the tables of the zoo.
+
+    For a script of your own, before ``rl_zoo3.train.train()`` or any other function of the zoo.
+
+    :param env_id: What is trained on. If it offers action masks, a search tries training with them and without; of an
+        unknown one it leaves ``use_masking`` as it is
+    """
+    from rl_zoo3 import ALGOS as ZOO_ALGOS
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+    samplers: dict[str, Any] = HYPERPARAMS_SAMPLER
+    converters: dict[str, Any] = HYPERPARAMS_CONVERTER
+    for name, algorithm in ALGOS.items():
+        ZOO_ALGOS[name] = algorithm
+        samplers[name] = functools.partial(_sample, name, env_id)
+        converters[name] = convert_params
+
+
+def hyperparams_files() -> dict[str, str]:
+    """
+    The files of settings in this package, for the zoo's ``--conf-file``.
+
+    :return: Their paths by name: ``lecture_dqn``, ``lecture_dqn_masked`` and ``lecture_qrdqn`` have the settings of
+        ``tuned``, ``lecture`` has the lecture's, for every environment
+    """
+    return {file.name.removesuffix(".yml"): str(file) for file in FOLDER.iterdir() if file.name.endswith(".yml")}
+
+
+def sample_params(
+    trial: "optuna.Trial", settings: dict[str, Any], *, masks: bool = False, quantiles: bool = False
+) -> dict[str, Any]:
+    """
+    Draw the parameters of a trial.
+
+    Which of them apply depends on the settings that they take the place of, so all that :func:`convert_params` needs is
+    drawn; what the trial does not choose, such as ``deduplicate``, is a choice of one.
+
+    :param trial: The trial
+    :param settings: Those that the search starts from, with ``policy`` by its name
+    :param masks: Whether the environment offers action masks
+    :param quantiles: Whether the algorithm is QR-DQN
+    :return: What was drawn, by the names in the trial
+    """
+    params: dict[str, Any] = {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 2e-2, log=True),
+        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-3, 0.3, log=True),
+        "batch_size_pow": trial.suggest_int("batch_size_pow", 3, 8),
+        "gradient_steps": trial.suggest_int("gradient_steps", 1, 16, log=True),
+        # Both schedules are drawn and one is used: a search space that is the same in all trials suits the TPE sampler.
+        "exploration_by": trial.suggest_categorical("exploration_by", ["episode", "timestep"]),
+        "one_minus_exploration_decay": trial.suggest_float("one_minus_exploration_decay", 1e-3, 0.1, log=True),
+        "exploration_fraction": trial.suggest_float("exploration_fraction", 0.05, 0.8),
+        "exploration_final_eps": trial.suggest_float("exploration_final_eps", 0.01, 0.2),
+        "target_update_by": trial.suggest_categorical("target_update_by", ["episode", "step"]),
+        "target_update_episodes": trial.suggest_int("target_update_episodes", 1, 50, log=True),
+        "target_update_steps": trial.suggest_int("target_update_steps", 1, 1000, log=True),
+        "double_q": trial.suggest_categorical("double_q", [False, True]),
+    }
+    if settings["policy"] in ("LecturePolicy", "ActionInPolicy"):
+        params["hidden_dim_pow"] = trial.suggest_int("hidden_dim_pow", 3, 7)
+    elif settings["policy"] != "TablePolicy":
+        params["net_arch"] = trial.suggest_categorical("net_arch", list(NET_ARCH))
+    if quantiles:
+        params["n_quantiles"] = trial.suggest_int("n_quantiles", 5, 100, log=True)
+    if masks:
+        params["use_masking"] = trial.suggest_categorical("use_masking", [False, True])
+    if "explore_least_tried" in settings:  # only for some observations
+        params["explore_least_tried"] = trial.suggest_categorical("explore_least_tried", [False, True])
+    if "replay_buffer_class" not in settings:
+        choices: list[float | None] = [None, 0.05, 0.1, 0.2, 0.3, 0.5]
+        params["success_fraction"] = trial.suggest_categorical("success_fraction", choices)
+        for key, value in settings.get("replay_buffer_kwargs", {}).items():
+            if key != "success_fraction":
+                params[f"memory_{key}"] = trial.suggest_categorical(f"memory_{key}", [value])
+    return params
+
+
+def convert_params(params: dict[str, Any]) -> dict[str, Any]:
+    """
+    The settings that a trial's parameters stand for.
+
+    :param params: As :func:`sample_params` draws them
+    :return: Settings as the zoo's files have them
+    """
+    policy_kwargs: dict[str, Any] = {"optimizer_class": th.optim.Adam}
+    if "hidden_dim_pow" in params:
+        policy_kwargs["hidden_dim"] = 2 ** params["hidden_dim_pow"]
+    if "net_arch" in params:
+        policy_kwargs["net_arch"] = NET_ARCH[params["net_arch"]]
+    if "n_quantiles" in params:
+        policy_kwargs["n_quantiles"] = params["n_quantiles"]
+    by_episode = params["exploration_by"] == "episode"
+    settings = {
+        "learning_rate": f"lin_{params['learning_rate']}",
+        "gamma": 1 - params["one_minus_gamma"],
+        "batch_size": 2 ** params["batch_size_pow"],
+        "gradient_steps": params["gradient_steps"],
+        "exploration_decay": 1 - params["one_minus_exploration_decay"] if by_episode else None,
+        "exploration_fraction": params["exploration_fraction"],
+        "exploration_final_eps": params["exploration_final_eps"],
+        "target_update_interval": (
+            [params["target_update_episodes"], "episode"]
+            if params["target_update_by"] == "episode"
+            else params["target_update_steps"]
+        ),
+        "policy_kwargs": policy_kwargs,
+    }
+    for name in ("double_q", "use_masking", "explore_least_tried"):
+        if name in params:
+            settings[name] = params[name]
+    if "success_fraction" in params:
+        others = {key.removeprefix("memory_"): value for key, value in params.items() if key.startswith("memory_")}
+        settings["replay_buffer_kwargs"] = {**others, "success_fraction": params["success_fraction"]}
+    return settings
+
+
+def _sample(
+    algo: str,
+    env_id: str | None,
+    trial: "optuna.Trial",
+    n_actions: int,
+    n_envs: int,
+    additional_args: dict[str, Any],
+) -> dict[str, Any]:
+    """A sampler as the zoo calls it: the settings to start from are in the study, as words, and the last argument."""
+    settings = {**trial.study.user_attrs, "replay_buffer_kwargs": additional_args["her_kwargs"]}
+    masks = env_id is not None and _offers_masks(env_id)
+    drawn = convert_params(sample_params(trial, settings, masks=masks, quantiles=algo == "lecture_qrdqn"))
+    rate = float(drawn["learning_rate"].removeprefix("lin_"))
+    return {**drawn, "learning_rate": LinearSchedule(rate, 0.0, 1.0)}
+
+
+@functools.cache
+def _offers_masks(env_id: str) -> bool:
+    env = DummyVecEnv([lambda: make_env(env_id)])
+    env.reset()
+    try:
+        MaskReader(env).at_start()
+    except ValueError:
+        return False
+    finally:
+        env.close()
+    return True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run a command of the zoo.
+
+    :param argv: Its name and its arguments, those of the process by default
+    :return: The exit code: 0 done, 2 a mistake in the arguments
+    """
+    command, *args = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command not in COMMANDS:
+        print(f"usage: python -m sb3_lecture_dqn.zoo {{{','.join(COMMANDS)}}} ...\n\n{(__doc__ or '').strip()}")
+        return 0 if command in ("-h", "--help") else 2
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo")
+    parser.add_argument("--env")
+    parser.add_argument("-conf", "--conf-file")
+    given, _ = parser.parse_known_args(args)
+    try:
+        register(given.env)
+        run: Callable[[], None] = getattr(import_module(COMMANDS[command]), command)
+    except ModuleNotFoundError as error:
+        print(f"{error}: install the extra `zoo` (pip install 'sb3-lecture-dqn[zoo]')", file=sys.stderr)
+        return 2
+    if command == "train" and given.algo in ALGOS:
+        settings = given.conf_file or given.algo
+        args += ["--conf-file", hyperparams_files().get(settings, settings)]  # the last of several holds
+    sys.argv = [f"{sys.argv[0]} {command}", *args]
+    run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

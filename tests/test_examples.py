@@ -1,0 +1,79 @@
+"""Every script of the examples runs as it stands, in a copy of its folder, the long ones with small sizes."""
+
+import ast
+import os
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# What each is given, what it must print, and whether it is quick.
+SCRIPTS = {
+    "recipes/callbacks.py": ("", r"stopped after \d+ steps, best: 1\.0, going_on.num_timesteps=800", True),
+    "recipes/custom_env.py": ("", r"(100\.0% solved.*\n)+.*optimality 1\.0000", True),
+    "recipes/export.py": ("", r"taxi: 500 equal actions\n(.*\n)*cartpole: 100 equal actions", False),
+    "recipes/loggers.py": ("", r"\d+ rows; successes held at the end: 1\b", True),
+    "recipes/rl_zoo.py": ("--env Taxi-v3 --n-timesteps 400 --eval-freq 200", r"Saving to logs/my_dqn/Taxi-v3_1", False),
+    "recipes/wandb_sync.py": ("", r"Run summary:\n(.*\n)*.*eval/mean_reward 1", False),
+    "recipes/wrappers.py": (
+        "",
+        r"VecNormalize: .*\nVecFrameStack: .*\(16,\)\nSubprocVecEnv: 200 .*\nMonitor: 20",
+        False,
+    ),
+    "ablation.py": ("--rows nothing --seeds 1 --processes 1", r"\| nothing \| 1 \| 1 ", False),
+    "api.py": ("", r"names are in .*api\.md", False),
+    "lecture_ladder.py": ("--timesteps 600 --points 2", r"recommended", False),
+    "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
+    "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
+    "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
+    "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),
+    "benchmarks/profile_step.py": ("--steps 100 --repeats 1", r"the environment", False),
+    "benchmarks/run.py": ("--quick --rows 4 --repeats 1", r"row 4: .* beside SB3 DQN: \d+", False),
+    "benchmarks/callback_cost.py": ("checkpoint --episodes 5", r"\d", False),
+}
+# These have no small size: torch.compile alone takes a minute, and stock SB3 two until it has solved Taxi.
+TOO_LONG = {"benchmarks/engines.py", "benchmarks/time_to_optimal.py"}
+
+
+def is_script(path):
+    """Whether a file does something where it is run: others only define what scripts import."""
+    defines = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    statements = ast.parse(path.read_text(encoding="utf-8")).body[1:]
+    return any(not isinstance(statement, defines) for statement in statements)
+
+
+def test_every_script_is_here():
+    there = {str(path.relative_to(ROOT / "examples")) for path in (ROOT / "examples").rglob("*.py") if is_script(path)}
+    called_by_others = {"benchmarks/probes.py", "benchmarks/rows.py"}
+    assert there == {*SCRIPTS, *TOO_LONG, *called_by_others}
+
+
+def test_the_api_reference_is_that_of_the_docstrings():
+    """Else: python examples/api.py"""
+    api = runpy.run_path(str(ROOT / "examples" / "api.py"))
+    assert (ROOT / "examples" / "api.md").read_text(encoding="utf-8") == api["reference"]()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(name, marks=[] if quick else pytest.mark.slow) for name, (_, _, quick) in SCRIPTS.items()],
+)
+def test_it_runs(script, tmp_path):
+    words, expected, _ = SCRIPTS[script]
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("images", "*.pyc"))
+    (tmp_path / "tests").symlink_to(ROOT / "tests")  # the benchmarks measure its reference too
+    done = subprocess.run(
+        [sys.executable, tmp_path / "examples" / script, *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "WANDB_MODE": "offline"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(expected, done.stdout + done.stderr), done.stdout + done.stderr

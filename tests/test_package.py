@@ -1,0 +1,77 @@
+"""The package as its users get it: built, checked, installed without the repository."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import venv
+import zipfile
+
+import pytest
+
+import sb3_lecture_dqn
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+QUICK_USE = """
+from sb3_lecture_dqn import LectureDQN, LectureTestCallback, __file__ as where
+
+assert "site-packages" in where, where
+model = LectureDQN("Taxi-v3", seed=0)
+model.learn(total_episodes=3, callback=LectureTestCallback(n_test_episodes=2))
+model.save("taxi")
+model = LectureDQN.load("taxi")
+model = LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0).learn(100)
+"""
+
+
+def run(*words, folder, **environment):
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_what_is_built_installs_and_works_outside_the_repository(tmp_path):
+    """The dependencies are those of this environment: a path file lets the new one see them, but not the repository."""
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", folder=ROOT)
+    (wheel,), (sdist,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
+    assert sb3_lecture_dqn.__version__ in wheel.name
+    assert sb3_lecture_dqn.__version__ in sdist.name
+    said = run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist, folder=tmp_path)
+    assert said.count("PASSED") == 2
+    names = zipfile.ZipFile(wheel).namelist()
+    package = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "sb3_lecture_dqn").rglob("*.*")
+        if "__pycache__" not in path.parts
+    }
+    assert package == {name for name in names if ".dist-info/" not in name}
+
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel, folder=tmp_path)
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    visible = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "dependencies.pth").write_text("\n".join(visible))
+    run(python, "-c", QUICK_USE, folder=tmp_path, PYTHONPATH="")
+    run(tmp_path / "venv" / "bin" / "sb3-lecture-dqn", "--version", folder=tmp_path, PYTHONPATH="")
+
+
+@pytest.mark.slow
+def test_a_users_script_is_typed(tmp_path):
+    """With mypy's own settings: ours are stricter in places and more lenient in others."""
+    script = ROOT / "tests" / "user_script.py"
+    (tmp_path / "mypy.ini").write_text("[mypy]\n")
+    checked = ["mypy", "--strict", "--config-file", "mypy.ini", "--cache-dir", "cache", script]
+    run(sys.executable, "-m", *checked, folder=tmp_path, MYPYPATH=str(ROOT))
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(script.read_text().replace("total_episodes=5", 'total_episodes="five"'))
+    with pytest.raises(AssertionError, match=r'incompatible type "str"|total_episodes.*"five"'):
+        run(sys.executable, "-m", *checked[:-1], wrong, folder=tmp_path, MYPYPATH=str(ROOT))
