@@ -80,11 +80,12 @@ def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
     for name, entry in pending.items():
         check_number(name, entry["value"], -math.inf)
         check_number(f"count of {name}", entry["count"], 0, integer=True)
-        if not isinstance(entry["excluded"], str | tuple | None):
+        excluded: Any = entry["excluded"]
+        if not isinstance(excluded, str | tuple | None):
             raise ValueError(f"{name} cannot be kept out of {entry['excluded']!r}")
         logger.name_to_value[name] = entry["value"]
         logger.name_to_count[name] = entry["count"]
-        logger.name_to_excluded[name] = entry["excluded"]
+        logger.name_to_excluded[name] = excluded
 
 
 def log_folder(path: pathlib.Path, state: dict[str, Any] | None) -> pathlib.Path | None:
