@@ -82,10 +82,10 @@ def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
         check_number(f"count of {name}", entry["count"], 0, integer=True)
         excluded: Any = entry["excluded"]
         if not isinstance(excluded, str | tuple | None):
-            raise ValueError(f"{name} cannot be kept out of {entry['excluded']!r}")
+            raise ValueError(f"{name} cannot be kept out of {excluded!r}")
         logger.name_to_value[name] = entry["value"]
         logger.name_to_count[name] = entry["count"]
-        logger.name_to_excluded[name] = excluded
+        logger.name_to_excluded[name] = entry["excluded"]
 
 
 def log_folder(path: pathlib.Path, state: dict[str, Any] | None) -> pathlib.Path | None:
