@@ -19,7 +19,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, changed_data, set_callback_data
@@ -492,7 +492,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
             check_observations(obs, space, self.num_timesteps, normalized=normalized)
 
         normalize = self._vec_normalize_env
-        check(self._last_obs, env.observation_space, normalize is not None)
+        without_bounds = normalize is not None or is_vecenv_wrapped(env, VecFrameStack)
+        check(self._last_obs, env.observation_space, without_bounds)
         if normalize is not None:
             check(self._last_original_obs, normalize.venv.observation_space, False)
 
