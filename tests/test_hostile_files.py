@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz_loaders import Fuzzer
+
 SCRIPT = Path(__file__).with_name("hostile_files.py")
 
 
@@ -27,13 +29,22 @@ HARMLESS = [
     r"payloads: .* in (data|data\[.*\]|system_info\.txt|_stable_baselines3_version|sb3_lecture_dqn\.json)(, right "
     r"checksums)?: set_parameters",
     # dates and permissions of members
-    r"(archives|memories): flipped .*",
+    r"(archives|memories|checkpoints): flipped .*",
+    # what a setting is by default takes its place
+    r"checkpoints: without settings .*",
+    # a file may go without, or say what is not so: new episodes begin, with a warning
+    r"checkpoints: (another environment|a wrapper|stepped: (a huge replay|a replay beyond the end|no episodes))",
+    r"checkpoints: stepped: (many episodes|an episode of another (return|observation)|options that are text)",
+    # logs stay as they are, with a warning
+    r"checkpoints: (logs of (others|nobody|no name)|a huge length of logs|logs elsewhere|logs by a link)",
+    r"checkpoints: a (folder|root) of logs elsewhere",
 ]
 
 
 def test_every_file_that_says_something_else_is_refused_with_a_reason(folder):
     results = json.loads((folder / "results.json").read_text())
-    assert len(results) > 350
+    assert len(results) > 650
+    assert sum(name.startswith("checkpoints: ") for name in results) > 300
     others = {name: result for name, result in results.items() if result[0] != "refused"}
     wrong = {
         name: (kind, message)
@@ -42,12 +53,15 @@ def test_every_file_that_says_something_else_is_refused_with_a_reason(folder):
     }
     assert wrong == {}
     reasons = [message for kind, message in results.values() if kind == "refused"]
-    assert all(re.search(r"path='.*file\.zip'.*: .", message) for message in reasons)
+    # A callback's state is looked at when training begins.
+    assert all(
+        re.search(r"path='.*\.zip'.*: .|the checkpoint's state does not fit: .|is no state of", m) for m in reasons
+    )
 
 
 def test_nothing_is_run(folder):
     assert not (folder / "canary").exists()
-    assert {path.name for path in folder.iterdir()} == {"file.zip", "results.json"}
+    assert {path.name for path in folder.iterdir()} == {"checkpoints", "file.zip", "results.json"}
     assert not Path("/tmp/escaped.pth").exists()
 
 
@@ -74,9 +88,35 @@ def test_nothing_is_run(folder):
         "memories: a huge array": "declares an array of shape",
         "memories: an observation outside its space": r"1152921504606846976 is outside the space Discrete\(16\)",
         "memories: version: 999": "version 999",
+        "checkpoints: policy.pth renamed, right checksums": "not those that were saved",
+        "checkpoints: os.system in policy.pth, right checksums": "it calls os.system, which is code",
+        "checkpoints: version 2": "version 2, and this package reads version 1",
+        "checkpoints: algorithm QRDQN": "it is of a QRDQN, not of a DQN",
+        "checkpoints: nan in weights": "NaN or infinite",
+        "checkpoints: a generator that reads elsewhere": "NumPy's generator=10000000 must be .* at most 624",
+        "checkpoints: a generator of another kind": "PCG64",
+        "checkpoints: a state outside": "states .*16.* are not all of 0, …, 15",
+        "checkpoints: a negative length": "lengths .* are not all of",
+        "checkpoints: an observation outside": "is 16 at environment step 60, outside its space",
+        "checkpoints: a negative length of logs": "the length of events.*=-5 must be",
+        "checkpoints: logs far above": "levels_up=3 must be",
+        "checkpoints: a budget that is text": "_total_timesteps='many' must be a number",
+        "checkpoints: stepped: many layers": "is declared, for which there are no weights",
+        "checkpoints: many large arrays": "numbers are declared in arrays",
+        "checkpoints: a callback's children": "'callbacks' is no state of .*CallbackList",
+        "checkpoints: stepped: an action outside": r"action 1000000000 is outside the space Discrete\(2\)",
     }.items(),
 )
 def test_the_reason_is_what_is_wrong(name, reason, folder):
     kind, message = json.loads((folder / "results.json").read_text())[name]
     assert kind == "refused"
     assert re.search(reason, message)
+
+
+def test_what_a_fuzz_run_found_is_refused_or_loaded(tmp_path):
+    """See `fuzz_loaders.py`."""
+    fuzzer = Fuzzer(tmp_path)
+    seeds = [path.read_bytes() for path in sorted(SCRIPT.with_name("seeds").iterdir())]
+    assert len(seeds) >= 10
+    for seed in (*seeds, *fuzzer.seeds()):
+        fuzzer.load(seed)

@@ -21,7 +21,14 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
-from sb3_lecture_dqn import LectureDQN, LecturePolicy, LectureQRDQN, SuccessFailReplayBuffer, UnsafeFileError
+from sb3_lecture_dqn import (
+    LectureCheckpointCallback,
+    LectureDQN,
+    LecturePolicy,
+    LectureQRDQN,
+    SuccessFailReplayBuffer,
+    UnsafeFileError,
+)
 from sb3_lecture_dqn.common.description import describe, restore
 from sb3_lecture_dqn.common.tensor_file import read_tensors
 
@@ -501,3 +508,17 @@ def test_files_of_every_version_load(name, version):
     assert (actions == expected["actions"]).all()
     assert (model.replay_buffer.observations == expected["observations"]).all()
     assert (model.num_timesteps, model.replay_buffer.size()) == tuple(expected["counts"])
+
+
+@pytest.mark.parametrize("version", ["0.1.0"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
+def test_checkpoints_of_every_version_resume(name, version, tmp_path):
+    algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
+    with no_unpickling():
+        model = algorithm.resume(GOLDEN / f"{name}-{version}.checkpoint.zip", device="cpu")
+    assert model.num_timesteps == 60
+    model.learn(callback=LectureCheckpointCallback(60, tmp_path))
+    expected = np.load(GOLDEN / f"{name}-{version}.after.npz")
+    assert (model.replay_buffer.observations == expected["observations"]).all()
+    assert (model.exploration_rng.random(3) == expected["drawn"]).all()
+    assert (model.num_timesteps, model._episode_num) == tuple(expected["counts"])

@@ -121,6 +121,7 @@ def _set_data(callback: Any, state: dict[str, Any]) -> None:
             raise UnsafeFileError(f"{name!r} is no environment of {_class_name(callback)}")
         set_generators_state(env, generators)
     for name, value in state.items():
-        if name in _NOT_OWN or name not in vars(callback) or not _is_numbers(describe(value, {})):
+        both = [vars(callback).get(name, ""), value]  # what is no number, such as a list of callbacks, stays what it is
+        if name in _NOT_OWN or not _is_numbers(describe(both, {})):
             raise UnsafeFileError(f"{name!r} is no state of {_class_name(callback)}")
         setattr(callback, name, value)

@@ -1,5 +1,6 @@
 """SB3 callbacks: the lecture's test, checkpoints, and a progress bar over episodes."""
 
+import itertools
 import os
 import pathlib
 import warnings
@@ -168,10 +169,17 @@ class LectureTestCallback(EventCallback):
 
         :param state: What its :meth:`get_state` returned
         """
+        for name in ("n_episodes", "tested_at"):
+            check_number(name, state[name], 0, integer=True)
+        for name in ("best_mean_reward", "last_mean_reward"):
+            check_number(name, state[name], -np.inf)
+        for figure in itertools.chain.from_iterable(state["results"]):
+            if figure is not None:
+                check_number("figure of a test", figure, -np.inf)
         self.n_episodes, self._tested_at = state["n_episodes"], state["tested_at"]
         self.results = [(episode, TestResult(*figures)) for episode, *figures in state["results"]]
         self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
-        self._continue_training = state["continue_training"]
+        self._continue_training = bool(state["continue_training"])
         if self.test_env is not None:
             set_generators_state(self.test_env, state["test_env"])
 

@@ -99,7 +99,7 @@ def write_checkpoint(
     :param state: Any other values that can be described
     :param callbacks: What :func:`callback_data` returned
     :param parameters: State dictionaries by name
-    :param memory: A memory that :func:`save_util.is_described_memory`, or ``None``
+    :param memory: A memory that :func:`save_util.is_described_memory`
     :param names: Names of policies
     """
     described = {
@@ -110,9 +110,8 @@ def write_checkpoint(
     parts: dict[str, Callable[[Any], Any]] = {
         STATE: lambda file: file.write(json.dumps(described, allow_nan=False).encode()),
         **{f"{name}.pth": _saver(tensors) for name, tensors in parameters.items()},
+        MEMORY: lambda file: write_memory(file, memory),
     }
-    if memory is not None:
-        parts[MEMORY] = lambda file: write_memory(file, memory)
     with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
         checksums = {}
         for name, write in parts.items():
@@ -177,12 +176,12 @@ def read_checkpoint_memory(path: pathlib.Path, memory: Any) -> Any:
 
     :param path: The file
     :param memory: A memory of the same kind, spaces and settings, of which the file's content takes the place
-    :return: The memory with the file's content, which may be another object; as it is if the file has none
+    :return: The memory with the file's content, which may be another object
     :raises UnsafeFileError: If the file is damaged, or does not fit
     """
     with _opened(path) as archive:
         if MEMORY not in archive.namelist():
-            return memory
+            raise UnsafeFileError(f"it has no {MEMORY}")
         with archive.open(MEMORY) as member:
             return read_memory(io.BufferedReader(member), memory)  # type: ignore[type-var]
 
@@ -206,9 +205,10 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     parts = manifest["parts"]
     if names != {*parts, MANIFEST} or not {STATE, "policy.pth"} <= names:
         raise UnsafeFileError(f"it has the parts {sorted(names)}, which are not those that were saved")
+    n_bytes = sum(archive.getinfo(name).file_size for name in names - {MEMORY})
+    if n_bytes > MAX_MODEL:
+        raise UnsafeFileError(f"it has {n_bytes} bytes besides the memory, and {MAX_MODEL} are the most allowed")
     for name, checksum in parts.items():
-        if name != MEMORY and archive.getinfo(name).file_size > MAX_MODEL:
-            raise UnsafeFileError(f"{name} has more than {MAX_MODEL} bytes")
         sha256 = hashlib.sha256()
         with archive.open(name) as member:
             while chunk := member.read(2**20):

@@ -44,7 +44,7 @@ _CLASSES: dict[str, type] = {
 # The public classes of these namespaces may be named too, if they are of that kind.
 _NAMESPACES = {"torch.nn": (th.nn, th.nn.Module), "torch.optim": (th.optim, th.optim.Optimizer)}
 
-#: Most numbers that an array or an observation in a file may have
+#: Most numbers that the arrays of a description may have together, and an observation
 MAX_NUMBERS = 2**24
 
 _TAG = "$"
@@ -71,6 +71,8 @@ def restore(description: Any, names: Mapping[str, type]) -> Any:
     :return: An equal value
     :raises UnsafeFileError: If it is no description, or one of code in some of its entries; the message names them
     """
+    if (declared := _declared(description)) > MAX_NUMBERS:
+        raise UnsafeFileError(f"{declared} numbers are declared in arrays, and {MAX_NUMBERS} are the most allowed")
     code: dict[str, str] = {}
     value = _restore(description, names, "", code)
     if code:
@@ -81,6 +83,21 @@ def restore(description: Any, names: Mapping[str, type]) -> Any:
             "or say trust=True to run what the file says"
         )
     return value
+
+
+def _declared(description: Any) -> int:
+    """How many numbers its arrays declare together: one of equal numbers takes no room in the file."""
+    declared, left = 0, [description]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            shape = item.get("shape")
+            if isinstance(shape, list) and all(type(n) is int for n in shape):
+                declared += math.prod(shape)
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+    return declared
 
 
 # Each of the following pairs is one kind of value, its description first.
@@ -97,7 +114,9 @@ def _array_to(array: np.ndarray) -> dict[str, Any]:
 
 
 def _array_from(described: dict[str, Any]) -> np.ndarray:
-    dtype, shape = np.dtype(str(described["dtype"])), [int(n) for n in described["shape"]]
+    dtype, shape = np.dtype(str(described["dtype"])), described["shape"]
+    if not isinstance(shape, list) or not all(type(n) is int for n in shape):
+        raise UnsafeFileError(f"{shape!r} is no shape")
     if dtype.kind not in "biuf" or dtype.itemsize > 16:
         raise UnsafeFileError(f"numbers of {dtype} are declared")
     if min(shape, default=0) < 0 or math.prod(shape) > MAX_NUMBERS:

@@ -19,9 +19,13 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
+from sb3_lecture_dqn.common.checks import check_number, find_outside
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 
 State = dict[str, Any]
+
+#: Most steps that are replayed to bring environments to where they were
+MAX_REPLAYED = 10**6
 
 
 class EpisodeNotReplayedError(ValueError):
@@ -98,7 +102,12 @@ class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
         self.unwrapped.np_random.bit_generator.state = start["generator"]
         self.reset(seed=start["seed"], options=start["options"])
         ended = False
-        for action in state["actions"]:
+        actions = state["actions"]
+        if not isinstance(actions, np.ndarray) or actions.ndim != 1 or actions.dtype != np.int64:
+            raise ValueError("the actions of an episode must be int64 of shape (n_steps,)")
+        if (at := find_outside(actions, self.action_space) if actions.size else None) is not None:
+            raise ValueError(f"action {actions[at]} is outside the space {self.action_space}")
+        for action in actions:
             if ended:
                 raise EpisodeNotReplayedError(f"the episode ended after {len(self._actions)} steps")
             *_, terminated, truncated, _ = self.step(action)
@@ -173,12 +182,25 @@ def set_env_state(env: VecEnv, state: State) -> None:
         return
     if len(base["episodes"]) != env.num_envs or not all(env.env_is_wrapped(ResumableEnv)):
         raise EpisodeNotReplayedError(f"there were {len(base['episodes'])} sub-environments with a ResumableEnv around")
+    n_steps = sum(np.size(episode["actions"]) for episode in base["episodes"])
+    if n_steps > MAX_REPLAYED:
+        raise EpisodeNotReplayedError(f"the episodes had {n_steps} steps, and {MAX_REPLAYED} are the most replayed")
+    seeds = _checked_seeds(base["seeds"], env)
     for i, episode in enumerate(base["episodes"]):
         try:
             env.env_method("replay_episode", episode, indices=[i])
         except EpisodeNotReplayedError as error:
             raise EpisodeNotReplayedError(f"environment {i}: {error}") from error
-    env._seeds = list(base["seeds"])
+    env._seeds = seeds
+
+
+def _checked_seeds(seeds: Any, env: VecEnv) -> list[int | None]:
+    if len(seeds) != env.num_envs:
+        raise ValueError(f"there are {len(seeds)} seeds for {env.num_envs} environments")
+    for seed in seeds:
+        if seed is not None:
+            check_number("seed", seed, 0, integer=True)
+    return list(seeds)
 
 
 def unknown_parts(env: VecEnv) -> list[str]:
@@ -222,9 +244,9 @@ def set_generators_state(env: VecEnv, state: State | None) -> None:
     if isinstance(base, TabularVecEnv):
         base.set_state(state)
     elif isinstance(base, DummyVecEnv):
+        base._seeds = _checked_seeds(state["seeds"], base)
         for generator, its_state in zip(base.get_attr("np_random"), state["generators"], strict=True):
             generator.bit_generator.state = its_state
-        base._seeds = list(state["seeds"])
 
 
 # Wrappers of Stable-Baselines3. One that is not known may have get_state() and set_state() of its own.
@@ -263,18 +285,17 @@ def _set_wrapper_state(wrapper: Any, state: State | None) -> None:
         if wrapper.norm_obs:
             _set_moments(wrapper.obs_rms, state["obs_rms"])
         _set_moments(wrapper.ret_rms, state["ret_rms"])
-        wrapper.returns, wrapper.old_obs, wrapper.old_reward = (
-            state["returns"],
-            state["old_obs"],
-            state["old_reward"],
-        )
+        wrapper.returns = _array_like("returns of VecNormalize", state["returns"], wrapper.returns)
+        # Before the first reset there are none of these two to compare with.
+        wrapper.old_obs, wrapper.old_reward = state["old_obs"], state["old_reward"]
     elif isinstance(wrapper, VecFrameStack):
         for key, part in _stacks(wrapper).items():
-            if np.shape(state[key]) != part.stacked_obs.shape:
-                raise EpisodeNotReplayedError(f"VecFrameStack held {np.shape(state[key])} numbers")
-            part.stacked_obs = state[key]
+            part.stacked_obs = _array_like("observations of VecFrameStack", state[key], part.stacked_obs)
     elif isinstance(wrapper, VecMonitor):
-        wrapper.episode_returns, wrapper.episode_lengths = state["returns"], state["lengths"]
+        check_number("episodes of VecMonitor", state["count"], 0, integer=True)
+        shape = np.zeros(wrapper.num_envs)
+        wrapper.episode_returns = _array_like("returns of VecMonitor", state["returns"], shape)
+        wrapper.episode_lengths = _array_like("lengths of VecMonitor", state["lengths"], shape)
         wrapper.episode_count = state["count"]
     elif not isinstance(wrapper, _STATELESS):
         wrapper.set_state(state)
@@ -297,4 +318,15 @@ def _set_moments(moments: RunningMeanStd | dict[str, RunningMeanStd], state: Any
         for key, part in moments.items():
             _set_moments(part, state[key])
         return
-    moments.mean, moments.var, moments.count = state["mean"], state["var"], state["count"]
+    check_number("count of VecNormalize", state["count"], 0)
+    mean = _array_like("mean of VecNormalize", state["mean"], moments.mean)
+    moments.var = _array_like("variance of VecNormalize", state["var"], moments.var)
+    moments.mean, moments.count = mean, state["count"]
+
+
+def _array_like(what: str, value: Any, own: np.ndarray) -> np.ndarray:
+    """A stored array, of which PyTorch and NumPy would take others too and make large ones of them."""
+    if np.shape(value) != np.shape(own) or not np.isfinite(value).all():
+        raise ValueError(f"{what}: there must be finite numbers of shape {np.shape(own)}")
+    array: np.ndarray = value
+    return array

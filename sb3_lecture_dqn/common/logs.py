@@ -1,5 +1,6 @@
 """What a run logs: rewound to a checkpoint when it goes on, and left out when the disk is full."""
 
+import math
 import pathlib
 import stat
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.logger import HumanOutputFormat, Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+from sb3_lecture_dqn.common.checks import check_number
 
 
 @contextmanager
@@ -72,30 +75,64 @@ def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
 
     :param logger: The run's logger
     :param pending: What that returned
+    :raises ValueError: If it is none
     """
     for name, entry in pending.items():
+        check_number(name, entry["value"], -math.inf)
+        check_number(f"count of {name}", entry["count"], 0, integer=True)
+        excluded: Any = entry["excluded"]
+        if not isinstance(excluded, str | tuple | None):
+            raise ValueError(f"{name} cannot be kept out of {excluded!r}")
         logger.name_to_value[name] = entry["value"]
         logger.name_to_count[name] = entry["count"]
         logger.name_to_excluded[name] = entry["excluded"]
 
 
-def rewind_logs(path: pathlib.Path, state: dict[str, Any]) -> None:
+def log_folder(path: pathlib.Path, state: dict[str, Any] | None) -> pathlib.Path | None:
+    """
+    Find the logs of a checkpoint's run, wherever both have been moved to.
+
+    :param path: The checkpoint
+    :param state: What :func:`log_state` returned
+    :return: The folder that has them, ``None`` if there is none
+    :raises ValueError: If the state is none
+    """
+    if state is None:
+        return None
+    check_number("levels_up", state["levels_up"], 0, 2, integer=True)
+    for name, size in state["sizes"].items():
+        check_number(f"the length of {name}", size, 0, integer=True)
+    folder = path.resolve().parents[state["levels_up"]]
+    # A checkpoint may be anywhere, also beside the logs of others.
+    return folder if state["sizes"].keys() & {file.name for file in _event_files(folder)} else None
+
+
+def rewind_logs(folder: pathlib.Path, sizes: dict[str, int]) -> None:
     """
     Cut event files back to what they were, so that nothing that is trained again is shown twice.
 
-    :param path: The checkpoint, in the folder of the run or below
-    :param state: What :func:`log_state` returned
+    :param folder: What :func:`log_folder` returned
+    :param sizes: Lengths in bytes, by name
     """
-    folder, sizes = path.resolve().parents[min(int(state["levels_up"]), 2)], state["sizes"]
-    for file in _event_files(folder):
-        if file.name not in sizes:
-            file.unlink()
-        elif file.stat().st_size > sizes[file.name]:
-            with file.open("r+b") as opened:
-                opened.truncate(sizes[file.name])
-    missing = [name for name, size in sizes.items() if not (folder / name).is_file() or _size(folder / name) < size]
-    if missing:
+    found = {file.name: file.stat().st_size for file in _event_files(folder)}
+    for name, size in found.items():
+        if name not in sizes:
+            (folder / name).unlink()
+        elif size > sizes[name]:
+            with (folder / name).open("r+b") as opened:
+                opened.truncate(sizes[name])
+    if missing := [name for name, size in sizes.items() if found.get(name, -1) < size]:
         warnings.warn(f"{folder}: of the logs, {', '.join(missing)} are not as long as they were; curves have gaps")
+
+
+def has_logs(folder: pathlib.Path) -> bool:
+    """
+    Look whether TensorBoard has logged to a folder.
+
+    :param folder: It need not exist
+    :return: Whether it has event files
+    """
+    return folder.is_dir() and bool(_event_files(folder))
 
 
 def hide_later_events(logger: Logger, step: int) -> None:
@@ -109,10 +146,6 @@ def hide_later_events(logger: Logger, step: int) -> None:
         if isinstance(output, TensorBoardOutputFormat):
             start = SessionLog(status=SessionLog.START)
             output.writer._get_file_writer().add_event(Event(step=step + 1, session_log=start))
-
-
-def _size(file: pathlib.Path) -> int:
-    return file.stat().st_size
 
 
 def _event_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -5,24 +5,35 @@ import io
 import pathlib
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, changed_data, set_callback_data
-from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state
-from sb3_lecture_dqn.common.logs import hide_later_events, log_state, pending_logs, rewind_logs, set_pending_logs
+from sb3_lecture_dqn.common.logs import (
+    has_logs,
+    hide_later_events,
+    log_folder,
+    log_state,
+    pending_logs,
+    rewind_logs,
+    set_pending_logs,
+)
 from sb3_lecture_dqn.common.save_util import (
     DERIVED,
     AllocationLimit,
@@ -49,6 +60,12 @@ SelfPersistent = TypeVar("SelfPersistent", bound="PersistenceMixin")
 _OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
 
 
+def _of_kind(name: str, value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise UnsafeFileError(f"{name}={value!r} must be {getattr(kind, '__name__', kind)}")
+    return value
+
+
 class PersistenceMixin(OffPolicyAlgorithm):
     """
     Files of a DQN of SB3 or sb3-contrib: models, memories, and checkpoints of training runs.
@@ -57,6 +74,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
     """
 
     env_id: str | None
+    _run_folder: str | None
     action_counts: np.ndarray
     exploration_rng: np.random.Generator
     _last_masks: np.ndarray | None = None
@@ -185,8 +203,22 @@ class PersistenceMixin(OffPolicyAlgorithm):
             is_number = isinstance(default, int | float) and not isinstance(default, bool)
             if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
                 check_number(name, value, -sys.float_info.max)
-        for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls"):
+        for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "_total_timesteps"):
             check_number(name, settings.get(name, 0), 0, integer=True)
+        for name in ("_total_episodes", "_default_timesteps"):
+            if settings.get(name) is not None:
+                check_number(name, settings[name], 1, integer=True)
+        steps_before, episodes_before = _of_kind("_began_at", settings.get("_began_at", (0, 0)), tuple)
+        for count in (steps_before, episodes_before):
+            check_number("_began_at", count, 0, integer=True)
+        for name in ("env_id", "tensorboard_log", "_run_folder"):
+            _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
+        _of_kind("action_noise", settings.get("action_noise"), ActionNoise | None)
+        for episode in _of_kind("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
+            for name in ("r", "l"):
+                check_number(f"{name!r} of ep_info_buffer", _of_kind("ep_info_buffer", episode, dict)[name], -np.inf)
+        for success in _of_kind("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
+            _of_kind("ep_success_buffer", success, int | float | np.number | np.bool_)
         check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
         check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
 
@@ -301,7 +333,10 @@ class PersistenceMixin(OffPolicyAlgorithm):
         """In the middle of a rollout it is not known where the running episodes are: :meth:`resume` begins new ones."""
         self._check_can_be_resumed()
         parameters = self.get_parameters()
-        check_finite(parameters)
+        try:
+            check_finite(parameters)
+        except UnsafeFileError as error:
+            raise ValueError(f"no checkpoint at environment step {self.num_timesteps}: {error}") from error
         counts = getattr(self, "action_counts", None)
         state = {
             "exploration_rng": self.exploration_rng.bit_generator.state,
@@ -324,7 +359,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
 
     def _check_can_be_resumed(self) -> None:
         """Check that all of the model can be described as data."""
-        if self.replay_buffer is not None and not is_described_memory(self.replay_buffer):
+        if self.replay_buffer is None or not is_described_memory(self.replay_buffer):
             raise ValueError(
                 f"replay_buffer_class={type(self.replay_buffer).__name__}: this memory cannot be described as data, so "
                 "it cannot be part of a checkpoint; SuccessFailReplayBuffer and SB3's ReplayBuffer, DictReplayBuffer "
@@ -365,7 +400,14 @@ class PersistenceMixin(OffPolicyAlgorithm):
         model = cls._made_of(path, found.settings, found.parameters, None, device, False, {})
         if env is None and model.env_id is None:
             raise ValueError("env=None, and the run had an environment that was given as an object: give one like it")
-        new_env = cls._wrap_env(model._make_env() if env is None else env, model.verbose)
+        try:
+            new_env = cls._wrap_env(model._make_env() if env is None else env, model.verbose)
+            if env is None:
+                check_for_correct_spaces(new_env, model.observation_space, model.action_space)
+        except (gym.error.Error, *DAMAGED) as error:
+            if env is not None:
+                raise
+            raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from error
         if new_env.num_envs != model.n_envs:
             raise ValueError(f"env has {new_env.num_envs} environments, and the run had {model.n_envs}")
         model.set_env(new_env, force_reset=False)
@@ -373,14 +415,33 @@ class PersistenceMixin(OffPolicyAlgorithm):
             new_env.seed(model.seed)
         try:
             model._set_state(found.state, path)
-        except UnsafeFileError:
-            raise
-        except DAMAGED as error:
+            logs = log_folder(path, found.state["logs"])
+            if "tensorboard_log" not in (custom_objects or {}):
+                model._log_where_the_run_did(logs)
+        except UnsafeFileError as error:
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+        except (gym.error.Error, *DAMAGED) as error:
             raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from error
-        if found.state["logs"] is not None:
-            rewind_logs(path, found.state["logs"])
+        if logs is not None:
+            rewind_logs(logs, found.state["logs"]["sizes"])
         model._resumed = found
         return model
+
+    def _log_where_the_run_did(self, folder: pathlib.Path | None) -> None:
+        """Go on with logs that are there; a file's word is not enough to write to any folder that it names."""
+        if self.tensorboard_log is None:
+            return
+        run = None if self._run_folder is None else pathlib.Path(self._run_folder)
+        as_named = run is not None and run.parent == pathlib.Path(self.tensorboard_log)
+        if folder is not None:
+            if not as_named or run.resolve() != folder:  # type: ignore[union-attr] # it may have been moved
+                self.tensorboard_log, self._run_folder = str(folder.parent), str(folder)
+        elif not as_named or not has_logs(run):  # type: ignore[arg-type]
+            warnings.warn(
+                f"the logs of the run are neither with the checkpoint nor in {run}, so it goes on without: "
+                "give custom_objects={'tensorboard_log': ...} for new ones"
+            )
+            self.tensorboard_log = self._run_folder = None
 
     # What a model of this package knows besides
 
@@ -398,9 +459,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
         for name, value in (("action_counts", state["action_counts"]), ("_last_masks", state["last_masks"])):
             if value is not None:
                 setattr(self, name, self._checked_array(name, value))
-        if self.replay_buffer is not None:
-            self.replay_buffer = checkpoint.read_checkpoint_memory(path, self.replay_buffer)
-            self.replay_buffer.device = self.device
+        self.replay_buffer = checkpoint.read_checkpoint_memory(path, self.replay_buffer)
+        self.replay_buffer.device = self.device
         assert self.env is not None
         if self._last_obs is None:
             return  # training had not begun
@@ -421,14 +481,21 @@ class PersistenceMixin(OffPolicyAlgorithm):
         return value
 
     def _check_last_obs(self, env: VecEnv) -> None:
-        def check(obs: Any, space: spaces.Space[Any]) -> None:
+        def check(obs: Any, space: spaces.Space[Any], normalized: bool) -> None:
             if isinstance(space, spaces.Dict):
                 for key, part in space.spaces.items():
-                    check(obs[key], part)
-            elif not isinstance(obs, np.ndarray) or obs.shape != (env.num_envs, *(space.shape or ())):
+                    check(obs[key], part, normalized)
+                return
+            fits = isinstance(obs, np.ndarray) and obs.shape == (env.num_envs, *(space.shape or ()))
+            if not fits or (not normalized and not np.can_cast(obs.dtype, np.dtype(space.dtype), "same_kind")):
                 raise UnsafeFileError(f"the last observation is none of {space}")
+            check_observations(obs, space, self.num_timesteps, normalized=normalized)
 
-        check(self._last_obs, env.observation_space)
+        normalize = self._vec_normalize_env
+        without_bounds = normalize is not None or is_vecenv_wrapped(env, VecFrameStack)
+        check(self._last_obs, env.observation_space, without_bounds)
+        if normalize is not None:
+            check(self._last_original_obs, normalize.venv.observation_space, False)
 
     def _begin_or_go_on(self, callback: BaseCallback, has_checkpoints: bool) -> None:
         """At the start of training, when callbacks have begun: restore what beginning would have changed."""

@@ -393,12 +393,16 @@ def check_finite(value: Any) -> None:
 
 def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
     """
-    Check that moments fit their parameters, which PyTorch does not and the compiled loops rely on.
+    Check that options and moments fit an optimizer, which PyTorch does not and the compiled loops rely on.
 
     :param state: Of ``optimizer.state_dict()``
     :param optimizer: The optimizer that is to take it over
-    :raises UnsafeFileError: If a moment has another shape than its parameter
+    :raises UnsafeFileError: If a moment has another shape than its parameter, or an option is of another kind
     """
+    for group, own_group in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        for name in own_group.keys() & group.keys() - {"params"}:
+            if not _is_option(group[name], own_group[name]):
+                raise UnsafeFileError(f"policy.optimizer: {name}={group[name]!r} is none for it")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for at, entries in state["state"].items():
         for name, moment in entries.items():
@@ -412,12 +416,23 @@ def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
                 raise UnsafeFileError(f"policy.optimizer: {name} of parameter {at} does not fit it")
 
 
+def _is_option(value: Any, own: Any) -> bool:
+    if isinstance(own, tuple):
+        return isinstance(value, tuple) and len(value) == len(own) and all(map(_is_option, value, own))
+    if isinstance(own, int | float) and not isinstance(own, bool):
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return bool(value == own)  # a switch
+
+
 class AllocationLimit(TorchDispatchMode):
     """
     Within this context PyTorch makes only so many numbers: what a file says of a network may cost no more than it has.
 
     :param n_numbers: Most numbers of all new tensors together
     """
+
+    #: What a tensor counts for however small it is: with its module, it takes thousands of bytes
+    LEAST = 2**10
 
     def __init__(self, n_numbers: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -427,7 +442,7 @@ class AllocationLimit(TorchDispatchMode):
         """Look at a call before it is made; new tensors begin with one whose first argument is a size."""
         arguments = func._schema.arguments
         if arguments and arguments[0].name == "size" and args:
-            self.left -= math.prod(args[0])
+            self.left -= max(math.prod(args[0]), self.LEAST)
             if self.left < 0:
                 raise UnsafeFileError(f"a tensor of shape {tuple(args[0])} is declared, for which there are no weights")
         return func(*args, **(kwargs or {}))
@@ -438,9 +453,9 @@ def n_numbers(parameters: Mapping[str, Any]) -> int:
     Count the weights of a file.
 
     :param parameters: See :func:`read_parameters`
-    :return: Their number
+    :return: Their number, as :class:`AllocationLimit` counts them
     """
-    return sum(tensor.numel() for tensor in parameters["policy"].values())
+    return sum(max(tensor.numel(), AllocationLimit.LEAST) for tensor in parameters["policy"].values())
 
 
 # Memories
@@ -596,7 +611,7 @@ def _read_partitions(archive: zipfile.ZipFile, described: dict[str, Any], buffer
 
 def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer: Any) -> Any:
     own = _sb3_arrays(buffer)
-    if set(described["arrays"]) != own.keys():
+    if sorted(described["arrays"]) != sorted(own):
         raise UnsafeFileError(f"it has the arrays {described['arrays']}, and this memory {list(own)}")
     pos, full = int(described["pos"]), bool(described["full"])
     n_rows = buffer.buffer_size if full else min(pos + 1, buffer.buffer_size)

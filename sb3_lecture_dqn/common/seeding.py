@@ -1,10 +1,13 @@
 """One seed, many independent generators: every stateful part owns its own, and nothing reads NumPy's global one."""
 
+import math
 import random
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch as th
+
+from sb3_lecture_dqn.common.checks import check_number
 
 Stream = Literal["exploration", "memory", "test", "tensorboard"]
 _STREAMS = get_args(Stream)
@@ -62,10 +65,17 @@ def set_global_generators(state: dict[str, Any]) -> None:
     The inverse of :func:`global_generators`.
 
     :param state: What that returned
+    :raises ValueError: If it is none of these generators
     """
     python, numpy = state["python"], state["numpy"]
+    position, has_gauss, gauss = numpy["rest"]
+    # NumPy reads at the position that it is given, even if this is beyond its 624 words.
+    check_number("position in NumPy's generator", position, 0, 624, integer=True)
+    check_number("second number of NumPy's generator", gauss, -math.inf)
+    if python["gauss"] is not None:
+        check_number("second number of Python's generator", python["gauss"], -math.inf)
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
-    np.random.set_state((numpy["name"], numpy["words"], *numpy["rest"]))  # noqa: NPY002
+    np.random.set_state((numpy["name"], numpy["words"], position, has_gauss, gauss))  # noqa: NPY002
     th.set_rng_state(th.from_numpy(state["torch"]))
     devices: list[np.ndarray] = state.get("cuda", [])
     if devices and th.cuda.is_available() and len(devices) == th.cuda.device_count():

@@ -323,14 +323,23 @@ class TabularVecEnv(VecEnv):
         for name in ("states", "lengths", "returns"):
             if np.shape(state[name]) != (self.num_envs,):
                 raise ValueError(f"{name} has the shape {np.shape(state[name])}, it must have ({self.num_envs},)")
-        states = np.asarray(state["states"], np.int64)
+        states, lengths = (np.asarray(state[name]) for name in ("states", "lengths"))
+        if states.dtype.kind not in "iu" or lengths.dtype.kind not in "iu":
+            raise ValueError(f"states and lengths are {states.dtype} and {lengths.dtype}, they must be integers")
         self._check_states(states)
-        self._set_episodes(states, np.asarray(state["lengths"], np.int64), np.asarray(state["returns"], np.float64))
+        if not ((lengths >= 0) & (lengths <= min(self._limit, 2**53))).all():
+            raise ValueError(f"lengths {lengths} are not all of 0, …, {self._limit}")
+        returns = np.asarray(state["returns"], np.float64)
+        if not np.isfinite(returns).all():
+            raise ValueError(f"returns {returns} are not all finite")
+        if state["seed"] is not None:
+            check_number("seed", state["seed"], 0, integer=True)
+        self.rng.bit_generator.state = state["rng"]
+        self._set_episodes(states.astype(np.int64), lengths.astype(np.int64), returns)
         self._was_reset = bool(state["was_reset"])
         self._reset_seeds()
         if state["seed"] is not None:
             self.seed(state["seed"])
-        self.rng.bit_generator.state = state["rng"]
 
     def _check_states(self, states: np.ndarray) -> None:
         if not ((states >= 0) & (states < self.model.n_states)).all():

@@ -173,6 +173,8 @@ class LectureTensorBoardCallback(BaseCallback):
 
         :param state: What its :meth:`get_state` returned
         """
+        for count in state["next"]:
+            check_number("next", count, 0, integer=True)
         self.rng.bit_generator.state = state["rng"]
         self._next = dict(zip(self._next, state["next"], strict=True))
 

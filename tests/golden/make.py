@@ -1,14 +1,21 @@
-"""Write the files of this version that later versions have to load: ``python tests/golden/make.py``."""
+"""
+Write the files of this version that later versions have to load: ``python tests/golden/make.py``.
 
+Of the checkpoint, which is one of the middle of a run, ``<name>-<version>.after.npz`` says how that run ended.
+"""
+
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from sb3_lecture_dqn import LectureDQN, LectureQRDQN, __version__
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureQRDQN, __version__
 
 for name, algorithm in {"dqn": LectureDQN, "qrdqn": LectureQRDQN}.items():
     more = {} if name == "dqn" else {"n_quantiles": 5}
-    model = algorithm("FrozenLake-v1", seed=0, device="cpu", policy_kwargs={"hidden_dim": 4, **more})
+    settings = {"seed": 0, "device": "cpu", "policy_kwargs": {"hidden_dim": 4, **more}}
+    model = algorithm("FrozenLake-v1", **settings)
     model.learn(total_timesteps=60)
     start = Path(__file__).parent / f"{name}-{__version__}"
     model.save(f"{start}.zip")
@@ -18,4 +25,14 @@ for name, algorithm in {"dqn": LectureDQN, "qrdqn": LectureQRDQN}.items():
         actions=model.predict(np.arange(16), deterministic=True)[0],
         observations=model.replay_buffer.observations,
         counts=[model.num_timesteps, model.replay_buffer.size()],
+    )
+    model = algorithm("FrozenLake-v1", **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        model.learn(total_timesteps=150, callback=LectureCheckpointCallback(60, folder, keep=None))
+        shutil.copy(Path(folder) / "checkpoint_60_steps.zip", f"{start}.checkpoint.zip")
+    np.savez(
+        f"{start}.after.npz",
+        observations=model.replay_buffer.observations,
+        drawn=model.exploration_rng.random(3),
+        counts=[model.num_timesteps, model._episode_num],
     )
