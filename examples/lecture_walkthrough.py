@@ -7,7 +7,7 @@
 # From the Q-table to the DQN of the lecture *Deep Reinforcement Learning: Deep Q-Net (2)*: each idea is run live, on
 # Gymnasium's Taxi, with `sb3_lecture_dqn`. All of it takes about a minute.
 # %% ko
-# # 강의의 Deep Q-Network, 한 쪽씩 따라가기
+# 강의의 Deep Q-Network, 한 페이지씩 따라가기
 #
 # *심층 강화학습: Deep Q-Net (2)* 강의를 Q-테이블에서 DQN까지 순서대로 따라갑니다. Gymnasium의 Taxi 환경에서
 # `sb3_lecture_dqn`으로 각 아이디어를 직접 실행하고 그림으로 확인합니다. 전체를 실행하는 데 1분 정도 걸립니다. (그림
@@ -93,8 +93,8 @@ print("random network:  ", exact_test(LectureDQN("Taxi-v3", seed=0)))
 #
 # $$Q^*(s, a) = \mathbb{E}\left[\,r + \gamma \max_{a'} Q^*(s', a')\,\right]$$
 #
-# Q-러닝은 전이를 하나씩 보면서 테이블을 이 식에 가깝게 고쳐 나갑니다. 행동은 **ε-탐욕 정책**으로 고릅니다. 확률
-# ε으로는 무작위 행동을, 그 밖에는 지금까지 가장 좋다고 아는 행동을 합니다. 강의에서 ε은 에피소드 번호 $i$에 따라
+# Q-러닝은 전이를 하나씩 보면서 테이블을 이 식에 가깝게 고쳐 나갑니다. 행동은 **ε-탐욕 정책**으로 고릅니다. 확률 ε으로
+# 무작위 행동을 하고, 나머지 경우에는 지금까지 알기로 가장 좋은 행동을 합니다. 강의에서 ε은 에피소드 번호 $i$에 따라
 # $\max(0.1,\ 0.99^i)$로 줄어듭니다.
 
 # %%
@@ -131,7 +131,7 @@ plt.show()
 # ## 3. 테이블에서 신경망으로
 #
 # 테이블에는 상태와 행동의 쌍마다 칸이 하나씩 있어서, 한 칸에서 배운 것이 다른 칸에 아무 도움이 되지 않습니다.
-# 신경망은 배운 것을 함께 나눕니다. 강의에는 두 가지 모양이 나옵니다.
+# 신경망에서는 배운 것이 여러 상태와 행동 사이에 공유됩니다. 강의에는 두 가지 모양이 나옵니다.
 #
 # * **상태와 행동을 넣으면 값 하나가 나오는 신경망**: 행동 6개 중 가장 좋은 것을 고르려면 6번 계산해야 합니다.
 # * **상태를 넣으면 모든 행동의 값이 나오는 신경망**: 한 번만 계산하면 됩니다. 강의에서 쓰는 신경망으로, 임베딩 층
@@ -179,11 +179,11 @@ print(f"after {naive.num_timesteps} steps:", exact_test(naive))
 # transition that is already there is not stored again. An update draws from both with equal chances for every
 # transition.
 # %% ko
-# ### 문제 1: 연속된 샘플은 서로 상관되어 있습니다
+# ### 문제 1: 연속된 샘플은 서로 상관관계가 있습니다
 #
 # 택시는 한 번에 한 칸씩 움직이므로 이어지는 전이는 서로 비슷합니다. 에이전트가 3000스텝을 달리게 한 뒤 두 가지를
-# 잽니다. 택시가 있는 행의 자기상관, 그리고 어떤 상태가 바로 앞 10개의 샘플 안에 이미 있었던 비율입니다. 재현
-# 메모리에서 뽑은 샘플 3000개도 똑같이 재서 비교합니다.
+# 측정합니다. 택시가 있는 행의 자기상관, 그리고 어떤 상태가 바로 앞 10개의 샘플 안에 이미 있었던 비율입니다. 재현
+# 메모리에서 뽑은 샘플 3000개도 똑같이 측정해서 비교합니다.
 #
 # **해결책: 경험 재현(experience replay).** 강의의 메모리에는 목록이 두 개 있습니다. `success`에는 승객을 내려 주고
 # 끝난 전이를 모두 보관하고, `fail`에는 나머지를 최대 1000개까지 보관합니다. `fail`이 가득 차면 새 전이가 무작위로
@@ -228,7 +228,7 @@ plt.show()
 #
 # Every update changes the network, and with it the targets of all other transitions. We look at
 # $\max_a Q_{\text{target}}(s, a)$ of all 500 states every 100 steps of training: its mean, and how far it has moved
-# since the last look.
+# since the last look (log scale; where there is no dot, it stood still).
 #
 # **The cure: a target network**, a copy of the network that computes the targets and is renewed after every 20th
 # episode. In between, the targets stand still. In the lecture's code the switch is called `double_dqn`. It is *not*
@@ -238,8 +238,8 @@ plt.show()
 # ### 문제 2: 타깃이 움직입니다
 #
 # 업데이트할 때마다 신경망이 바뀌고, 그와 함께 다른 모든 전이의 타깃도 바뀝니다. 학습하는 동안 100스텝마다 상태 500개
-# 전체의 $\max_a Q_{\text{target}}(s, a)$를 살펴봅니다. 왼쪽은 그 평균이고, 오른쪽은 바로 앞에서 보았을 때보다 움직인
-# 거리입니다.
+# 전체의 $\max_a Q_{\text{target}}(s, a)$를 살펴봅니다. 왼쪽은 그 평균이고, 오른쪽은 직전에 보았을 때부터 움직인
+# 거리입니다(로그 눈금이며, 점이 없으면 움직이지 않은 것입니다).
 #
 # **해결책: 타깃 네트워크.** 타깃을 계산하는 신경망을 따로 복사해 두고, 20번째 에피소드가 끝날 때마다 새로 복사합니다.
 # 그 사이에 타깃은 움직이지 않습니다. 강의 코드에서 이 스위치의 이름은 `double_dqn`입니다. 하지만 van Hasselt의 Double
@@ -304,7 +304,7 @@ plt.show()
 #
 # ## 6. PyTorch로 저장하고 불러오기
 #
-# 신경망과 옵티마이저가 배운 것은 텐서를 모은 사전인 `state_dict`에 들어 있습니다.
+# 신경망의 가중치와 옵티마이저의 상태는 텐서를 모은 딕셔너리인 `state_dict`에 들어 있습니다.
 
 # %%
 for name, tensor in with_replay.q_net.state_dict().items():
@@ -352,8 +352,8 @@ plt.show()
 # One of the images: the value of every state as a colour, and the greedy action as an arrow (P: pick up, D: drop
 # off). A grid is one case: where the passenger is → where they want to go.
 # %% ko
-# 이미지 중 하나입니다. 각 상태의 가치를 색으로, 탐욕 행동을 화살표로 나타냅니다(P: 승차, D: 하차). 격자 하나가 한
-# 경우, 곧 승객이 있는 곳 → 가려는 곳입니다.
+# 이미지 중 하나입니다. 각 상태의 가치를 색으로, 탐욕 행동을 화살표로 나타냅니다(P: 승차, D: 하차). 격자 하나는
+# *승객이 있는 곳 → 목적지* 한 가지 경우를 나타냅니다.
 
 # %%
 Image(events.Images("values/learned")[-1].encoded_image_string, width=620)
@@ -369,9 +369,9 @@ Image(events.Images("values/learned")[-1].encoded_image_string, width=620)
 # ## 8. 강의의 결과, 그리고 가능한 최선
 #
 # 강의에서는 5000 에피소드 뒤에 23.18스텝, 벌점 0.0, 보상 −2.39가 출력됩니다. 100 에피소드 중 99개를 해결한
-# 것입니다(`sb3-lecture-dqn train`으로 1~2분이면 실행할 수 있습니다). 최적에 이르지 못하는 까닭은 아이디어가 아니라
-# 설정에 있습니다. 배치를 키우고 Adam과 유효한 행동만 고르는 마스크를 쓰면, 같은 알고리즘이 16,000스텝 만에 모든 시작
-# 상태에서 최적이 됩니다.
+# 것입니다(`sb3-lecture-dqn train`으로 1~2분이면 실행할 수 있습니다). 최적에 이르지 못하는 이유는 아이디어가 아니라
+# 설정에 있습니다. 배치를 키우고, Adam을 쓰고, 유효한 행동만 고르는 마스크를 쓰면, 같은 알고리즘이 16,000스텝 만에
+# 모든 시작 상태에서 최적이 됩니다.
 
 # %%
 best = LectureDQN.tuned("Taxi-v3", use_masking=True, seed=0, tensorboard_log=folder / "tuned")
