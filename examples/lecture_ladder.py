@@ -8,13 +8,15 @@ Double Q-learning, the recommended settings. One figure and one table, of severa
 Every rung but the last has the lecture's settings (SGD with learning rate 0.001, five updates on one transition each a
 step, ε by episode) and the same number of environment steps; only the Q-table, whose cells learn one by one, has a
 learning rate of its own. The last has its own settings and its own budget. What a greedy policy reaches is computed
-over all 300 starts. Bands are 95 % intervals of the mean (Student's, so wide with 3 seeds). Results go to
-``results/ladder.png`` and ``results/ladder.md``.
+over all 300 starts. A run may diverge where there is no target network: then it ends, and is in the curve as far as it
+went but not in the figures of the table. Bands are 95 % intervals of the mean (Student's, so wide with 3 seeds).
+Results go to ``results/ladder.png`` and ``results/ladder.md``.
 """
 
 import argparse
 import os
 import statistics
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -39,7 +41,7 @@ RUNGS: dict[str, dict[str, Any]] = {
 OURS = "ours: recommended settings"
 
 
-def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[int, TestResult]], float]:
+def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[int, TestResult]], float, bool]:
     """
     Train one rung.
 
@@ -47,7 +49,7 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
     :param seed: Of the model
     :param timesteps: Environment steps; ours has its own
     :param tests: Number of tests in that many steps
-    :return: Tests by environment step, and seconds
+    :return: Tests by environment step, seconds, and whether it diverged
     """
     th.set_num_threads(1)
     if rung == OURS:
@@ -56,9 +58,15 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
         settings = {"policy": "LecturePolicy", **RUNGS[rung]}
         model, budget = LectureDQN(env="Taxi-v3", seed=seed, device="cpu", **settings), timesteps
     history = History(exact=True, test_freq=max(1, timesteps // tests))
-    started = time.perf_counter()
-    model.learn(budget, callback=history)
-    return history.history, time.perf_counter() - started
+    started, diverged = time.perf_counter(), False
+    try:
+        model.learn(budget, callback=history)
+    except ValueError as error:
+        if "the loss of update" not in str(error):
+            raise
+        print(f"{rung}, seed {seed}: {error}", file=sys.stderr)
+        diverged = True
+    return history.history, time.perf_counter() - started, diverged
 
 
 def main() -> None:
@@ -76,8 +84,8 @@ def main() -> None:
         f"Written by `python examples/lecture_ladder.py --timesteps {args.timesteps} --seeds {args.seeds}`: Taxi, "
         "means over the seeds, after the last step.",
         "",
-        "| rung | env steps | solved starts | lowest – highest | steps | reward | seconds a seed |",
-        "|---|---|---|---|---|---|---|",
+        "| rung | env steps | diverged | solved starts | lowest – highest | steps | reward | seconds a seed |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n")
     with ProcessPoolExecutor(args.processes) as pool:
@@ -86,17 +94,21 @@ def main() -> None:
             for rung in [*RUNGS, OURS]
         }
         for rung, of_seeds in futures.items():
-            histories, seconds = zip(*[future.result() for future in of_seeds], strict=True)
+            histories, seconds, diverged = zip(*[future.result() for future in of_seeds], strict=True)
             for panel, measure in (("share of solved starts", "success_rate"), ("reward per episode", "mean_reward")):
                 points = [{step: getattr(test, measure) for step, test in history} for history in histories]
                 panels[panel][rung] = mean_curve(points)
-            last = [history[-1][1] for history in histories]
-            solved = [test.success_rate for test in last]
-            lines.append(
-                f"| {rung} | {histories[0][-1][0]:,} | {statistics.mean(solved):.1%} | {min(solved):.1%} – "
-                f"{max(solved):.1%} | {statistics.mean(test.mean_steps for test in last):.2f} | "
-                f"{statistics.mean(test.mean_reward for test in last):.2f} | {statistics.median(seconds):.0f} |"
-            )
+            last = [history[-1] for history, ended in zip(histories, diverged, strict=True) if not ended]
+            figures = "– | – | – | –"
+            if last:
+                solved = [test.success_rate for _, test in last]
+                figures = (
+                    f"{statistics.mean(solved):.1%} | {min(solved):.1%} – {max(solved):.1%} | "
+                    f"{statistics.mean(test.mean_steps for _, test in last):.2f} | "
+                    f"{statistics.mean(test.mean_reward for _, test in last):.2f}"
+                )
+            n_steps = max(history[-1][0] for history in histories)
+            lines.append(f"| {rung} | {n_steps:,} | {sum(diverged)} | {figures} | {statistics.median(seconds):.0f} |")
             print(lines[-1], flush=True)
     best = {"share of solved starts": 1.0, "reward per episode": optimal_values("Taxi-v3").mean_reward}
     draw_curves(panels, {"optimum": best}, "environment steps").savefig(args.out / "ladder.png", dpi=100)

@@ -7,7 +7,7 @@
 # From the Q-table to the DQN of the lecture *Deep Reinforcement Learning: Deep Q-Net (2)*: each idea is run live, on
 # Gymnasium's Taxi, with `sb3_lecture_dqn`. All of it takes about a minute.
 # %% ko
-# 강의의 Deep Q-Network, 한 페이지씩 따라가기
+# # 강의의 Deep Q-Network, 한 페이지씩 따라가기
 #
 # *심층 강화학습: Deep Q-Net (2)* 강의를 Q-테이블에서 DQN까지 순서대로 따라갑니다. Gymnasium의 Taxi 환경에서
 # `sb3_lecture_dqn`으로 각 아이디어를 직접 실행하고 그림으로 확인합니다. 전체를 실행하는 데 1분 정도 걸립니다. (그림
