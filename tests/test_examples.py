@@ -14,7 +14,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 # A row for every rung, of which the last has learnt it all
-LADDER = r"Q-table \| 200 \| 0 \|(.*\n){6}\| ours: .* 40,000 \| 0 \| 100\.0% \| .* \| 7\.9\d \| \d+ \|\nFigure and table"
+LADDER = (
+    r"Q-table \| 200 \| 0 \|(.*\n){6}\| ours: .* 40,000 \| 0 \| 100\.0% \| .* \| 7\.9\d \| \d+ \|\nFigure and table"
+)
 
 # What each is given, what it must print, and whether it is quick.
 SCRIPTS = {
