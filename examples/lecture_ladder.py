@@ -2,7 +2,7 @@
 The lecture's ladder on Taxi, rung by rung: Q-table, network with the action in, naive DQN, + replay, + target network,
 Double Q-learning, the recommended settings. One figure and one table, of several seeds.
 
-    python examples/lecture_ladder.py                        # with the compiled engine a minute of processor time a seed
+    python examples/lecture_ladder.py                        # about a minute of processor time a seed
     python examples/lecture_ladder.py --timesteps 300000     # long enough for the lecture's settings to get somewhere
 
 Every rung but the last has the lecture's settings (SGD with learning rate 0.001, five updates on one transition each a
