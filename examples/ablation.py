@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from scipy.stats import bootstrap
 from tuned_results import RESULTS, History, is_optimal
 
 from sb3_lecture_dqn import LectureDQN, exact_test
@@ -65,8 +66,9 @@ def run(row: str, seed: int) -> dict[str, Any]:
 
 
 def interval(values: list[float]) -> str:
-    resampled = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(axis=1)
-    low, high = np.quantile(resampled, (0.025, 0.975))
+    if len(set(values)) == 1:
+        return f"{values[0]:,.5g}"
+    low, high = bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=0).confidence_interval
     return f"{np.mean(values):,.5g} ({low:,.5g} – {high:,.5g})"
 
 

@@ -1,24 +1,36 @@
 """
 The lecture's ladder on Taxi, rung by rung: Q-table, network with the action in, naive DQN, + replay, + target network,
-Double Q-learning, the recommended settings. Prints a table and draws one figure.
+Double Q-learning, the recommended settings. One figure and one table, of several seeds.
+
+    python examples/lecture_ladder.py                        # about a minute of processor time a seed
+    python examples/lecture_ladder.py --timesteps 300000     # long enough for the lecture's settings to get somewhere
 
 Every rung but the last has the lecture's settings (SGD with learning rate 0.001, five updates on one transition each a
 step, ε by episode) and the same number of environment steps; only the Q-table, whose cells learn one by one, has a
-learning rate of its own. The last has its own settings and its own budget, of which it needs no more than a part.
+learning rate of its own. The last has its own settings and its own budget. What a greedy policy reaches is computed
+over all 300 starts. A run may diverge where there is no target network: then it ends, and is in the curve as far as it
+went but not in the figures of the table. Bands are 95 % intervals of the mean (Student's, so wide with 3 seeds).
+Results go to ``results/ladder.png`` and ``results/ladder.md``.
 """
 
 import argparse
-import pathlib
+import os
+import statistics
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
+import torch as th
+from tuned_results import RESULTS, History
 
-from sb3_lecture_dqn import LectureDQN, exact_test, optimal_values
-from sb3_lecture_dqn.common.pictures import Curve, draw_curves
+from sb3_lecture_dqn import LectureDQN, TestResult, optimal_values
+from sb3_lecture_dqn.common.pictures import draw_curves
+from sb3_lecture_dqn.plot import mean_curve
 
 NAIVE = {"store_and_replay": False, "double_dqn": False}
-RUNGS = {
+RUNGS: dict[str, dict[str, Any]] = {
     "Q-table": {"policy": "TablePolicy", "learning_rate": 0.1, **NAIVE},
     "state and action in": {"policy": "ActionInPolicy", **NAIVE},
     "naive DQN": NAIVE,
@@ -29,65 +41,80 @@ RUNGS = {
 OURS = "ours: recommended settings"
 
 
-class Curves(BaseCallback):
-    """What the greedy policy reaches from all 300 starts, computed exactly at equal distances."""
+def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[int, TestResult]], float, bool]:
+    """
+    Train one rung.
 
-    def __init__(self, n_points, budget):
-        super().__init__()
-        self.every = max(1, budget // n_points)
-        self.points = []
-        self.due = 0
-
-    def _on_rollout_start(self):
-        if self.num_timesteps >= self.due:
-            self.due += self.every
-            self.test()
-
-    def _on_step(self):
-        return True
-
-    def _on_training_end(self):
-        self.test()
-
-    def test(self):
-        self.points.append((self.num_timesteps, exact_test(self.model)))
-
-
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--timesteps", type=int, default=60_000, help="environment steps of a rung (default: 60000)")
-parser.add_argument("--points", type=int, default=30, help="tests of a rung (default: 30)")
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--engine", default="auto", choices=["auto", "torch", "numba"])
-parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("ladder.png"))
-args = parser.parse_args()
-
-panels = {"share of solved starts": {}, "reward per episode": {}}
-print("| rung | env steps | solved starts | steps | reward | optimality | seconds |")
-print("|---|---|---|---|---|---|---|")
-for name in [*RUNGS, OURS]:
-    if name == OURS:
-        model, budget = LectureDQN.tuned("Taxi-v3", seed=args.seed, engine=args.engine), None
+    :param rung: Its name
+    :param seed: Of the model
+    :param timesteps: Environment steps; ours has its own
+    :param tests: Number of tests in that many steps
+    :return: Tests by environment step, seconds, and whether it diverged
+    """
+    th.set_num_threads(1)
+    if rung == OURS:
+        model, budget = LectureDQN.tuned("Taxi-v3", seed=seed, device="cpu"), None
     else:
-        settings = dict(RUNGS[name])
-        policy = settings.pop("policy", "LecturePolicy")
-        model = LectureDQN(policy, "Taxi-v3", seed=args.seed, engine=args.engine, **settings)
-        budget = args.timesteps
-    callback = Curves(args.points, args.timesteps)
-    started = time.perf_counter()
-    model.learn(budget, callback=callback)
-    seconds = time.perf_counter() - started
-    steps, results = zip(*callback.points, strict=True)
-    for panel, values in (
-        ("share of solved starts", [result.success_rate for result in results]),
-        ("reward per episode", [result.mean_reward for result in results]),
-    ):
-        panels[panel][name] = Curve(np.array(steps), np.array(values), np.full(len(steps), np.nan))
-    last = results[-1]
-    print(
-        f"| {name} | {steps[-1]:,} | {last.success_rate:.1%} | {last.mean_steps:.2f} | {last.mean_reward:.2f} "
-        f"| {last.optimality:.4f} | {seconds:.0f} |",
-        flush=True,
-    )
-best = {"share of solved starts": 1.0, "reward per episode": optimal_values("Taxi-v3").mean_reward}
-draw_curves(panels, {"optimum": best}, "environment steps").savefig(args.out, dpi=120)
-print(f"Figure: {args.out}")
+        settings = {"policy": "LecturePolicy", **RUNGS[rung]}
+        model, budget = LectureDQN(env="Taxi-v3", seed=seed, device="cpu", **settings), timesteps
+    history = History(exact=True, test_freq=max(1, timesteps // tests))
+    started, diverged = time.perf_counter(), False
+    try:
+        model.learn(budget, callback=history)
+    except ValueError as error:
+        if "the loss of update" not in str(error):
+            raise
+        print(f"{rung}, seed {seed}: {error}", file=sys.stderr)
+        diverged = True
+    return history.history, time.perf_counter() - started, diverged
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--timesteps", type=int, default=60_000, help="environment steps of a rung (default: 60000)")
+    parser.add_argument("--tests", type=int, default=30, help="tests of a rung (default: 30)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, … (default: 3)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one for every core")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+
+    panels: dict[str, dict[str, Any]] = {"share of solved starts": {}, "reward per episode": {}}
+    lines = [
+        f"Written by `python examples/lecture_ladder.py --timesteps {args.timesteps} --seeds {args.seeds}`: Taxi, "
+        "means over the seeds, after the last step.",
+        "",
+        "| rung | env steps | diverged | solved starts | lowest – highest | steps | reward | seconds a seed |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    print(*lines, sep="\n")
+    with ProcessPoolExecutor(args.processes) as pool:
+        futures = {
+            rung: [pool.submit(run, rung, seed, args.timesteps, args.tests) for seed in range(args.seeds)]
+            for rung in [*RUNGS, OURS]
+        }
+        for rung, of_seeds in futures.items():
+            histories, seconds, diverged = zip(*[future.result() for future in of_seeds], strict=True)
+            for panel, measure in (("share of solved starts", "success_rate"), ("reward per episode", "mean_reward")):
+                points = [{step: getattr(test, measure) for step, test in history} for history in histories]
+                panels[panel][rung] = mean_curve(points)
+            last = [history[-1] for history, ended in zip(histories, diverged, strict=True) if not ended]
+            figures = "– | – | – | –"
+            if last:
+                solved = [test.success_rate for _, test in last]
+                figures = (
+                    f"{statistics.mean(solved):.1%} | {min(solved):.1%} – {max(solved):.1%} | "
+                    f"{statistics.mean(test.mean_steps for _, test in last):.2f} | "
+                    f"{statistics.mean(test.mean_reward for _, test in last):.2f}"
+                )
+            n_steps = max(history[-1][0] for history in histories)
+            lines.append(f"| {rung} | {n_steps:,} | {sum(diverged)} | {figures} | {statistics.median(seconds):.0f} |")
+            print(lines[-1], flush=True)
+    best = {"share of solved starts": 1.0, "reward per episode": optimal_values("Taxi-v3").mean_reward}
+    draw_curves(panels, {"optimum": best}, "environment steps").savefig(args.out / "ladder.png", dpi=100)
+    (args.out / "ladder.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    print(f"Figure and table: {args.out / 'ladder.png'}, {args.out / 'ladder.md'}")
+
+
+if __name__ == "__main__":
+    main()

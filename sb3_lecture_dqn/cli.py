@@ -21,6 +21,7 @@ from sb3_lecture_dqn.common.evaluation import run_test
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
+from sb3_lecture_dqn.loading import load_model
 from sb3_lecture_dqn.plot import plot_runs
 from sb3_lecture_dqn.watch import record, show
 
@@ -270,7 +271,7 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
 
 
 def _test(args: argparse.Namespace) -> int:
-    model = LectureDQN.load(args.model)
+    model = load_model(args.model)
     print(run_test(model, args.env, args.episodes, args.max_episode_steps, seed=args.seed))
     return 0
 
@@ -278,7 +279,7 @@ def _test(args: argparse.Namespace) -> int:
 def _watch(args: argparse.Namespace) -> int:
     for name in ("episodes", "max_episode_steps", "fps"):
         check_number(f"--{name.replace('_', '-')}", getattr(args, name), 1, integer=True)
-    model = LectureDQN.load(args.model)
+    model = load_model(args.model)
     env_id = args.env or model.env_id
     if env_id is None:
         raise ValueError("the model was not trained on an environment with an id: give --env")

@@ -1,19 +1,20 @@
 """Learning curves of one or many runs, from their TensorBoard files."""
 
-import json
+import contextlib
 import math
 import pathlib
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sb3_lecture_dqn.common import pictures
+from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
 from sb3_lecture_dqn.common.evaluation import PENALTY_REWARD
 from sb3_lecture_dqn.common.pictures import Curve
+from sb3_lecture_dqn.common.save_util import read_summary
 from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy_figures
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
@@ -46,13 +47,17 @@ def plot_runs(paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_
     :param env_id: Environment whose optimum is drawn; ``None`` for that of the models beside the runs, if all have the
         same. With Taxi there is also the result that the lecture prints
     :return: A line of text about every curve
-    :raises ImportError: If matplotlib is not installed
+    :raises ImportError: If matplotlib or scipy is not installed
     :raises ValueError: If there are no runs, or they hold no test of the lecture's
     """
     out = pathlib.Path(out)
     if out.suffix.lower() not in PLOT_SUFFIXES:
         raise ValueError(f"out={str(out)!r} must end in one of {', '.join(PLOT_SUFFIXES)}")
     pictures.require_viz("a plot")
+    try:
+        import scipy.stats  # noqa: F401
+    except ImportError as error:
+        raise ImportError("a plot needs scipy: pip install 'sb3-lecture-dqn[viz]'") from error
     folders = find_runs(paths)
     settings: dict[str, list[dict[str, Points]]] = {}
     for folder in folders:
@@ -130,31 +135,18 @@ def mean_curve(runs: Sequence[Points]) -> Curve:
     :param runs: The value of every run by episode
     :return: The mean, and half the width of the interval where there are at least two runs
     """
+    from scipy.stats import t
+
     episodes = sorted(set().union(*runs))
     means, half_widths = [], []
     for episode in episodes:
         values = np.array([run[episode] for run in runs if episode in run])
         means.append(values.mean())
         n = len(values)
-        half_widths.append(student_t(n - 1) * values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan)
+        half_widths.append(
+            t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+        )
     return Curve(np.array(episodes), np.array(means), np.array(half_widths))
-
-
-def student_t(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """
-    The t for which a variable of Student's distribution is between -t and t with some probability.
-
-    With ``t = √ν · tan θ`` its density is proportional to ``cos(θ)**(ν - 1)``, which is integrated numerically.
-
-    :param degrees: Degrees of freedom ν, at least 1
-    :param confidence: The probability
-    :return: t, to about five digits
-    """
-    angles = np.linspace(0, math.pi / 2, 200_001)
-    density = np.cos(angles) ** (degrees - 1)
-    probability = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    angle = np.interp(confidence * probability[-1], probability, angles)
-    return float(math.sqrt(degrees) * math.tan(angle))
 
 
 def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
@@ -162,13 +154,9 @@ def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
     found = set()
     for folder in folders:
         for path in folder.glob("*.zip"):
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    found.add(json.loads(archive.read("data")).get("env_id"))
-            except (zipfile.BadZipFile, KeyError, ValueError):
-                continue  # no model
-    env_id = found.pop() if len(found) == 1 else None
-    return env_id if isinstance(env_id, str) else None
+            with contextlib.suppress(UnsafeFileError):  # no model of this package
+                found.add(read_summary(path).env_id)
+    return found.pop() if len(found) == 1 else None
 
 
 def _references(env_id: str | None) -> dict[str, Mapping[str, float]]:

@@ -1,5 +1,6 @@
 """Greedy episodes to look at: a video with the action values beside the picture, or text in a terminal."""
 
+import math
 import pathlib
 import sys
 import time
@@ -30,7 +31,7 @@ class Moment(NamedTuple):
     :param episode: Number of the episode, from 1
     :param step: Steps before it
     :param render: What the environment rendered
-    :param values: Action values of the state, ``None`` after the last step
+    :param values: Action values of the state, NaN where a mask forbids the action, ``None`` after the last step
     :param action: The action that is taken, ``None`` after the last step
     :param total_reward: Sum of the rewards before it
     """
@@ -71,6 +72,8 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
             under = {"action_masks": _mask(info)[None]} if masking else {}
             action = int(model.predict(batch, deterministic=True, **under)[0].item())  # type: ignore[arg-type]
             values = action_values(model, batch)[0]
+            if masking:  # those of the others mean nothing: no update has ever seen them
+                values = np.where(_mask(info), values, np.nan)
             yield Moment(episode, step, env.render(), values, action, total)
             obs, reward, terminated, truncated, info = env.step(action)
             step, total, over = step + 1, total + float(reward), terminated or truncated
@@ -123,7 +126,7 @@ def record(
     names = action_names(env)
     valued = np.concatenate([moment.values for moment in moments if moment.values is not None])
     # One scale for the whole video, from zero on and with some room.
-    low, high = min(0.0, float(valued.min())), max(0.0, float(valued.max()))
+    low, high = min(0.0, float(np.nanmin(valued))), max(0.0, float(np.nanmax(valued)))
     room = 0.05 * (high - low or 1.0)
     limits = low - room, high + room
     options: dict[str, Any] = {"loop": 0, "duration": 1000 / fps}
@@ -177,11 +180,14 @@ def show(model: BaseAlgorithm, env: gym.Env, n_episodes: int = 1, fps: int = 4, 
 
 
 def _text_bars(values: np.ndarray, action: int | None, names: Sequence[str]) -> str:
-    low = min(0.0, float(values.min()))
-    span = max(0.0, float(values.max())) - low or 1.0
+    low = min(0.0, float(np.nanmin(values)))
+    span = max(0.0, float(np.nanmax(values))) - low or 1.0
     width = max(map(len, names))
     lines = []
     for index, (name, value) in enumerate(zip(names, values.tolist(), strict=True)):
+        if math.isnan(value):
+            lines.append(f"  {name:<{width}}  (not valid)")
+            continue
         bar = "#" * round((value - low) / span * _BAR)
         lines.append(f"{'>' if index == action else ' '} {name:<{width}} {value:8.3f} {bar}")
     return "\n".join(lines)

@@ -9,6 +9,8 @@ import time
 from functools import partial
 
 import pytest
+import torch as th
+from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_lecture_dqn
@@ -196,6 +198,23 @@ def test_a_model_is_tested_on_another_environment_if_asked(model, capsys):
     assert capsys.readouterr().out.startswith("3 test episodes")
 
 
+def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
+    """Quantiles that say "down" in every state: on ice that does not slip, that ends in the lower left corner."""
+    down = 1
+    model = LectureQRDQN("FrozenLakeNotSlippery-v1", policy_kwargs={"n_quantiles": 5, "hidden_dim": 4})
+    head = [layer for layer in model.quantile_net.modules() if isinstance(layer, th.nn.Linear)][-1]
+    head.weight.data[:] = 0.0
+    head.bias.data[:] = th.tensor([0.0, 1.0, 0.0, 0.0]).repeat(5)
+    assert model.predict(0, deterministic=True)[0] == down
+    model.save(tmp_path / "model")
+    assert main(["test", str(tmp_path / "model"), "--episodes", "5"]) == 0
+    assert capsys.readouterr().out.startswith("5 test episodes: 3.00 steps")
+    assert main(["watch", str(tmp_path / "model"), "--ansi", "--episodes", "1"]) == 0
+    assert re.findall(r"^> (\w+) +1\.000", capsys.readouterr().out, re.MULTILINE) == ["down"] * 3
+    assert main(["watch", str(tmp_path / "model.zip"), "--episodes", "1"]) == 0
+    assert "(4 pictures of 1 episodes)" in capsys.readouterr().out
+
+
 # Mistakes
 
 
@@ -246,7 +265,7 @@ def mistake(argv, capsys):
         (["test", "MODEL", "--max-episode-steps", "0"], "max.episode.steps=0 must be an integer at least 1"),
         (["test", "MODEL", "--env", "Taxy-v3"], "env='Taxy-v3' is not a registered environment id: .* 'Taxi-v3'"),
         (["test", "MODEL", "--env", "FrozenLake-v1"], r"Discrete\(16\).*the model needs Discrete\(500\)"),
-        (["test", __file__], r"test_cli\.py.* holds no LectureDQN model"),
+        (["test", __file__], r"test_cli\.py.* holds no LectureDQN or LectureQRDQN model"),
         ([], "required: COMMAND"),
         (["play"], "invalid choice: 'play'"),
     ],
@@ -257,6 +276,13 @@ def test_a_mistake_is_answered_by_one_line_and_the_exit_code_2(argv, message, mo
     line = mistake([str(model) if word == "MODEL" else word for word in argv], capsys)
     assert re.match(rf"sb3-lecture-dqn( train| test)?: error: .*({message})", line)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_another_algorithm_is_a_mistake(tmp_path, capsys):
+    PPO("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "ppo")
+    for command in ("test", "watch"):
+        line = mistake([command, str(tmp_path / "ppo.zip")], capsys)
+        assert re.search(r"ppo\.zip' holds no LectureDQN or LectureQRDQN model: .* stock Stable-Baselines3", line)
 
 
 def test_a_folder_that_cannot_be_made_is_a_mistake(tmp_path, capsys):

@@ -13,6 +13,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
+# A row for every rung, of which the last has learnt it all
+LADDER = (
+    r"Q-table \| 200 \| 0 \|(.*\n){6}\| ours: .* 40,000 \| 0 \| 100\.0% \| .* \| 7\.9\d \| \d+ \|\nFigure and table"
+)
+
 # What each is given, what it must print, and whether it is quick.
 SCRIPTS = {
     "recipes/callbacks.py": ("", r"stopped after \d+ steps, best: 1\.0, going_on.num_timesteps=800", True),
@@ -28,8 +33,9 @@ SCRIPTS = {
     ),
     "ablation.py": ("--rows nothing --seeds 1 --processes 1", r"\| nothing \| 1 \| 1 ", False),
     "api.py": ("", r"names are in .*api\.md", False),
-    "lecture_ladder.py": ("--timesteps 600 --points 2", r"recommended", False),
+    "lecture_ladder.py": ("--timesteps 200 --tests 2 --seeds 1 --processes 1 --out .", LADDER, False),
     "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
+    "make_pictures.py": ("--episodes 20 --seeds 2 --out .", r"Picture: curves\.png", False),
     "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
     "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),
@@ -51,7 +57,8 @@ def is_script(path):
 def test_every_script_is_here():
     there = {str(path.relative_to(ROOT / "examples")) for path in (ROOT / "examples").rglob("*.py") if is_script(path)}
     called_by_others = {"benchmarks/probes.py", "benchmarks/rows.py"}
-    assert there == {*SCRIPTS, *TOO_LONG, *called_by_others}
+    of_the_notebooks = {"lecture_walkthrough.py", "make_notebooks.py"}  # see test_notebooks.py
+    assert there == {*SCRIPTS, *TOO_LONG, *called_by_others, *of_the_notebooks}
 
 
 def test_the_api_reference_is_that_of_the_docstrings():

@@ -11,7 +11,7 @@ import torch as th
 from sb3_lecture_dqn import LectureDQN, TabularModel
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.envs import make_env
-from sb3_lecture_dqn.watch import greedy_episodes, record
+from sb3_lecture_dqn.watch import greedy_episodes, record, show
 
 
 def optimal_model():
@@ -93,14 +93,25 @@ def test_moments_have_the_values_of_their_state(model):
     assert [moment.step for moment in moments] == list(range(len(moments)))
 
 
-def test_masks_are_kept_to():
+def test_masks_are_kept_to(tmp_path, capsys):
     model = LectureDQN("Taxi-v3", seed=0, use_masking=True)
     env = make_env("Taxi-v3", 30)
     masks = []
     for moment in greedy_episodes(model, env, 1, seed=1):
         if moment.action is not None:
-            masks.append(env.unwrapped.action_mask(env.unwrapped.s)[moment.action])
+            mask = env.unwrapped.action_mask(env.unwrapped.s)
+            masks.append(mask[moment.action])
+            assert np.array_equal(np.isnan(moment.values), mask == 0)
+            assert moment.action == np.nanargmax(moment.values)
     assert masks == [1] * 30
+    record(model, make_env("Taxi-v3", 3), tmp_path / "a.gif", seed=1)
+    assert len(pictures_of(tmp_path / "a.gif")) == 4
+    show(model, make_env("Taxi-v3", 1, render_mode="ansi"), seed=1)
+    lines = capsys.readouterr().out.splitlines()
+    env.reset(seed=1)
+    assert (
+        sum(line.endswith("(not valid)") for line in lines) == (env.unwrapped.action_mask(env.unwrapped.s) == 0).sum()
+    )
     with pytest.raises(ValueError, match=r"neither action_masks\(\) nor info\['action_mask'\]"):
         next(greedy_episodes(model, make_env("FrozenLake-v1", 30), 1))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
+from contestants import SOLVING
 from machine import describe_machine, sentence
 from measure import use_one_core
 from stable_baselines3 import DQN
@@ -77,22 +78,8 @@ def ours(seed: int) -> dict[str, Any]:
 def stock(seed: int) -> dict[str, Any]:
     """The same for stock SB3, which stops as soon as it is there."""
     callback = UntilOptimal(stop=True)
-    model = DQN(
-        "MlpPolicy",
-        make_env("Taxi-v3", max_episode_steps=200),
-        learning_rate=3e-3,
-        gamma=0.9,
-        batch_size=256,
-        train_freq=4,
-        gradient_steps=1,
-        buffer_size=100_000,
-        learning_starts=1000,
-        target_update_interval=100,
-        exploration_fraction=20_000 / LIMIT,
-        exploration_final_eps=0.05,
-        seed=seed,
-        device="cpu",
-    )
+    env = make_env("Taxi-v3", max_episode_steps=200)
+    model = DQN("MlpPolicy", env, exploration_fraction=20_000 / LIMIT, seed=seed, **SOLVING)
     return _figures(model.learn(LIMIT, callback=callback), callback)
 
 

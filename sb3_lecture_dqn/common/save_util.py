@@ -20,7 +20,7 @@ import secrets
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -59,6 +59,10 @@ _KINDS = {
 _NECESSARY = set(list(_KINDS)[:4])
 # Some of these are in the file of a DQN or QR-DQN, whatever `save` was told to leave out, and in that of no other.
 _DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
+_NOT_DESCRIBED = (
+    f"it has no {DESCRIPTION!r}, as files of stock Stable-Baselines3 have none. What it says otherwise are pickles, "
+    "which can run anything: say load(..., trust=True) if you trust where it comes from"
+)
 _SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 
 
@@ -224,6 +228,37 @@ def read_parameters(path: Path) -> dict[str, Any]:
         return state_dicts(_model_members(file, size))
 
 
+class ModelSummary(NamedTuple):
+    """
+    What a model's file says of itself, before the model is made.
+
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm
+    :param env_id: Id of the environment it was trained on, ``None`` where it had none or one that imports a module
+    """
+
+    algorithm: str
+    env_id: str | None
+
+
+def read_summary(path: Path) -> ModelSummary:
+    """
+    Read what a model's file is of, but neither its settings nor its weights.
+
+    :param path: The file, with or without ``.zip``, or an open one
+    :return: The summary. That the rest of the file is whole is not checked
+    :raises UnsafeFileError: If the file is damaged, or no model of this package
+    """
+    with reading(path, "zip", "LectureDQN or LectureQRDQN model") as (file, size), zipfile.ZipFile(file) as archive:
+        check_members(archive, size)
+        if DESCRIPTION not in archive.namelist():
+            raise UnsafeFileError(_NOT_DESCRIBED)
+        described = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)
+        algorithm, env_id = described["algorithm"], described["settings"].get("env_id")
+        if not isinstance(algorithm, str):
+            raise UnsafeFileError(f"its algorithm is {algorithm!r}")
+        return ModelSummary(algorithm, env_id if isinstance(env_id, str) and ":" not in env_id else None)
+
+
 def check_is_model(path: Path, name: str, algorithm: str) -> None:
     """
     Check that a file is one of a DQN's, before anything in it is unpickled.
@@ -286,10 +321,7 @@ def _read_settings(
     members: Mapping[str, bytes], algorithm: str, names: Mapping[str, type], custom_objects: Mapping[str, Any]
 ) -> dict[str, Any]:
     if DESCRIPTION not in members:
-        raise UnsafeFileError(
-            f"it has no {DESCRIPTION!r}, as files of stock Stable-Baselines3 have none. What it says otherwise are "
-            "pickles, which can run anything: say trust=True if you trust where it comes from"
-        )
+        raise UnsafeFileError(_NOT_DESCRIBED)
     described = _read_json(members[DESCRIPTION], DESCRIPTION_VERSION)
     others = {name: _checksum(content) for name, content in members.items() if name != DESCRIPTION}
     declared = described["members"]
@@ -326,6 +358,12 @@ def restored_settings(
 
 class _ImportingId:
     """An environment id such as ``"package:Name-v0"``, which has a package imported."""
+
+
+def _read_json_member(archive: zipfile.ZipFile, name: str, version: int) -> dict[str, Any]:
+    if archive.getinfo(name).file_size > MAX_DESCRIPTION:
+        raise UnsafeFileError(f"its member {name!r} is too large")
+    return _read_json(archive.read(name), version)
 
 
 def _read_json(content: bytes, version: int) -> dict[str, Any]:
@@ -514,9 +552,7 @@ def read_memory(path: Path, buffer: Any) -> Any:
             check_members(archive, size)
             if MEMORY not in archive.namelist():
                 raise UnsafeFileError(f"it has no member {MEMORY!r}")
-            if archive.getinfo(MEMORY).file_size > MAX_DESCRIPTION:
-                raise UnsafeFileError(f"its member {MEMORY!r} is too large")
-            described = _read_json(archive.read(MEMORY), MEMORY_VERSION)
+            described = _read_json_member(archive, MEMORY, MEMORY_VERSION)
             if described["buffer"] != _kind(buffer):
                 raise UnsafeFileError(f"it is of a {described['buffer']}")
             if isinstance(buffer, SuccessFailReplayBuffer):

@@ -1,0 +1,75 @@
+"""The notebooks are those of their source, and run from a clean kernel."""
+
+import importlib.util
+import pathlib
+
+import nbformat
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def maker():
+    """``examples/make_notebooks.py``."""
+    spec = importlib.util.spec_from_file_location("make_notebooks", EXAMPLES / "make_notebooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def committed(maker, language):
+    notebook = nbformat.read(maker.NOTEBOOKS[language], as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def sources(cells):
+    return [cell.source for cell in cells]
+
+
+def has_picture(cell):
+    return any(kind.startswith("image/") for output in cell.outputs for kind in output.get("data", {}))
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_a_notebook_is_that_of_its_source_with_outputs(maker, language):
+    notebook = committed(maker, language)
+    assert sources(notebook.cells) == sources(maker.build(language).cells)
+    counts = [cell.execution_count for cell in maker.code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    outputs = [output for cell in maker.code_cells(notebook) for output in cell.outputs]
+    assert {output.output_type for output in outputs} == {"stream", "display_data", "execute_result"}
+    assert {output.name for output in outputs if output.output_type == "stream"} == {"stdout"}
+    assert sum(map(has_picture, maker.code_cells(notebook))) == 8
+    assert maker.NOTEBOOKS[language].stat().st_size < 1.5e6
+
+
+def test_both_languages_have_the_same_code_and_as_much_text(maker):
+    english, korean = (committed(maker, language) for language in ("en", "ko"))
+    assert sources(maker.code_cells(english)) == sources(maker.code_cells(korean))
+    assert [cell.cell_type for cell in english.cells] == [cell.cell_type for cell in korean.cells]
+    for one, other in zip(english.cells, korean.cells, strict=True):
+        if one.cell_type == "markdown":
+            assert any("가" <= letter <= "힣" for letter in other.source)
+            assert not any("가" <= letter <= "힣" for letter in one.source)
+            assert one.source.count("#") == other.source.count("#")
+            assert one.source.count("$") == other.source.count("$")
+
+
+# Of the pipes to the kernel and of the event loop, in nbclient and what it is built on
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_it_runs_from_a_clean_kernel(maker, tmp_path, monkeypatch):
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    notebook = maker.execute(maker.build("en"), tmp_path)  # raises where a cell does
+    as_committed = [has_picture(cell) for cell in maker.code_cells(committed(maker, "en"))]
+    assert [has_picture(cell) for cell in maker.code_cells(notebook)] == as_committed
+    printed = "".join(
+        output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
+    )
+    assert "the same policy: True" in printed
+    assert "without a target network: the targets moved in 100.0% of" in printed
+    assert "300 test episodes: 13.07 steps, 0.00 penalties, 7.93 reward, 100.0% solved" in printed
