@@ -203,6 +203,13 @@ def _train(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             check_number(f"--{name.replace('_', '-')}", getattr(args, name), 1, integer=True)
     check_number("--checkpoint-freq", args.checkpoint_freq, 0, integer=True)
+    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=0 if args.quiet else 1)
+    callbacks: list[BaseCallback] = [test]
+    if args.pictures:
+        callbacks.append(LectureTensorBoardCallback())
+    if args.checkpoint_freq > 0:
+        verbose = 2 if args.verbose else 0
+        callbacks.append(LectureCheckpointCallback((args.checkpoint_freq, "episode"), verbose=verbose))
     if args.resume is None:
         model = _new_model(args)
         run = model.make_run_folder()
@@ -217,13 +224,6 @@ def _train(args: argparse.Namespace) -> int:
             print(f"sb3-lecture-dqn: {warning.message}", file=sys.stderr)
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
     model.set_logger(configure(str(run), outputs))
-    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=0 if args.quiet else 1)
-    callbacks: list[BaseCallback] = [test]
-    if args.pictures:
-        callbacks.append(LectureTensorBoardCallback())
-    if args.checkpoint_freq > 0:
-        verbose = 2 if args.verbose else 0
-        callbacks.append(LectureCheckpointCallback((args.checkpoint_freq, "episode"), verbose=verbose))
     if not args.quiet:
         doing = "Training" if args.resume is None else f"Going on after {model._episode_num} episodes:"
         policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
