@@ -419,6 +419,19 @@ def test_an_environment_that_does_not_come_back_is_begun_anew_and_it_says_so(tmp
     assert model.learn().num_timesteps == 200
 
 
+def test_nor_does_one_in_a_process_of_its_own(tmp_path):
+    def make(**kwargs):
+        venv = SubprocVecEnv([lambda: ResumableEnv(Drifting(make_env("Taxi-v3", 30)))])
+        return LectureDQN(venv, seed=0, gradient_steps=1, **kwargs)
+
+    run = stopped(tmp_path, make=make)
+    Drifting.start = 7
+    with pytest.warns(UserWarning, match="new episodes begin: environment 0: after the same"):
+        model = LectureDQN.resume(run, env=make().env)
+    Drifting.start = 0
+    assert model.learn().num_timesteps == 200
+
+
 def in_processes(wrapper, **kwargs):
     venv = make_vec_env("CartPole-v1", 2, seed=3, vec_env_cls=SubprocVecEnv, wrapper_class=wrapper)
     return LectureDQN("MlpPolicy", venv, **{"seed": 0, "gradient_steps": 1, **kwargs})

@@ -88,36 +88,30 @@ class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
             "generator": self._generator_state(),
         }
 
-    def replay_episode(self, state: State) -> None:
+    def replay_episode(self, state: State) -> str | None:
         """
         Bring this environment to where another one was.
 
         :param state: What the other one's :meth:`episode_state` returned
-        :raises EpisodeNotReplayedError: If it does not come to the same place
+        :return: ``None``, or what is not as it was. No exception, which would end an environment in its own process
         """
         start = state["start"]
+        generator = self.unwrapped.np_random.bit_generator
+        generator.state = state["generator"] if start is None else start["generator"]
         if start is None:  # before its first episode
-            self.unwrapped.np_random.bit_generator.state = state["generator"]
-            return
-        self.unwrapped.np_random.bit_generator.state = start["generator"]
+            return None
         self.reset(seed=start["seed"], options=start["options"])
         ended = False
-        actions = state["actions"]
-        if not isinstance(actions, np.ndarray) or actions.ndim != 1 or actions.dtype != np.int64:
-            raise ValueError("the actions of an episode must be int64 of shape (n_steps,)")
-        if (at := find_outside(actions, self.action_space) if actions.size else None) is not None:
-            raise ValueError(f"action {actions[at]} is outside the space {self.action_space}")
-        for action in actions:
+        for action in state["actions"]:
             if ended:
-                raise EpisodeNotReplayedError(f"the episode ended after {len(self._actions)} steps")
+                return f"the episode ended after {len(self._actions)} steps"
             *_, terminated, truncated, _ = self.step(action)
             ended = terminated or truncated
         for what in ("observation", "return", "generator"):
             now = self.episode_state()[what]
             if not _equal(now, state[what]):
-                raise EpisodeNotReplayedError(
-                    f"after the same {len(self._actions)} actions its {what} is {now}, and was {state[what]}"
-                )
+                return f"after the same {len(self._actions)} actions its {what} is {now}, and was {state[what]}"
+        return None
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -182,16 +176,24 @@ def set_env_state(env: VecEnv, state: State) -> None:
         return
     if len(base["episodes"]) != env.num_envs or not all(env.env_is_wrapped(ResumableEnv)):
         raise EpisodeNotReplayedError(f"there were {len(base['episodes'])} sub-environments with a ResumableEnv around")
-    n_steps = sum(np.size(episode["actions"]) for episode in base["episodes"])
+    for episode in base["episodes"]:
+        _check_actions(episode["actions"], env)
+    n_steps = sum(len(episode["actions"]) for episode in base["episodes"])
     if n_steps > MAX_REPLAYED:
         raise EpisodeNotReplayedError(f"the episodes had {n_steps} steps, and {MAX_REPLAYED} are the most replayed")
     seeds = _checked_seeds(base["seeds"], env)
     for i, episode in enumerate(base["episodes"]):
-        try:
-            env.env_method("replay_episode", episode, indices=[i])
-        except EpisodeNotReplayedError as error:
-            raise EpisodeNotReplayedError(f"environment {i}: {error}") from error
+        (problem,) = env.env_method("replay_episode", episode, indices=[i])
+        if problem is not None:
+            raise EpisodeNotReplayedError(f"environment {i}: {problem}")
     env._seeds = seeds
+
+
+def _check_actions(actions: Any, env: VecEnv) -> None:
+    if not isinstance(actions, np.ndarray) or actions.ndim != 1 or actions.dtype != np.int64:
+        raise ValueError("the actions of an episode must be int64 of shape (n_steps,)")
+    if actions.size and (at := find_outside(actions, env.action_space)) is not None:
+        raise ValueError(f"action {actions[at]} is outside the space {env.action_space}")
 
 
 def _checked_seeds(seeds: Any, env: VecEnv) -> list[int | None]:
