@@ -7,7 +7,7 @@ from sb3_lecture_dqn.common.callbacks import (
     LectureTestCallback,
 )
 from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, ResumableEnv
+from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3, register_variants
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
 from sb3_lecture_dqn.common.maskable import ActionMaskInfo
@@ -15,7 +15,7 @@ from sb3_lecture_dqn.common.tabular import NotTabularError, OptimalValues, Tabul
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
-from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, TupleToDictWrapper
+from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, ResumableEnv, TupleToDictWrapper
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN

@@ -78,6 +78,11 @@ def finish(process):
     assert os.waitstatus_to_exitcode(status) == 0, "training failed"
 
 
+def newest_step(run):
+    paths = checkpoints_in(run / "checkpoints")
+    return int(paths[0].name.split("_")[1]) if paths else -1
+
+
 def kill_and_resume(folder, name, n_kills, seed=0):
     """
     One run that is left alone, and one that is killed.
@@ -88,25 +93,18 @@ def kill_and_resume(folder, name, n_kills, seed=0):
     alone, killed = folder / "alone", folder / "killed"
     alone.mkdir()
     killed.mkdir()
-    begin = time.monotonic()
     finish(in_a_process(alone, *configuration))
-    # So that the kills are spread over the whole run: a process also has to begin, and to do again what was lost.
-    seconds = (time.monotonic() - begin) / n_kills
+    # A process is killed when it has come so far, or a moment later.
     rng = random.Random(seed)
     kills = in_saving = 0
-    while kills < n_kills:
+    for step in sorted(rng.uniform(0, 0.95 * configuration[3]) for _ in range(n_kills)):
         process = in_a_process(killed, *configuration)
-        before = len(checkpoints_in(killed / "checkpoints"))
-        if before == 0:  # it has to come as far as the first one
-            while not checkpoints_in(killed / "checkpoints") and os.waitpid(process, os.WNOHANG)[0] == 0:
-                time.sleep(0.005)
-        time.sleep(0.1 + rng.uniform(0, 2 * seconds))
+        while newest_step(killed) < step and os.waitpid(process, os.WNOHANG)[0] == 0:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
-        if os.WIFEXITED(status):  # it was done before
-            assert os.WEXITSTATUS(status) == 0, "training failed"
-            break
-        kills += 1
+        kills += os.WIFSIGNALED(status)
         in_saving += any((killed / "checkpoints").glob(".*.tmp"))
     finish(in_a_process(killed, *configuration))
     results = [th.load(run / "result.pt", weights_only=False) for run in (alone, killed)]

@@ -3,9 +3,7 @@
 import warnings
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-from gymnasium.utils import RecordConstructorArgs
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -21,6 +19,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_lecture_dqn.common.checks import check_number, find_outside
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.common.wrappers import ResumableEnv
 
 State = dict[str, Any]
 
@@ -30,96 +29,6 @@ MAX_REPLAYED = 10**6
 
 class EpisodeNotReplayedError(ValueError):
     """An environment did not come back to where it was."""
-
-
-class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
-    """
-    Remembers how the running episode came about, so that another environment can be brought to the same place.
-
-    That is the state of the environment's generator before the reset, and the actions since: few environments let their
-    state be read and set, but all can be stepped. The algorithms of this package put it around the sub-environments of
-    a ``DummyVecEnv`` themselves; put it around environments that run in processes of their own, as the outermost
-    wrapper (``make_vec_env(..., wrapper_class=ResumableEnv, vec_env_cls=SubprocVecEnv)``).
-
-    An environment comes back the same if all that it draws is from its ``np_random``, and a reset leaves nothing of
-    the episodes before.
-
-    :param env: The environment, with discrete actions
-    """
-
-    def __init__(self, env: gym.Env) -> None:
-        RecordConstructorArgs.__init__(self)
-        super().__init__(env)
-        self._start: State | None = None
-        self._actions: list[int] = []
-        self._obs: Any = None
-        self._return = 0.0
-
-    def reset(self, *, seed: int | None = None, options: State | None = None) -> tuple[Any, State]:
-        """See gymnasium's ``Env``."""
-        self._start = {"generator": self._generator_state(), "seed": seed, "options": options}
-        self._actions, self._return = [], 0.0
-        self._obs, info = self.env.reset(seed=seed, options=options)
-        return self._obs, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, State]:
-        """See gymnasium's ``Env``."""
-        self._obs, reward, terminated, truncated, info = self.env.step(action)
-        self._actions.append(int(action))
-        self._return += float(reward)
-        return self._obs, reward, terminated, truncated, info
-
-    def _generator_state(self) -> State:
-        state: Any = self.unwrapped.np_random.bit_generator.state
-        return dict(state)
-
-    def episode_state(self) -> State:
-        """
-        How the running episode came about.
-
-        :return: The generator before the reset and the arguments of that, the actions since, and what is to be
-            compared: the last observation, the sum of rewards, and the generator now
-        """
-        return {
-            "start": self._start,
-            "actions": np.array(self._actions, np.int64),
-            "observation": self._obs,
-            "return": self._return,
-            "generator": self._generator_state(),
-        }
-
-    def replay_episode(self, state: State) -> str | None:
-        """
-        Bring this environment to where another one was.
-
-        :param state: What the other one's :meth:`episode_state` returned
-        :return: ``None``, or what is not as it was. No exception, which would end an environment in its own process
-        """
-        start = state["start"]
-        generator = self.unwrapped.np_random.bit_generator
-        generator.state = state["generator"] if start is None else start["generator"]
-        if start is None:  # before its first episode
-            return None
-        self.reset(seed=start["seed"], options=start["options"])
-        ended = False
-        for action in state["actions"]:
-            if ended:
-                return f"the episode ended after {len(self._actions)} steps"
-            *_, terminated, truncated, _ = self.step(action)
-            ended = terminated or truncated
-        for what in ("observation", "return", "generator"):
-            now = self.episode_state()[what]
-            if not _equal(now, state[what]):
-                return f"after the same {len(self._actions)} actions its {what} is {now}, and was {state[what]}"
-        return None
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(np.array_equal(np.asarray(one), np.asarray(other), equal_nan=np.asarray(one).dtype.kind == "f"))
 
 
 def make_resumable(env: VecEnv) -> None:

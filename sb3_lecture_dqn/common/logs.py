@@ -4,6 +4,7 @@ import math
 import pathlib
 import stat
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,9 @@ def rewind_logs(folder: pathlib.Path, sizes: dict[str, int]) -> None:
     """
     Cut event files back to what they were, so that nothing that is trained again is shown twice.
 
+    TensorBoard reads files in the order of their names, which begin with the second they were made in and say nothing
+    of the order within it: so this returns in a later second than that of the newest, and what is logged next is last.
+
     :param folder: What :func:`log_folder` returned
     :param sizes: Lengths in bytes, by name
     """
@@ -121,6 +125,9 @@ def rewind_logs(folder: pathlib.Path, sizes: dict[str, int]) -> None:
         elif size > sizes[name]:
             with (folder / name).open("r+b") as opened:
                 opened.truncate(sizes[name])
+    newest = max((int(name.split(".")[3]) for name in found if name.split(".")[3].isdigit()), default=0)
+    if (too_early := newest + 1 - time.time()) > 0:
+        time.sleep(min(too_early, 1))
     if missing := [name for name, size in sizes.items() if found.get(name, -1) < size]:
         warnings.warn(f"{folder}: of the logs, {', '.join(missing)} are not as long as they were; curves have gaps")
 

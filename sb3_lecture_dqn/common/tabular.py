@@ -12,6 +12,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.wrappers import ResumableEnv
 
 # Probabilities may miss a sum of 1 by this much, which is more than rounding of float64 amounts to.
 PROBABILITY_TOLERANCE = 1e-8
@@ -20,7 +21,7 @@ PROBABILITY_TOLERANCE = 1e-8
 _MAX_SWEEPS = 200_000
 
 # What `gymnasium.make` and SB3 put around an environment; none of these changes an observation or a reward.
-_TRANSPARENT_WRAPPERS = (PassiveEnvChecker, OrderEnforcing, TimeLimit, Monitor)
+_TRANSPARENT_WRAPPERS = (PassiveEnvChecker, OrderEnforcing, TimeLimit, Monitor, ResumableEnv)
 
 Outcome = tuple[float, int, float, bool]
 Transitions = Mapping[int, Any] | Sequence[Any]
