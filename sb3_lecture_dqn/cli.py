@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 import sb3_lecture_dqn
+from sb3_lecture_dqn import study
 from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.checks import check_number
@@ -23,6 +24,7 @@ from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.loading import load_model
 from sb3_lecture_dqn.plot import plot_runs
+from sb3_lecture_dqn.study.report import write_report
 from sb3_lecture_dqn.watch import record, show
 
 ALGORITHMS: dict[str, type[EpisodicMixin]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
@@ -43,6 +45,9 @@ examples:
   sb3-lecture-dqn test runs/SR_True_DD_True_2026-01-31_12-00-00/model.zip
   sb3-lecture-dqn watch runs/SR_True_DD_True_2026-01-31_12-00-00/model.zip --out taxi.gif
   sb3-lecture-dqn plot runs --out curves.png             the mean of all seeds, and the optimum
+  sb3-lecture-dqn ablate --out study                     the lecture's two switches, 20 seeds each
+  sb3-lecture-dqn ablate plan.yaml --seeds 5 --out mine  a comparison of your own
+  sb3-lecture-dqn ablate --report study                  its table and figure
 """
 
 
@@ -51,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: The arguments, those of the process by default
-    :return: The exit code: 0 done, 2 a mistake in the arguments, 130 interrupted by Ctrl-C, 143 by SIGTERM
+    :return: The exit code: 0 done, 1 done but for trials that failed, 2 a mistake in the arguments, 130 interrupted by
+        Ctrl-C, 143 by SIGTERM
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(argv)
@@ -155,6 +161,24 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("runs", nargs="+", metavar="RUNS", help="folders of runs, or folders that hold such")
     plot.add_argument("--out", default="curves.png", metavar="FILE", help="the picture, .png, .svg or .pdf")
     plot.add_argument("--env", metavar="ID", help="environment whose optimum is drawn, if not that of the models")
+
+    ablate = commands.add_parser(
+        "ablate",
+        help="compare settings over many seeds, and report it with intervals",
+        formatter_class=_HelpFormatter,
+    )
+    ablate.set_defaults(command=_ablate)
+    ablate.add_argument("plan", nargs="?", metavar="PLAN", help="YAML file; the lecture's four switches if not given")
+    ablate.add_argument("--seeds", type=int, metavar="N", help="number of seeds, in place of the plan's (20)")
+    ablate.add_argument("--episodes", type=int, metavar="N", help="episodes of a run, in place of the plan's (5000)")
+    ablate.add_argument("--processes", type=int, metavar="N", help="number of processes; all cores if not given")
+    ablate.add_argument(
+        "--out", default="study", metavar="DIR", help="the study's folder; one that was stopped goes on"
+    )
+    ablate.add_argument("--ray", action="store_true", help="run on Ray, on this machine (extra ray)")
+    ablate.add_argument("--ray-address", metavar="ADDRESS", help="run on the Ray cluster of that address, or auto")
+    ablate.add_argument("--report", metavar="DIR", help="run nothing: report what is in a study's folder")
+    ablate.add_argument("--quiet", action="store_true", help="no progress, only the report")
     return parser
 
 
@@ -301,3 +325,30 @@ def _plot(args: argparse.Namespace) -> int:
         print(line)
     print(f"Picture: {args.out}")
     return 0
+
+
+def _ablate(args: argparse.Namespace) -> int:
+    if args.report is None:
+        plan = study.lecture_plan() if args.plan is None else study.Plan.from_yaml(args.plan)
+        plan = plan.changed(args.seeds, args.episodes)
+        try:
+            if args.ray or args.ray_address is not None:
+                from sb3_lecture_dqn.study.on_ray import run_plan_on_ray
+
+                run_plan_on_ray(plan, args.out, args.ray_address, args.processes, progress=not args.quiet)
+            else:
+                study.run_plan(plan, args.out, args.processes, progress=not args.quiet)
+        except KeyboardInterrupt:
+            return _ablation_stopped(args.out, 130)
+        except SystemExit as stop:  # SIGTERM
+            return _ablation_stopped(args.out, int(str(stop.code)))
+    folder = args.out if args.report is None else args.report
+    print("\n".join(write_report(folder)))
+    return int(any(row["state"] == "failed" for row in study.read_rows(folder)))
+
+
+def _ablation_stopped(folder: str, exit_code: int) -> int:
+    rows = study.read_rows(folder)
+    print(f"Interrupted: {sum(row['state'] == 'done' for row in rows)} of {len(rows)} trials are done in {folder}.")
+    print("To go on: the same command again")
+    return exit_code

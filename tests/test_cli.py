@@ -301,7 +301,7 @@ def test_help_and_version_are_printed(argv, capsys):
 
 def test_the_examples_of_the_help_are_commands():
     commands = [line.split("  ")[1] for line in cli.EXAMPLES.splitlines() if line.startswith("  sb3-lecture-dqn")]
-    assert len(commands) == 12
+    assert len(commands) == 15
     for command in commands:
         cli._parser().parse_args(command.split()[1:])
 

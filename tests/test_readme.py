@@ -43,7 +43,7 @@ def test_the_code_runs(i, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_the_commands_are_understood(words):
-    assert cli._parser().parse_args(words).command in (cli._train, cli._test, cli._watch, cli._plot)
+    assert cli._parser().parse_args(words).command in (cli._train, cli._test, cli._watch, cli._plot, cli._ablate)
 
 
 def test_the_files_that_it_links_to_are_there():

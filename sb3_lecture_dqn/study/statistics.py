@@ -1,0 +1,127 @@
+"""
+What can be said of few runs: interquartile means, performance profiles, probabilities of improvement, intervals.
+
+After Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice" (NeurIPS 2021), whose estimators these are. Scores of one setting are a list with an array for every task,
+one number for every run. Intervals are percentiles of a bootstrap that is stratified: of every task as many runs are
+drawn, with replacement, as there are of that task.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+N_RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+Scores = Sequence[np.ndarray]
+
+
+class Estimate(NamedTuple):
+    """
+    A number or an array of numbers, with its interval.
+
+    :param value: The estimate
+    :param low: Lower end of the interval, of the same shape
+    :param high: Upper end
+    """
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def interquartile_mean(scores: np.ndarray) -> np.ndarray:
+    """
+    The mean of the middle half: of n sorted scores, the lowest and the highest ⌊n/4⌋ are left out.
+
+    :param scores: Shape ``(..., n)``
+    :return: Shape ``(...)``
+    """
+    n = scores.shape[-1]
+    cut = n // 4
+    middle: np.ndarray = np.partition(scores, (cut, n - cut - 1), axis=-1)[..., cut : n - cut].mean(axis=-1)
+    return middle
+
+
+def estimate_interquartile_mean(scores: Scores, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Estimate:
+    """
+    The interquartile mean over the runs of all tasks.
+
+    :param scores: One array for every task
+    :param n_resamples: Number of bootstrap samples
+    :param seed: Seed of the bootstrap
+    :return: Numbers
+    """
+    scores = _checked(scores)
+    rng = np.random.default_rng(seed)
+    drawn = [task[rng.integers(len(task), size=(n_resamples, len(task)))] for task in scores]
+    return _estimate(interquartile_mean(np.concatenate(scores)), interquartile_mean(np.concatenate(drawn, axis=1)))
+
+
+def performance_profile(
+    scores: Scores, thresholds: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Estimate:
+    """
+    The share of runs with a score above a threshold, as a mean over tasks: what a run can be expected to reach.
+
+    :param scores: One array for every task
+    :param thresholds: Shape ``(t,)``
+    :param n_resamples: Number of bootstrap samples
+    :param seed: Seed of the bootstrap
+    :return: Shape ``(t,)``; the interval holds at each threshold by itself
+    """
+    above = [(task[:, None] > thresholds).astype(np.float64) for task in _checked(scores)]
+    weights = [
+        _bootstrap_weights(len(task), n_resamples, np.random.default_rng([seed, i])) for i, task in enumerate(above)
+    ]
+    value = np.mean([task.mean(axis=0) for task in above], axis=0)
+    return _estimate(value, np.mean([w @ task for w, task in zip(weights, above, strict=True)], axis=0))
+
+
+def probability_of_improvement(
+    scores: Scores, baseline: Scores, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> Estimate:
+    """
+    How likely a run is better than one of the baseline, as a mean over tasks; a tie counts half.
+
+    :param scores: One array for every task
+    :param baseline: Those of another setting, for the same tasks
+    :param n_resamples: Number of bootstrap samples
+    :param seed: Seed of the bootstrap
+    :return: Numbers in [0, 1]; an interval that holds 0.5 does not tell which is better
+    :raises ValueError: If there are not as many tasks in both
+    """
+    scores, baseline = _checked(scores), _checked(baseline)
+    if len(scores) != len(baseline):
+        raise ValueError(f"scores of {len(scores)} tasks, and {len(baseline)} of the baseline: give those of the same")
+    rng = np.random.default_rng(seed)
+    values, resampled = [], []
+    for task, other in zip(scores, baseline, strict=True):
+        better = (task[:, None] > other) + 0.5 * (task[:, None] == other)
+        ours, theirs = (_bootstrap_weights(len(runs), n_resamples, rng) for runs in (task, other))
+        values.append(better.mean())
+        resampled.append(((ours @ better) * theirs).sum(axis=1))
+    return _estimate(np.mean(values), np.mean(resampled, axis=0))
+
+
+def _bootstrap_weights(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """The share of every run in bootstrap samples, shape ``(n_resamples, n)``."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
+
+
+def _estimate(value: np.ndarray | np.floating, resampled: np.ndarray) -> Estimate:
+    outside = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, (outside, 1 - outside), axis=0)
+    return Estimate(np.asarray(value), low, high)
+
+
+def _checked(scores: Scores) -> list[np.ndarray]:
+    found = [np.asarray(task, np.float64) for task in scores]
+    if not found:
+        raise ValueError("scores: there is no task")
+    for task in found:
+        if task.ndim != 1 or not len(task) or not np.isfinite(task).all():
+            raise ValueError(f"scores: of every task there must be a list of finite numbers, not {task.tolist()}")
+    return found

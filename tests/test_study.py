@@ -1,0 +1,378 @@
+"""Studies: plans, trials that can be stopped anywhere, and rows that are the same wherever they ran."""
+
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+import yaml
+
+from sb3_lecture_dqn import LectureDQN, cli
+from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.common.checkpoint import checkpoints_in
+from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_trial
+from sb3_lecture_dqn.study import trial as trial_module
+from sb3_lecture_dqn.study.runner import trials_folder
+from sb3_lecture_dqn.study.table import ResultTable
+from sb3_lecture_dqn.study.trial import check_trials
+
+LAKE = "FrozenLake-v1"
+#: Diverges in its first updates
+BAD = {"learning_rate": 1e30}
+#: Long enough to be killed in: 40 checkpoints in a second or two
+LONG = Plan([LAKE], {"lecture": {}}, seeds=1, timesteps=20_000, test_freq=1000)
+FREQ = 500
+
+
+def same(row, result):
+    """Whether a row of a table holds a trial's result, to the last bit."""
+    return row["state"] == "done" and {name: row[name] for name in result} == result
+
+
+@pytest.fixture(scope="module")
+def long_result(tmp_path_factory):
+    """What the long trial comes to where it is left alone, without a process or checkpoint of its own in the way."""
+    (trial,) = LONG.trials()
+    return run_trial(trial, tmp_path_factory.mktemp("alone"), checkpoint_freq=10**9)
+
+
+# Plans
+
+
+def test_a_plan_is_every_setting_on_every_task_by_every_seed(tmp_path):
+    (tmp_path / "plan.yaml").write_text(
+        """
+        tasks: [FrozenLake-v1, Taxi-v3]
+        settings:
+          lecture:
+          stock: {algorithm: dqn, train_freq: [1, episode], policy_kwargs: {net_arch: [8]}}
+        seeds: 2
+        timesteps: 100
+        test_freq: [2, episode]
+        """
+    )
+    plan = Plan.from_yaml(tmp_path / "plan.yaml")
+    stock = {"algorithm": "dqn", "train_freq": (1, "episode"), "policy_kwargs": {"net_arch": [8]}}
+    settings = {"lecture": {}, "stock": stock}
+    assert plan == Plan([LAKE, "Taxi-v3"], settings, [0, 1], timesteps=100, test_freq=(2, "episode"))
+    trials = plan.trials()
+    settings_by_task = [(task, name) for task in (LAKE, "Taxi-v3") for name in settings]
+    assert [trial.key for trial in trials] == [(*pair, seed) for seed in (0, 1) for pair in settings_by_task]
+    assert (trials[1].algorithm, trials[1].timesteps, trials[1].episodes) == ("dqn", 100, None)
+    assert len({trial.folder_name for trial in trials}) == len(trials)
+    assert trial_module.make_model(trials[1]).train_freq.frequency == 1
+    check_trials(plan)
+    changed = plan.changed(seeds=3)
+    assert (changed.seeds, changed.timesteps) == ((0, 1, 2), 100)
+
+
+def test_the_lectures_plan_is_its_two_switches():
+    plan = lecture_plan()
+    models = [trial_module.make_model(trial) for trial in plan.trials()[:4]]
+    assert [(model.store_and_replay, model.double_dqn) for model in models] == [
+        *((True, True), (True, False), (False, True), (False, False))
+    ]
+    assert (len(plan.trials()), plan.episodes) == (80, 5000)
+    changed = plan.changed(seeds=1, episodes=7)
+    assert ({trial.seed for trial in changed.trials()}, changed.episodes) == ({0}, 7)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"tasks": []}, "tasks is empty"),
+        ({"tasks": LAKE}, "tasks='FrozenLake-v1' must be a list"),
+        ({"tasks": [LAKE, LAKE]}, "tasks: 'FrozenLake-v1' is there more than once"),
+        ({"tasks": ["FrozenLak-v1"]}, "env='FrozenLak-v1' is not a registered environment id: .*'FrozenLake-v1'"),
+        ({"settings": {}}, "settings={} must be a table"),
+        ({"settings": {"a": 3}}, "settings: 'a': 3 is no table"),
+        ({"settings": {"a\nb": {}}}, "settings: the name 'a.nb' must be text"),
+        ({"settings": {"a": {"algorithm": "ppo"}}}, "settings: 'a': algorithm='ppo' must be one of 'lecture_dqn'"),
+        ({"settings": {"a": {"policy_kwargs": {"activation_fn": LectureDQN}}}}, "settings: 'a': a plan is plain data"),
+        ({"settings": {"a": {"gamma": float("nan")}}}, "settings: 'a': a plan is plain data"),
+        ({"settings": {"peer": {"algorithm": "qrdqn"}}}, "settings: 'peer': .*stock qrdqn.*give timesteps"),
+        ({"seeds": 0}, "seeds=0 must be an integer at least 1"),
+        ({"seeds": [-1]}, "seeds=-1 must be"),
+        ({"seeds": [0, "one"]}, "seeds: 'one' must be an integer"),
+        ({"episodes": None}, "episodes=None and timesteps=None: give one budget"),
+        ({"timesteps": 5}, "episodes=5 and timesteps=5: give one budget"),
+        ({"episodes": 0}, "episodes=0 must be"),
+        ({"test_freq": "often"}, "test_freq='often'"),
+        ({"n_test_episodes": 0}, "n_test_episodes=0 must be"),
+        ({"max_episode_steps": 0}, "max_episode_steps=0 must be"),
+    ],
+)
+def test_a_bad_entry_is_named(entries, message):
+    with pytest.raises(ValueError, match=message):
+        Plan(**{"tasks": [LAKE], "settings": {"a": {}}, "seeds": 1, "episodes": 5, **entries})
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"gama": 0.5}, "'a' on FrozenLake-v1: 'gama' is no keyword of lecture_dqn in a plan; there are .*gamma"),
+        ({"seed": 3}, "'seed' is no keyword"),
+        ({"gamma": 2}, "'a' on FrozenLake-v1: gamma=2 must be"),
+        ({"policy": "LinearPolicy"}, "'a' on FrozenLake-v1: policy='LinearPolicy'"),
+        ({"algorithm": "dqn", "double_dqn": True}, "'double_dqn' is no keyword of dqn"),
+        ({"algorithm": "dqn", "policy": "LinearPolicy"}, "'a' on FrozenLake-v1: .*LinearPolicy"),
+    ],
+)
+def test_a_setting_that_cannot_be_made_is_named_before_anything_runs(setting, message, tmp_path):
+    plan = Plan([LAKE], {"fine": {}, "a": setting}, seeds=1, timesteps=5)
+    with pytest.raises(ValueError, match=f"settings: .*{message}"):
+        run_plan(plan, tmp_path / "study")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "plan.yaml: it is no table"),
+        ("tasks: [", "plan.yaml is no YAML"),
+        ("tasks: [Taxi-v3]\nseeds: 1", "plan.yaml: settings is missing"),
+        ("task: Taxi-v3", "plan.yaml: 'task' is no entry of a plan; there are tasks, settings"),
+        ("tasks: [Taxi-v3]\nseeds: 1\nsettings: {a: {}}", "plan.yaml: episodes=None and timesteps=None"),
+    ],
+)
+def test_a_bad_file_is_a_mistake_on_the_command_line(text, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.yaml").write_text(text)
+    assert main(["ablate", "plan.yaml"]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+# Trials
+
+
+def test_a_trial_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch, long_result):
+    (trial,) = LONG.trials()
+
+    def stop_at(step):
+        original = LectureDQN._on_step
+
+        def stop(self):
+            original(self)
+            if self.num_timesteps == step:
+                raise KeyboardInterrupt
+
+        patch.setattr(LectureDQN, "_on_step", stop)
+
+    with monkeypatch.context() as patch:
+        stop_at(5_876)
+        with pytest.raises(KeyboardInterrupt):
+            run_trial(trial, tmp_path, FREQ)
+    assert checkpoints_in(tmp_path / trial.folder_name / "checkpoints")[0].name == "checkpoint_5500_steps.zip"
+    monkeypatch.delattr(trial_module, "make_model")  # it is not begun anew
+    assert run_trial(trial, tmp_path, FREQ) == long_result
+    assert long_result["timesteps"] == 20_000
+    assert long_result["curve"]["timesteps"] == list(range(1000, 20_001, 1000))
+    assert not (tmp_path / trial.folder_name / "checkpoints").exists()
+    loaded = LectureDQN.load(tmp_path / trial.folder_name / "model.zip")
+    assert trial_module._checksum(loaded.policy) == long_result["weights_sha256"]
+    assert run_trial(trial, tmp_path, FREQ) == long_result  # nor run again
+
+
+def test_a_task_that_is_not_tabular_is_tested_by_episodes(tmp_path):
+    settings = {"lecture": {"policy": "MlpPolicy"}}
+    plan = Plan(["CartPole-v1"], settings, 1, episodes=3, test_freq=(2, "episode"), n_test_episodes=4)
+    (trial,) = plan.trials()
+    row = run_trial(trial, tmp_path)
+    assert (row["exact"], row["n_test_episodes"], row["episodes"], row["optimality"]) == (False, 4, 3, None)
+    assert row["curve"]["episodes"] == [1, 2]
+    assert run_trial(trial, tmp_path / "again") == row
+
+
+# Studies
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of this package's DQN, one that fails, and the peers: its plan, folder, rows, and what was printed."""
+    folder = tmp_path_factory.mktemp("study")
+    settings = {"lecture": {}, "bad": BAD, "SB3": {"algorithm": "dqn"}, "contrib": {"algorithm": "qrdqn"}}
+    entries = {"tasks": [LAKE], "settings": settings, "seeds": [4], "timesteps": 300, "test_freq": 100}
+    (folder / "plan.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
+    argv = ["ablate", str(folder / "plan.yaml"), "--processes", "1", "--out", str(folder)]
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        assert main(argv) == 1  # one has failed
+    return Plan(**entries), folder, read_rows(folder), out.getvalue() + err.getvalue()
+
+
+def test_every_trial_has_a_row_equal_to_that_of_the_trial_alone_and_a_failing_one_its_error(study, tmp_path):
+    plan, folder, rows, _ = study
+    assert [(row["task"], row["setting"], row["seed"]) for row in rows] == [trial.key for trial in plan.trials()]
+    for trial, row in zip(plan.trials(), rows, strict=True):
+        if trial.setting == "bad":
+            assert row["state"] == "failed"
+            assert row["error"].splitlines()[-1].startswith("ValueError: the loss of update 2")
+        else:
+            assert same(row, run_trial(trial, tmp_path))
+            assert row["exact"]
+            assert row["curve"]["timesteps"] == [100, 200, 300]
+    assert len({row["weights_sha256"] for row in rows}) == 4
+    assert read_rows(folder) == rows
+
+
+def test_progress_is_shown(study):
+    _, _, _, printed = study
+    assert "FrozenLake-v1, lecture, seed 4: 100.0% solved, 0.00 reward after" in printed
+    assert "FrozenLake-v1, bad, seed 4: failed: ValueError: the loss of update 2" in printed
+    assert "4/4" in printed
+
+
+def test_what_is_done_is_not_run_again_and_what_failed_is(study):
+    plan, folder, rows, _ = study
+    table = ResultTable(folder)
+    assert [trial.setting for trial in table.unfinished(plan.trials())] == ["bad"]
+    without = Plan([LAKE], {name: one for name, one in plan.settings.items() if name != "bad"}, [4], timesteps=300)
+    with pytest.raises(ValueError, match="has results of another trial FrozenLake-v1, lecture, seed 4"):
+        run_plan(without, folder)  # it is tested at other times
+    assert table.rows() == rows
+
+
+def test_a_study_runs_once_at_a_time(study):
+    plan, folder, _, _ = study
+    with ResultTable(folder).locked(), pytest.raises(ValueError, match="another process runs this study"):
+        run_plan(plan, folder)
+
+
+def test_the_report_is_printed_and_written(study, capsys):
+    _, folder, _, printed_before = study
+    assert main(["ablate", "--report", str(folder)]) == 1  # one has failed
+    printed = capsys.readouterr().out
+    assert printed in printed_before
+    assert "| FrozenLake-v1 | SB3 | 1 | " in printed
+    assert "Failed, and left out: FrozenLake-v1, bad, seed 4: ValueError: the loss" in printed
+    assert (folder / "report.md").read_text() in printed
+    assert (folder / "report.csv").read_text().count("\n") == 5
+    assert (folder / "report.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("stop", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_study_that_is_stopped_says_how_to_go_on(stop, exit_code, study, monkeypatch, capsys):
+    _, folder, _, _ = study
+
+    def stopped(*args, **kwargs):
+        raise stop
+
+    monkeypatch.setattr(cli.study, "run_plan", stopped)
+    assert main(["ablate", str(folder / "plan.yaml"), "--out", str(folder)]) == exit_code
+    assert f"Interrupted: 3 of 4 trials are done in {folder}.\nTo go on" in capsys.readouterr().out
+
+
+def test_where_no_study_is_there_is_no_report(tmp_path, capsys):
+    assert main(["ablate", "--report", str(tmp_path)]) == 2
+    assert "is no folder of a study" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def wait_for(checkpoints, n_steps=1500):
+    """Until a training has come so far."""
+    deadline = time.monotonic() + 120
+    while not any(int(path.stem.split("_")[1]) >= n_steps for path in checkpoints_in(checkpoints)):
+        assert time.monotonic() < deadline, "no checkpoint"
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_a_worker_that_is_killed_and_ctrl_c_cost_nothing_but_time(tmp_path, long_result):
+    (trial,) = LONG.trials()
+    checkpoints = trials_folder(tmp_path) / trial.folder_name / "checkpoints"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
+    others = set(multiprocessing.active_children())
+    done = []
+
+    def kill_and_interrupt():
+        wait_for(checkpoints)
+        (worker,) = set(multiprocessing.active_children()) - others
+        os.kill(worker.pid, signal.SIGKILL)
+        done.append("killed")
+        wait_for(checkpoints, int(checkpoints_in(checkpoints)[0].stem.split("_")[1]) + 1)  # another worker goes on
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("interrupted")
+
+    user = threading.Thread(target=kill_and_interrupt)
+    user.start()
+    try:
+        with (
+            pytest.warns(UserWarning, match="seed 0: its process was lost, and it goes on from its last checkpoint"),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            run_plan(LONG, tmp_path, processes=1, checkpoint_freq=FREQ, progress=False)
+    finally:
+        user.join()
+        signal.signal(signal.SIGINT, before)
+    assert done == ["killed", "interrupted"]
+    assert set(multiprocessing.active_children()) <= others
+    assert [row["state"] for row in read_rows(tmp_path)] == ["waiting"]
+    stopped_at = int(checkpoints_in(checkpoints)[0].stem.split("_")[1])
+    assert 1500 < stopped_at < 20_000
+    (row,) = run_plan(LONG, tmp_path, processes=1, checkpoint_freq=FREQ, progress=False)
+    assert same(row, long_result)
+
+
+SCRIPT = """
+import sys
+from sb3_lecture_dqn.study import run_plan
+from tests.test_study import FREQ, LONG
+if __name__ == "__main__":
+    run_plan(LONG, sys.argv[1], processes=1, checkpoint_freq=FREQ)
+"""
+
+
+@pytest.mark.slow
+def test_a_study_whose_first_process_is_killed_goes_on(tmp_path, long_result):
+    (trial,) = LONG.trials()
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    running = subprocess.Popen([sys.executable, script, tmp_path / "study"], env=environment, stderr=subprocess.PIPE)
+    wait_for(trials_folder(tmp_path / "study") / trial.folder_name / "checkpoints")
+    running.kill()
+    running.communicate(timeout=120)  # until its worker, which writes there too, has ended
+    assert [row["state"] for row in read_rows(tmp_path / "study")] == ["waiting"]
+    (row,) = run_plan(LONG, tmp_path / "study", processes=1, checkpoint_freq=FREQ, progress=False)
+    assert same(row, long_result)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path):
+    """The trial that ran on the node that is lost goes on, on the other, and all rows are those of the trials alone."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from sb3_lecture_dqn.study.on_ray import run_plan_on_ray
+
+    plan = Plan([LAKE], {"lecture": {}, "bad": BAD}, seeds=3, timesteps=60_000, test_freq=5000)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "node_ip_address": "127.0.0.1"})
+    second = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+    removed = []
+
+    def remove():
+        for trial in [trial for trial in plan.trials() if trial.setting == "lecture"][:2]:
+            wait_for(trials_folder(tmp_path) / trial.folder_name / "checkpoints")
+        cluster.remove_node(second, allow_graceful=False)
+        removed.append(second)
+
+    try:
+        ray.init(cluster.address, log_to_driver=False)
+        remover = threading.Thread(target=remove)
+        remover.start()
+        rows = run_plan_on_ray(plan, tmp_path, checkpoint_freq=FREQ, progress=False)
+        remover.join()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert len(removed) == 1
+    assert list((tmp_path / "ray").rglob("error.txt"))  # by which Ray says that it has lost a trial
+    assert [row["state"] for row in rows] == ["done", "failed"] * 3
+    for trial, row in zip(plan.trials()[::2], rows[::2], strict=True):
+        assert same(row, run_trial(trial, tmp_path / "alone", checkpoint_freq=10**9))
