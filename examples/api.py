@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import zoo
+from sb3_lecture_dqn import study, zoo
 
 API = Path(__file__).with_name("api.md")
 HEAD = """\
 # API reference
 
-Everything that `sb3_lecture_dqn` exports, and `sb3_lecture_dqn.zoo`. Written by `python examples/api.py` from the
+Everything that `sb3_lecture_dqn`, its `zoo` and its `study` export. Written by `python examples/api.py` from the
 docstrings; what a class has from Stable-Baselines3, sb3-contrib or gymnasium is documented there.
 """
 FIELD = re.compile(r"^:(param|return|raises)\s?([^:]*): ?", re.MULTILINE)
@@ -94,6 +94,7 @@ def reference() -> str:
     exported = {name: getattr(sb3_lecture_dqn, name) for name in sb3_lecture_dqn.__all__}
     public = (zoo.main, zoo.register, zoo.hyperparams_files, zoo.sample_params, zoo.convert_params)
     exported |= {f"zoo.{function.__name__}": function for function in public}
+    exported |= {f"study.{name}": getattr(study, name) for name in study.__all__}
     links = "\n".join(f"- [{name}](#{name.lower().replace('.', '')})" for name in exported)
     return "\n\n".join([HEAD.strip(), links, *(describe(*item) for item in exported.items())]) + "\n"
 

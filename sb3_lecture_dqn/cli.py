@@ -24,7 +24,6 @@ from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.loading import load_model
 from sb3_lecture_dqn.plot import plot_runs
-from sb3_lecture_dqn.study.report import write_report
 from sb3_lecture_dqn.watch import record, show
 
 ALGORITHMS: dict[str, type[EpisodicMixin]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
@@ -333,9 +332,7 @@ def _ablate(args: argparse.Namespace) -> int:
         plan = plan.changed(args.seeds, args.episodes)
         try:
             if args.ray or args.ray_address is not None:
-                from sb3_lecture_dqn.study.on_ray import run_plan_on_ray
-
-                run_plan_on_ray(plan, args.out, args.ray_address, args.processes, progress=not args.quiet)
+                study.run_plan_on_ray(plan, args.out, args.ray_address, args.processes, progress=not args.quiet)
             else:
                 study.run_plan(plan, args.out, args.processes, progress=not args.quiet)
         except KeyboardInterrupt:
@@ -343,7 +340,7 @@ def _ablate(args: argparse.Namespace) -> int:
         except SystemExit as stop:  # SIGTERM
             return _ablation_stopped(args.out, int(str(stop.code)))
     folder = args.out if args.report is None else args.report
-    print("\n".join(write_report(folder)))
+    print("\n".join(study.write_report(folder)))
     return int(any(row["state"] == "failed" for row in study.read_rows(folder)))
 
 

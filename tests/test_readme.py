@@ -8,6 +8,8 @@ import pytest
 
 from sb3_lecture_dqn import cli
 from sb3_lecture_dqn.common import episodic
+from sb3_lecture_dqn.study import Plan
+from sb3_lecture_dqn.study.trial import check_trials
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
@@ -39,6 +41,12 @@ def test_the_code_runs(i, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(episodic, "DEFAULT_TOTAL_EPISODES", 2)
     exec(compile(blocks("python")[i], f"README.md, block {i + 1}", "exec"), {"__name__": "__main__"})
+
+
+def test_the_plan_of_a_study_can_be_run(tmp_path):
+    (plan,) = blocks("yaml")
+    (tmp_path / "plan.yaml").write_text(plan)
+    check_trials(Plan.from_yaml(tmp_path / "plan.yaml"))
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

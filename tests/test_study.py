@@ -16,7 +16,7 @@ import yaml
 from sb3_lecture_dqn import LectureDQN, cli
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
-from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_trial
+from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_plan_on_ray, run_trial
 from sb3_lecture_dqn.study import trial as trial_module
 from sb3_lecture_dqn.study.runner import trials_folder
 from sb3_lecture_dqn.study.table import ResultTable
@@ -344,12 +344,11 @@ def test_a_study_whose_first_process_is_killed_goes_on(tmp_path, long_result):
 
 
 @pytest.mark.slow
-def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path):
+def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path, monkeypatch):
     """The trial that ran on the node that is lost goes on, on the other, and all rows are those of the trials alone."""
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # by which Ray stays on 127.0.0.1; read on import
     import ray
     from ray.cluster_utils import Cluster
-
-    from sb3_lecture_dqn.study.on_ray import run_plan_on_ray
 
     plan = Plan([LAKE], {"lecture": {}, "bad": BAD}, seeds=3, timesteps=60_000, test_freq=5000)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "node_ip_address": "127.0.0.1"})
