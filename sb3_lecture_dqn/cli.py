@@ -327,7 +327,10 @@ def _plot(args: argparse.Namespace) -> int:
 
 
 def _ablate(args: argparse.Namespace) -> int:
-    if args.report is None:
+    if args.report is not None:
+        if args.ray or {args.plan, args.seeds, args.episodes, args.processes, args.ray_address} != {None}:
+            raise ValueError("--report runs nothing: leave out the plan and how to run it")
+    else:
         plan = study.lecture_plan() if args.plan is None else study.Plan.from_yaml(args.plan)
         plan = plan.changed(args.seeds, args.episodes)
         try:
@@ -345,7 +348,10 @@ def _ablate(args: argparse.Namespace) -> int:
 
 
 def _ablation_stopped(folder: str, exit_code: int) -> int:
-    rows = study.read_rows(folder)
+    try:
+        rows = study.read_rows(folder)
+    except FileNotFoundError:  # it had not begun
+        rows = []
     print(f"Interrupted: {sum(row['state'] == 'done' for row in rows)} of {len(rows)} trials are done in {folder}.")
     print("To go on: the same command again")
     return exit_code

@@ -268,6 +268,29 @@ def test_a_study_that_is_stopped_says_how_to_go_on(stop, exit_code, study, monke
     assert f"Interrupted: 3 of 4 trials are done in {folder}.\nTo go on" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--report", "study", "--seeds", "3"], "--report runs nothing"),
+        (["--seeds", "0"], "seeds=0 must be an integer at least 1"),
+        (["--processes", "0"], "processes=0 must be"),
+        (["--ray"], "a study on Ray needs Ray Tune: pip install 'sb3-lecture-dqn[ray]'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(argv, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    assert main(["ablate", *argv]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_is_damaged_is_a_mistake(tmp_path, capsys):
+    (tmp_path / "results.sqlite").write_text("no table at all, " * 100)
+    assert main(["ablate", "--report", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'results.sqlite'}: file is not a database" in capsys.readouterr().err
+
+
 def test_where_no_study_is_there_is_no_report(tmp_path, capsys):
     assert main(["ablate", "--report", str(tmp_path)]) == 2
     assert "is no folder of a study" in capsys.readouterr().err

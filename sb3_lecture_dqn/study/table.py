@@ -42,6 +42,7 @@ class ResultTable:
     Every change is on the disk when a call returns, and others can read at any time. One process writes.
 
     :param folder: The study's folder, which is made
+    :raises OSError: In every call, if the file cannot be read or written
     """
 
     def __init__(self, folder: str | pathlib.Path) -> None:
@@ -52,8 +53,11 @@ class ResultTable:
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.folder / FILE, timeout=60)) as connection, connection:
-            yield connection
+        try:
+            with closing(sqlite3.connect(self.folder / FILE, timeout=60)) as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise OSError(f"{self.folder / FILE}: {error}") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
