@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecMonitor, VecNormalize
@@ -25,6 +25,7 @@ from sb3_lecture_dqn import (
     UnsafeFileError,
     make_env,
 )
+from sb3_lecture_dqn.common.callback_state import callback_tree
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.env_state import env_state
 
@@ -267,6 +268,15 @@ def test_in_mid_rollout_there_is_no_checkpoint_but_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"between two rollouts.*LectureCheckpointCallback"):
         short_taxi().learn(total_timesteps=2, callback=Saving())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_callbacks_that_know_each_other_are_gone_through_once(tmp_path):
+    one, other = CrashAt(10**9), CrashAt(10**9)
+    one.friend, other.friend = other, one
+    checkpoints = LectureCheckpointCallback(save_path=tmp_path)
+    assert list(callback_tree(CallbackList([one, checkpoints])))[1:] == [one, other, checkpoints]
+    short_taxi().learn(total_timesteps=2, callback=[one, checkpoints])
+    assert steps_of(tmp_path) == [2, 0]
 
 
 # The folder of checkpoints

@@ -22,13 +22,17 @@ def callback_tree(callback: BaseCallback) -> Iterator[BaseCallback]:
     Go through a callback and all that it calls.
 
     :param callback: The callback
-    :return: Itself, then its children, each before its own
+    :return: Itself, then its children, each before its own, and each once
     """
-    yield callback
-    children = callback.callbacks if isinstance(callback, CallbackList) else vars(callback).values()
-    for child in children:
-        if isinstance(child, BaseCallback) and child is not vars(callback).get("parent"):
-            yield from callback_tree(child)
+    left, seen = [callback], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        children = one.callbacks if isinstance(one, CallbackList) else vars(one).values()
+        left.extend(reversed([child for child in children if isinstance(child, BaseCallback)]))
 
 
 def callback_data(callback: BaseCallback) -> list[dict[str, Any]]:
