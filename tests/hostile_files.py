@@ -4,6 +4,8 @@ Files that try to harm whoever loads them. As a script, it loads them all in a p
 """
 
 import base64
+import copy
+import functools
 import io
 import json
 import os
@@ -24,7 +26,7 @@ from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, UnsafeFileError
-from sb3_lecture_dqn.common.checkpoint import MANIFEST, STATE
+from sb3_lecture_dqn.common.checkpoint import MANIFEST, STATE, WEIGHTS
 from sb3_lecture_dqn.common.save_util import DESCRIPTION, MEMORY
 
 HUGE = 2**60
@@ -541,7 +543,65 @@ def checkpoints(good, own_log, victim):
         yield f"stepped: {name}", saying(stepped, where, value)
 
 
-def checkpoint_files(members):  # noqa: C901 (one kind of damage after the other)
+def checkpoint_weights(members):
+    state, weights = json.loads(members[STATE]), members[WEIGHTS]
+    for value in (np.nan, np.inf):
+        poisoned = np.float32(value).tobytes() + weights[4:]
+        yield f"{value} in weights", checkpoint_of({**members, WEIGHTS: poisoned})
+    yield "too few weights", checkpoint_of({**members, WEIGHTS: weights[:-4]})
+    yield "too many weights", checkpoint_of({**members, WEIGHTS: weights + bytes(4)})
+
+    def saying(change):
+        described = copy.deepcopy(state)
+        change(described["weights"])
+        return checkpoint_of({**members, STATE: json.dumps(described).encode()})
+
+    def policy(tree):
+        return dict(tree[1])["policy"][1]
+
+    def optimizer(tree):
+        return dict(dict(tree[1])["policy.optimizer"][1])["param_groups"][1][0][1]
+
+    options = {"lr": "x", "betas": ["tuple", [0.9]], "eps": None, "amsgrad": 1, "fused": True}
+    for option, value in options.items():
+        pair = [option, value]
+        yield f"{option}={value} of the optimizer", saying(lambda tree, pair=pair: optimizer(tree).append(pair))
+    wrong_tensors = {
+        "a negative shape": ["tensor", "torch.float32", [-1]],
+        "two negative sizes": ["tensor", "torch.float32", [-1, -4]],
+        "a huge shape": ["tensor", "torch.float32", [2**60]],
+        "a huge empty shape": ["tensor", "torch.float32", [2**62, 0]],
+        "many dimensions": ["tensor", "torch.float32", [1] * 10**5],
+        "a shape of text": ["tensor", "torch.float32", "1"],
+        "a shape of fractions": ["tensor", "torch.float32", [1.5]],
+        "no shape": ["tensor", "torch.float32"],
+        "another dtype": ["tensor", "torch.float64", [1]],
+        "a dtype that is code": ["tensor", "os.system", [1]],
+        "no dtype": ["tensor", None, [1]],
+        "a text for a tensor": "x",
+        "an object": {"tensor": 1},
+        "an unknown kind": ["call", "os.system"],
+        "an empty branch": [],
+        "a branch of branches": [["dict", []], []],
+        "a list of no list": ["list", 3],
+        "a deep tree": functools.reduce(lambda tree, _: ["list", [tree]], range(400), 1),
+    }
+    for what, wrong in wrong_tensors.items():
+        yield f"{what} in weights", saying(lambda tree, wrong=wrong: policy(tree)[0].__setitem__(1, wrong))
+    for what, pair in {"a key that is a list": [["list", []], 1], "half a pair": ["x"]}.items():
+        yield f"{what} in weights", saying(lambda tree, pair=pair: policy(tree).append(pair))
+    for name in ("__class__", "policy.q_net", "replay_buffer", "env", 3):
+        yield f"weights of {name}", saying(lambda tree, name=name: tree[1].append([name, ["dict", []]]))
+    for what, tree in {
+        "none": None,
+        "a list": ["list", []],
+        "a number": 3,
+        "an empty dictionary": ["dict", []],
+    }.items():
+        yield f"{what} for weights", checkpoint_of({**members, STATE: json.dumps({**state, "weights": tree}).encode()})
+
+
+def checkpoint_files(members):
     good = archive_of(members)
     manifest = json.loads(members[MANIFEST])
 
@@ -560,15 +620,7 @@ def checkpoint_files(members):  # noqa: C901 (one kind of damage after the other
         for name in memory:
             changed = archive_of({**memory, name: content})
             yield f"{kind} in {name} of the memory", checkpoint_of({**members, "memory.npz": changed})
-    policy = th.load(io.BytesIO(members["policy.pth"]))
-    optimizer = th.load(io.BytesIO(members["policy.optimizer.pth"]))
-    for value in (np.nan, np.inf):
-        poisoned = torch_file({**policy, next(iter(policy)): th.full_like(next(iter(policy.values())), value)})
-        yield f"{value} in weights", checkpoint_of({**members, "policy.pth": poisoned})
-    for option, value in {"lr": "x", "betas": (0.9,), "eps": np.nan, "amsgrad": 1, "fused": True}.items():
-        groups = [{**optimizer["param_groups"][0], option: value}]
-        wrong = torch_file({**optimizer, "param_groups": groups})
-        yield f"{option}={value} of the optimizer", checkpoint_of({**members, "policy.optimizer.pth": wrong})
+    yield from checkpoint_weights(members)
     for step in range(20):
         yield f"truncated at {step}/20", good[: len(good) * step // 20]
     for step in range(1, 40):
@@ -585,14 +637,13 @@ def checkpoint_files(members):  # noqa: C901 (one kind of damage after the other
             yield f"{name} empty, right checksums", checkpoint_of({**members, name: b""})
     for name in ("../../escaped.pth", "/tmp/escaped.pth", "..\\escaped.pth", "C:\\escaped.pth", "folder/"):
         yield f"a part {name}", checkpoint_of({**members, name: b"x"})
-    yield "weights of a class", checkpoint_of({**members, "__class__.pth": members["policy.pth"]})
     yield "a bomb", archive_of({**members, "bomb": bytes(2**28)}, zipfile.ZIP_DEFLATED)
     bomb = archive_of({**memory, "0.npy": bytes(2**28)}, zipfile.ZIP_DEFLATED)
     yield "a bomb in the memory", checkpoint_of({**members, "memory.npz": bomb})
     yield "deep JSON", checkpoint_of({**members, STATE: b"[" * 10**6})
     yield "many lists", checkpoint_of({**members, STATE: b"[" + b"[]," * 2**24 + b"[]]"})
     yield "a list for a state", checkpoint_of({**members, STATE: b"[]"})
-    for version in (0, 2, None, "1"):
+    for version in (0, 1, 3, None, "2"):
         yield f"version {version}", declaring(version=version)
     for algorithm in ("QRDQN", None, ["DQN"]):
         yield f"algorithm {algorithm}", declaring(algorithm=algorithm)

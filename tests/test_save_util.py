@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import pathlib
 import resource
@@ -31,6 +32,7 @@ from sb3_lecture_dqn import (
 )
 from sb3_lecture_dqn.common.description import describe, restore
 from sb3_lecture_dqn.common.tensor_file import read_tensors
+from sb3_lecture_dqn.common.weights import flatten, unflatten
 
 GOLDEN = pathlib.Path(__file__).with_name("golden")
 
@@ -522,3 +524,39 @@ def test_checkpoints_of_every_version_resume(name, version, tmp_path):
     assert (model.replay_buffer.observations == expected["observations"]).all()
     assert (model.exploration_rng.random(3) == expected["drawn"]).all()
     assert (model.num_timesteps, model._episode_num) == tuple(expected["counts"])
+
+
+dtypes = st.sampled_from([th.float64, th.float32, th.float16, th.bfloat16, th.int64, th.int32, th.uint8, th.bool])
+tensors = st.builds(
+    lambda shape, dtype, seed: th.from_numpy(np.random.default_rng(seed).normal(size=shape)).to(dtype),
+    st.lists(st.integers(0, 3), max_size=3),
+    dtypes,
+    st.integers(0, 9),
+)
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@given(
+    st.recursive(
+        tensors | tensors.map(lambda tensor: tensor.movedim(0, -1) if tensor.ndim else tensor) | leaves,
+        lambda parts: (
+            st.lists(parts, max_size=3)
+            | st.lists(parts, max_size=3).map(tuple)
+            | st.dictionaries(st.integers() | st.text(), parts, max_size=3)
+        ),
+        max_leaves=10,
+    )
+)
+def test_weights_are_after_reading_what_they_were(value):
+    tree, content = flatten(value)
+    read = unflatten(json.loads(json.dumps(tree)), content)
+    assert str(read) == str(value)
+    assert flatten(read) == (tree, content)
+
+
+@pytest.mark.parametrize(
+    "value", [th.tensor(1j), th.eye(2).to_sparse(), math.nan, len, {(1, 2): 3.0}, np.zeros(2)], ids=str
+)
+def test_what_is_no_weight_is_not_written(value):
+    with pytest.raises(ValueError, match=r"cannot be written|no tensor|no number"):
+        flatten([value])

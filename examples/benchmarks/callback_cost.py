@@ -70,11 +70,12 @@ def main():
         wall, processor = (now - then for now, then in zip(clocks(), started, strict=True))
         # What it costs where nothing is due, too little for a clock of its own: both hooks, at every step.
         spent = timed.wall, timed.processor
-        getattr(callback, look)()
+        look_if_due, on_step = getattr(callback, look), callback.on_step
+        look_if_due()
         started = time.perf_counter()
         for _ in range(100_000):
-            getattr(callback, look)()
-            callback.on_step()
+            look_if_due()
+            on_step()
         looking = (time.perf_counter() - started) / 100_000 * model.num_timesteps
     print(f"{args.callback}: {args.episodes} episodes, {model.num_timesteps:,} steps, {model.engine_in_use} engine")
     for what, total, cost in (("clock", wall, spent[0] + looking), ("processor", processor, spent[1] + looking)):

@@ -4,7 +4,6 @@ import itertools
 import os
 import pathlib
 import warnings
-from dataclasses import astuple
 from typing import Any
 
 import gymnasium as gym
@@ -156,7 +155,7 @@ class LectureTestCallback(EventCallback):
         return {
             "n_episodes": self.n_episodes,
             "tested_at": self._tested_at,
-            "results": [[episode, *astuple(result)] for episode, result in self.results],
+            "results": [[episode, *vars(result).values()] for episode, result in self.results],
             "best_mean_reward": self.best_mean_reward,
             "last_mean_reward": self.last_mean_reward,
             "test_env": None if self.test_env is None else generators_state(self.test_env),
@@ -268,7 +267,7 @@ class LectureCheckpointCallback(BaseCallback):
         #: The newest checkpoint of this run
         self.last_path: pathlib.Path | None = None
         self._by_episode = self.save_freq[1] == "episode"
-        self._next: int | None = None  # the count at which the next one is due
+        self._next = 0  # the count at which the next one is due
 
     def _on_training_start(self) -> None:
         model: Any = self.model
@@ -296,7 +295,7 @@ class LectureCheckpointCallback(BaseCallback):
                 "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
             )
         self.folder = folder
-        self._next = None if model._resumed is None else self._after_now()
+        self._next = 0 if model._resumed is None else self._after_now()
 
     # The model asks for a checkpoint when a step is finished, so what it calls in the middle of one has nothing to do.
 
@@ -334,9 +333,11 @@ class LectureCheckpointCallback(BaseCallback):
 
     def save_if_due(self) -> None:
         """Save, if it is time for that; called by the model when the updates of a step are done."""
-        if self._next is None:  # where it cannot be saved at all, this is said before work is lost
+        if (self.model._episode_num if self._by_episode else self.model.num_timesteps) < self._next:
+            return
+        if self._next == 0:  # where it cannot be saved at all, this is said before work is lost
             self._save()
-        elif (self.model._episode_num if self._by_episode else self.model.num_timesteps) >= self._next:
+        else:
             self._save_or_warn()
 
     def _after_now(self) -> int:

@@ -2,8 +2,9 @@
 Checkpoints: all that a training run is, in one file that appears whole or not at all.
 
 A checkpoint is a zip archive of parts: :data:`STATE` (settings, counters, generators, environments, callbacks) as
-JSON, weights and optimizer as ``torch.save`` writes tensors, the replay memory as :func:`save_util.write_memory` writes
-it, and :data:`MANIFEST` with the length and the SHA-256 of each. Nothing of it is unpickled.
+JSON, the numbers of :data:`WEIGHTS` and optimizer one after the other, the replay memory as
+:func:`save_util.write_memory` writes it, and :data:`MANIFEST` with the length and the SHA-256 of each. Nothing of it is
+unpickled.
 """
 
 import contextlib
@@ -14,29 +15,28 @@ import pathlib
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
-
-import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.description import describe, restore
 from sb3_lecture_dqn.common.save_util import (
     MAX_DESCRIPTION,
     MAX_MODEL,
+    check_finite,
     parse_json,
     read_memory,
     reading,
     restored_settings,
-    state_dicts,
     write_memory,
     written_whole,
 )
 from sb3_lecture_dqn.common.tensor_file import check_members
+from sb3_lecture_dqn.common.weights import flatten, unflatten
 
-CHECKPOINT_VERSION = 1
-MANIFEST, STATE, MEMORY = "manifest.json", "state.json", "memory.npz"
+CHECKPOINT_VERSION = 2
+MANIFEST, STATE, WEIGHTS, MEMORY = "manifest.json", "state.json", "weights.bin", "memory.npz"
 
 _FILE_NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 _UNFINISHED = re.compile(r"\.checkpoint_\d+_steps\.zip\.[0-9a-f]+\.tmp")
@@ -102,34 +102,31 @@ def write_checkpoint(
     :param memory: A memory that :func:`save_util.is_described_memory`
     :param names: Names of policies
     """
+    tree, weights = flatten(dict(parameters))
     described = {
         "settings": describe(dict(settings), names),
         "state": describe(dict(state), {}),
         "callbacks": callbacks,
+        "weights": tree,
     }
-    parts: dict[str, Callable[[Any], Any]] = {
-        STATE: lambda file: file.write(json.dumps(described, allow_nan=False).encode()),
-        **{f"{name}.pth": _saver(tensors) for name, tensors in parameters.items()},
-        MEMORY: lambda file: write_memory(file, memory),
-    }
+    checksums = {}
     with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
-        checksums = {}
-        for name, write in parts.items():
+
+        @contextlib.contextmanager
+        def part(name: str) -> Iterator[_Hashed]:
             with archive.open(name, "w", force_zip64=True) as member:
                 hashed = _Hashed(member)
-                write(hashed)
+                yield hashed
             checksums[name] = hashed.checksum
+
+        with part(STATE) as member:
+            member.write(json.dumps(described, allow_nan=False).encode())
+        with part(WEIGHTS) as member:
+            member.write(weights)
+        with part(MEMORY) as member:
+            write_memory(member, memory)  # type: ignore[arg-type] # it is only written to
         manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
         archive.writestr(MANIFEST, json.dumps(manifest))
-
-
-def _saver(tensors: Any) -> Callable[[Any], Any]:
-    def save(file: Any) -> None:
-        content = io.BytesIO()
-        th.save(tensors, content)
-        file.write(content.getbuffer())
-
-    return save
 
 
 def check_whole(path: pathlib.Path) -> None:
@@ -165,9 +162,10 @@ def read_checkpoint(
             raise UnsafeFileError(f"it is of a {manifest['algorithm']}, not of a {algorithm}")
         described = parse_json(archive.read(STATE))
         settings = restored_settings(described["settings"], names, custom_objects or {})
-        weights = {name: archive.read(name) for name in manifest["parts"] if name.endswith(".pth")}
         state, callbacks = restore(described["state"], {}), restore(described["callbacks"], {})
-        return Checkpoint(settings, state, callbacks, state_dicts(weights))
+        parameters = unflatten(described["weights"], archive.read(WEIGHTS))
+        check_finite(parameters)
+        return Checkpoint(settings, state, callbacks, parameters)
 
 
 def read_checkpoint_memory(path: pathlib.Path, memory: Any) -> Any:
@@ -179,11 +177,8 @@ def read_checkpoint_memory(path: pathlib.Path, memory: Any) -> Any:
     :return: The memory with the file's content, which may be another object
     :raises UnsafeFileError: If the file is damaged, or does not fit
     """
-    with _opened(path) as archive:
-        if MEMORY not in archive.namelist():
-            raise UnsafeFileError(f"it has no {MEMORY}")
-        with archive.open(MEMORY) as member:
-            return read_memory(io.BufferedReader(member), memory)  # type: ignore[type-var]
+    with _opened(path) as archive, archive.open(MEMORY) as member:
+        return read_memory(io.BufferedReader(member), memory)  # type: ignore[type-var]
 
 
 @contextlib.contextmanager
@@ -203,7 +198,7 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
         found = manifest.get("version") if isinstance(manifest, dict) else None
         raise UnsafeFileError(f"it is of version {found!r}, and this package reads version {CHECKPOINT_VERSION}")
     parts = manifest["parts"]
-    if names != {*parts, MANIFEST} or not {STATE, "policy.pth"} <= names:
+    if names != {*parts, MANIFEST} or set(parts) != {STATE, WEIGHTS, MEMORY}:
         raise UnsafeFileError(f"it has the parts {sorted(names)}, which are not those that were saved")
     n_bytes = sum(archive.getinfo(name).file_size for name in names - {MEMORY})
     if n_bytes > MAX_MODEL:

@@ -219,9 +219,12 @@ def _tagged(tag: str, **content: Any) -> dict[str, Any]:
     return {_TAG: tag, **content}
 
 
+_PLAIN = frozenset({type(None), bool, int, str})
+
+
 def _describe(value: Any, names: Mapping[type, str]) -> Any:
     kind = type(value)
-    if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+    if kind in _PLAIN or (kind is float and math.isfinite(value)):
         return value
     if kind is float:
         return _tagged("float", value=repr(value))
