@@ -54,16 +54,17 @@ def describe_machine(script: str) -> dict[str, Any]:
     }
 
 
-def sentence(machine: dict[str, Any]) -> str:
+def sentence(machine: dict[str, Any], used: str = "one was") -> str:
     """
     The same in words.
 
     :param machine: What :func:`describe_machine` returned
+    :param used: How many cores were used
     :return: Sentences that end with the command
     """
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (
-        f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores of which one was used, "
+        f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores of which {used} used, "
         f"{machine['system']}, Python {machine['python']}, {packages}. Load average at the start: {machine['load']}. "
         f"Command: `{machine['command']}`."
     )
