@@ -1,5 +1,7 @@
 """Runs that are stopped and gone on with end as those that were not: bit by bit, whatever they are made of."""
 
+import pathlib
+import shutil
 import signal
 import threading
 import warnings
@@ -226,6 +228,59 @@ def test_a_run_that_is_stopped_three_times_ends_like_one_that_is_not(name, tmp_p
         assert one.n_calls == other.n_calls
         for figures in ("results", "evaluations_results", "best_mean_reward"):
             assert equal(getattr(one, figures, None), getattr(other, figures, None))
+
+
+class EveryCallback(BaseCallback):
+    """Counts what happens every few steps, from where it begins, as some of SB3's do."""
+
+    def __init__(self, every, factor=1):
+        super().__init__()
+        self.every, self.factor = every, factor
+        self.last = self.total = 0
+
+    def _on_training_start(self):
+        self.last = self.num_timesteps
+
+    def _on_step(self):
+        if self.num_timesteps - self.last >= self.every:
+            self.last = self.num_timesteps
+            self.total += self.factor
+        return True
+
+
+def test_every_checkpoint_of_a_run_ends_alike_also_one_at_which_callbacks_have_something_to_do(tmp_path):
+    def callbacks():
+        pictures = LectureTensorBoardCallback((2, "episode"), (6, "episode"))
+        return [pictures, quick_tests(), EveryCallback(50), LectureCheckpointCallback((2, "episode"), keep=None)]
+
+    model = LectureDQN("FrozenLake-v1", max_episode_steps=10, seed=0, tensorboard_log=str(tmp_path))
+    given = callbacks()
+    model.learn(total_episodes=13, callback=given)
+    model.logger.close()
+    run, expected = pathlib.Path(model.logger.dir), everything(model)
+    checkpoints = checkpoints_in(run / "checkpoints")
+    assert len(checkpoints) == 8
+    for i, path in enumerate(checkpoints[1:]):
+        again = shutil.copytree(run, tmp_path / str(i) / run.name)
+        resumed = LectureDQN.resume(again / "checkpoints" / path.name)
+        given_again = callbacks()
+        resumed.learn(callback=given_again)
+        resumed.logger.close()
+        found = everything(resumed)
+        assert [key for key in expected if not equal(found[key], expected[key])] == []
+        assert scalars(again) == scalars(run)
+        assert given_again[1].results == given[1].results
+        assert vars(given_again[2])["total"] == given[2].total > 0
+
+
+def test_arguments_of_callbacks_that_are_changed_on_resuming_stay_changed(tmp_path):
+    model = short_taxi(tensorboard_log=str(tmp_path))
+    with pytest.raises(Crash):
+        model.learn(200, callback=[EveryCallback(10), LectureCheckpointCallback(20), CrashAt(100)])
+    model.logger.close()
+    callback = EveryCallback(20, factor=100)
+    LectureDQN.resume(model.logger.dir).learn(callback=[callback, LectureCheckpointCallback(20)])
+    assert (callback.every, callback.factor, callback.total) == (20, 100, 8 + 6 * 100)
 
 
 def stopped(tmp_path, step=100, make=short_taxi, **checkpoints):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -351,3 +352,11 @@ def test_a_mistake_is_the_exit_code_of_the_process(tmp_path):
     assert out == ""
     assert err.startswith("sb3-lecture-dqn: error: env='Taxy-v3'")
     assert len(err.splitlines()) == 1
+
+
+def test_it_is_also_a_module(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sb3-lecture-dqn", "test", "no_such_model.zip"])
+    with pytest.raises(SystemExit) as exit_code:
+        runpy.run_module("sb3_lecture_dqn", run_name="__main__")
+    assert exit_code.value.code == 2
+    assert "no_such_model.zip" in capsys.readouterr().err

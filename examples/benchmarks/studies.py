@@ -109,7 +109,7 @@ def lose_the_driver(plan: Plan, folder: Path) -> None:
     entries = {"tasks": [*plan.tasks], "settings": plan.settings, "seeds": [*plan.seeds], "episodes": plan.episodes}
     file.write_text(yaml.safe_dump(entries, sort_keys=False))
     options = [str(file), "--out", str(folder), "--ray-address", nodes.address, "--quiet"]
-    command = [sys.executable, "-m", "sb3_lecture_dqn.cli", "ablate", *options]
+    command = [sys.executable, "-m", "sb3_lecture_dqn", "ablate", *options]
     try:
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until_half_done(plan, folder)

@@ -35,7 +35,7 @@ def callback_tree(callback: BaseCallback) -> Iterator[BaseCallback]:
         left.extend(reversed([child for child in children if isinstance(child, BaseCallback)]))
 
 
-def callback_data(callback: BaseCallback) -> list[dict[str, Any]]:
+def callback_data(callback: BaseCallback, before: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     The state of a callback and all that it calls.
 
@@ -43,18 +43,45 @@ def callback_data(callback: BaseCallback) -> list[dict[str, Any]]:
     numbers, or arrays and containers of numbers, and the generators of environments that they test on.
 
     :param callback: The callback
-    :return: For each of :func:`callback_tree`, its class and its state as JSON
+    :param before: What :func:`callback_numbers` returned when training had begun
+    :return: For each of :func:`callback_tree`, its class, its state as JSON, and names of what of that is ``unchanged``
+        since training began: arguments, most often
     """
-    return [{"class": _class_name(one), "state": _data_of(one)} for one in callback_tree(callback)]
+    now = callback_numbers(callback)
+    data = []
+    for i, (one, numbers) in enumerate(zip(callback_tree(callback), now, strict=True)):
+        if _says_itself(one):
+            state = {"n_calls": one.n_calls, "own": describe(one.get_state(), {})}  # type: ignore[attr-defined]
+            unchanged = []
+        else:
+            state, unchanged = numbers, _same(numbers, before[i]) if len(before) == len(now) else []
+        data.append({"class": _class_name(one), "state": state, "unchanged": unchanged})
+    return data
+
+
+def callback_numbers(callback: BaseCallback) -> list[dict[str, Any]]:
+    """
+    What is the state of callbacks that do not say themselves what theirs is, see :func:`callback_data`.
+
+    :param callback: The callback
+    :return: For each of :func:`callback_tree`, descriptions by name
+    """
+    return [{} if _says_itself(one) else _numbers_of(one) for one in callback_tree(callback)]
+
+
+def _same(numbers: dict[str, Any], others: dict[str, Any]) -> list[str]:
+    return [name for name, value in numbers.items() if name in others and others[name] == value]
+
+
+def _says_itself(callback: BaseCallback) -> bool:
+    return hasattr(callback, "get_state") and hasattr(callback, "set_state")
 
 
 def _class_name(callback: BaseCallback) -> str:
     return f"{type(callback).__module__}.{type(callback).__qualname__}"
 
 
-def _data_of(callback: Any) -> dict[str, Any]:
-    if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
-        return {"n_calls": callback.n_calls, "own": describe(callback.get_state(), {})}
+def _numbers_of(callback: BaseCallback) -> dict[str, Any]:
     data = {name: value for name, value in vars(callback).items() if name not in _NOT_OWN}
     described = {name: describe(value, {}) for name, value in data.items()}
     numbers = {name: value for name, value in described.items() if _is_numbers(value)}
@@ -75,48 +102,39 @@ def _is_numbers(described: Any) -> bool:
     return not isinstance(described, str)
 
 
-def changed_data(now: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """
-    Leave out what has been the same since training began, which are arguments and not state.
-
-    :param now: What :func:`callback_data` returned
-    :param before: What it had returned at the start
-    :return: The same with fewer entries
-    """
-    if [one["class"] for one in now] != [one["class"] for one in before]:
-        return now
-    return [
-        {**one, "state": {name: value for name, value in one["state"].items() if old["state"].get(name) != value}}
-        for one, old in zip(now, before, strict=True)
-    ]
-
-
-def set_callback_data(callback: BaseCallback, data: list[dict[str, Any]]) -> None:
+def set_callback_data(callback: BaseCallback, data: list[dict[str, Any]], made: list[dict[str, Any]]) -> None:
     """
     Give a callback and all that it calls the states of others, those of the same class in their order.
 
-    :param callback: The callback
-    :param data: What :func:`changed_data` returned, restored
+    What had not changed in the others, and is in this one as it was made, is an argument, and stays.
+
+    :param callback: The callback, when training has begun
+    :param data: What :func:`callback_data` returned, restored
+    :param made: What :func:`callback_numbers` returned before training began
     :raises UnsafeFileError: If a state is none of such a callback
     """
+    begun = callback_numbers(callback)
+    as_made = made if len(made) == len(begun) else [{} for _ in begun]
     left = list(data)
-    for one in callback_tree(callback):
+    for one, was, now in zip(list(callback_tree(callback)), as_made, begun, strict=True):
         name = _class_name(one)
         match = next((entry for entry in left if entry["class"] == name), None)
         if match is None:
             continue  # one that begins now
         left.remove(match)
-        _set_data(one, match["state"])
-    if names := [entry["class"] for entry in left if _says_something(entry["state"])]:
+        arguments = set(match["unchanged"]).intersection(_same(now, was))
+        _set_data(one, {name: value for name, value in match["state"].items() if name not in arguments})
+    if names := [entry["class"] for entry in left if _says_something(entry)]:
         warnings.warn(f"the callbacks {', '.join(names)} of the run are not given now; their states are left out")
 
 
-def _says_something(state: dict[str, Any]) -> bool:
-    return bool(state["own"]) if "own" in state else not state.keys() <= _COUNTERS
+def _says_something(entry: dict[str, Any]) -> bool:
+    state = entry["state"]
+    return bool(state["own"]) if "own" in state else not state.keys() <= _COUNTERS.union(entry["unchanged"])
 
 
 def _set_data(callback: Any, state: dict[str, Any]) -> None:
-    if "own" in state and hasattr(callback, "set_state"):
+    if "own" in state and _says_itself(callback):
         callback.n_calls = int(state.get("n_calls", callback.n_calls))
         callback.set_state(state["own"])
         return

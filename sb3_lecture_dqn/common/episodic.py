@@ -35,7 +35,7 @@ from stable_baselines3.common.utils import (
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.callback_state import callback_tree
+from sb3_lecture_dqn.common.callback_state import callback_numbers, callback_tree
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureCheckpointCallback
 from sb3_lecture_dqn.common.checks import (
     Observation,
@@ -401,9 +401,10 @@ class EpisodicMixin(PersistenceMixin):
         self._check_obs(self._last_obs)
         self._read_first_masks(will_be_reset)
         self._make_learner()  # settings may have been changed since the last time
+        callback_made = callback_numbers(callback) if goes_on else []
         callback.on_training_start(locals(), globals())
         checkpoints = [one for one in callback_tree(callback) if isinstance(one, LectureCheckpointCallback)]
-        self._begin_or_go_on(callback, bool(checkpoints))
+        self._begin_or_go_on(callback, bool(checkpoints), callback_made)
         with StopSignals() if checkpoints else contextlib.nullcontext() as signals:
             try:
                 for checkpoint in checkpoints:

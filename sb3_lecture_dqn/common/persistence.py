@@ -22,7 +22,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces, get_system_
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common import checkpoint
-from sb3_lecture_dqn.common.callback_state import callback_data, changed_data, set_callback_data
+from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state
 from sb3_lecture_dqn.common.logs import (
@@ -350,7 +350,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         }
         callbacks = []
         if self._callback is not None:
-            callbacks = changed_data(callback_data(self._callback), self._callback_start)
+            callbacks = callback_data(self._callback, self._callback_start)
         left_out = {*self._excluded_save_params(), *DERIVED}
         settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
         checkpoint.write_checkpoint(
@@ -497,15 +497,17 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if normalize is not None:
             check(self._last_original_obs, normalize.venv.observation_space, False)
 
-    def _begin_or_go_on(self, callback: BaseCallback, has_checkpoints: bool) -> None:
+    def _begin_or_go_on(
+        self, callback: BaseCallback, has_checkpoints: bool, callback_made: list[dict[str, Any]]
+    ) -> None:
         """At the start of training, when callbacks have begun: restore what beginning would have changed."""
-        self._callback, self._callback_start = callback, callback_data(callback) if has_checkpoints else []
+        self._callback, self._callback_start = callback, callback_numbers(callback) if has_checkpoints else []
         resumed, self._resumed = self._resumed, None
         if resumed is None:
             return
         hide_later_events(self.logger, self.num_timesteps)
         try:
-            set_callback_data(callback, resumed.callbacks)
+            set_callback_data(callback, resumed.callbacks, callback_made)
             set_pending_logs(self.logger, resumed.state["pending_logs"])
             set_global_generators(resumed.state["generators"])
         except UnsafeFileError:
