@@ -111,7 +111,8 @@ def main() -> None:
             lines.append(f"| {rung} | {n_steps:,} | {sum(diverged)} | {figures} | {statistics.median(seconds):.0f} |")
             print(lines[-1], flush=True)
     best = {"share of solved starts": 1.0, "reward per episode": optimal_values("Taxi-v3").mean_reward}
-    draw_curves(panels, {"optimum": best}, "environment steps").savefig(args.out / "ladder.png", dpi=100)
+    ranges = {"share of solved starts": (0.0, 1.0)}
+    draw_curves(panels, {"optimum": best}, "environment steps", ranges).savefig(args.out / "ladder.png", dpi=100)
     (args.out / "ladder.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     print(f"Figure and table: {args.out / 'ladder.png'}, {args.out / 'ladder.md'}")
 

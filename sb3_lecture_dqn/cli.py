@@ -264,7 +264,8 @@ def _train(args: argparse.Namespace) -> int:
     if test.results and (exit_code or test.results[-1][0] == model._episode_num):
         print(f"Last test: {test.results[-1][1]}")
     elif not exit_code:  # training has gone on since
-        print(f"Last test: {run_test(model, n_episodes=args.test_episodes, seed=args.seed)}")
+        last = run_test(model, n_episodes=args.test_episodes, seed=args.seed, progress=not args.quiet)
+        print(f"Last test: {last}")
     print(f"Model: {run / 'model.zip'}   (sb3-lecture-dqn test {run / 'model.zip'})")
     print(f"Curves: tensorboard --logdir {run.parent}")
     if exit_code and args.checkpoint_freq > 0 and checkpoints_in(run / "checkpoints"):
@@ -295,7 +296,7 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
 
 def _test(args: argparse.Namespace) -> int:
     model = load_model(args.model)
-    print(run_test(model, args.env, args.episodes, args.max_episode_steps, seed=args.seed))
+    print(run_test(model, args.env, args.episodes, args.max_episode_steps, seed=args.seed, progress=True))
     return 0
 
 
@@ -312,7 +313,7 @@ def _watch(args: argparse.Namespace) -> int:
             show(model, env, args.episodes, args.fps, args.seed)
         else:
             out = pathlib.Path(args.out) if args.out else pathlib.Path(args.model).with_name("watch.gif")
-            n_pictures = record(model, env, out, args.episodes, args.fps, args.seed)
+            n_pictures = record(model, env, out, args.episodes, args.fps, args.seed, progress=True)
             print(f"Video: {out} ({n_pictures} pictures of {args.episodes} episodes)")
     finally:
         env.close()
@@ -320,7 +321,7 @@ def _watch(args: argparse.Namespace) -> int:
 
 
 def _plot(args: argparse.Namespace) -> int:
-    for line in plot_runs(args.runs, args.out, args.env):
+    for line in plot_runs(args.runs, args.out, args.env, progress=True):
         print(line)
     print(f"Picture: {args.out}")
     return 0

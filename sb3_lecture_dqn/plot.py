@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from sb3_lecture_dqn.common import pictures
 from sb3_lecture_dqn.common.checks import UnsafeFileError
@@ -26,6 +27,8 @@ FIGURES = {
     "Reward": "reward per episode",
     "Solved": "share of solved episodes",
 }
+#: What values there can be, by panel
+RANGES = {FIGURES["Steps"]: (0, math.inf), FIGURES["Penalty"]: (0, math.inf), FIGURES["Solved"]: (0, 1)}
 #: What the lecture prints after 5000 episodes of Taxi; 99 of its 100 episodes are solved.
 LECTURE_RESULT = {"Steps": 23.18, "Penalty": 0.0, "Reward": -2.39, "Solved": 0.99}
 _TAXI = ("Taxi-v3", "Taxi-v4")
@@ -35,7 +38,9 @@ _RUN_SUFFIX = re.compile(r"(_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)?(_\d+)?$")
 Points = dict[int, float]
 
 
-def plot_runs(paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_id: str | None = None) -> list[str]:
+def plot_runs(
+    paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_id: str | None = None, progress: bool = False
+) -> list[str]:
     """
     Draw the learning curves of runs: steps, penalties, reward and share of solved episodes, by the number of episodes.
 
@@ -46,6 +51,7 @@ def plot_runs(paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_
     :param out: Where the picture goes, ``.png``, ``.svg`` or ``.pdf``
     :param env_id: Environment whose optimum is drawn; ``None`` for that of the models beside the runs, if all have the
         same. With Taxi there is also the result that the lecture prints
+    :param progress: Show a bar of the runs that are read
     :return: A line of text about every curve
     :raises ImportError: If matplotlib or scipy is not installed
     :raises ValueError: If there are no runs, or they hold no test of the lecture's
@@ -60,7 +66,7 @@ def plot_runs(paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_
         raise ImportError("a plot needs scipy: pip install 'sb3-lecture-dqn[viz]'") from error
     folders = find_runs(paths)
     settings: dict[str, list[dict[str, Points]]] = {}
-    for folder in folders:
+    for folder in tqdm(folders, unit="run", leave=False, dynamic_ncols=True, disable=not progress):
         settings.setdefault(_RUN_SUFFIX.sub("", folder.name) or folder.name, []).append(read_run(folder))
     panels: dict[str, dict[str, Curve]] = {}
     for figure, title in FIGURES.items():
@@ -76,7 +82,7 @@ def plot_runs(paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_
         )
     references = _references(env_id if env_id is not None else _env_id_of(folders))
     out.parent.mkdir(parents=True, exist_ok=True)
-    pictures.draw_curves(panels, references, "episodes").savefig(out, dpi=120)
+    pictures.draw_curves(panels, references, "episodes", RANGES).savefig(out, dpi=120)
     return [
         f"{label}: {title} {curve.mean[-1]:.2f}"
         + ("" if math.isnan(curve.half_width[-1]) else f" ± {curve.half_width[-1]:.2f}")

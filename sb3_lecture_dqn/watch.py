@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
+from tqdm import tqdm
 
 from sb3_lecture_dqn.common import pictures
 from sb3_lecture_dqn.common.checks import check_number
@@ -96,6 +97,7 @@ def record(
     n_episodes: int = 1,
     fps: int = 4,
     seed: int | None = None,
+    progress: bool = False,
 ) -> int:
     """
     Record greedy episodes as a video: the environment's own picture, and beside it the action values of its state.
@@ -106,6 +108,7 @@ def record(
     :param n_episodes: Number of episodes
     :param fps: Pictures per second
     :param seed: Seed of the environment
+    :param progress: Show a bar of the pictures that are drawn
     :return: The number of pictures: one before every step and one after the last of each episode
     :raises ImportError: If matplotlib or imageio is not installed
     :raises ValueError: If the path ends in something else, or the environment renders no pictures
@@ -135,7 +138,7 @@ def record(
     path.parent.mkdir(parents=True, exist_ok=True)
     video: Any = imageio.get_writer(path, **options)
     with video:
-        for moment in moments:
+        for moment in tqdm(moments, unit="picture", leave=False, dynamic_ncols=True, disable=not progress):
             video.append_data(_frame(moment, names, limits))
     return len(moments)
 

@@ -270,3 +270,11 @@ def test_an_environment_that_was_given_stays_open(model):
     env = Closable(gym.make("Taxi-v3"))
     run_test(model, env, n_episodes=1, max_episode_steps=3)
     assert not env.closed
+
+
+def test_episodes_that_are_stepped_have_a_bar_if_asked_for(capsys):
+    model = LectureDQN("MlpPolicy", "CartPole-v1", seed=0)
+    silent = run_test(model, n_episodes=3, max_episode_steps=5, seed=0)
+    assert capsys.readouterr().err == ""
+    assert run_test(model, n_episodes=3, max_episode_steps=5, seed=0, progress=True) == silent
+    assert "0/3 [" in capsys.readouterr().err

@@ -83,7 +83,8 @@ def test_the_command_draws_all_runs(runs, tmp_path, capsys, suffix, start):
     out = tmp_path / "new" / f"curves.{suffix}"
     assert main(["plot", str(runs), "--out", str(out)]) == 0
     assert out.read_bytes().startswith(start)
-    printed = capsys.readouterr().out
+    printed, bar = capsys.readouterr()
+    assert "0/3 [" in bar
     assert "SR_True_DD_True (2 runs): reward per episode" in printed
     assert "SR_True_DD_False (1 run): share of solved episodes" in printed
     assert f"Picture: {out}" in printed

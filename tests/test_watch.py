@@ -119,7 +119,8 @@ def test_masks_are_kept_to(tmp_path, capsys):
 def test_the_command_makes_a_gif_beside_the_model(file, capsys):
     assert main(["watch", str(file), "--episodes", "1", "--seed", "1", "--max-episode-steps", "4"]) == 0
     assert len(pictures_of(file.with_name("watch.gif"))) == 5
-    assert f"Video: {file.with_name('watch.gif')} (5 pictures of 1 episodes)" in capsys.readouterr().out
+    assert f"Video: {file.with_name('watch.gif')} (5 pictures of 1 episodes)" in (printed := capsys.readouterr()).out
+    assert "0/5 [" in printed.err
 
 
 def test_the_command_prints_text(file, model, capsys):

@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
     unwrap_vec_normalize,
 )
+from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
@@ -148,6 +149,7 @@ def run_test(
     max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
     penalty_reward: float = PENALTY_REWARD,
     seed: int | None = None,
+    progress: bool = False,
 ) -> TestResult:
     """
     Test a model greedily, as the lecture does after every 50th episode.
@@ -163,6 +165,7 @@ def run_test(
         ``None`` for the environment's own limit
     :param penalty_reward: The reward that counts as a penalty
     :param seed: Seed of the environment
+    :param progress: Show a bar of the episodes that have ended, where they are stepped one by one
     :return: The averages; rewards as the environment gives them, not normalised
     :raises ValueError: If an argument is out of range, or the model's environment cannot be made anew, or a tabular one
         has no step limit
@@ -175,7 +178,7 @@ def run_test(
     try:
         if seed is not None:
             test_env.seed(seed)
-        return test_on(model, test_env, n_episodes, max_episode_steps, penalty_reward)
+        return test_on(model, test_env, n_episodes, max_episode_steps, penalty_reward, progress)
     finally:
         if not given:
             test_env.close()
@@ -246,6 +249,7 @@ def test_on(
     n_episodes: int,
     max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
     penalty_reward: float = PENALTY_REWARD,
+    progress: bool = False,
 ) -> TestResult:
     """
     Test on an environment that :func:`make_test_env` has made.
@@ -258,6 +262,7 @@ def test_on(
     :param n_episodes: Number of episodes
     :param max_episode_steps: Steps after which an episode is cut, ``None`` for the environment's own limit
     :param penalty_reward: The reward that counts as a penalty
+    :param progress: See :func:`run_test`
     :return: The averages
     """
     tabular = _unwrap_tabular(env)
@@ -268,11 +273,17 @@ def test_on(
         optimum = table.optimum(limit)
         scale = float(optimum.random_values[starts].mean()), float(optimum.values[starts].mean())
         return _average(figures, scale)
-    return _test_by_stepping(model, env, n_episodes, max_episode_steps, penalty_reward)
+    with tqdm(total=n_episodes, unit="episode", leave=False, dynamic_ncols=True, disable=not progress) as bar:
+        return _test_by_stepping(model, env, n_episodes, max_episode_steps, penalty_reward, bar)
 
 
 def _test_by_stepping(
-    model: BaseAlgorithm, env: VecEnv, n_episodes: int, max_episode_steps: int | None, penalty_reward: float
+    model: BaseAlgorithm,
+    env: VecEnv,
+    n_episodes: int,
+    max_episode_steps: int | None,
+    penalty_reward: float,
+    bar: "tqdm[Any]",
 ) -> TestResult:
     normalize, trained_with = unwrap_vec_normalize(env), model.get_vec_normalize_env()
     if normalize is not None and trained_with is not None and trained_with.norm_obs:
@@ -300,6 +311,7 @@ def _test_by_stepping(
                 terminated = not infos[sub_env].get("TimeLimit.truncated", False)
                 successes[episode] = infos[sub_env].get("is_success", terminated)
             going_on = ~ended & (steps[running] < limit)
+            bar.update(int(np.sum(~going_on)))
             running, sub_envs = running[going_on], sub_envs[going_on]
     return _average(EpisodeFigures(steps, penalties, returns, successes))
 

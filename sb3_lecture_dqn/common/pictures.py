@@ -240,7 +240,10 @@ class Curve(NamedTuple):
 
 
 def draw_curves(
-    panels: Mapping[str, Mapping[str, Curve]], references: Mapping[str, Mapping[str, float]], x_label: str
+    panels: Mapping[str, Mapping[str, Curve]],
+    references: Mapping[str, Mapping[str, float]],
+    x_label: str,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> "Figure":
     """
     Learning curves, one panel for every figure.
@@ -248,6 +251,7 @@ def draw_curves(
     :param panels: Curves by panel and by name
     :param references: Levels to be drawn as horizontal lines, by their name and by panel
     :param x_label: What runs along the x axis
+    :param ranges: Lowest and highest possible value by panel, at which bands end
     :return: The figure
     """
     from matplotlib.figure import Figure
@@ -258,10 +262,11 @@ def draw_curves(
     lines: dict[str, Any] = {}
     for index, (name, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(n_rows, n_columns, index + 1)
+        limits = (ranges or {}).get(name, (-np.inf, np.inf))
         for number, (label, curve) in enumerate(curves.items()):
             colour = f"C{number}"
             (lines[label],) = axes.plot(curve.x, curve.mean, color=colour, marker="." if len(curve.x) < 10 else None)
-            band = curve.mean - curve.half_width, curve.mean + curve.half_width
+            band = np.clip([curve.mean - curve.half_width, curve.mean + curve.half_width], *limits)
             axes.fill_between(curve.x, *band, color=colour, alpha=0.25, linewidth=0)
         for style, (label, levels) in zip((":", "--"), references.items(), strict=False):
             if name in levels:
