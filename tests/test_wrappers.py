@@ -188,3 +188,26 @@ def test_an_observation_outside_the_space_has_no_number(outside):
     env = DiscreteObservationWrapper(Observing(spaces.Tuple([spaces.Discrete(3), spaces.Discrete(2)])))
     with pytest.raises(ValueError, match="which is not in Tuple"):
         env.observation(outside)
+
+
+class WithoutOptions(gym.Env):
+    """Its reset takes a seed alone, which SB3 allows."""
+
+    observation_space = spaces.Discrete(2)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, seed=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        return int(self.np_random.integers(2)), 1.0, bool(self.np_random.random() < 0.2), False, {}
+
+    def action_masks(self):
+        return np.array([True, False])
+
+
+@pytest.mark.parametrize("use_masking", [False, True])
+def test_environments_whose_reset_knows_no_options_are_trained_on(use_masking):
+    model = LectureDQN(env=WithoutOptions(), max_episode_steps=None, use_masking=use_masking)
+    assert model.learn(total_timesteps=20).num_timesteps == 20

@@ -57,7 +57,8 @@ class ActionMaskInfo(gym.Wrapper, RecordConstructorArgs):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """See gymnasium's ``Env``."""
-        obs, info = super().reset(seed=seed, options=options)
+        more = {} if options is None else {"options": options}  # as SB3, also for environments that know none
+        obs, info = self.env.reset(seed=seed, **more)
         return obs, {**info, INFO_KEY: np.array(self._action_masks())}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -161,7 +161,8 @@ class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
         """See gymnasium's ``Env``."""
         self._start = {"generator": self._generator_state(), "seed": seed, "options": options}
         self._actions, self._return = [], 0.0
-        self._obs, info = self.env.reset(seed=seed, options=options)
+        more = {} if options is None else {"options": options}  # as SB3, also for environments that know none
+        self._obs, info = self.env.reset(seed=seed, **more)
         return self._obs, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
