@@ -71,9 +71,9 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--timesteps", type=int, default=60_000, help="environment steps of a rung (default: 60000)")
+    parser.add_argument("--timesteps", type=int, default=200_000, help="environment steps of a rung (default: 200000)")
     parser.add_argument("--tests", type=int, default=30, help="tests of a rung (default: 30)")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, … (default: 3)")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, … (default: 1)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one for every core")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()

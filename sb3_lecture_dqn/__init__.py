@@ -21,7 +21,7 @@ from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, 
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "ActionInPolicy",
