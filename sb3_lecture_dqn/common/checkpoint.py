@@ -109,24 +109,25 @@ def write_checkpoint(
         "callbacks": callbacks,
         "weights": tree,
     }
-    checksums = {}
+    checksums: dict[str, dict[str, Any]] = {}
     with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
-
-        @contextlib.contextmanager
-        def part(name: str) -> Iterator[_Hashed]:
-            with archive.open(name, "w", force_zip64=True) as member:
-                hashed = _Hashed(member)
-                yield hashed
-            checksums[name] = hashed.checksum
-
-        with part(STATE) as member:
-            member.write(json.dumps(described, allow_nan=False).encode())
-        with part(WEIGHTS) as member:
-            member.write(weights)
-        with part(MEMORY) as member:
-            write_memory(member, memory)  # type: ignore[arg-type] # it is only written to
+        with _part(archive, STATE, checksums) as part:
+            part.write(json.dumps(described, allow_nan=False).encode())
+        with _part(archive, WEIGHTS, checksums) as part:
+            part.write(weights)
+        with _part(archive, MEMORY, checksums) as part:
+            write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
         manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
         archive.writestr(MANIFEST, json.dumps(manifest))
+
+
+@contextlib.contextmanager
+def _part(archive: zipfile.ZipFile, name: str, checksums: dict[str, dict[str, Any]]) -> Iterator[_Hashed]:
+    """Open a part to be written; its checksum is among the others afterwards."""
+    with archive.open(name, "w", force_zip64=True) as member:
+        part = _Hashed(member)
+        yield part
+    checksums[name] = part.checksum
 
 
 def check_whole(path: pathlib.Path) -> None:
