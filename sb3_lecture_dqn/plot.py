@@ -27,8 +27,6 @@ FIGURES = {
     "Reward": "reward per episode",
     "Solved": "share of solved episodes",
 }
-#: What values there can be, by panel
-RANGES = {FIGURES["Steps"]: (0, math.inf), FIGURES["Penalty"]: (0, math.inf), FIGURES["Solved"]: (0, 1)}
 #: What the lecture prints after 5000 episodes of Taxi; 99 of its 100 episodes are solved.
 LECTURE_RESULT = {"Steps": 23.18, "Penalty": 0.0, "Reward": -2.39, "Solved": 0.99}
 _TAXI = ("Taxi-v3", "Taxi-v4")
@@ -82,7 +80,7 @@ def plot_runs(
         )
     references = _references(env_id if env_id is not None else _env_id_of(folders))
     out.parent.mkdir(parents=True, exist_ok=True)
-    pictures.draw_curves(panels, references, "episodes", RANGES).savefig(out, dpi=120)
+    pictures.draw_curves(panels, references, "episodes").savefig(out, dpi=120)
     return [
         f"{label}: {title} {curve.mean[-1]:.2f}"
         + ("" if math.isnan(curve.half_width[-1]) else f" ± {curve.half_width[-1]:.2f}")

@@ -240,21 +240,20 @@ class Curve(NamedTuple):
 
 
 def draw_curves(
-    panels: Mapping[str, Mapping[str, Curve]],
-    references: Mapping[str, Mapping[str, float]],
-    x_label: str,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    panels: Mapping[str, Mapping[str, Curve]], references: Mapping[str, Mapping[str, float]], x_label: str
 ) -> "Figure":
     """
     Learning curves, one panel for every figure.
 
+    A panel is as high as its curves and lines; of a band that is wider, what is in the panel is seen.
+
     :param panels: Curves by panel and by name
     :param references: Levels to be drawn as horizontal lines, by their name and by panel
     :param x_label: What runs along the x axis
-    :param ranges: Lowest and highest possible value by panel, at which bands end
     :return: The figure
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     n_columns = min(2, len(panels))
     n_rows = -(-len(panels) // n_columns)
@@ -262,16 +261,18 @@ def draw_curves(
     lines: dict[str, Any] = {}
     for index, (name, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(n_rows, n_columns, index + 1)
-        limits = (ranges or {}).get(name, (-np.inf, np.inf))
         for number, (label, curve) in enumerate(curves.items()):
-            colour = f"C{number}"
-            (lines[label],) = axes.plot(curve.x, curve.mean, color=colour, marker="." if len(curve.x) < 10 else None)
-            band = np.clip([curve.mean - curve.half_width, curve.mean + curve.half_width], *limits)
-            axes.fill_between(curve.x, *band, color=colour, alpha=0.25, linewidth=0)
+            marker = "." if len(curve.x) < 10 else None
+            (lines[label],) = axes.plot(curve.x, curve.mean, color=f"C{number}", marker=marker)
         for style, (label, levels) in zip((":", "--"), references.items(), strict=False):
             if name in levels:
                 lines[label] = axes.axhline(levels[name], color="black", linestyle=style, linewidth=1)
-        axes.set(title=name, xlabel=x_label)
+        height = axes.get_ylim()
+        for number, curve in enumerate(curves.values()):
+            band = curve.mean - curve.half_width, curve.mean + curve.half_width
+            axes.fill_between(curve.x, *band, color=f"C{number}", alpha=0.25, linewidth=0)
+        axes.set(title=name, xlabel=x_label, ylim=height)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
     figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=min(3, len(lines)))
     return figure
