@@ -92,7 +92,7 @@ def lose_a_node(plan: Plan, folder: Path) -> None:
 
     killer = threading.Thread(target=kill)
     try:
-        ray.init(nodes.address, log_to_driver=False)
+        ray.init(nodes.address, log_to_driver=False, logging_level="error")
         killer.start()
         run_plan_on_ray(plan, folder, progress=False)
         killer.join()
