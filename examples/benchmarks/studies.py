@@ -127,7 +127,7 @@ def lose_the_driver(plan: Plan, folder: Path) -> None:
 
 def throughput(args: argparse.Namespace) -> None:
     """The same trials in one process and in two, and tiny ones that are hardly more than their overhead."""
-    plan = lecture_plan().changed(seeds=4, episodes=args.episodes)
+    plan = lecture_plan().changed(seeds=2, episodes=args.episodes)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tiny_study(folder / "compiled", 1, lambda plan, path: run_plan(plan, path, 1, progress=False))
@@ -226,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["cluster", "throughput", "ceiling"])
     parser.add_argument("--seeds", type=int, default=10, help="of the cluster's four settings")
-    parser.add_argument("--episodes", type=int, default=500, help="of a trial")
+    parser.add_argument("--episodes", type=int, default=50, help="of a trial")
     parser.add_argument("--trials", type=int, default=10_000, help="for which the ceiling is looked for")
     args = parser.parse_args()
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
