@@ -55,29 +55,30 @@ def cluster(args: argparse.Namespace) -> None:
         folder = Path(name)
         took = seconds(lambda: run_plan(plan, folder / "here", progress=False))
         here = read_rows(folder / "here")
-        print(f"here, on all cores: {n_done(folder / 'here')} of {n_trials} trials in {took:.0f} s", flush=True)
+        diverged = sum(row["state"] == "failed" for row in here)
+        print(f"here, on all cores: {n_trials} trials in {took:.0f} s, of which {diverged} diverged", flush=True)
         for what, run in {"node": lose_a_node, "driver": lose_the_driver}.items():
             took = seconds(lambda run=run, what=what: run(plan, folder / what))  # type: ignore[misc]
             rows = read_rows(folder / what)
             lost = len(list((folder / what / "ray").rglob("error.txt")))
             different = sum(row != other for row, other in zip(rows, here, strict=True))
             print(
-                f"{what} killed: {n_done(folder / what)} of {n_trials} trials in {took:.0f} s, "
-                f"{lost} of them lost and gone on with; {different} rows differ from those here",
+                f"{what} killed: {n_ended(folder / what)} of {n_trials} trials in {took:.0f} s, for {lost} of which Ray "
+                f"noted that they were lost; {different} rows differ from those here",
                 flush=True,
             )
 
 
-def n_done(folder: Path) -> int:
-    """How many trials of a study are done."""
+def n_ended(folder: Path) -> int:
+    """How many trials of a study are done or have failed, as one does that diverges."""
     try:
-        return sum(row["state"] == "done" for row in read_rows(folder))
+        return sum(row["state"] != "waiting" for row in read_rows(folder))
     except FileNotFoundError:
         return 0
 
 
-def wait_until_half_done(plan: Plan, folder: Path) -> None:
-    while n_done(folder) < len(plan.trials()) / 2:
+def wait_until_half_way(plan: Plan, folder: Path) -> None:
+    while n_ended(folder) < len(plan.trials()) / 2:
         time.sleep(0.1)
 
 
@@ -87,7 +88,7 @@ def lose_a_node(plan: Plan, folder: Path) -> None:
     second = nodes.add_node(**ON_LOOPBACK)
 
     def kill() -> None:
-        wait_until_half_done(plan, folder)
+        wait_until_half_way(plan, folder)
         nodes.remove_node(second, allow_graceful=False)
 
     killer = threading.Thread(target=kill)
@@ -112,12 +113,13 @@ def lose_the_driver(plan: Plan, folder: Path) -> None:
     command = [sys.executable, "-m", "sb3_lecture_dqn", "ablate", *options]
     try:
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until_half_done(plan, folder)
+        wait_until_half_way(plan, folder)
         driver.kill()
         if driver.wait() != -signal.SIGKILL:
             raise RuntimeError("the driver ended before it was killed")
-        print(f"driver killed after {n_done(folder)} trials", flush=True)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        print(f"driver killed after {n_ended(folder)} trials", flush=True)
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode not in (0, 1):  # 1: a trial has diverged
+            raise RuntimeError("the study did not go on")
     finally:
         nodes.shutdown()
 
