@@ -63,8 +63,8 @@ def cluster(args: argparse.Namespace) -> None:
             lost = len(list((folder / what / "ray").rglob("error.txt")))
             different = sum(row != other for row, other in zip(rows, here, strict=True))
             print(
-                f"{what} killed: {n_ended(folder / what)} of {n_trials} trials in {took:.0f} s, {lost} of which Ray noted "
-                f"as lost; {different} rows differ from those here",
+                f"{what} killed: {n_ended(folder / what)} of {n_trials} trials in {took:.0f} s, {lost} of which Ray "
+                f"noted as lost; {different} rows differ from those here",
                 flush=True,
             )
 
