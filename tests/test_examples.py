@@ -42,6 +42,7 @@ SCRIPTS = {
     "benchmarks/profile_step.py": ("--steps 100 --repeats 1", r"the environment", False),
     "benchmarks/run.py": ("--quick --rows 4 --repeats 1", r"row 4: .* beside SB3 DQN: \d+", False),
     "benchmarks/callback_cost.py": ("checkpoint --episodes 5", r"\d", False),
+    "benchmarks/studies.py": ("ceiling --trials 100", r"Ray Tune: 5 empty trials(.*\n)*table: 100 trials", False),
 }
 # These have no small size: torch.compile alone takes a minute, and stock SB3 two until it has solved Taxi.
 TOO_LONG = {"benchmarks/engines.py", "benchmarks/time_to_optimal.py"}

@@ -202,11 +202,12 @@ def ceiling(args: argparse.Namespace) -> None:
         trials = plan.trials()
         took = seconds(lambda: table.add(trials))
         row = run_trial(Plan(["FrozenLake-v1"], {"tiny": {}}, 1, episodes=100, test_freq=1).trials()[0], folder)
-        written = seconds(lambda: [table.record(trial, row) for trial in trials[:1000]])
+        recorded = trials[:1000]
+        written = seconds(lambda: [table.record(trial, row) for trial in recorded])
         read = seconds(table.rows)
     print(
-        f"table: {len(trials):,} trials added in {took:.1f} s, {1000 / written:,.0f} rows recorded in a second, all "
-        f"rows read in {read:.1f} s"
+        f"table: {len(trials):,} trials added in {took:.1f} s, {len(recorded) / written:,.0f} rows recorded in a "
+        f"second, all rows read in {read:.1f} s"
     )
 
 
