@@ -359,4 +359,4 @@ def test_it_is_also_a_module(capsys, monkeypatch):
     with pytest.raises(SystemExit) as exit_code:
         runpy.run_module("sb3_lecture_dqn", run_name="__main__")
     assert exit_code.value.code == 2
-    assert "no_such_model.zip" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("No such file or directory: 'no_such_model.zip'\n")

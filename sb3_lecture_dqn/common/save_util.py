@@ -9,6 +9,7 @@ of a memory is one of ``numpy.savez`` with the member :data:`MEMORY` besides.
 import ast
 import contextlib
 import copy
+import errno
 import functools
 import hashlib
 import io
@@ -143,7 +144,10 @@ def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int
     :param what: What it is to hold, for messages
     :return: Binary file and its length in bytes
     :raises UnsafeFileError: If anything in it is not as it has to be
+    :raises FileNotFoundError: If there is none
     """
+    if isinstance(path, str | pathlib.Path) and not any(map(os.path.exists, (path, f"{path}.{suffix}"))):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))  # SB3's names it with two suffixes
     file = open_path(path, "r", verbose=0, suffix=suffix)
     try:
         size = file.seek(0, os.SEEK_END)
