@@ -147,7 +147,9 @@ def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int
     :raises FileNotFoundError: If there is none
     """
     if isinstance(path, str | pathlib.Path) and not any(map(os.path.exists, (path, f"{path}.{suffix}"))):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))  # SB3's names it with two suffixes
+        # SB3 would name one that was given with its suffix with two.
+        name = f"{str(path).removesuffix(f'.{suffix}')}.{suffix}"
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     file = open_path(path, "r", verbose=0, suffix=suffix)
     try:
         size = file.seek(0, os.SEEK_END)
