@@ -213,7 +213,7 @@ def draw(rows: Rows) -> "Figure":
         solved.set(title=task, xlabel=_x_axis(here[0]), ylabel="share of solved episodes", ylim=(-0.02, 1.02))
         reward.set(xlabel=_x_axis(here[0]), ylabel="reward", ylim=(low - margin, high + margin))
         profile.set(xlabel="reward τ at the end", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
-        better.set(xlabel=f"probability of more reward than {settings[0]!r}", xlim=(0, 1))
+        better.set(xlabel=f"probability of more reward than\n{settings[0]!r}", xlim=(0, 1))
         better.axvline(0.5, color="black", linestyle=":", linewidth=1)
         better.set_yticks(range(1, len(settings)), settings[1:])
         better.invert_yaxis()
