@@ -554,6 +554,10 @@ def test_weights_are_after_reading_what_they_were(value):
     assert flatten(read) == (tree, content)
 
 
+def test_a_number_of_numpy_is_written_as_a_number():
+    assert unflatten(*flatten({"lr": np.float64(0.25), "step": np.int64(3)})) == {"lr": 0.25, "step": 3}
+
+
 @pytest.mark.parametrize(
     "value", [th.tensor(1j), th.eye(2).to_sparse(), math.nan, len, {(1, 2): 3.0}, np.zeros(2)], ids=str
 )

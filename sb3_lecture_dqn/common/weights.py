@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
@@ -44,6 +45,8 @@ def _tree(value: Any, tensors: list[th.Tensor]) -> Any:
         return ["dict", [[key, _tree(item, tensors)] for key, item in value.items()]]
     if isinstance(value, list | tuple):
         return ["tuple" if isinstance(value, tuple) else "list", [_tree(item, tensors) for item in value]]
+    if isinstance(value, np.generic):  # a learning rate that the user has computed
+        value = value.item()
     if value is None or (type(value) in _PLAIN and (type(value) is not float or math.isfinite(value))):
         return value
     raise ValueError(f"{value!r} in a state dictionary is no tensor, finite number or text")
