@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -178,6 +179,25 @@ def test_a_trial_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path,
     loaded = LectureDQN.load(tmp_path / trial.folder_name / "model.zip")
     assert trial_module._checksum(loaded.policy) == long_result["weights_sha256"]
     assert run_trial(trial, tmp_path, FREQ) == long_result  # nor run again
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_the_one_that_took_over(tmp_path, long_result):
+    (trial,) = LONG.trials()
+    own = tmp_path / trial.folder_name
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pid = pool.submit(os.getpid).result()
+        first = pool.submit(trial_module.attempt, trial, tmp_path, FREQ)
+        wait_for(own / "checkpoints")
+        os.kill(pid, signal.SIGSTOP)  # as a node that is cut off for a while
+        try:
+            assert run_trial(trial, tmp_path, FREQ) == long_result
+            files = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert "TakenOverError" in first.result()["error"]
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == files
+    assert {path.name for path in files} == {"attempt", "model.zip", trial_module.RESULT}
 
 
 def test_a_task_that_is_not_tabular_is_tested_by_episodes(tmp_path):

@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import traceback
+import uuid
 from typing import Any
 
 import torch as th
@@ -66,6 +67,38 @@ class CurveCallback(LectureTestCallback):
         self.timesteps = state["timesteps"]
 
 
+class TakenOverError(RuntimeError):
+    """The same trial has been begun anew elsewhere, because this attempt was held to be lost."""
+
+
+class _Claim:
+    """
+    Whose the folder of a trial is: the attempt's that began last. One that only seemed lost, as on a node that was cut
+    off from its cluster for a while, writes nothing there any more.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._file = folder / "attempt"
+        self._name = uuid.uuid4().hex
+        self._file.write_text(self._name, encoding="utf-8")
+
+    def check(self) -> None:
+        if not self._file.exists() or self._file.read_text(encoding="utf-8") != self._name:
+            raise TakenOverError(f"{self._file.parent}: this trial has been begun anew by another process")
+
+
+class _CheckpointsOfClaim(LectureCheckpointCallback):
+    """Checkpoints, as long as the folder is the attempt's own."""
+
+    def __init__(self, claim: _Claim, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._claim = claim
+
+    def _save(self) -> None:
+        self._claim.check()
+        super()._save()
+
+
 def make_model(trial: Trial) -> BaseAlgorithm:
     """
     Make the model of a trial, on the CPU.
@@ -121,6 +154,8 @@ def run_trial(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int = 1
     :return: Its row: ``timesteps``, ``episodes``; :data:`FIGURES` of the final test, its ``n_test_episodes``, and
         whether it was ``exact``; ``weights_sha256``, the checksum of the trained parameters; and ``curve``, columns of
         all tests while training. The same bit by bit for the same trial
+    :raises TakenOverError: If the same trial was begun in the same folder by another process meanwhile; what is in the
+        folder is that one's
     """
     th.set_num_threads(1)
     own = pathlib.Path(folder) / trial.folder_name
@@ -129,6 +164,7 @@ def run_trial(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int = 1
         return row
     checkpoints = own / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    claim = _Claim(own)
     model: Any
     if checkpoints_in(checkpoints):
         model = _CLASSES[trial.algorithm].resume(checkpoints, device="cpu")  # type: ignore[attr-defined]
@@ -145,13 +181,17 @@ def run_trial(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int = 1
         )
         if trial.algorithm in LECTURE_ALGORITHMS:
             callbacks: list[BaseCallback] = [curve]
-            callbacks.append(LectureCheckpointCallback(checkpoint_freq, checkpoints, keep=2, verbose=0))
+            callbacks.append(_CheckpointsOfClaim(claim, checkpoint_freq, checkpoints, keep=2, verbose=0))
             model.learn(trial.timesteps, callbacks, total_episodes=trial.episodes)
         else:
             model.learn(trial.timesteps, curve)
         row = _row(model, trial, curve, exact)
+    except Exception:
+        claim.check()
+        raise
     finally:
         model.get_env().close()
+    claim.check()
     model.save(own / "model")
     with written_whole(own / RESULT, "json") as file:
         file.write(json.dumps(row, allow_nan=False).encode())
@@ -172,6 +212,8 @@ def attempt(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int) -> R
     """
     try:
         return run_trial(trial, folder, checkpoint_freq)
+    except TakenOverError:
+        return {"error": traceback.format_exc()}  # which nobody waits for
     except Exception:
         shutil.rmtree(pathlib.Path(folder) / trial.folder_name, ignore_errors=True)
         return {"error": traceback.format_exc()}
