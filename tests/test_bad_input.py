@@ -74,6 +74,9 @@ def test_settings_that_contradict_each_other_are_both_named():
         LectureDQN("Taxi-v3", double_q=True, double_dqn=False)
     with pytest.raises(ValueError, match=r"replay_buffer_class=SuccessFailReplayBuffer.*store_and_replay=False"):
         LectureDQN("Taxi-v3", replay_buffer_class=SuccessFailReplayBuffer, store_and_replay=False)
+    for name, value in (("n_steps", 3), ("optimize_memory_usage", True)):
+        with pytest.raises(ValueError, match=rf"{name}={value} needs a replay memory.*store_and_replay=False"):
+            LectureDQN("Taxi-v3", store_and_replay=False, **{name: value})
 
 
 # Spaces
@@ -250,6 +253,25 @@ def test_vecnormalize_does_not_hide_a_misbehaving_environment(wrong):
     assert "environment step 4" in message
     assert "environment 0" in message
     assert model.num_timesteps == 4
+
+
+class AtItsBound(gym.Env):
+    """Ends where rounding to float32 leads to the bound, and says more than its space has."""
+
+    observation_space = spaces.Dict({"x": spaces.Box(0, 0.7, (1,))})
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"x": np.array([0.0]), "more": 1}, {}
+
+    def step(self, action):
+        return {"x": np.array([0.7]), "more": 1}, 0.0, True, False, {}
+
+
+def test_what_sb3_lets_pass_passes():
+    model = LectureDQN("MultiInputPolicy", AtItsBound(), seed=0).learn(10)
+    assert model.replay_buffer.success_size == 2  # one for each action
 
 
 @pytest.mark.parametrize("engine", ["torch", "numba"])

@@ -3,9 +3,11 @@
 import copy
 import io
 import itertools
+import math
 import os
 import subprocess
 import sys
+import warnings
 from functools import partial
 
 import gymnasium as gym
@@ -647,8 +649,7 @@ def test_without_numba_everything_is_pytorchs(monkeypatch, capsys, tmp_path):
     with_numba.save(tmp_path / "model")
     with_numba.save_replay_buffer(tmp_path / "memory")
 
-    for module in (learners, duplicates):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(duplicates, "find_spec", lambda name: None)
     model, _ = run("auto", 60, verbose=1)
     assert "torch engine (numba is not installed" in capsys.readouterr().out
     assert model.engine_in_use == "torch"
@@ -893,3 +894,24 @@ def test_a_memory_that_has_overwritten_nearly_all_of_its_rows_is_consistent(n_st
     assert buffer.fail_size == 5_000
     held = memory_as_tuples(buffer)[1]
     assert len(set(held)) == 5_000
+
+
+def test_numba_that_cannot_be_imported_is_as_none(monkeypatch, capsys):
+    """As when NumPy is newer than it knows."""
+
+    def fail(name):
+        raise ImportError("Numba needs NumPy 2.4 or less")
+
+    monkeypatch.setattr(duplicates, "import_module", fail)
+    model, _ = run("auto", 20, verbose=1)
+    assert "torch engine (numba cannot be imported: Numba needs NumPy 2.4 or less)" in capsys.readouterr().out
+    assert isinstance(model.replay_buffer.fail.index, DictIndex)
+
+
+def test_no_updates_have_no_loss():
+    for engine in ("torch", "numba"):
+        model, _ = run(engine, 5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's, of a mean of nothing, as in SB3
+            model.train(0, 1)
+        assert math.isnan(model.logger.name_to_value["train/loss"])

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, VecTransposeImage
 
 from sb3_lecture_dqn import ActionInPolicy, LectureDQN, LecturePolicy, SuccessFailReplayBuffer, TablePolicy
 
@@ -594,6 +594,21 @@ def test_vecnormalize_is_honoured_and_the_memory_holds_what_the_environment_gave
     assert loaded.num_timesteps == 100
 
 
+def test_normalised_stacks_of_observations_have_no_bounds():
+    """VecFrameStack's space has its bounds in another order than its numbers."""
+    env = VecNormalize(VecFrameStack(make_vec_env("CartPole-v1", seed=0), 2))
+    assert LectureDQN("MlpPolicy", env, seed=0).learn(200).num_timesteps == 200
+
+
+def test_what_the_compiled_engine_knows_is_computed_on_the_cpu_unless_asked_otherwise(monkeypatch, tmp_path):
+    taxi().save(tmp_path / "taxi")
+    monkeypatch.setattr(th.cuda, "is_available", lambda: True)
+    for model in (LectureDQN("Taxi-v3"), LectureDQN.load(tmp_path / "taxi"), LectureDQN.tuned("FrozenLake-v1")):
+        assert (model.device.type, model.engine_in_use) == ("cpu", "numba")
+    assert LectureDQN("MlpPolicy", "CartPole-v1", _init_setup_model=False).device.type == "cuda"
+    assert LectureDQN("Taxi-v3", engine="torch", _init_setup_model=False).device.type == "cuda"
+
+
 def test_images_and_dicts_train_with_the_lectures_memory(tmp_path):
     """The Nature network of the lecture's review, and several inputs at once."""
     image = LectureDQN("CnnPolicy", FakeImageEnv(6, 36, 36), batch_size=4, gradient_steps=1, seed=0)
@@ -726,6 +741,19 @@ def test_settings_can_be_changed_on_loading(tmp_path):
     assert loaded.policy.optimizer.param_groups[0]["lr"] == 0.002
     with pytest.raises(ValueError, match="gamma"):
         LectureDQN.load(tmp_path / "taxi", gamma=1.5)
+
+
+def test_a_model_without_a_target_network_takes_the_online_weights(tmp_path):
+    one = taxi(seed=0).learn(10)
+    assert not same(weights(one.q_net), weights(one.q_net_target))
+    one.save(tmp_path / "taxi")
+    loaded = LectureDQN.load(tmp_path / "taxi", double_dqn=False)
+    by_dict, by_file = taxi(seed=1, double_dqn=False), taxi(seed=1, double_dqn=False)
+    by_dict.set_parameters(one.get_parameters())
+    by_file.set_parameters(tmp_path / "taxi.zip")
+    for other in (loaded, by_dict, by_file):
+        assert other.q_net_target is other.q_net
+        assert same(weights(other.q_net), weights(one.q_net))
 
 
 def test_parameters_go_from_model_to_model():

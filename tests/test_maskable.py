@@ -16,7 +16,7 @@ from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
 from sb3_lecture_dqn import (
     ActionMaskInfo,
@@ -421,3 +421,24 @@ def test_the_reader_wraps_an_environment_once():
     assert env.envs[0] is wrapped
     with pytest.raises(ValueError, match="action_masks"):
         ActionMaskInfo(gym.make("CartPole-v1"))
+
+
+def taxi_with_normalised_rewards():
+    return VecNormalize(DummyVecEnv([masked_taxi]), norm_obs=False)
+
+
+def taxi_with_narrow_numbers():
+    env = masked_taxi()
+    env.observation_space = spaces.Discrete(500)
+    env.observation_space.dtype = np.dtype(np.int32)
+    return env
+
+
+@pytest.mark.parametrize("make", [taxi_with_normalised_rewards, taxi_with_narrow_numbers])
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_compiled_updates_are_masked_where_the_memory_is_not_read_directly(make, batch_size):
+    nets = []
+    for engine in ("torch", "numba"):
+        model = LectureDQN(env=make(), use_masking=True, engine=engine, batch_size=batch_size, seed=0)
+        nets.append(model.learn(total_timesteps=100).q_net.state_dict())
+    th.testing.assert_close(*nets, rtol=1e-5, atol=1e-5)

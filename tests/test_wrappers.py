@@ -1,5 +1,6 @@
 """Observations that SB3 refuses become a Dict, or one number."""
 
+import copy
 import itertools
 
 import gymnasium as gym
@@ -11,7 +12,17 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_lecture_dqn import DiscreteObservationWrapper, LectureDQN, TupleToDictWrapper, make_env, run_test
+from sb3_lecture_dqn import (
+    ActionMaskInfo,
+    DiscreteObservationWrapper,
+    LectureCheckpointCallback,
+    LectureDQN,
+    ResumableEnv,
+    TupleToDictWrapper,
+    make_env,
+    run_test,
+)
+from sb3_lecture_dqn.common import wrappers
 
 NESTED = spaces.Tuple(
     [
@@ -211,3 +222,52 @@ class WithoutOptions(gym.Env):
 def test_environments_whose_reset_knows_no_options_are_trained_on(use_masking):
     model = LectureDQN(env=WithoutOptions(), max_episode_steps=None, use_masking=use_masking)
     assert model.learn(total_timesteps=20).num_timesteps == 20
+
+
+class Settable(gym.Wrapper):
+    """With an attribute that a user changes while training goes on."""
+
+    difficulty = 1
+
+
+class WithState(WithoutOptions):
+    """Draws from NumPy's old kind of generator."""
+
+    def reset(self, seed=None):
+        self.np_random = np.random.RandomState(seed)
+        return 0, {}
+
+    def step(self, action):
+        return int(self.np_random.randint(2)), 1.0, bool(self.np_random.random() < 0.2), False, {}
+
+
+@pytest.mark.parametrize("wrapper", [ResumableEnv, lambda env: ActionMaskInfo(ResumableEnv(env))])
+def test_attributes_are_read_and_set_through_the_wrappers_that_are_put_around_unasked(wrapper):
+    settable = Settable(WithoutOptions())
+    venv = DummyVecEnv([lambda: wrapper(settable)])
+    venv.set_attr("difficulty", 3)
+    assert settable.difficulty == 3
+    assert venv.get_attr("difficulty") == [3]
+    assert venv.envs[0].difficulty == 3
+    assert not hasattr(venv.envs[0], "nothing")
+    copied = copy.deepcopy(venv.envs[0])
+    copied.difficulty = 4
+    assert (copied.difficulty, settable.difficulty) == (4, 3)
+
+
+def test_an_environment_with_another_kind_of_generator_is_trained_on_and_cannot_be_resumed(tmp_path):
+    model = LectureDQN(env=WithState(), seed=0)
+    with pytest.warns(UserWarning, match="DummyVecEnv: where these are in an episode cannot be saved"):
+        model.learn(total_timesteps=30, callback=LectureCheckpointCallback(10, tmp_path))
+    with pytest.warns(UserWarning, match="new episodes begin"):
+        resumed = LectureDQN.resume(tmp_path, env=WithState())
+    assert resumed.learn(total_timesteps=40).num_timesteps == 40
+
+
+def test_of_an_endless_episode_no_more_actions_are_kept_than_are_replayed(monkeypatch):
+    monkeypatch.setattr(wrappers, "MAX_REPLAYED", 5)
+    env = ResumableEnv(WithoutOptions())
+    env.reset(seed=0)
+    for _ in range(20):
+        env.step(0)
+    assert len(env.episode_state()["actions"]) == 6

@@ -19,12 +19,9 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_lecture_dqn.common.checks import check_number, find_outside
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.common.wrappers import ResumableEnv
+from sb3_lecture_dqn.common.wrappers import MAX_REPLAYED, ResumableEnv
 
 State = dict[str, Any]
-
-#: Most steps that are replayed to bring environments to where they were
-MAX_REPLAYED = 10**6
 
 
 class EpisodeNotReplayedError(ValueError):
@@ -43,11 +40,12 @@ def make_resumable(env: VecEnv) -> None:
         base.envs = [sub if done else ResumableEnv(sub) for sub, done in zip(base.envs, wrapped, strict=True)]
 
 
-def env_state(env: VecEnv) -> State:
+def env_state(env: VecEnv, with_episodes: bool = True) -> State:
     """
     Where an environment and all of its wrappers stand.
 
     :param env: A vectorised environment
+    :param with_episodes: Whether to ask the environment itself, or only the wrappers
     :return: Its state as data; what is not known of it is ``None``
     """
     wrappers = []
@@ -55,10 +53,14 @@ def env_state(env: VecEnv) -> State:
         wrappers.append({"kind": type(env).__name__, "state": _wrapper_state(env)})
         env = env.venv
     base: State = {"kind": type(env).__name__, "state": None}
+    if not with_episodes:
+        return {"wrappers": wrappers, "base": base}
     if isinstance(env, TabularVecEnv):
         base["state"] = env.get_state()
     elif all(env.env_is_wrapped(ResumableEnv)):
-        base["state"] = {"episodes": env.env_method("episode_state"), "seeds": list(env._seeds)}
+        episodes = env.env_method("episode_state")
+        if None not in episodes:
+            base["state"] = {"episodes": episodes, "seeds": list(env._seeds)}
     return {"wrappers": wrappers, "base": base}
 
 
@@ -70,11 +72,7 @@ def set_env_state(env: VecEnv, state: State) -> None:
     :param state: What :func:`env_state` returned of the other one
     :raises EpisodeNotReplayedError: If it does not come to the same place; it has to be reset then
     """
-    for described in state["wrappers"]:
-        if not isinstance(env, VecEnvWrapper) or type(env).__name__ != described["kind"]:
-            raise EpisodeNotReplayedError(f"it was wrapped in {described['kind']}, and is {type(env).__name__} now")
-        _set_wrapper_state(env, described["state"])
-        env = env.venv
+    env = set_wrapper_states(env, state)
     base, kind = state["base"]["state"], state["base"]["kind"]
     if type(env).__name__ != kind:
         raise EpisodeNotReplayedError(f"it was a {kind}, and is a {type(env).__name__} now")
@@ -96,6 +94,23 @@ def set_env_state(env: VecEnv, state: State) -> None:
         if problem is not None:
             raise EpisodeNotReplayedError(f"environment {i}: {problem}")
     env._seeds = seeds
+
+
+def set_wrapper_states(env: VecEnv, state: State) -> VecEnv:
+    """
+    Bring the wrappers of an environment to where those of another one were.
+
+    :param env: A vectorised environment, wrapped as the other one was
+    :param state: What :func:`env_state` returned of the other one
+    :return: The environment without its wrappers
+    :raises EpisodeNotReplayedError: If it is wrapped in another way
+    """
+    for described in state["wrappers"]:
+        if not isinstance(env, VecEnvWrapper) or type(env).__name__ != described["kind"]:
+            raise EpisodeNotReplayedError(f"it was wrapped in {described['kind']}, and is {type(env).__name__} now")
+        _set_wrapper_state(env, described["state"])
+        env = env.venv
+    return env
 
 
 def _check_actions(actions: Any, env: VecEnv) -> None:
@@ -130,14 +145,15 @@ def generators_state(env: VecEnv) -> State | None:
     The generators of an environment that is reset before it is used again, as one of tests.
 
     :param env: A vectorised environment
-    :return: Their state, ``None`` for an environment in processes of its own
+    :return: Their state, ``None`` for an environment in processes of its own, or with generators of another kind
     """
     base = env.unwrapped
     if isinstance(base, TabularVecEnv):
         return base.get_state()
     if isinstance(base, DummyVecEnv):
-        states = [dict(generator.bit_generator.state) for generator in base.get_attr("np_random")]
-        return {"generators": states, "seeds": list(base._seeds)}
+        bits: list[Any] = [getattr(generator, "bit_generator", None) for generator in base.get_attr("np_random")]
+        if None not in bits:
+            return {"generators": [dict(one.state) for one in bits], "seeds": list(base._seeds)}
     return None
 
 

@@ -91,6 +91,8 @@ class EpisodicMixin(PersistenceMixin):
 
     #: Name of the file of recommended settings, see :meth:`tuned`
     hyperparams: ClassVar[str]
+    #: Policies whose networks the compiled loops know, where observations are ``Discrete``
+    compiled_policies: ClassVar[tuple[type[BasePolicy], ...]] = ()
     #: The reference for updates, for every configuration that the compiled loops do not know
     torch_learner_class: ClassVar[type[TorchLearner]] = TorchLearner
 
@@ -146,6 +148,8 @@ class EpisodicMixin(PersistenceMixin):
         made: Any = self._make_env() if isinstance(env, str) else env
         if made is not None and not isinstance(made.action_space, spaces.Discrete):
             raise UnsupportedSpaceError(f"action_space={made.action_space} must be Discrete")
+        if made is not None:
+            settings["device"] = self._device_for(settings["device"], policy_, made.observation_space, engine)
         settings["_init_setup_model"] = False  # which not every constructor on the way has
         super().__init__(policy_, made, **settings)
         self.exploration_decay = exploration_decay
@@ -172,6 +176,26 @@ class EpisodicMixin(PersistenceMixin):
                 "two positional arguments are (policy, env)"
             )
         return policy, env  # type: ignore[return-value]
+
+    @classmethod
+    def _device_for(cls, device: th.device | str, policy: Any, observation_space: Any, engine: Any) -> th.device | str:
+        """
+        Where to compute, if that is left open: on the CPU what the compiled engine knows, else where SB3 would.
+
+        Networks that small are faster there than on a GPU in any case.
+        """
+        kind = cls.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
+        on_cpu = engine != "torch" and kind in cls.compiled_policies and isinstance(observation_space, spaces.Discrete)
+        return "cpu" if device == "auto" and on_cpu else device
+
+    def _for_own_networks(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The same parameters; where the target is the online network, without those of another target."""
+        if self.double_dqn or "policy" not in parameters:
+            return parameters
+        policy = dict(parameters["policy"])
+        for name in policy:
+            policy[name] = policy.get(name.replace("_target.", ".", 1), policy[name])
+        return {**parameters, "policy": policy}
 
     @property
     def engine_in_use(self) -> str:
@@ -244,6 +268,8 @@ class EpisodicMixin(PersistenceMixin):
         check_number("learning_rate", lr(1.0) if callable(lr) else lr, 0)
         check_number("buffer_size", self.buffer_size, 1, integer=True)
         check_number("batch_size", self.batch_size, 1, integer=True)
+        if isinstance(self.learning_starts, float) and self.learning_starts % 1 == 0:  # 1e4, as many write for SB3
+            self.learning_starts = int(self.learning_starts)
         check_number("learning_starts", self.learning_starts, 0, integer=True)
         check_number("gradient_steps", self.gradient_steps, -1, integer=True)
         check_number("n_steps", self.n_steps, 1, integer=True)
@@ -259,6 +285,9 @@ class EpisodicMixin(PersistenceMixin):
         if wrapper is not None and not (isinstance(wrapper, type) and issubclass(wrapper, gym.Wrapper)):
             raise ValueError(f"env_wrapper={wrapper!r} must be None or a class of gymnasium wrappers")
         check_choice("engine", self.engine, ENGINES)
+        if not self.store_and_replay and (self.n_steps > 1 or self.optimize_memory_usage):
+            setting = f"n_steps={self.n_steps}" if self.n_steps > 1 else "optimize_memory_usage=True"
+            raise ValueError(f"{setting} needs a replay memory, which store_and_replay=False leaves out")
         if self.double_q and not self.double_dqn:
             raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")
         parse_frequency("target_update_interval", self.target_update_interval)
@@ -410,14 +439,15 @@ class EpisodicMixin(PersistenceMixin):
                 for checkpoint in checkpoints:
                     checkpoint.save_if_due()
                 while self.num_timesteps < total_timesteps and not self._episodes_done():
-                    if not self._learn_from_a_rollout(callback, log_interval):
-                        break
-                    for checkpoint in checkpoints:
+                    proceeds = self._learn_from_a_rollout(callback, log_interval)
+                    for checkpoint in checkpoints if proceeds else []:
                         checkpoint.save_if_due()
                     if signals is not None and signals.received:
                         for checkpoint in checkpoints:
                             checkpoint.save_as_last(stopped=True)
                         signals.stop()
+                    if not proceeds:
+                        break
             except Exception:
                 if self._env_raised:
                     for checkpoint in checkpoints:
@@ -672,7 +702,8 @@ class EpisodicMixin(PersistenceMixin):
         if normalize is None:
             check_observations(obs, self.observation_space, self.num_timesteps, normalized=self._is_stacked)
         else:
-            check_observations(normalize.get_original_obs(), normalize.venv.observation_space, self.num_timesteps)
+            original, space = normalize.get_original_obs(), normalize.venv.observation_space
+            check_observations(original, space, self.num_timesteps, normalized=self._is_stacked)
 
     def _check_terminal_obs(self, infos: list[dict[str, Any]]) -> None:
         normalized = self._vec_normalize_env is not None or self._is_stacked

@@ -1,7 +1,6 @@
 """Gradient updates of a DQN by two engines with one meaning: plain PyTorch, and compiled loops on the same memory."""
 
 import math
-from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +13,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch.nn import functional as F
 
 from sb3_lecture_dqn.common.buffers import DISCRETE_ROW, LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.maskable import best_allowed, predict_greedily
+from sb3_lecture_dqn.common.duplicates import why_no_numba
+from sb3_lecture_dqn.common.maskable import best_allowed, pack_masks, predict_greedily
 from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork, hidden_widths
 
 LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
@@ -273,7 +273,7 @@ class CompiledLearner:
             step += done
         if done < gradient_steps:
             raise _not_finite(model, total, done)
-        return float(total / gradient_steps)
+        return float(total / gradient_steps) if gradient_steps else math.nan
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
@@ -293,7 +293,7 @@ class CompiledLearner:
             positions = buffer.draw_minibatches(n, batch_size)
             return success.words, success.floats, fail.words, fail.floats, success.size, positions
         assert buffer is not None
-        rows = np.zeros((n, batch_size), DISCRETE_ROW)
+        rows, masks = np.zeros((n, batch_size), DISCRETE_ROW), []
         for row in rows:
             batch = buffer.sample(batch_size, env=model._vec_normalize_env)
             row["observations"] = batch.observations.numpy()
@@ -304,7 +304,12 @@ class CompiledLearner:
             if batch.discounts is not None and model.gamma > 0:
                 # The loop counts the next value by (1 - done) * gamma; here it has to be (1 - done) * discount.
                 row["dones"] = 1 - (1 - row["dones"]) * batch.discounts.numpy()[:, 0] / model.gamma
-        words, floats = rows.view(np.int64).reshape(-1, 4), rows.view(np.float32).reshape(-1, 8)
+            if (allowed := _masks(batch)) is not None:
+                masks.append(pack_masks(allowed.numpy()))
+        words = rows.view(np.int64).reshape(-1, 4)
+        if masks:  # behind the rest of a row, as in the memory
+            words = np.hstack([words, np.concatenate(masks)])
+        floats = words.view(np.float32)
         return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
 
 
@@ -333,8 +338,8 @@ def why_not_compiled(model: Model) -> str | None:
     :param model: A model that is set up but for its learner
     :return: The reason, ``None`` if it can
     """
-    if find_spec("numba") is None:
-        return "numba is not installed (pip install 'sb3-lecture-dqn[fast]')"
+    if (problem := why_no_numba()) is not None:
+        return problem
     q_net = model._networks[0]
     if _layout(q_net) is None:
         known = "LecturePolicy, TablePolicy and ActionInPolicy of LectureDQN on Discrete observations"
@@ -394,7 +399,9 @@ def _flat(tensors: list[Any]) -> np.ndarray:
     sizes = [tensor.numel() for tensor in tensors]
     starts = np.cumsum([0, *sizes])
     address = tensors[0].data_ptr()
-    if any(tensor.data_ptr() != address + 4 * start for tensor, start in zip(tensors, starts, strict=False)):
+    apart = any(tensor.data_ptr() != address + 4 * start for tensor, start in zip(tensors, starts, strict=False))
+    # Tensors that were read from a file may lie end to end and still each have a storage of its own.
+    if apart or tensors[0].untyped_storage().nbytes() < 4 * (tensors[0].storage_offset() + int(starts[-1])):
         flat = th.cat([tensor.detach().reshape(-1) for tensor in tensors])
         for tensor, part in zip(tensors, flat.split(sizes), strict=True):
             tensor.data = part.view(tensor.shape)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch as th
-from gymnasium.utils import RecordConstructorArgs
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, TensorDict
@@ -15,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sb3_lecture_dqn.common.checks import Observation
 from sb3_lecture_dqn.common.tabular import TabularModel
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.common.wrappers import TransparentWrapper
 
 INFO_KEY = "action_mask"
 
@@ -36,7 +36,7 @@ class MaskableReplayBufferSamples(NamedTuple):
     discounts: None = None  # those of n-step returns, which are not stored with masks
 
 
-class ActionMaskInfo(gym.Wrapper, RecordConstructorArgs):
+class ActionMaskInfo(TransparentWrapper):
     """
     Gives the masks of an environment's ``action_masks()`` as ``info["action_mask"]`` too.
 
@@ -49,7 +49,6 @@ class ActionMaskInfo(gym.Wrapper, RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env) -> None:
-        RecordConstructorArgs.__init__(self)
         super().__init__(env)
         if not is_masking_supported(env):
             raise ValueError(f"env={env} has no method action_masks(); sb3-contrib's ActionMasker adds one")

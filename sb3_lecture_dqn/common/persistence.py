@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wr
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations
-from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state
+from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
 from sb3_lecture_dqn.common.logs import (
     has_logs,
     hide_later_events,
@@ -158,6 +158,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
                 settings["_last_obs"] = None
         try:
             policy: Any = settings["policy_class"]
+            device = cls._device_for(
+                device, policy, settings["observation_space"], changes.get("engine", settings.get("engine"))
+            )
             model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[arg-type, call-arg]
             model._check_loaded(settings)
             model.__dict__.update(settings)
@@ -225,7 +228,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
     def _set_loaded_parameters(self, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
         if "policy.optimizer" in parameters:
             check_optimizer_state(parameters["policy.optimizer"], self.policy.optimizer)
-        super().set_parameters(parameters, exact_match, device)
+        super().set_parameters(self._for_own_networks(parameters), exact_match, device)
 
     def set_parameters(
         self,
@@ -242,7 +245,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         :raises UnsafeFileError: If the file is damaged, or its weights do not fit
         """
         if isinstance(load_path_or_dict, dict):
-            super().set_parameters(load_path_or_dict, exact_match, device)
+            super().set_parameters(self._for_own_networks(load_path_or_dict), exact_match, device)
             return
         parameters = read_parameters(load_path_or_dict)
         try:
@@ -324,8 +327,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
             raise ValueError("the model has been resumed and not gone on: its checkpoint is the one it was made from")
         if self._in_rollout:
             raise ValueError(
-                "a checkpoint can be saved between two rollouts, and the model is in the middle of one: leave it to "
-                "LectureCheckpointCallback, which waits for that"
+                "a checkpoint can be saved between two rollouts, and the model is in the middle of one, or a callback "
+                "ended its training there: leave it to LectureCheckpointCallback, which waits for the end of a rollout"
             )
         self._write_checkpoint(pathlib.Path(path))
 
@@ -343,7 +346,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             "generators": global_generators(),
             "action_counts": counts,
             "last_masks": self._last_masks,
-            "env": None if self.env is None or self._in_rollout else env_state(self.env),
+            "env": None if self.env is None else env_state(self.env, with_episodes=not self._in_rollout),
             "in_rollout": self._in_rollout,
             "logs": log_state(self.logger, path) if hasattr(self, "_logger") else None,
             "pending_logs": pending_logs(self.logger) if hasattr(self, "_logger") else {},
@@ -448,6 +451,13 @@ class PersistenceMixin(OffPolicyAlgorithm):
     def _make_env(self) -> GymEnv:
         raise NotImplementedError
 
+    def _for_own_networks(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @classmethod
+    def _device_for(cls, device: th.device | str, policy: Any, observation_space: Any, engine: Any) -> th.device | str:
+        raise NotImplementedError
+
     def _check_settings(self) -> None:
         raise NotImplementedError
 
@@ -465,8 +475,11 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if self._last_obs is None:
             return  # training had not begun
         try:
-            if state["in_rollout"]:
-                raise EpisodeNotReplayedError("the checkpoint was left by an error in the middle of a step")
+            if state["env"] is None or state["in_rollout"]:
+                if state["env"] is not None:
+                    set_wrapper_states(self.env, state["env"])
+                where = "in the middle of a step" if state["in_rollout"] else "by a model without an environment"
+                raise EpisodeNotReplayedError(f"the checkpoint was left {where}")
             self._check_last_obs(self.env)
             set_env_state(self.env, state["env"])
         except EpisodeNotReplayedError as error:
@@ -495,7 +508,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         without_bounds = normalize is not None or is_vecenv_wrapped(env, VecFrameStack)
         check(self._last_obs, env.observation_space, without_bounds)
         if normalize is not None:
-            check(self._last_original_obs, normalize.venv.observation_space, False)
+            check(self._last_original_obs, normalize.venv.observation_space, is_vecenv_wrapped(env, VecFrameStack))
 
     def _begin_or_go_on(
         self, callback: BaseCallback, has_checkpoints: bool, callback_made: list[dict[str, Any]]

@@ -11,6 +11,8 @@ from gymnasium.utils import RecordConstructorArgs
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 
 MAX_STATES = 1_000_000
+#: Most steps that are replayed to bring environments to where they were
+MAX_REPLAYED = 10**6
 
 
 class TupleToDictWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
@@ -134,7 +136,33 @@ def check_not_nested(space: spaces.Space[Any]) -> None:
         )
 
 
-class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
+class TransparentWrapper(gym.Wrapper, RecordConstructorArgs):
+    """
+    A wrapper through which public attributes of the environment in it are read and set.
+
+    A ``VecEnv`` sets attributes of the outermost wrapper, and what a user means for an environment is not to end in one
+    that was put around it unasked.
+
+    :param env: The environment
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "env" or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.env, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "env" or name.startswith("_") or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.env, name, value)
+
+
+class ResumableEnv(TransparentWrapper):
     """
     Remembers how the running episode came about, so that another environment can be brought to the same place.
 
@@ -150,7 +178,6 @@ class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env) -> None:
-        RecordConstructorArgs.__init__(self)
         super().__init__(env)
         self._start: dict[str, Any] | None = None
         self._actions: list[int] = []
@@ -168,21 +195,26 @@ class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """See gymnasium's ``Env``."""
         self._obs, reward, terminated, truncated, info = self.env.step(action)
-        self._actions.append(int(action))
+        if len(self._actions) <= MAX_REPLAYED:  # one more than what is replayed says that there are too many
+            self._actions.append(int(action))
         self._return += float(reward)
         return self._obs, reward, terminated, truncated, info
 
-    def _generator_state(self) -> dict[str, Any]:
-        state: Any = self.unwrapped.np_random.bit_generator.state
-        return dict(state)
+    def _generator_state(self) -> dict[str, Any] | None:
+        """``None`` for a generator of another kind than gymnasium's, such as NumPy's old ``RandomState``."""
+        bits: Any = getattr(self.unwrapped.np_random, "bit_generator", None)
+        return None if bits is None else dict(bits.state)
 
-    def episode_state(self) -> dict[str, Any]:
+    def episode_state(self) -> dict[str, Any] | None:
         """
         How the running episode came about.
 
         :return: The generator before the reset and the arguments of that, the actions since, and what is to be
-            compared: the last observation, the sum of rewards, and the generator now
+            compared: the last observation, the sum of rewards, and the generator now. ``None``, if the state of its
+            generator cannot be read
         """
+        if self._generator_state() is None:
+            return None
         return {
             "start": self._start,
             "actions": np.array(self._actions, np.int64),
@@ -210,8 +242,9 @@ class ResumableEnv(gym.Wrapper, RecordConstructorArgs):
                 return f"the episode ended after {len(self._actions)} steps"
             *_, terminated, truncated, _ = self.step(action)
             ended = terminated or truncated
+        here = self.episode_state()
         for what in ("observation", "return", "generator"):
-            now = self.episode_state()[what]
+            now = None if here is None else here[what]
             if not _equal(now, state[what]):
                 return f"after the same {len(self._actions)} actions its {what} is {now}, and was {state[what]}"
         return None

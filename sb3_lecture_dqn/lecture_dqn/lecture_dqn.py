@@ -51,7 +51,8 @@ class LectureDQN(EpisodicMixin, DQN):
     :param policy_kwargs: Additional arguments to be passed to the policy on creation, such as ``hidden_dim``
     :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run
+    :param device: Device (cpu, cuda, ...) on which the code should be run. ``"auto"``: the CPU for what the compiled
+        engine knows, unless ``engine="torch"``; else as in SB3
     :param exploration_decay: ε of episode i is ``max(exploration_final_eps, exploration_initial_eps * decay**i)``.
         ``None``: SB3's schedule, linear in timesteps
     :param store_and_replay: ``False``: no memory, every update uses the transition just seen
@@ -61,7 +62,8 @@ class LectureDQN(EpisodicMixin, DQN):
     :param loss: ``"mse"`` or ``"huber"``
     :param max_episode_steps: Step limit of an environment given by id, ``None`` for that of its id
     :param engine: What computes the updates: ``"torch"``, any network and optimiser; ``"numba"``, the same by compiled
-        loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``, the compiled one where it can
+        loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``, the compiled one where it can.
+        That one leaves no ``grad`` at the parameters, and hooks of PyTorch are not called
     :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
         the environment says by ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
         ``info["action_mask"]``. Not with ``n_steps > 1`` or replay buffers of SB3's
@@ -78,6 +80,7 @@ class LectureDQN(EpisodicMixin, DQN):
         **DQN.policy_aliases,
     }
     hyperparams = "lecture_dqn"
+    compiled_policies = (LecturePolicy, TablePolicy, ActionInPolicy)
 
     def __init__(
         self,
