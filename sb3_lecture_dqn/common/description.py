@@ -49,6 +49,26 @@ MAX_NUMBERS = 2**24
 
 _TAG = "$"
 
+#: Where something is: the place of what it is in, and its key or number there. ``None``: not in anything
+Place = tuple[Any, Any] | None
+
+
+def path_of(place: Place) -> str:
+    """
+    Say where something is. There are places of all that is read, and paths only in messages: they are long.
+
+    :param place: The place
+    :return: Its keys, the outermost first, such as ``"settings.items[3]"``; of many or long ones, not all
+    """
+    parts: list[str] = []
+    while place is not None:
+        place, key = place
+        parts.append(f"[{key}]" if isinstance(key, int) else f".{str(key)[:100]}")
+    parts.reverse()
+    if len(parts) > 20:
+        parts[10:-10] = ["..."]
+    return "".join(parts).removeprefix(".")
+
 
 def describe(value: Any, names: Mapping[str, type]) -> Any:
     """
@@ -71,11 +91,11 @@ def restore(description: Any, names: Mapping[str, type]) -> Any:
     :return: An equal value
     :raises UnsafeFileError: If it is no description, or one of code in some of its entries; the message names them
     """
-    if (declared := _declared(description)) > MAX_NUMBERS:
-        raise UnsafeFileError(f"{declared} numbers are declared in arrays, and {MAX_NUMBERS} are the most allowed")
-    code: dict[str, str] = {}
-    value = _restore(description, names, "", code)
-    if code:
+    check_declared(description)
+    found: list[tuple[Place, str]] = []
+    value = _restore(description, names, None, found)
+    if found:
+        code = {path_of(place): what for place, what in found[:100]}
         listed = ", ".join(f"{entry} ({what})" for entry, what in code.items())
         entries = ", ".join(f"{name!r}: ..." for name in dict.fromkeys(re.split(r"[.\[]", entry)[0] for entry in code))
         raise UnsafeFileError(
@@ -85,19 +105,39 @@ def restore(description: Any, names: Mapping[str, type]) -> Any:
     return value
 
 
-def _declared(description: Any) -> int:
-    """How many numbers its arrays declare together: one of equal numbers takes no room in the file."""
+def check_declared(description: Any) -> None:
+    """
+    Check how many numbers arrays declare together: one of equal numbers takes no room in the file.
+
+    :param description: From :func:`describe`
+    :raises UnsafeFileError: If they are more than :data:`MAX_NUMBERS`
+    """
     declared, left = 0, [description]
     while left:
         item = left.pop()
         if isinstance(item, dict):
-            shape = item.get("shape")
-            if isinstance(shape, list) and all(type(n) is int for n in shape):
-                declared += math.prod(shape)
+            declared += _n_numbers(item.get("shape"))
+            if item.get("kind") == "MultiBinary":
+                declared += _n_numbers(item.get("n"))
             left.extend(item.values())
         elif isinstance(item, list):
             left.extend(item)
-    return declared
+    if declared > MAX_NUMBERS:
+        raise UnsafeFileError(f"more numbers are declared in arrays than the {MAX_NUMBERS} that are allowed")
+
+
+def _n_numbers(shape: Any) -> int:
+    """How many numbers a shape has; 0 if it is none, and if there are too many, one more than that."""
+    if not _is_shape(shape):
+        return 0
+    product = 1
+    for n in shape:  # the product of them all may take forever
+        product = min(product * n, MAX_NUMBERS + 1)
+    return product
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
 
 
 # Each of the following pairs is one kind of value, its description first.
@@ -105,22 +145,22 @@ def _declared(description: Any) -> int:
 
 def _array_to(array: np.ndarray) -> dict[str, Any]:
     described: dict[str, Any] = {"dtype": array.dtype.str, "shape": list(array.shape)}
-    # Bounds of spaces are most often all the same.
-    if array.size > 1 and (array == array.flat[0]).all():
-        described["all"] = base64.b64encode(array.flat[0].tobytes()).decode()
+    content = array.tobytes()
+    first = content[: array.itemsize]
+    # Bounds of spaces are most often all the same. -0.0 equals 0.0, and is not the same.
+    if array.size > 1 and content == first * array.size:
+        described["all"] = base64.b64encode(first).decode()
     else:
-        described["bytes"] = base64.b64encode(array.tobytes()).decode()
+        described["bytes"] = base64.b64encode(content).decode()
     return described
 
 
 def _array_from(described: dict[str, Any]) -> np.ndarray:
     dtype, shape = np.dtype(str(described["dtype"])), described["shape"]
-    if not isinstance(shape, list) or not all(type(n) is int for n in shape):
-        raise UnsafeFileError(f"{shape!r} is no shape")
+    if not _is_shape(shape):
+        raise UnsafeFileError(f"this is no shape: {shape!r}")
     if dtype.kind not in "biuf" or dtype.itemsize > 16:
         raise UnsafeFileError(f"numbers of {dtype} are declared")
-    if min(shape, default=0) < 0 or math.prod(shape) > MAX_NUMBERS:
-        raise UnsafeFileError(f"an array of shape {shape} is declared, and {MAX_NUMBERS} numbers are the most allowed")
     if "all" in described:
         return np.full(shape, np.frombuffer(base64.b64decode(described["all"], validate=True), dtype)[0], dtype)
     return np.frombuffer(base64.b64decode(described["bytes"], validate=True), dtype).reshape(shape).copy()
@@ -152,9 +192,9 @@ def _space_from(described: dict[str, Any]) -> spaces.Space[Any]:
         nvec = _array_from(described["nvec"])
         return spaces.MultiDiscrete(nvec, dtype=nvec.dtype.type, start=_array_from(described["start"]))
     if kind == "MultiBinary":
-        shape = [int(n) for n in described["n"]]
-        if math.prod(shape) > MAX_NUMBERS:
-            raise UnsafeFileError(f"MultiBinary({shape}) is declared, and {MAX_NUMBERS} bits are the most allowed")
+        shape = described["n"]
+        if not _is_shape(shape):
+            raise UnsafeFileError(f"this is no shape: {shape!r}")
         return spaces.MultiBinary(shape[0] if described["flat"] else shape)
     if kind == "Box":
         low, high = _array_from(described["low"]), _array_from(described["high"])
@@ -219,6 +259,10 @@ def _tagged(tag: str, **content: Any) -> dict[str, Any]:
     return {_TAG: tag, **content}
 
 
+class _PlacedError(UnsafeFileError):
+    """One that says already where it is."""
+
+
 _PLAIN = frozenset({type(None), bool, int, str})
 
 
@@ -256,44 +300,44 @@ def _describe(value: Any, names: Mapping[type, str]) -> Any:
     return _tagged("code", what=what if named is value else f"a {what}")
 
 
-def _restore(described: Any, names: Mapping[str, type], at: str, code: dict[str, str]) -> Any:
+def _restore(described: Any, names: Mapping[str, type], at: Place, code: list[tuple[Place, str]]) -> Any:
     if isinstance(described, list):
-        return [_restore(item, names, f"{at}[{i}]", code) for i, item in enumerate(described)]
+        return [_restore(item, names, (at, i), code) for i, item in enumerate(described)]
     if not isinstance(described, dict):
         return described
     tag = described.get(_TAG)
     if _TAG not in described:
-        start = f"{at}." if at else ""
-        return {key: _restore(item, names, start + key, code) for key, item in described.items()}
+        return {key: _restore(item, names, (at, key), code) for key, item in described.items()}
     try:
         if tag == "code":
-            code[at] = str(described["what"])
+            code.append((at, str(described["what"])))
             return None
         if tag in ("tuple", "deque"):
-            items = [_restore(item, names, f"{at}[{i}]", code) for i, item in enumerate(described["items"])]
+            items = [_restore(item, names, (at, i), code) for i, item in enumerate(described["items"])]
             return tuple(items) if tag == "tuple" else deque(items, maxlen=described["maxlen"])
         if tag == "ordered_dict":
             return OrderedDict(_restore(dict(described["items"]), names, at, code))
         if tag == "float":
             return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[described["value"]]
-        if tag == "scalar":
-            return _array_from(described)[()]
         if tag == "path":
             return pathlib.Path(described["value"])
         if tag == "train_freq":
             return TrainFreq(int(described["frequency"]), TrainFrequencyUnit(described["unit"]))
         if tag == "name":
             if described["name"] not in names:
-                code[at] = f"{described['name']!r}, none of {', '.join(names)}"
+                code.append((at, f"{described['name']!r}, none of {', '.join(names)}"))
             return names.get(described["name"])
         readers: dict[Any, Callable[[Any], Any]] = {
             "array": _array_from,
+            "scalar": lambda described: _array_from(described)[()],
             "space": _space_from,
             "schedule": _schedule_from,
             "class": lambda described: _class_from(str(described["name"])),
         }
         return readers[tag](described)
+    except _PlacedError:
+        raise
     except UnsafeFileError as error:
-        raise UnsafeFileError(f"{at}: {error}") from error
+        raise _PlacedError(f"{path_of(at)}: {str(error)[:1000]}") from error
     except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError, AttributeError) as error:
-        raise UnsafeFileError(f"{at}: no {tag!r}: {error!r}") from error
+        raise _PlacedError(f"{path_of(at)}: no {str(tag)[:100]!r}: {repr(error)[:1000]}") from error
