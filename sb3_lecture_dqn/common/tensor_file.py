@@ -28,7 +28,8 @@ _DTYPES = {
     }.items()
 }
 _TENSOR, _DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
-_MARK = object()
+# Tensors may be that many times as large as the file, for some share their memory; and they have so many dimensions.
+_MAX_VIEWS, _MAX_DIMENSIONS = 4, 64
 
 
 class _Name(str):
@@ -80,7 +81,7 @@ def read_tensors(content: bytes) -> Any:
         folder = program.removesuffix("data.pkl")
         if members.get(folder + "byteorder", b"little") != b"little":
             raise UnsafeFileError("its numbers are not in little-endian order")
-        return _run(members[program], lambda key: members[f"{folder}data/{key}"])
+        return _run(members[program], lambda key: members[f"{folder}data/{key}"], _MAX_VIEWS * len(content))
     except UnsafeFileError:
         raise
     except DAMAGED as error:
@@ -127,16 +128,17 @@ def check_members(archive: zipfile.ZipFile, size: int) -> None:
         raise UnsafeFileError("its members declare more bytes than the file has")
 
 
-def _run(program: bytes, read_storage: Callable[[str], bytes]) -> Any:  # noqa: C901 (one instruction after the other)
-    """Carry out the instructions of a pickle that build data."""
+def _run(program: bytes, read_storage: Callable[[str], bytes], max_bytes: int) -> Any:  # noqa: C901 (one by one)
+    """Carry out the instructions of a pickle that build data, with tensors of so many bytes at most."""
     stack: list[Any] = []
+    below: list[list[Any]] = []  # what is under each mark
     memo: dict[int, Any] = {}
+    n_shared = 0
     storages: dict[str, _Storage] = {}
 
     def pop_to_mark() -> list[Any]:
-        at = max(index for index, item in enumerate(stack) if item is _MARK)
-        items = stack[at + 1 :]
-        del stack[at:]
+        nonlocal stack
+        items, stack = stack, below.pop()
         return items
 
     argument: Any
@@ -156,9 +158,20 @@ def _run(program: bytes, read_storage: Callable[[str], bytes]) -> Any:  # noqa: 
         elif name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
+            item = memo[argument]
+            # Containers of shared containers would be far larger than the file for whoever walks through them.
+            if isinstance(item, _CONTAINERS):
+                n_shared += len(item)
+                flat = isinstance(item, tuple) and not any(isinstance(part, _CONTAINERS) for part in item)
+                if not flat or n_shared > len(program):
+                    raise UnsafeFileError("it has a container in several places")
+            stack.append(item)
+        elif name == "MARK":
+            below.append(stack)
+            stack = []
         elif name == "TUPLE":
-            stack.append(tuple(pop_to_mark()))
+            items = pop_to_mark()
+            stack.append(tuple(items))
         elif name in _TUPLES:
             n = _TUPLES[name]
             if len(stack) < n:
@@ -172,6 +185,8 @@ def _run(program: bytes, read_storage: Callable[[str], bytes]) -> Any:  # noqa: 
             _of_type(list, stack[-1]).extend(items)
         elif name in ("SETITEM", "SETITEMS"):
             items = pop_to_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+            if not all(map(is_key, items[::2])):
+                raise UnsafeFileError("it has a key that is no text and no small number")
             _of_type(dict, stack[-1]).update(zip(items[::2], items[1::2], strict=True))
         elif name == "BINPERSID":
             stack.append(_storage(stack.pop(), storages, read_storage))
@@ -185,6 +200,10 @@ def _run(program: bytes, read_storage: Callable[[str], bytes]) -> Any:  # noqa: 
             stack[-1]._metadata = _of_type(dict, state["_metadata"])  # type: ignore[attr-defined]
         else:
             raise UnsafeFileError(f"it has the instruction {name}, which no tensors need")
+        if name in ("REDUCE", "BINGET", "LONG_BINGET") and isinstance(stack[-1], th.Tensor):
+            max_bytes -= stack[-1].nbytes
+            if max_bytes < 0:
+                raise UnsafeFileError("its tensors have the same numbers again and again")
     raise UnsafeFileError("it has no end")
 
 
@@ -195,9 +214,19 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
-    "MARK": lambda: _MARK,
 }
+_CONTAINERS = (dict, list, tuple)
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+
+def is_key(value: Any) -> bool:
+    """
+    Whether something may be a key of a dictionary in a file.
+
+    :param value: What the file says
+    :return: ``False`` also for large numbers: they can be chosen such that Python looks for each where all others are
+    """
+    return type(value) is str or (type(value) is int and 0 <= value < 2**31)
 
 
 def _of_type(kind: type, value: Any) -> Any:
@@ -207,13 +236,14 @@ def _of_type(kind: type, value: Any) -> Any:
 
 
 def _storage(identity: Any, storages: dict[str, _Storage], read_storage: Callable[[str], bytes]) -> _Storage:
-    kind, dtype_name, key, _, length = identity
+    kind, dtype_name, key, _, length = _of_type(tuple, identity)
     if kind != "storage" or not isinstance(dtype_name, _Name) or dtype_name not in _DTYPES:
-        raise UnsafeFileError(f"it refers to {kind!r} {dtype_name!r}, which is no memory of tensors")
+        what = dtype_name if isinstance(dtype_name, str) else type(dtype_name).__name__
+        raise UnsafeFileError(f"it refers to {what}, which is no memory of tensors")
     dtype = _DTYPES[dtype_name]
-    if key not in storages:
-        content = read_storage(_of_type(str, key))
-        if len(content) != length * dtype.itemsize:
+    if _of_type(str, key) not in storages:
+        content = read_storage(key)
+        if len(content) != _of_type(int, length) * dtype.itemsize:
             raise UnsafeFileError(f"{length} numbers of {dtype} are declared, and there are {len(content)} bytes")
         storages[key] = _Storage(dtype, content)
     if storages[key].values.dtype != dtype:
@@ -223,16 +253,17 @@ def _storage(identity: Any, storages: dict[str, _Storage], read_storage: Callabl
 
 def _call(function: Any, arguments: Any) -> Any:
     if not isinstance(function, _Name):
-        raise UnsafeFileError(f"it calls {function!r}")
+        raise UnsafeFileError(f"it calls what is no function but {type(function).__name__}")
     if function == _DICT and arguments == ():
         return OrderedDict()
     if function != _TENSOR:
         raise UnsafeFileError(f"it calls {'.'.join(function.split())}, which is code and no tensor")
     storage, offset, size, stride = _of_type(tuple, arguments)[:4]
     values = _of_type(_Storage, storage).values
-    whole = all(type(n) is int and n >= 0 for n in (offset, *size, *stride)) and len(size) == len(stride)
-    if not whole:
-        raise UnsafeFileError(f"a tensor has the shape {size}, strides {stride} and offset {offset}")
+    if not len(_of_type(tuple, size)) == len(_of_type(tuple, stride)) <= _MAX_DIMENSIONS:
+        raise UnsafeFileError(f"a tensor has {len(size)} dimensions and {len(stride)} strides")
+    if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
+        raise UnsafeFileError("a tensor's shape, strides or offset are no numbers from 0 on")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if 0 not in size else -1
     # A stride of 0 would let a few numbers stand for any amount of them.
     if last >= len(values) or math.prod(size) > len(values):

@@ -7,6 +7,7 @@ import numpy as np
 import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.tensor_file import is_key
 
 _DTYPES = {
     str(dtype): dtype
@@ -40,8 +41,8 @@ def _tree(value: Any, tensors: list[th.Tensor]) -> Any:
         tensors.append(value)
         return ["tensor", str(value.dtype), list(value.shape)]
     if isinstance(value, dict):
-        if wrong := [key for key in value if type(key) not in (int, str)]:
-            raise ValueError(f"the keys {wrong} of a state dictionary are no numbers or texts")
+        if wrong := [key for key in value if not is_key(key)]:
+            raise ValueError(f"the keys {wrong} of a state dictionary are no small numbers or texts")
         return ["dict", [[key, _tree(item, tensors)] for key, item in value.items()]]
     if isinstance(value, list | tuple):
         return ["tuple" if isinstance(value, tuple) else "list", [_tree(item, tensors) for item in value]]
@@ -83,8 +84,8 @@ def _value(tree: Any, numbers: bytearray, start: int) -> tuple[Any, int]:
     for branch in tree[1]:
         if kind == "dict":
             key, branch = branch
-            if isinstance(key, list):
-                raise UnsafeFileError("a key of weights is no number or text")
+            if not is_key(key):
+                raise UnsafeFileError("a key of weights is no text and no small number")
         item, start = _value(branch, numbers, start)
         items.append((key, item) if kind == "dict" else item)
     return {"dict": dict, "list": list, "tuple": tuple}[kind](items), start
