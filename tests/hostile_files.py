@@ -195,16 +195,28 @@ def weights(good):
         moments = {**optimizer, "state": {**optimizer["state"]}}
         moments["state"][0] = {**moments["state"][0], "exp_avg": th.full_like(policy[first], value)}
         yield f"{value} in a moment", swapped("policy.optimizer.pth", torch_file(moments))
-    for name, wrong in {"exp_avg": th.zeros(3), "step": th.zeros(3), "exp_avg_sq": 3}.items():
+    wrong_moments = {"exp_avg": th.zeros(3), "step": th.zeros(3), "exp_avg_sq": 3, "evil": [1, 2]}
+    for name, wrong in wrong_moments.items():
         moments = {**optimizer, "state": {0: {**optimizer["state"][0], name: wrong}}}
         yield f"{name} of another shape", swapped("policy.optimizer.pth", torch_file(moments))
     yield "weights of another shape", swapped("policy.pth", torch_file({**policy, first: th.zeros(2)}))
     yield "weights under another name", swapped("policy.pth", torch_file({"x": th.zeros(2)}))
+    shared = ()
+    for _ in range(60):
+        shared = (shared, shared)  # written once each, and 2^60 for whoever does not know
+    moments = {**optimizer, "state": {0: {**optimizer["state"][0], "evil": shared}}}
+    yield "shared tuples in a moment", swapped("policy.optimizer.pth", torch_file(moments))
+    options = {**optimizer, "param_groups": [{**group, "lr": shared} for group in optimizer["param_groups"]]}
+    yield "shared tuples in an option", swapped("policy.optimizer.pth", torch_file(options))
+    many = th.zeros(50_000)
+    yield "many views of weights", swapped("policy.pth", torch_file({str(i): many.view(-1) for i in range(1000)}))
+    yield "a weight many times", swapped("policy.pth", torch_file({str(i): many for i in range(1000)}))
     yield "no weights", swapped("policy.pth", torch_file([1, 2]))
     yield "a text for a weight", swapped("policy.pth", torch_file({**policy, first: "x"}))
     yield "weights of another module", archive_of({**members, "__class__.pth": members["policy.pth"]})
     yield "weights of another module, right", with_checksums({**members, "__class__.pth": members["policy.pth"]})
     one = [struct.pack("<f", 1.0)]
+    doubling = b")q\x00" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(64))
     programs = {
         "a huge storage": tensor_program(HUGE, (HUGE,), (1,)),
         "a huge tensor of one number": tensor_program(1, (2**40,), (0,)),
@@ -215,6 +227,9 @@ def weights(good):
         "huge bytes": b"\x80\x04\x8e" + struct.pack("<Q", HUGE) + b".",
         "a huge bytearray": b"\x80\x02c__builtin__\nbytearray\n\x8a\x08" + struct.pack("<q", 2**40) + b"\x85R.",
         "deep lists": b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",
+        "many marks": b"\x80\x02" + b"(t" * 300_000 + b".",
+        "a key of shared tuples": b"\x80\x02}" + doubling + b"Ns.",
+        "a storage of shared tuples": b"\x80\x02(" + doubling + b"NNNNtQ.",
         "a list in itself": b"\x80\x02]q\x00h\x00a.",
         "an instruction that builds objects": b"\x80\x02(cos\nsystem\nX\x04\x00\x00\x00trueo.",
         "nothing": b"",
@@ -303,6 +318,17 @@ def descriptions(good):
         "a huge Box": {"observation_space": space(kind="Box", low=array([HUGE]), high=array([HUGE]))},
         "a Box of objects": {"observation_space": space(kind="Box", low=array([1], "|O"), high=array([1], "|O"))},
         "a huge MultiBinary": {"observation_space": space(kind="MultiBinary", n=[HUGE], flat=True)},
+        "many MultiBinary": {
+            "observation_space": space(
+                kind="Dict", parts=[[str(i), space(kind="MultiBinary", n=[2**22], flat=True)] for i in range(8)]
+            )
+        },
+        "a negative MultiBinary": {"observation_space": space(kind="MultiBinary", n=[-1], flat=True)},
+        "a shape of many large numbers": {"_last_obs": {"$": "array", **array([10**4000] * 2000)}},
+        "masks of a huge action space": {
+            "action_space": space(kind="Discrete", n=10**10, start=0),
+            "use_masking": True,
+        },
         "a huge MultiDiscrete": {
             "observation_space": space(kind="MultiDiscrete", nvec=array([HUGE], "<i8"), start=array([1], "<i8"))
         },
@@ -493,6 +519,10 @@ def checkpoints(good, own_log, victim):
         "a limit of steps that is none": ("settings max_episode_steps", -3),
         "many environments": ("settings n_envs", 2**16),
         "many large arrays": ("state x", [array("<f8", [2**22])] * 1000),
+        "many large arrays after a negative one": (
+            "state x",
+            [{**array("<f8", [2**22]), "shape": [-HUGE]}] + [array("<f8", [2**22])] * 1000,
+        ),
         "a large array by a float": ("state x", {**array("<f8", [1]), "shape": [2.0**23]}),
         "callbacks that are text": (callback, "x"),
         "a callback that is text": (f"{callback} 0", "x"),
@@ -588,7 +618,8 @@ def checkpoint_weights(members):
     }
     for what, wrong in wrong_tensors.items():
         yield f"{what} in weights", saying(lambda tree, wrong=wrong: policy(tree)[0].__setitem__(1, wrong))
-    for what, pair in {"a key that is a list": [["list", []], 1], "half a pair": ["x"]}.items():
+    pairs = {"a key that is a list": [["list", []], 1], "a large key": [2**61, 1], "half a pair": ["x"]}
+    for what, pair in pairs.items():
         yield f"{what} in weights", saying(lambda tree, pair=pair: policy(tree).append(pair))
     for name in ("__class__", "policy.q_net", "replay_buffer", "env", 3):
         yield f"weights of {name}", saying(lambda tree, name=name: tree[1].append([name, ["dict", []]]))

@@ -30,7 +30,9 @@ from sb3_lecture_dqn import (
     SuccessFailReplayBuffer,
     UnsafeFileError,
 )
+from sb3_lecture_dqn.common import save_util
 from sb3_lecture_dqn.common.description import describe, restore
+from sb3_lecture_dqn.common.save_util import AllocationLimit, check_finite, check_optimizer_state, n_numbers
 from sb3_lecture_dqn.common.tensor_file import read_tensors
 from sb3_lecture_dqn.common.weights import flatten, unflatten
 
@@ -111,6 +113,8 @@ def test_spaces_come_back(space):
         np.float32(0.1),
         np.arange(6, dtype=np.int16).reshape(2, 3),
         np.array([True]),
+        np.array([0.0, -0.0]),
+        np.ones(2, dtype=">i2"),
         np.zeros((0, 3)),
         pathlib.Path("runs/x"),
         TrainFreq(4, TrainFrequencyUnit.EPISODE),
@@ -140,6 +144,32 @@ def test_what_is_no_data_is_described_as_code(value):
         restore(described, {})
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        [{"dtype": "<f8", "shape": [2**24], "all": "AAAAAAAAAAA="}, {"shape": [-(2**60)]}, {"shape": [2]}],
+        [{"$": "space", "kind": "MultiBinary", "n": [2**23], "flat": True}] * 3,
+    ],
+    ids=["a negative shape", "MultiBinary"],
+)
+def test_many_numbers_are_refused_before_there_are_any(described):
+    with pytest.raises(UnsafeFileError, match="more numbers are declared in arrays than the 16777216"):
+        restore(described, {})
+
+
+def test_messages_do_not_grow_with_a_file():
+    code = {"$": "code", "what": "x"}
+    with pytest.raises(UnsafeFileError, match="custom_objects") as caught:
+        restore({"x" * 10**5: [code] * 10**4}, {})
+    assert len(str(caught.value)) < 10**5
+    deep = {"$": "array", "dtype": "<f8", "shape": ["x" * 10**5]}
+    for _ in range(100):
+        deep = {"$": "tuple", "items": [deep]}
+    with pytest.raises(UnsafeFileError, match=r"entry\[0\].*no shape") as caught:
+        restore({"entry": deep}, {})
+    assert len(str(caught.value)) < 10**4
+
+
 def test_a_class_is_named_only_where_its_name_leads_back_to_it():
     fake = type("Adam", (th.optim.Adam,), {"__module__": "torch.optim"})
     assert describe(fake, {})["$"] == "code"
@@ -164,6 +194,76 @@ def test_tensors_are_read_as_pytorch_reads_them(value):
     assert type(read) is type(expected)
     assert repr(read) == repr(expected)
     assert getattr(read, "_metadata", None) == getattr(expected, "_metadata", None)
+
+
+def test_paths_of_weights_are_made_for_messages_only():
+    state = {"x" * 10**5: {i: float(i) for i in range(10_000)}}
+    tracemalloc.start()
+    try:
+        check_finite(state)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(UnsafeFileError, match=r"^a\[1\]\.b has weights that are NaN"):
+        check_finite({"a": [1, {"b": th.tensor([1.0, math.nan])}]})
+
+
+TUPLES = b")q\x00" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(64))
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    {
+        b"}" + TUPLES + b"Ns": "a container in several places",  # a key
+        b"(" + TUPLES + b"NNNNtQ": "a container in several places",  # a storage
+        b"]q\x00]q\x01h\x00a": "a container in several places",  # which could be filled later
+        b"(" + b"K\x01" * 100 + b"tq\x00" + b"h\x00" * 100: "a container in several places",
+        b"}K\x01\x85Ns": "a key that is no text",
+        b"}\x8a\x05\x00\x00\x00\x00\x01Ns": "a key that is no text and no small number",
+        b"(t" * 50_000: "too many values",
+        b"t": "damaged",  # without a mark
+        b"NNR": "it calls what is no function but NoneType",
+        b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR": "NoneType where _Storage is expected",
+    }.items(),
+    ids=range(10),
+)
+def test_programs_that_would_take_forever_are_refused(program, reason):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + program + b".")
+    with pytest.raises(UnsafeFileError, match=reason):
+        read_tensors(file.getvalue())
+
+
+def test_a_few_weights_do_not_count_for_many():
+    many = th.zeros(50_000)
+    for again in ([many.view(-1) for _ in range(100)], [many] * 100):
+        file = io.BytesIO()
+        th.save(again, file)
+        with pytest.raises(UnsafeFileError, match="the same numbers again and again"):
+            read_tensors(file.getvalue())
+    assert n_numbers({"policy": {"a": th.zeros(0), "b": th.zeros(3)}}) == 3
+    with AllocationLimit(100):
+        th.empty(60)
+        th.empty(40)
+        with pytest.raises(UnsafeFileError, match="for which there are no weights"):
+            th.empty(1)
+    with AllocationLimit(10**9), pytest.raises(UnsafeFileError, match="for which there are no weights"):
+        [th.empty(1) for _ in range(20_000)]
+
+
+@pytest.mark.parametrize("wrong", [{"step": [1]}, {"evil": [1]}, {"evil": "x"}, {"evil": {}}], ids=str)
+def test_moments_are_tensors_or_numbers(wrong):
+    parameter = th.nn.Parameter(th.zeros(2))
+    optimizer = th.optim.Adam([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["state"][0] |= {"more": th.zeros(3), "count": 3, "nothing": None}
+    check_optimizer_state(state, optimizer)
+    state["state"][0] |= wrong
+    with pytest.raises((UnsafeFileError, AttributeError), match=r"does not fit it|no attribute 'dtype'"):
+        check_optimizer_state(state, optimizer)
 
 
 # Models
@@ -288,6 +388,21 @@ def test_pickles_are_noticed(tmp_path):
         LectureDQN.load(tmp_path / "model", trust=True)
 
 
+def test_options_of_the_optimizer_may_be_numbers_of_numpy(tmp_path):
+    options = {"eps": np.float64(1e-5), "betas": (np.float64(0.5), 0.75), "weight_decay": np.float32(0)}
+    policy = {"optimizer_class": th.optim.Adam, "optimizer_kwargs": options}
+    model = LectureDQN("Taxi-v3", seed=0, engine="torch", policy_kwargs=policy).learn(total_timesteps=20)
+    model.save(tmp_path / "model")
+    with no_unpickling():
+        loaded = LectureDQN.load(tmp_path / "model")
+    for other in (loaded, DQN.load(tmp_path / "model")):
+        assert str(other.get_parameters()["policy"]) == str(model.get_parameters()["policy"])
+        (group,) = other.policy.optimizer.param_groups
+        assert (group["eps"], group["betas"]) == (1e-5, (0.5, 0.75))
+        assert type(group["eps"]) is float
+    loaded.learn(total_timesteps=5, reset_num_timesteps=False)
+
+
 def test_stock_sb3_loads_our_files(tmp_path):
     model = LectureDQN("Taxi-v3", seed=0).learn(total_timesteps=20)
     model.save(tmp_path / "model")
@@ -387,6 +502,35 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(method, tmp_path, r
     assert os.listdir(tmp_path) == ["file.zip"]
 
 
+@pytest.mark.parametrize("wrong", ["weights", "a description", "a space"])
+def test_what_could_not_be_loaded_is_not_saved(wrong, tmp_path, monkeypatch):
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    model.save(tmp_path / "model")
+    before = (tmp_path / "model.zip").read_bytes()
+    if wrong == "weights":
+        with th.no_grad():
+            next(iter(model.q_net.parameters()))[0] = math.nan
+        message = r"policy\.q_net\..* has weights that are NaN or infinite"
+    elif wrong == "a description":
+        monkeypatch.setattr(save_util, "MAX_ENTRIES", 50)
+        message = "has more than 50 entries"
+    else:
+        monkeypatch.setattr("sb3_lecture_dqn.common.description.MAX_NUMBERS", 50)
+        model.observation_space = spaces.Box(-1, 1, (30,))
+        message = "more numbers are declared in arrays than the 50 that are allowed"
+    with pytest.raises(ValueError, match=f"the model is not saved, because it could not be loaded: .*{message}"):
+        model.save(tmp_path / "model")
+    assert (tmp_path / "model.zip").read_bytes() == before
+    assert os.listdir(tmp_path) == ["model.zip"]
+
+
+def test_a_model_may_be_as_large_as_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(save_util, "MAX_MODEL", 100)
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    model.save(tmp_path / "model")
+    assert same_state(LectureDQN.load(tmp_path / "model"), model)
+
+
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     events = []
     fsync, replace = os.fsync, os.replace
@@ -456,6 +600,64 @@ def test_a_memory_of_another_kind_or_size_does_not_fit(tmp_path):
         with pytest.raises(UnsafeFileError, match=rf"memory.*{message}"):
             other.load_replay_buffer(tmp_path / "memory")
     assert repr(smaller.replay_buffer.get_state()) == before
+
+
+def filled(space, n, **settings):
+    """One of SB3's memories of 5 transitions, after n of observations that are as in the space."""
+    buffer = ReplayBuffer(5, space, spaces.Discrete(2, start=1), "cpu", **settings)
+    for _ in range(n):
+        obs, next_obs = (np.array(space.sample()).reshape(1, *buffer.obs_shape) for _ in range(2))
+        buffer.add(obs, next_obs, np.array([1]), np.array([0.5]), np.array([False]), [{}])
+    return buffer
+
+
+def reread(buffer, other, changed=lambda array: None):
+    """What of a memory comes back after a change of what is in the file."""
+    file = io.BytesIO()
+    changed(buffer)
+    save_util.write_memory(file, buffer)
+    file.seek(0)
+    return save_util.read_memory(file, other)
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 7])
+@pytest.mark.parametrize("efficient", [False, True])
+@pytest.mark.parametrize("space", [spaces.Discrete(4, start=3), spaces.MultiDiscrete([2, 3], start=[1, 2])], ids=str)
+def test_a_memory_of_states_that_begin_above_0_need_not_be_full(space, efficient, n):
+    """The row that is next to be filled has zeros, which are no states here."""
+    space.seed(0)
+    settings = {"optimize_memory_usage": efficient, "handle_timeout_termination": not efficient}
+    buffer = filled(space, n, **settings)
+    read = reread(buffer, filled(space, 0, **settings))
+    assert (read.pos, read.full) == (buffer.pos, buffer.full)
+    for name in ("observations", "actions", "rewards", "dones", *(() if efficient else ("next_observations",))):
+        assert (getattr(read, name) == getattr(buffer, name)).all()
+
+
+def test_what_is_not_filled_is_not_read():
+    space = spaces.Discrete(4, start=3)
+
+    def poison(buffer):
+        buffer.observations[3:] = 99
+        buffer.rewards[3] = np.nan
+
+    read = reread(filled(space, 3), filled(space, 0), poison)
+    assert (read.rewards[3:] == 0).all()
+    assert (read.observations[3:] == 0).all()
+    # But the memory-efficient variant has the last next observation there.
+    efficient = {"optimize_memory_usage": True, "handle_timeout_termination": False}
+    with pytest.raises(UnsafeFileError, match="99 is outside the space"):
+        reread(filled(space, 3, **efficient), filled(space, 0, **efficient), poison)
+
+
+def test_a_memory_of_many_long_names_comes_back():
+    space = spaces.Dict({f"{i:0120}": spaces.Discrete(2) for i in range(300)})
+    buffer, other = (SuccessFailReplayBuffer(10, space, spaces.Discrete(2), "cpu", seed=0) for _ in range(2))
+    obs = {name: np.array([1]) for name in space}
+    buffer.add(obs, obs, np.array([1]), np.array([1.0]), np.array([False]), [{}])
+    with pytest.warns(UserWarning, match="format 2.0"):
+        reread(buffer, other)
+    assert str(other.get_state()) == str(buffer.get_state())
 
 
 class OwnBuffer(ReplayBuffer):
@@ -542,7 +744,7 @@ leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
         lambda parts: (
             st.lists(parts, max_size=3)
             | st.lists(parts, max_size=3).map(tuple)
-            | st.dictionaries(st.integers() | st.text(), parts, max_size=3)
+            | st.dictionaries(st.integers(0, 2**31 - 1) | st.text(), parts, max_size=3)
         ),
         max_leaves=10,
     )
@@ -559,8 +761,8 @@ def test_a_number_of_numpy_is_written_as_a_number():
 
 
 @pytest.mark.parametrize(
-    "value", [th.tensor(1j), th.eye(2).to_sparse(), math.nan, len, {(1, 2): 3.0}, np.zeros(2)], ids=str
+    "value", [th.tensor(1j), th.eye(2).to_sparse(), math.nan, len, {(1, 2): 3.0}, {-1: 0}, np.zeros(2)], ids=str
 )
 def test_what_is_no_weight_is_not_written(value):
-    with pytest.raises(ValueError, match=r"cannot be written|no tensor|no number"):
+    with pytest.raises(ValueError, match=r"cannot be written|no tensor|no small number"):
         flatten([value])

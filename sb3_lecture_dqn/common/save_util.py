@@ -17,7 +17,9 @@ import json
 import math
 import os
 import pathlib
+import pickle
 import secrets
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer, copy_rows
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_stored
-from sb3_lecture_dqn.common.description import describe, restore
+from sb3_lecture_dqn.common.description import Place, check_declared, describe, path_of, restore
 from sb3_lecture_dqn.common.tensor_file import DAMAGED, check_members, read_members, read_tensors
 
 Path = str | pathlib.Path | io.BufferedIOBase
@@ -43,8 +45,10 @@ DESCRIPTION, DESCRIPTION_VERSION = "sb3_lecture_dqn.json", 1
 MEMORY, MEMORY_VERSION = "sb3_lecture_dqn_memory.json", 1
 #: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
 MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
-#: Largest file of a model, in bytes
+#: Most bytes of a checkpoint besides its memory
 MAX_MODEL = 2**29
+#: Most bytes of an array's header besides the names of its fields
+_MAX_HEADER = 2**16
 
 #: Attributes that `_setup_model` makes anew, whatever a file says
 DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
@@ -174,16 +178,54 @@ def add_description(file: IO[bytes], algorithm: str, attributes: Mapping[str, An
     :param algorithm: What SB3 or sb3-contrib calls the algorithm
     :param attributes: Those of the model; only what SB3 has saved is described
     :param names: Names of policies
+    :raises ValueError: If weights are not finite, or the settings are more than :func:`read_model` reads
     """
+    policy = attributes["policy"]
+    _write_plain_options(file, policy.optimizer.state_dict())
     with zipfile.ZipFile(file, "a") as archive:
-        saved = json.loads(archive.read("data")).keys() - DERIVED
+        data = archive.read("data")
+        saved = json.loads(data).keys() - DERIVED
+        settings = {name: describe(attributes[name], names) for name in sorted(saved)}
         description = {
             "version": DESCRIPTION_VERSION,
             "algorithm": algorithm,
-            "settings": {name: describe(attributes[name], names) for name in sorted(saved)},
+            "settings": settings,
             "members": {name: _checksum(archive.read(name)) for name in archive.namelist()},
         }
-        archive.writestr(DESCRIPTION, json.dumps(description, indent=1, allow_nan=False))
+        content = json.dumps(description, indent=1, allow_nan=False).encode()
+        try:
+            check_finite({"policy": policy.state_dict(), "policy.optimizer": policy.optimizer.state_dict()})
+            check_declared(settings)
+            for text in (data, content):
+                parse_json(text)
+        except UnsafeFileError as error:
+            raise ValueError(f"the model is not saved, because it could not be loaded: {error}") from error
+        archive.writestr(DESCRIPTION, content)
+
+
+def _write_plain_options(file: IO[bytes], state: dict[str, Any]) -> None:
+    """Write the optimizer's state anew if SB3 has written numbers of NumPy among its options: to a reader, code."""
+    groups = state["param_groups"]
+    if b"numpy" not in pickle.dumps(groups):
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = io.BytesIO()
+    th.save({**state, "param_groups": _plain(groups)}, content)
+    members["policy.optimizer.pth"] = content.getvalue()
+    file.seek(0)
+    file.truncate()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _checksum(content: bytes) -> dict[str, Any]:
@@ -317,8 +359,6 @@ def _check_algorithm(members: Mapping[str, bytes], algorithm: str) -> None:
 
 
 def _model_members(file: IO[bytes], size: int) -> dict[str, bytes]:
-    if size > MAX_MODEL:
-        raise UnsafeFileError(f"it has {size} bytes, and {MAX_MODEL} are the most allowed")
     with zipfile.ZipFile(file) as archive:
         return read_members(archive, size)
 
@@ -422,18 +462,19 @@ def check_finite(value: Any) -> None:
     :param value: Tensors, in containers
     :raises UnsafeFileError: If one has a number that is NaN or infinite; the message says which
     """
-    left, seen = [("", value)], {id(value)}
+    left: list[tuple[Place, Any]] = [(None, value)]
+    seen = {id(value)}
     while left:
         at, value = left.pop()
         if isinstance(value, th.Tensor):
             # A finite sum says the same of its parts, several times faster; of large numbers, it need not be finite.
             if value.is_floating_point() and not (math.isfinite(value.sum()) or value.isfinite().all()):
-                raise UnsafeFileError(f"{at} has weights that are NaN or infinite")
+                raise UnsafeFileError(f"{path_of(at)} has weights that are NaN or infinite")
         elif isinstance(value, dict | list | tuple):
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
                 if id(item) not in seen:
                     seen.add(id(item))
-                    left.append((f"{at}.{key}" if at else str(key), item))
+                    left.append(((at, key), item))
 
 
 def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
@@ -442,21 +483,26 @@ def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
 
     :param state: Of ``optimizer.state_dict()``
     :param optimizer: The optimizer that is to take it over
-    :raises UnsafeFileError: If a moment has another shape than its parameter, or an option is of another kind
+    :raises UnsafeFileError: If a moment is no number and no tensor, or has another shape than its parameter, or an
+        option is of another kind
     """
     for group, own_group in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        if not all(type(number) is int for number in group["params"]):
+            raise UnsafeFileError("policy.optimizer: params are not all integers")
         for name in own_group.keys() & group.keys() - {"params"}:
-            if not _is_option(group[name], own_group[name]):
-                raise UnsafeFileError(f"policy.optimizer: {name}={group[name]!r} is none for it")
+            value = group[name]
+            if not _is_option(value, own_group[name]):
+                what = repr(value) if isinstance(value, int | float) else type(value).__name__
+                raise UnsafeFileError(f"policy.optimizer: {name}={what} is none for it")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for at, entries in state["state"].items():
         for name, moment in entries.items():
             if name == "step":
-                fits = not isinstance(moment, th.Tensor) or (moment.dtype == th.float32 and moment.numel() == 1)
+                fits = isinstance(moment, int | float) or (moment.dtype == th.float32 and moment.numel() == 1)
             elif name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"):
                 fits = moment is None or moment.shape == parameters[at].shape
             else:
-                continue
+                fits = moment is None or isinstance(moment, th.Tensor | int | float)
             if not fits:
                 raise UnsafeFileError(f"policy.optimizer: {name} of parameter {at} does not fit it")
 
@@ -476,19 +522,22 @@ class AllocationLimit(TorchDispatchMode):
     :param n_numbers: Most numbers of all new tensors together
     """
 
-    #: What a tensor counts for however small it is: with its module, it takes thousands of bytes
-    LEAST = 2**10
+    #: What a tensor counts for however small it is: with its module, it takes thousands of bytes. What small ones count
+    #: for more than they have is limited by itself, whatever the file has
+    LEAST, MAX_SMALL = 2**10, 2**24
 
     def __init__(self, n_numbers: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.left = n_numbers
+        self.left, self.left_for_small = n_numbers, self.MAX_SMALL
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look at a call before it is made; new tensors begin with one whose first argument is a size."""
         arguments = func._schema.arguments
         if arguments and arguments[0].name == "size" and args:
-            self.left -= max(math.prod(args[0]), self.LEAST)
-            if self.left < 0:
+            n = math.prod(args[0])
+            self.left -= n
+            self.left_for_small -= max(self.LEAST - n, 0)
+            if min(self.left, self.left_for_small) < 0:
                 raise UnsafeFileError(f"a tensor of shape {tuple(args[0])} is declared, for which there are no weights")
         return func(*args, **(kwargs or {}))
 
@@ -498,9 +547,9 @@ def n_numbers(parameters: Mapping[str, Any]) -> int:
     Count the weights of a file.
 
     :param parameters: See :func:`read_parameters`
-    :return: Their number, as :class:`AllocationLimit` counts them
+    :return: Their number
     """
-    return sum(max(tensor.numel(), AllocationLimit.LEAST) for tensor in parameters["policy"].values())
+    return sum(tensor.numel() for tensor in parameters["policy"].values())
 
 
 # Memories
@@ -590,14 +639,22 @@ def _sb3_arrays(buffer: Any) -> dict[str, np.ndarray]:
 class _StoredRows:
     """The array of a ``.npy`` member, read slice by slice, first to last."""
 
-    def __init__(self, archive: zipfile.ZipFile, at: int, dtype: np.dtype, check: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        archive: zipfile.ZipFile,
+        at: int,
+        dtype: np.dtype,
+        check: Callable[..., None],
+        n_filled: int = sys.maxsize,
+    ) -> None:
         name = f"{at}.npy"
         self.dtype = dtype
+        self.n_filled = n_filled
         self._check = check
         self._member = archive.open(name)
         major, _ = np.lib.format.read_magic(self._member)
         n_bytes = int.from_bytes(self._member.read(2 if major == 1 else 4), "little")
-        if n_bytes > 2**16:
+        if n_bytes > _MAX_HEADER + len(str(dtype.descr)):
             raise UnsafeFileError(f"{name} has a header of {n_bytes} bytes")
         text = self._member.read(n_bytes).decode("utf8" if major >= 3 else "latin1")
         try:
@@ -632,7 +689,7 @@ class _StoredRows:
             rows = np.zeros(stored.shape, self.dtype)
             for name in _fields(self.dtype):
                 rows[name] = stored[name]
-        self._check(rows)
+        self._check(rows[: max(0, self.n_filled - start)])
         return rows
 
 
@@ -663,7 +720,10 @@ def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer
     stored = {}
     for i, name in enumerate(described["arrays"]):
         check = functools.partial(check_stored, name, space=_space_of(buffer, name))
-        stored[name] = rows = _StoredRows(archive, i, own[name].dtype, check)
+        # Row `pos` is the next to be filled: but for the last next observation, it has zeros, which may be no state.
+        has_next = buffer.optimize_memory_usage and name == "observations" and pos > 0
+        n_filled = n_rows if full else min(pos + has_next, n_rows)
+        stored[name] = rows = _StoredRows(archive, i, own[name].dtype, check, n_filled)
         if rows.shape != (n_rows, *own[name].shape[1:]):
             raise UnsafeFileError(
                 f"{name} has the shape {rows.shape}, and {(n_rows, *own[name].shape[1:])} is expected"
@@ -672,6 +732,7 @@ def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer
     arrays = {name: np.zeros_like(array) for name, array in own.items()}
     for name, rows in stored.items():
         copy_rows(rows, arrays[name])
+        arrays[name][rows.n_filled :] = 0
     for name, array in arrays.items():
         field, _, part = name.partition("/")
         if part:
