@@ -690,6 +690,11 @@ def test_bad_arguments_are_named(argument, value):
         )
 
 
+def test_masks_of_more_actions_than_there_can_be_take_no_memory():
+    with pytest.raises(ValueError, match=r"16777216 actions at most, not Discrete\(100000000000\)"):
+        SuccessFailReplayBuffer(10, spaces.Discrete(2), spaces.Discrete(10**11), use_masking=True)
+
+
 def test_a_real_truncation_reaches_the_memory_as_not_done():
     """Gymnasium's TimeLimit and SB3's DummyVecEnv say it in `info`; the terminal observation is what is stored."""
     from stable_baselines3 import DQN

@@ -20,6 +20,8 @@ from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
 
 _MIN_ROWS = 64
+# A network for more could not be made, and its masks would be there before it.
+_MAX_MASKED_ACTIONS = 2**24
 _BYTES_AT_ONCE = 1 << 22
 
 
@@ -325,6 +327,10 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             if not isinstance(action_space, spaces.Discrete):
                 raise ValueError(f"use_masking=True needs a Discrete action space, not {action_space}")
             self.n_actions = int(action_space.n)
+            if self.n_actions > _MAX_MASKED_ACTIONS:
+                raise ValueError(
+                    f"use_masking=True can be had with {_MAX_MASKED_ACTIONS} actions at most, not {action_space}"
+                )
             self._all_valid = pack_masks(np.ones((1, self.n_actions), dtype=bool))[0]
             fields.append(("next_action_masks", np.dtype(np.int64), (n_mask_words(self.n_actions),)))
         dtype = transition_dtype(fields)
