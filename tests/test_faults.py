@@ -7,6 +7,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, make_env
+from sb3_lecture_dqn.common.checks import check_rewards
 from sb3_lecture_dqn.common.save_util import check_finite
 
 
@@ -104,6 +105,12 @@ def test_a_step_that_is_not_finite(env_id, fault, message, tmp_path):
     assert resumed.num_timesteps == 200
 
 
+def test_rewards_whose_sum_is_too_large_are_finite():
+    check_rewards(np.array([3e38, 3e38], np.float32), step=1)
+    with pytest.raises(ValueError, match="environment 1 returned the reward -inf at environment step 5"):
+        check_rewards(np.array([np.inf, -np.inf, 0], np.float32)[::-1], step=5)
+
+
 def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path, capsys):
     model = LectureDQN("LecturePolicy", Faulty(make_env("Taxi-v3"), 73, "raise"), seed=0)
     with pytest.raises(OSError, match="the simulator crashed"):
@@ -111,7 +118,7 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path, capsys):
     assert (
         f"Stopped after 0 episodes, 72 steps. To go on: LectureDQN.resume({str(tmp_path)!r})" in capsys.readouterr().out
     )
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left by an error"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left in the middle of a step"):
         resumed = good_model_of(tmp_path, 72, Faulty(make_env("Taxi-v3"), 0, "raise"))
     assert str(resumed.get_parameters()) == str(model.get_parameters())
     assert str(resumed.replay_buffer.get_state()) == str(model.replay_buffer.get_state())
