@@ -9,7 +9,8 @@ _MIN_SLOTS = 64
 
 class HashIndex:
     """
-    A :class:`DuplicateIndex` by open addressing with linear probing, in 4-byte slots: 5 to 11 bytes a row.
+    A :class:`DuplicateIndex` by open addressing with linear probing, in 4-byte slots: 5 to 11 bytes a row where it has
+    grown row by row, 8 to 16 where it was built at once.
 
     A slot holds the number of a row, or -1. Removing shifts later entries of a run back, so there are no tombstones
     and lookups stay short however often rows are replaced (Knuth, The Art of Computer Programming 3, 6.4, algorithm R).
