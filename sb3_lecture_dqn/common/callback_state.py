@@ -1,9 +1,14 @@
 """The state of callbacks as data: what is in it beyond the arguments that they were made with."""
 
+import contextlib
+import inspect
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -14,6 +19,7 @@ from sb3_lecture_dqn.common.env_state import generators_state, set_generators_st
 # Every callback has these, also one that only shows something.
 _COUNTERS = {"n_calls", "num_timesteps"}
 _ENVS = "generators of environments"
+_GENERATORS = "generators of its own"
 _NOT_OWN = {"model", "logger", "locals", "globals", "parent", "verbose"}
 
 
@@ -40,7 +46,8 @@ def callback_data(callback: BaseCallback, before: list[dict[str, Any]]) -> list[
     The state of a callback and all that it calls.
 
     One that has ``get_state`` and ``set_state`` says itself what it is; of others it is all attributes that are
-    numbers, or arrays and containers of numbers, and the generators of environments that they test on.
+    numbers, ``None``, or arrays, tensors on the CPU, lists, tuples, deques and dictionaries of these; generators of
+    ``numpy.random.default_rng``; and the generators of environments that they test on.
 
     :param callback: The callback
     :param before: What :func:`callback_numbers` returned when training had begun
@@ -51,7 +58,7 @@ def callback_data(callback: BaseCallback, before: list[dict[str, Any]]) -> list[
     data = []
     for i, (one, numbers) in enumerate(zip(callback_tree(callback), now, strict=True)):
         if _says_itself(one):
-            state = {"n_calls": one.n_calls, "own": describe(one.get_state(), {})}  # type: ignore[attr-defined]
+            state = {"n_calls": one.n_calls, "own": describe(_packed(one.get_state()), {})}  # type: ignore[attr-defined]
             unchanged = []
         else:
             state, unchanged = numbers, _same(numbers, before[i]) if len(before) == len(now) else []
@@ -83,10 +90,65 @@ def _class_name(callback: BaseCallback) -> str:
 
 def _numbers_of(callback: BaseCallback) -> dict[str, Any]:
     data = {name: value for name, value in vars(callback).items() if name not in _NOT_OWN}
-    described = {name: describe(value, {}) for name, value in data.items()}
+    described = {name: describe(_packed(value), {}) for name, value in data.items()}
     numbers = {name: value for name, value in described.items() if _is_numbers(value)}
     envs = {name: describe(generators_state(env), {}) for name, env in data.items() if isinstance(env, VecEnv)}
-    return {**numbers, **({_ENVS: envs} if envs else {})}
+    own = {name: describe(value.bit_generator.state, {}) for name, value in data.items() if _is_generator(value)}
+    return {**numbers, **({_ENVS: envs} if envs else {}), **({_GENERATORS: own} if own else {})}
+
+
+def _is_generator(value: Any) -> bool:
+    """Whether it is one that takes any numbers for its state: other kinds read at a position that they are given."""
+    return isinstance(value, np.random.Generator) and type(value.bit_generator) is np.random.PCG64
+
+
+# A list to which every step adds a number is packed into an array: as JSON it would soon be more than is read. Tensors,
+# and dictionaries whose keys are no text, are packed as a description has no word for them.
+
+_LONG = 100
+_NUMBERS, _SCALARS, _TENSOR, _ITEMS = "numbers of a list", "NumPy's numbers of a list", "a tensor", "keys and values"
+_UNPACK: dict[str, Callable[[Any], Any]] = {
+    _NUMBERS: np.ndarray.tolist,
+    _SCALARS: list,
+    _TENSOR: th.from_numpy,
+    _ITEMS: lambda pair: dict(zip(*map(_unpacked, pair), strict=True)),
+}
+_ARRAY_KINDS = {bool: "b", int: "iu", float: "f"}  # of arrays that hold such numbers as they are
+
+
+def _packed(value: Any) -> Any:
+    """A value as :func:`describe` knows it, in few entries."""
+    kind = type(value)
+    if kind is list and len(value) >= _LONG and len(kinds := set(map(type, value))) == 1:
+        (item_kind,) = kinds
+        if item_kind in _ARRAY_KINDS and (array := np.array(value)).dtype.kind in _ARRAY_KINDS[item_kind]:
+            return {_NUMBERS: array}
+        if issubclass(item_kind, np.number | np.bool_):
+            return {_SCALARS: np.array(value)}
+    if kind is th.Tensor:
+        with contextlib.suppress(TypeError, RuntimeError):  # on another device, with gradients, of numbers of its own
+            return {_TENSOR: value.numpy()}
+    if kind is dict and not all(type(key) is str for key in value):
+        return {_ITEMS: [_packed(list(value)), _packed(list(value.values()))]}
+    return _each(_packed, value)
+
+
+def _unpacked(value: Any) -> Any:
+    """The inverse of :func:`_packed`."""
+    if type(value) is dict and len(value) == 1:
+        ((key, content),) = value.items()
+        if key in _UNPACK:
+            return _UNPACK[key](content)
+    return _each(_unpacked, value)
+
+
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {key: function(item) for key, item in value.items()}
+    if kind in (list, tuple):
+        return kind(map(function, value))
+    return deque(map(function, value), value.maxlen) if kind is deque else value
 
 
 def _is_numbers(described: Any) -> bool:
@@ -136,14 +198,36 @@ def _says_something(entry: dict[str, Any]) -> bool:
 def _set_data(callback: Any, state: dict[str, Any]) -> None:
     if "own" in state and _says_itself(callback):
         callback.n_calls = int(state.get("n_calls", callback.n_calls))
-        callback.set_state(state["own"])
+        callback.set_state(_unpacked(state["own"]))
         return
     for name, generators in state.pop(_ENVS, {}).items():
         if not isinstance(env := vars(callback).get(name), VecEnv):
             raise UnsafeFileError(f"{name!r} is no environment of {_class_name(callback)}")
         set_generators_state(env, generators)
+    for name, generator in state.pop(_GENERATORS, {}).items():
+        own = _attribute(callback, name)
+        if own is None:  # made at a step that has not come yet
+            own = np.random.default_rng()
+            setattr(callback, name, own)
+        if not _is_generator(own):
+            raise UnsafeFileError(f"{name!r} is no generator of {_class_name(callback)}")
+        own.bit_generator.state = generator
     for name, value in state.items():
-        both = [vars(callback).get(name, ""), value]  # what is no number, such as a list of callbacks, stays what it is
-        if name in _NOT_OWN or not _is_numbers(describe(both, {})):
+        own = _attribute(callback, name)
+        # What is no number, such as a list of callbacks or a method, stays what it is.
+        if not _is_numbers(describe([_packed(own), value], {})):
+            if value is None:  # which is no number either: a file that is closed at the end of training
+                continue
             raise UnsafeFileError(f"{name!r} is no state of {_class_name(callback)}")
-        setattr(callback, name, value)
+        value = _unpacked(value)
+        if isinstance(own, th.Tensor) and isinstance(value, th.Tensor) and own.shape == value.shape:
+            own.copy_(value)  # it may be one of the model's
+        else:
+            setattr(callback, name, value)
+
+
+def _attribute(callback: Any, name: str) -> Any:
+    """What there is under a name, found without running anything; ``None`` if there is nothing."""
+    if name in _NOT_OWN:
+        raise UnsafeFileError(f"{name!r} is no state of {_class_name(callback)}")
+    return inspect.getattr_static(callback, name, None)
