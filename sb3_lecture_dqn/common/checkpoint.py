@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.common.description import describe, restore
+from sb3_lecture_dqn.common.description import check_declared, describe, restore
 from sb3_lecture_dqn.common.save_util import (
     MAX_DESCRIPTION,
     MAX_MODEL,
     check_finite,
+    flush_folder,
     parse_json,
     read_memory,
     reading,
@@ -57,6 +58,14 @@ class Checkpoint:
     state: dict[str, Any]
     callbacks: list[dict[str, Any]]
     parameters: dict[str, Any]
+
+
+class UnreadableCheckpointError(OSError, ValueError):
+    """
+    What would be written could not be read again.
+
+    It is an ``OSError`` as that of a full disk is one: a training that has checkpoints goes on without more of them.
+    """
 
 
 class _Hashed:
@@ -93,6 +102,9 @@ def write_checkpoint(
     """
     Write a checkpoint.
 
+    One that has the name :func:`checkpoint_path` takes the place of those of later steps in its folder: there are some
+    when a run has gone on from an older one than its newest, which would not be its newest otherwise.
+
     :param path: Its file; what was there before is replaced when the new one is on the disk
     :param algorithm: What SB3 or sb3-contrib calls the algorithm
     :param settings: Attributes of the model, by name
@@ -101,6 +113,7 @@ def write_checkpoint(
     :param parameters: State dictionaries by name
     :param memory: A memory that :func:`save_util.is_described_memory`
     :param names: Names of policies
+    :raises UnreadableCheckpointError: If it is more than :func:`read_checkpoint` reads
     """
     tree, weights = flatten(dict(parameters))
     described = {
@@ -109,16 +122,35 @@ def write_checkpoint(
         "callbacks": callbacks,
         "weights": tree,
     }
+    content = json.dumps(described, allow_nan=False).encode()
     checksums: dict[str, dict[str, Any]] = {}
-    with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
-        with _part(archive, STATE, checksums) as part:
-            part.write(json.dumps(described, allow_nan=False).encode())
-        with _part(archive, WEIGHTS, checksums) as part:
-            part.write(weights)
-        with _part(archive, MEMORY, checksums) as part:
-            write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
-        manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
-        archive.writestr(MANIFEST, json.dumps(manifest))
+    try:
+        _check_state(content)
+        with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
+            with _part(archive, STATE, checksums) as part:
+                part.write(content)
+            with _part(archive, WEIGHTS, checksums) as part:
+                part.write(weights)
+            with _part(archive, MEMORY, checksums) as part:
+                write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
+            manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
+            archive.writestr(MANIFEST, json.dumps(manifest))
+            _check_size(archive)
+    except UnsafeFileError as error:
+        longest = _longest(described)
+        raise UnreadableCheckpointError(
+            f"it could not be read again: {error}; its longest part is {longest}"
+        ) from error
+    if path == checkpoint_path(path.parent, settings["num_timesteps"]):
+        _remove_later(path.parent, settings["num_timesteps"])
+
+
+def _longest(described: dict[str, Any]) -> str:
+    """What of :data:`STATE` takes the most room."""
+    groups = [(name, described[name]) for name in ("settings", "state")]
+    groups += [(callback["class"], callback["state"]) for callback in described["callbacks"]]
+    sizes = [(len(json.dumps(value)), f"{name!r} of {of}") for of, group in groups for name, value in group.items()]
+    return max(sizes)[1]
 
 
 @contextlib.contextmanager
@@ -132,13 +164,22 @@ def _part(archive: zipfile.ZipFile, name: str, checksums: dict[str, dict[str, An
 
 def check_whole(path: pathlib.Path) -> None:
     """
-    Check that a file is a checkpoint of which every byte is as it was written.
+    Check that a file is a checkpoint of which every byte is as it was written, and no more than is read.
 
     :param path: The file
     :raises UnsafeFileError: If it is not; the message says why
     """
     with _opened(path) as archive:
         _manifest(archive)
+        _check_state(archive.read(STATE))
+
+
+def _check_state(content: bytes) -> None:
+    """Check that :data:`STATE` can be read, but for settings that are code: something else can take their place."""
+    described = parse_json(content)
+    check_declared(described["settings"])
+    for part in ("state", "callbacks"):
+        restore(described[part], {})
 
 
 def read_checkpoint(
@@ -201,9 +242,7 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     parts = manifest["parts"]
     if names != {*parts, MANIFEST} or set(parts) != {STATE, WEIGHTS, MEMORY}:
         raise UnsafeFileError(f"it has the parts {sorted(names)}, which are not those that were saved")
-    n_bytes = sum(archive.getinfo(name).file_size for name in names - {MEMORY})
-    if n_bytes > MAX_MODEL:
-        raise UnsafeFileError(f"it has {n_bytes} bytes besides the memory, and {MAX_MODEL} are the most allowed")
+    _check_size(archive)
     for name, checksum in parts.items():
         sha256 = hashlib.sha256()
         with archive.open(name) as member:
@@ -212,6 +251,12 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
         if sha256.hexdigest() != checksum["sha256"]:
             raise UnsafeFileError(f"{name} is not what was saved")
     return manifest
+
+
+def _check_size(archive: zipfile.ZipFile) -> None:
+    n_bytes = sum(info.file_size for info in archive.infolist() if info.filename != MEMORY)
+    if n_bytes > MAX_MODEL:
+        raise UnsafeFileError(f"it has {n_bytes} bytes besides the memory, and {MAX_MODEL} are the most allowed")
 
 
 # Folders of checkpoints
@@ -235,15 +280,19 @@ def checkpoints_in(folder: pathlib.Path) -> list[pathlib.Path]:
     :param folder: Their folder, which need not exist
     :return: Their files, the newest first
     """
-    if not folder.is_dir():
-        return []
-    found = {path: match for path in folder.iterdir() if (match := _FILE_NAME.fullmatch(path.name)) is not None}
-    return sorted(found, key=lambda path: int(found[path][1]), reverse=True)
+    steps = _steps(folder)
+    return sorted(steps, key=lambda path: steps[path], reverse=True)
+
+
+def _steps(folder: pathlib.Path) -> dict[pathlib.Path, int]:
+    """The environment steps of the checkpoints in a folder."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return {path: int(match[1]) for path in paths if (match := _FILE_NAME.fullmatch(path.name)) is not None}
 
 
 def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
     """
-    Find the checkpoint to go on from, and warn of newer ones that are damaged.
+    Find the checkpoint to go on from, and warn of newer ones that cannot be read.
 
     :param path: A checkpoint, a folder of them, or the folder of a run with such a folder ``checkpoints``
     :return: The file
@@ -265,13 +314,24 @@ def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
     for candidate in candidates:
         try:
             check_whole(candidate)
-        except UnsafeFileError as error:
+        except (UnsafeFileError, FileNotFoundError) as error:  # or one that its run has removed meanwhile
             problems.append(str(error))
             continue
         for problem in problems:
             warnings.warn(f"a newer checkpoint is passed over: {problem}")
         return candidate
     raise UnsafeFileError(f"path={str(path)!r}: no checkpoint is whole: {'; '.join(problems)}")
+
+
+def _remove_later(folder: pathlib.Path, n_steps: int) -> None:
+    """Remove the checkpoints of a future that was given up, when there is one of the new way on the disk."""
+    later = [path for path, steps in _steps(folder).items() if steps > n_steps]
+    for path in later:
+        path.unlink(missing_ok=True)
+    if later:
+        flush_folder(folder)
+        names = ", ".join(sorted(path.name for path in later))
+        warnings.warn(f"{folder}: the run has gone on from an older checkpoint, so {names} are removed")
 
 
 def remove_unfinished(folder: pathlib.Path) -> None:
