@@ -18,7 +18,14 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sb3_lecture_dqn import EpisodeProgressBarCallback, LectureDQN, LectureTestCallback, run_test
+from sb3_lecture_dqn import (
+    EpisodeProgressBarCallback,
+    LectureCheckpointCallback,
+    LectureDQN,
+    LectureTestCallback,
+    exact_test,
+    run_test,
+)
 
 
 def taxi(**kwargs):
@@ -119,6 +126,36 @@ def test_the_test_is_that_of_run_test_and_a_seeded_one_starts_alike():
     test.callback_on_new_best = At(compare, parent=test)
     taxi().learn(total_episodes=3, callback=test)
     assert results == [test.results[0][1]]
+
+
+def test_by_default_test_episodes_are_as_long_as_those_of_the_training():
+    test = LectureTestCallback(n_test_episodes=2, verbose=0)
+    taxi().learn(total_episodes=1, callback=test)
+    assert test.results[0][1].mean_steps == 3
+
+
+def test_a_callback_of_two_models_tests_each_on_an_environment_like_its_own():
+    test, closed = quick_test(exact=True), []
+    for is_slippery in (True, False):
+        env = gym.make("FrozenLake-v1", is_slippery=is_slippery)
+        model = LectureDQN("TablePolicy", env, gradient_steps=0, seed=0)  # goes to the left for ever
+        model.learn(total_episodes=1, callback=test)
+        assert test.results[-1][1] == exact_test(model, max_episode_steps=4)
+        made = test.test_env
+        model.learn(total_episodes=1, callback=test)
+        assert test.test_env is made
+        made.close = lambda: closed.append(True)
+    assert test.results[0] != test.results[-1]
+    assert closed == [True]
+
+
+def test_an_environment_that_was_given_serves_two_models_and_stays_open():
+    env = make_vec_env("Taxi-v3")
+    env.close = lambda: pytest.fail("it was closed")
+    test = quick_test(test_env=env)
+    for _ in range(2):
+        taxi().learn(total_episodes=1, callback=test)
+    assert episodes_tested(test) == [1, 1]
 
 
 def test_the_models_seed_makes_the_tests_reproducible():
@@ -383,7 +420,26 @@ def test_the_bar_is_closed_when_a_callback_ends_the_training(capsys):
     assert "1/9" in bar_text(capsys)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_the_bar_counts_the_episodes_of_stock_algorithms(name, capsys):
+    bar, ended = EpisodeProgressBarCallback(), []
+    count = At(lambda child: ended.append(int(child.locals["dones"].sum())))
+    SMALL[name]("CartPole-v1").learn(100, callback=[bar, count])
+    assert bar.bar.n == sum(ended) > 0
+    assert "episode" in bar_text(capsys)
+
+
 def test_the_bar_counts_the_episodes_of_all_environments(capsys):
     env = make_vec_env("Taxi-v3", 4, env_kwargs={"max_episode_steps": 3})
     LectureDQN(env, gradient_steps=0, seed=0).learn(total_episodes=8, progress_bar=True)
     assert "8/8" in bar_text(capsys)
+
+
+# Checkpoints, more of which is in test_checkpoint.py
+
+
+def test_a_checkpoint_callback_knows_the_timestep(tmp_path):
+    saves, seen = LectureCheckpointCallback(save_path=tmp_path), []
+    look = At(lambda child: seen.append((saves.num_timesteps, saves.n_calls)))
+    taxi().learn(total_episodes=2, callback=[saves, look])
+    assert seen == [(step, step) for step in range(1, 7)]

@@ -4,13 +4,18 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from sb3_contrib import QRDQN
+from gymnasium.envs.registration import EnvSpec
+from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
-from sb3_lecture_dqn import LectureDQN, TestResult, run_test
+from sb3_lecture_dqn import LectureDQN, TabularVecEnv, TestResult, exact_test, run_test
+from sb3_lecture_dqn.common import evaluation
+from sb3_lecture_dqn.common.evaluation import make_test_env, step_limit
 from tests.reference.lecture_loop import make_taxi
 from tests.test_oracle import OneDrawPerEpisode
 
@@ -118,6 +123,48 @@ def test_the_lectures_cut_is_1000_steps_and_its_test_has_100_episodes():
     stuck = LectureDQN("TablePolicy", "Taxi-v3")
     assert run_test(stuck, n_episodes=1) == TestResult(1000, 0, -1000, 0, 1)
     assert run_test(stuck, max_episode_steps=2).n_episodes == 100
+
+
+@pytest.mark.parametrize("test", [exact_test, lambda model, env: run_test(model, env, n_episodes=1)])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_by_default_an_environments_own_limit_holds(test, loaded, tmp_path, monkeypatch):
+    cab = EnvSpec("Cab-v0", "gymnasium.envs.toy_text.taxi:TaxiEnv", max_episode_steps=200)
+    monkeypatch.setitem(gym.registry, "Cab-v0", cab)
+    monkeypatch.setattr(evaluation, "LECTURE_MAX_EPISODE_STEPS", 300)  # for speed; that it is 1000 is tested above
+    for limit, own in ((70, 70), (None, 200)):
+        stuck = LectureDQN("TablePolicy", "Taxi-v3", max_episode_steps=limit)
+        if loaded:
+            stuck.save(tmp_path / "model")
+            stuck = LectureDQN.load(tmp_path / "model")
+        for env, steps in (
+            (None, own),
+            ("Taxi-v3", own),
+            ("Cab-v0", 300),  # as LectureDQN("Cab-v0") would have it
+            (gym.make("Taxi-v3"), 200),
+            (gym.make("Taxi-v3", max_episode_steps=400), 400),
+            (gym.make("Taxi-v3", max_episode_steps=-1), 300),
+            (TabularVecEnv("Taxi-v3", max_episode_steps=30), 30),
+            (TabularVecEnv("Taxi-v3", max_episode_steps=-1), 300),
+        ):
+            assert test(stuck, env).mean_steps == steps, env
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(40, 40), (120, 120), (None, 90)])
+def test_by_default_a_stepped_environments_own_limit_holds(limit, steps, monkeypatch):
+    monkeypatch.setattr(evaluation, "LECTURE_MAX_EPISODE_STEPS", 90)
+    spec = EnvSpec("Endless-v0", lambda **_: OfLength(0), max_episode_steps=limit, disable_env_checker=True)
+    monkeypatch.setitem(gym.registry, "Endless-v0", spec)
+    model = PPO("MlpPolicy", make_vec_env("Endless-v0", 2), n_steps=8, batch_size=8)
+    for env in (None, "Endless-v0", gym.make("Endless-v0"), DummyVecEnv([lambda: gym.make("Endless-v0")])):
+        assert run_test(model, env, n_episodes=1).mean_steps == steps
+    assert run_test(model, n_episodes=1, max_episode_steps=150).mean_steps == 150
+
+
+def test_by_default_cartpole_ends_after_500_steps(tmp_path):
+    tuned = LectureDQN.tuned("CartPole-v1", device="cpu")
+    tuned.save(tmp_path / "model")
+    for model in (DQN("MlpPolicy", "CartPole-v1"), tuned, LectureDQN.load(tmp_path / "model", device="cpu")):
+        assert step_limit(model, None, "auto") == step_limit(model, "CartPole-v1", "auto") == 500
 
 
 def test_penalties_are_the_steps_with_the_penalty_reward():
@@ -250,6 +297,15 @@ def test_observations_are_normalised_as_in_training_and_rewards_are_not():
     assert run_test(bare, env, n_episodes=10, max_episode_steps=60, seed=0) == result
 
 
+def test_a_new_environment_is_normalised_as_the_models_own():
+    train = VecNormalize(make_vec_env("CartPole-v1"), clip_obs=2.0, epsilon=0.5)
+    made = make_test_env(LectureDQN("MlpPolicy", train), None, None, 1)
+    obs = np.linspace(-3, 3, 4)
+    np.testing.assert_array_equal(made.normalize_obs(obs), train.normalize_obs(obs))
+    assert not made.training
+    assert not made.norm_reward
+
+
 def test_a_vecnormalize_of_the_users_own_is_synchronised_and_restores_the_rewards():
     train = VecNormalize(make_vec_env("CartPole-v1", seed=0))
     model = LectureDQN("MlpPolicy", train, seed=0).learn(150)
@@ -270,6 +326,44 @@ def test_an_environment_that_was_given_stays_open(model):
     env = Closable(gym.make("Taxi-v3"))
     run_test(model, env, n_episodes=1, max_episode_steps=3)
     assert not env.closed
+
+
+class Recital(gym.Env):
+    """The same observations in every episode; the action is the reward."""
+
+    observation_space = spaces.Box(-9, 9, (3,))
+    action_space = spaces.Discrete(7)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.to_come = list(np.random.default_rng(0).normal(size=(21, 3)).astype(np.float32))
+        return self.to_come.pop(), {}
+
+    def step(self, action):
+        return self.to_come.pop(), float(action), not self.to_come, False, {}
+
+
+def test_a_recurrent_policy_remembers_the_episode_and_nothing_before_it():
+    settings = {"n_steps": 8, "batch_size": 8, "seed": 0, "policy_kwargs": {"lstm_hidden_size": 16}}
+    model = RecurrentPPO("MlpLstmPolicy", Recital(), **settings)
+    expected = evaluate_policy(model, Recital(), 1, warn=False)[0]
+    for env in (Recital(), DummyVecEnv([Recital, Recital])):
+        assert run_test(model, env, n_episodes=3) == TestResult(20, 0, expected, 1, 3)
+    driver = RecurrentPPO("MlpLstmPolicy", "Taxi-v3", **settings)
+    assert run_test(driver, n_episodes=2, max_episode_steps=5, seed=0).optimality is None, "not as a table of actions"
+    with pytest.raises(ValueError, match="RecurrentPPO does depends on the past"):
+        exact_test(driver)
+
+
+def test_maskable_ppo_is_tested_with_the_masks_there_are():
+    model = MaskablePPO("MlpPolicy", "Taxi-v3", n_steps=8, batch_size=8, seed=0)
+    model.policy.action_net.bias.data[5] = 100.0  # drop-off, which is valid in a few states only
+    masker = ActionMasker(gym.make("Taxi-v3"), lambda env: env.unwrapped.action_mask(env.unwrapped.s))
+    assert exact_test(model, max_episode_steps=20).mean_penalties == 0
+    for env in (None, "Taxi-v3", masker, gym.make("Taxi-v3"), make_vec_env("Taxi-v3", 2)):
+        assert run_test(model, env, n_episodes=3, max_episode_steps=20, seed=0).mean_penalties == 0
+    without = MaskablePPO("MlpPolicy", OfLength(3), n_steps=8, batch_size=8)
+    assert run_test(without, OfLength(3), n_episodes=1).mean_steps == 3
 
 
 def test_episodes_that_are_stepped_have_a_bar_if_asked_for(capsys):

@@ -16,13 +16,15 @@ from tqdm import tqdm
 from sb3_lecture_dqn.common.checkpoint import checkpoint_path, checkpoints_in, remove_unfinished
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
     MAX_TEST_ENVS,
     PENALTY_REWARD,
+    StepLimit,
     TestResult,
+    check_step_limit,
     exact_test_on,
     make_test_env,
+    step_limit,
     tabular_env,
     test_on,
 )
@@ -48,7 +50,8 @@ class LectureTestCallback(EventCallback):
     :param n_test_episodes: The number of episodes of a test
     :param test_freq: Test after every that many environment steps, or by episodes with a tuple such as
         ``(50, "episode")``; by episodes there is also a test after the first
-    :param max_episode_steps: Steps after which a test episode is cut, ``None`` for the environment's own limit
+    :param max_episode_steps: Steps after which a test episode is cut, by default the training environment's own limit;
+        see :func:`run_test`
     :param penalty_reward: The reward that counts as a penalty
     :param callback_on_new_best: Callback to trigger when there is a new best mean reward
     :param callback_after_test: Callback to trigger after every test
@@ -65,7 +68,7 @@ class LectureTestCallback(EventCallback):
         test_env: gym.Env | VecEnv | str | None = None,
         n_test_episodes: int = 100,
         test_freq: int | tuple[int, str] = (50, "episode"),
-        max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+        max_episode_steps: StepLimit = "auto",
         penalty_reward: float = PENALTY_REWARD,
         callback_on_new_best: BaseCallback | None = None,
         callback_after_test: BaseCallback | None = None,
@@ -76,8 +79,7 @@ class LectureTestCallback(EventCallback):
     ) -> None:
         super().__init__(callback_after_test, verbose)
         check_number("n_test_episodes", n_test_episodes, 1, integer=True)
-        if max_episode_steps is not None:
-            check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        check_step_limit(max_episode_steps)
         self.n_test_episodes = n_test_episodes
         self.test_freq = parse_frequency("test_freq", test_freq)
         self.max_episode_steps = max_episode_steps
@@ -90,6 +92,7 @@ class LectureTestCallback(EventCallback):
         self.exact = exact
         self.given_env = test_env
         self.test_env: VecEnv | None = None
+        self._made_for: tuple[Any, Any] | None = None  # the model and its environment
         self.n_episodes = 0
         self.results: list[tuple[int, TestResult]] = []
         self.best_mean_reward = -np.inf
@@ -103,18 +106,25 @@ class LectureTestCallback(EventCallback):
             os.makedirs(self.best_model_save_path, exist_ok=True)
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.init_callback(self.model)
-        if self.test_env is None:
-            if self.exact:
-                self.test_env = tabular_env(self.model, self.given_env, self.max_episode_steps)
-            else:
-                self.test_env = make_test_env(
-                    self.model, self.given_env, self.max_episode_steps, min(self.n_test_episodes, MAX_TEST_ENVS)
-                )
-            seed = self.seed
-            if seed is None and self.model.seed is not None:
-                seed = int(make_rng(self.model.seed, "test").integers(2**31 - 1))
-            if seed is not None:
-                self.test_env.seed(seed)
+        made_for = self.model, self.model.get_env()
+        if made_for != self._made_for:
+            self._make_test_env()
+            self._made_for = made_for
+
+    def _make_test_env(self) -> None:
+        if self.test_env is not None and not isinstance(self.given_env, gym.Env | VecEnv):
+            self.test_env.close()  # which was made for another model
+        self._limit = step_limit(self.model, self.given_env, self.max_episode_steps)
+        if self.exact:
+            self.test_env = tabular_env(self.model, self.given_env, self._limit)
+        else:
+            n_envs = min(self.n_test_episodes, MAX_TEST_ENVS)
+            self.test_env = make_test_env(self.model, self.given_env, self._limit, n_envs)
+        seed = self.seed
+        if seed is None and self.model.seed is not None:
+            seed = int(make_rng(self.model.seed, "test").integers(2**31 - 1))
+        if seed is not None:
+            self.test_env.seed(seed)
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -195,11 +205,9 @@ class LectureTestCallback(EventCallback):
     def _test(self) -> None:
         assert self.test_env is not None
         if isinstance(self.test_env, TabularVecEnv) and self.exact:
-            result = exact_test_on(self.model, self.test_env, self.max_episode_steps, self.penalty_reward)
+            result = exact_test_on(self.model, self.test_env, self._limit, self.penalty_reward)
         else:
-            result = test_on(
-                self.model, self.test_env, self.n_test_episodes, self.max_episode_steps, self.penalty_reward
-            )
+            result = test_on(self.model, self.test_env, self.n_test_episodes, self._limit, self.penalty_reward)
         self.results.append((self.n_episodes, result))
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:
@@ -302,19 +310,8 @@ class LectureCheckpointCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
-    def on_step(self) -> bool:
-        """See SB3's ``BaseCallback``."""
-        self.n_calls += 1
-        return True
-
     def update_locals(self, locals_: dict[str, Any]) -> None:
-        """See SB3's ``BaseCallback``."""
-
-    def on_rollout_start(self) -> None:
-        """See SB3's ``BaseCallback``."""
-
-    def on_rollout_end(self) -> None:
-        """See SB3's ``BaseCallback``."""
+        """Nothing: to copy them at every step would take longer than all else that is done where none is due."""
 
     def get_state(self) -> dict[str, Any]:
         """
@@ -378,10 +375,14 @@ class LectureCheckpointCallback(BaseCallback):
 
 
 class EpisodeProgressBarCallback(BaseCallback):
-    """A tqdm bar over the episodes of a budget in episodes: what ``learn(progress_bar=True)`` shows for one."""
+    """
+    A tqdm bar over the episodes of a budget in episodes: what ``learn(progress_bar=True)`` shows for one.
+
+    Without such a budget, as with the algorithms of SB3, it counts them.
+    """
 
     def _on_training_start(self) -> None:
-        total = self.model._total_episodes  # type: ignore[attr-defined]
+        total = getattr(self.model, "_total_episodes", None)
         self.bar = tqdm(total=total, initial=self.model._episode_num, unit="episode", dynamic_ncols=True)
 
     def _on_step(self) -> bool:

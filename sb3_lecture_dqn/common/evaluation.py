@@ -1,17 +1,20 @@
 """The lecture's test: greedy episodes on an environment of its own, averaged."""
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
+from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecCheckNan,
@@ -28,7 +31,7 @@ from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
-from sb3_lecture_dqn.common.maskable import MaskReader, table_masks
+from sb3_lecture_dqn.common.maskable import INFO_KEY, MaskReader, table_masks
 from sb3_lecture_dqn.common.tabular import (
     EpisodeFigures,
     NotTabularError,
@@ -44,6 +47,8 @@ PENALTY_REWARD = -10.0
 MAX_TEST_ENVS = 10
 # Expected returns closer than this, relative or absolute, differ by no more than rounding.
 EQUAL_RETURNS = 1e-9
+# See run_test
+StepLimit = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def optimal_values(
         finally:
             made.close()
     tabular = env if isinstance(env, TabularVecEnv) else TabularVecEnv(env)
-    return tabular.model.optimum(_step_limit(tabular, max_episode_steps))
+    return tabular.model.optimum(_tighter_limit(tabular, max_episode_steps))
 
 
 def action_values(model: BaseAlgorithm, observations: Any) -> np.ndarray:
@@ -146,7 +151,7 @@ def run_test(
     model: BaseAlgorithm,
     env: gym.Env | VecEnv | str | None = None,
     n_episodes: int = 100,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    max_episode_steps: StepLimit = "auto",
     penalty_reward: float = PENALTY_REWARD,
     seed: int | None = None,
     progress: bool = False,
@@ -156,13 +161,18 @@ def run_test(
 
     On a tabular environment (a :class:`TabularVecEnv`, or one that is made here and could be one) all episodes run
     together on arrays, with the actions that the model chooses in one call for all states. The starts are drawn from
-    the generator of that environment, whose own episodes are left as they are.
+    the generator of that environment, whose own episodes are left as they are. A recurrent policy is always stepped.
+
+    A model with ``use_masking`` acts by masks; so does one that does not know that setting but whose ``predict`` takes
+    masks (sb3-contrib's ``MaskablePPO``), where the environment offers some of Discrete actions.
 
     :param model: Any algorithm of SB3 or made on it
     :param env: Environment to test on; it is reset before every episode. ``None``: a new one like the model's own
     :param n_episodes: Number of episodes
-    :param max_episode_steps: Steps after which an episode is cut, if its environment has not ended it before;
-        ``None`` for the environment's own limit
+    :param max_episode_steps: Steps after which an episode is cut, if its environment has not ended it before.
+        ``"auto"``: the environment's own limit; of ``None`` and of the id of the model's environment that is the
+        model's, and of another id, or where there is no limit, it is the lecture's 1000. ``None``: the environment's
+        own limit alone, of an id the registered one
     :param penalty_reward: The reward that counts as a penalty
     :param seed: Seed of the environment
     :param progress: Show a bar of the episodes that have ended, where they are stepped one by one
@@ -171,23 +181,21 @@ def run_test(
         has no step limit
     """
     check_number("n_episodes", n_episodes, 1, integer=True)
-    if max_episode_steps is not None:
-        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-    given = env is not None
-    test_env = make_test_env(model, env, max_episode_steps, n_envs=min(n_episodes, MAX_TEST_ENVS))
+    limit = step_limit(model, env, max_episode_steps)
+    test_env = make_test_env(model, env, limit, min(n_episodes, MAX_TEST_ENVS))
     try:
         if seed is not None:
             test_env.seed(seed)
-        return test_on(model, test_env, n_episodes, max_episode_steps, penalty_reward, progress)
+        return test_on(model, test_env, n_episodes, limit, penalty_reward, progress)
     finally:
-        if not given:
+        if not isinstance(env, gym.Env | VecEnv):
             test_env.close()
 
 
 def exact_test(
     model: BaseAlgorithm,
     env: gym.Env | VecEnv | str | None = None,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    max_episode_steps: StepLimit = "auto",
     penalty_reward: float = PENALTY_REWARD,
 ) -> TestResult:
     """
@@ -195,16 +203,65 @@ def exact_test(
 
     :param model: Any algorithm of SB3 or made on it
     :param env: Environment to test on, which is not stepped. ``None``: the model's own
-    :param max_episode_steps: Steps after which an episode is cut, if its environment has not ended it before;
-        ``None`` for the environment's own limit
+    :param max_episode_steps: See :func:`run_test`
     :param penalty_reward: The reward that counts as a penalty
     :return: The expectations; ``n_episodes`` is the number of states in which an episode can start (300 in Taxi)
     :raises NotTabularError: If the environment is not tabular; the message says why
-    :raises ValueError: If ``max_episode_steps`` is below 1, or there is no step limit: episodes may then never end
+    :raises ValueError: If ``max_episode_steps`` is below 1, or there is no step limit: episodes may then never end; or
+        if the policy is recurrent
     """
-    if max_episode_steps is not None:
+    limit = step_limit(model, env, max_episode_steps)
+    return exact_test_on(model, tabular_env(model, env, limit), limit, penalty_reward)
+
+
+def check_step_limit(max_episode_steps: StepLimit) -> None:
+    """
+    Check the step limit that a test is given.
+
+    :param max_episode_steps: See :func:`run_test`
+    :raises ValueError: If it is none
+    """
+    if max_episode_steps not in (None, "auto"):
         check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-    return exact_test_on(model, tabular_env(model, env, max_episode_steps), max_episode_steps, penalty_reward)
+
+
+def step_limit(model: BaseAlgorithm, env: gym.Env | VecEnv | str | None, max_episode_steps: StepLimit) -> int | None:
+    """
+    What the step limit that a test is given comes to.
+
+    :param model: The model to be tested
+    :param env: See :func:`run_test`
+    :param max_episode_steps: See :func:`run_test`
+    :return: A number, or ``None`` for no other than that of the environment: of an id, the registered one
+    :raises ValueError: If it is no step limit
+    """
+    check_step_limit(max_episode_steps)
+    if max_episode_steps is not None and max_episode_steps != "auto":
+        return int(max_episode_steps)
+    unlimited = LECTURE_MAX_EPISODE_STEPS if max_episode_steps == "auto" else None
+    if isinstance(env, VecEnv):
+        return None if all(env.env_is_wrapped(TimeLimit)) else unlimited
+    if isinstance(env, gym.Env):
+        return None if is_wrapped(env, TimeLimit) else unlimited
+    own_id, own_limit = _own_id_and_limit(model)
+    is_own = env is None or (max_episode_steps == "auto" and env.rpartition(":")[2] == own_id)  # "module:Id-v0"
+    return own_limit if is_own and own_limit is not None else unlimited
+
+
+def _own_id_and_limit(model: BaseAlgorithm) -> tuple[str | None, int | None]:
+    """Id and step limit of the model's environment, ``None`` where there is none or it is not known."""
+    own, env_id = model.get_env(), getattr(model, "env_id", None)
+    limit: int | None = None
+    if own is None:  # a loaded model
+        spec = None if env_id is None else gym.registry.get(env_id)
+        limit = getattr(model, "max_episode_steps", None)
+    else:
+        spec = own.get_attr("spec", 0)[0] if own.has_attr("spec") else None
+        if isinstance(own.unwrapped, TabularVecEnv):
+            limit = own.unwrapped.max_episode_steps
+    if spec is None:
+        return None, limit
+    return spec.id, spec.max_episode_steps if limit is None else limit
 
 
 def exact_test_on(
@@ -218,25 +275,45 @@ def exact_test_on(
     :param max_episode_steps: Steps after which an episode is cut, ``None`` for the environment's own limit
     :param penalty_reward: The reward that counts as a penalty
     :return: The expectations
+    :raises ValueError: If there is no step limit, or the policy is recurrent
     """
-    table, limit = env.model, _step_limit(env, max_episode_steps)
-    figures = policy_figures(table, _greedy_actions(model, table), limit, penalty_reward)
+    table, limit = env.model, _tighter_limit(env, max_episode_steps)
+    actions = _greedy_actions(model, table)
+    if actions is None:
+        raise ValueError(
+            f"model: what this {type(model).__name__} does depends on the past too, which an exact test knows nothing "
+            "of; run_test plays episodes"
+        )
+    figures = policy_figures(table, actions, limit, penalty_reward)
     optimum = table.optimum(limit)
     scale = optimum.random_mean_reward, optimum.mean_reward
     return _result([table.mean_over_starts(column) for column in figures], len(table.start_states), scale)
 
 
-def _greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray:
-    """What the model does in every state, int64 of shape ``(S,)``."""
-    states = np.arange(table.n_states)
-    if getattr(model, "use_masking", False):
-        actions, _ = model.predict(states, deterministic=True, action_masks=table_masks(table))  # type: ignore[call-arg]
-    else:
-        actions, _ = model.predict(states, deterministic=True)
-    return actions
+def _greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray | None:
+    """What the model does in every state, int64 of shape ``(S,)``; ``None`` if that depends on the past too."""
+    under: dict[str, Any] = {}
+    if _acts_by_masks(model, lambda: table.action_masks is not None):
+        under["action_masks"] = table_masks(table)
+    actions, state = model.predict(np.arange(table.n_states), deterministic=True, **under)
+    return actions if state is None else None
 
 
-def _step_limit(env: TabularVecEnv, max_episode_steps: int | None) -> int:
+def _acts_by_masks(model: BaseAlgorithm, are_offered: Callable[[], bool]) -> bool:
+    """Whether a model is to be given masks, see :func:`run_test`."""
+    if hasattr(model, "use_masking"):
+        return bool(model.use_masking)
+    return "action_masks" in inspect.signature(model.predict).parameters and are_offered()
+
+
+def _offers_masks(env: VecEnv) -> bool:
+    """Whether :class:`MaskReader` finds masks in an environment, which has been reset."""
+    if not isinstance(env.action_space, spaces.Discrete):
+        return False
+    return is_masking_supported(env) or all(INFO_KEY in info for info in env.unwrapped.reset_infos)
+
+
+def _tighter_limit(env: TabularVecEnv, max_episode_steps: int | None) -> int:
     limits = [limit for limit in (env.max_episode_steps, max_episode_steps) if limit is not None]
     if not limits:
         raise ValueError("max_episode_steps=None and the environment has no limit of its own: give one")
@@ -247,15 +324,15 @@ def test_on(
     model: BaseAlgorithm,
     env: VecEnv,
     n_episodes: int,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
-    penalty_reward: float = PENALTY_REWARD,
+    max_episode_steps: int | None,
+    penalty_reward: float,
     progress: bool = False,
 ) -> TestResult:
     """
     Test on an environment that :func:`make_test_env` has made.
 
-    Unless that is tabular, episodes run in rounds, one in each sub-environment, all from a reset: so no episode is
-    favoured for being short.
+    Unless that is tabular and the policy not recurrent, episodes run in rounds, one in each sub-environment, all from a
+    reset: so no episode is favoured for being short.
 
     :param model: Any algorithm of SB3 or made on it
     :param env: The environments
@@ -266,10 +343,11 @@ def test_on(
     :return: The averages
     """
     tabular = _unwrap_tabular(env)
-    if tabular is not None:
-        table, limit = tabular.model, _step_limit(tabular, max_episode_steps)
+    actions = None if tabular is None else _greedy_actions(model, tabular.model)
+    if tabular is not None and actions is not None:
+        table, limit = tabular.model, _tighter_limit(tabular, max_episode_steps)
         starts = tabular.draw_starts(n_episodes)
-        figures = run_policy(table, _greedy_actions(model, table), starts, limit, penalty_reward, tabular.rng)
+        figures = run_policy(table, actions, starts, limit, penalty_reward, tabular.rng)
         optimum = table.optimum(limit)
         scale = float(optimum.random_values[starts].mean()), float(optimum.values[starts].mean())
         return _average(figures, scale)
@@ -289,15 +367,18 @@ def _test_by_stepping(
     if normalize is not None and trained_with is not None and trained_with.norm_obs:
         normalize.obs_rms = copy.deepcopy(trained_with.obs_rms)
     limit = math.inf if max_episode_steps is None else max_episode_steps
-    masks = MaskReader(env) if getattr(model, "use_masking", False) else None
+    masks: MaskReader | None = None
     steps, penalties, returns, successes = np.zeros((4, n_episodes))
     for first in range(0, n_episodes, env.num_envs):
         running = np.arange(first, min(first + env.num_envs, n_episodes))  # running[k] is the episode of ...
         sub_envs = np.arange(len(running))  # ... sub-environment sub_envs[k]
-        obs = env.reset()
-        under: dict[str, np.ndarray] = {} if masks is None else {"action_masks": masks.at_start()}
+        obs, dones = env.reset(), np.ones(env.num_envs, dtype=bool)
+        state: tuple[np.ndarray, ...] | None = None
+        if first == 0 and _acts_by_masks(model, lambda: _offers_masks(env)):
+            masks = MaskReader(env)
+        under: dict[str, Any] = {} if masks is None else {"action_masks": masks.at_start()}
         while len(running):
-            actions, _ = model.predict(obs, deterministic=True, **under)  # type: ignore[arg-type]
+            actions, state = model.predict(obs, state, dones, deterministic=True, **under)  # type: ignore[arg-type]
             obs, rewards, dones, infos = env.step(actions)
             if masks is not None:
                 under["action_masks"], _ = masks.after_step(dones, infos)
@@ -335,15 +416,15 @@ test_on.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest's
 def make_test_env(
     model: BaseAlgorithm,
     env: gym.Env | VecEnv | str | None,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
-    n_envs: int = 1,
+    max_episode_steps: int | None,
+    n_envs: int,
 ) -> VecEnv:
     """
     The environment of a test, wrapped as the model's own is.
 
     :param model: The model to be tested
     :param env: An environment, or its id. ``None``: one like the model's own
-    :param max_episode_steps: Step limit of environments that are made here
+    :param max_episode_steps: What :func:`step_limit` returned
     :param n_envs: Number of environments that are made here
     :return: A vectorised environment
     :raises ValueError: If it is not known how to make the model's environment anew, or the spaces are not the model's
@@ -387,6 +468,7 @@ def _wrap_as_own(model: BaseAlgorithm, env: VecEnv, made_here: bool) -> VecEnv:
                 norm_obs=wrapper.norm_obs,
                 norm_reward=False,
                 clip_obs=wrapper.clip_obs,
+                epsilon=wrapper.epsilon,
                 norm_obs_keys=wrapper.norm_obs_keys,
             )
         elif isinstance(wrapper, VecFrameStack):
@@ -415,7 +497,7 @@ def tabular_env(
 
     :param model: The model to be tested
     :param env: An environment, or its id. ``None``: one like the model's own
-    :param max_episode_steps: Step limit of an environment that is made here, ``None`` for its own
+    :param max_episode_steps: What :func:`step_limit` returned
     :return: The given one, or a new one
     :raises NotTabularError: If there is none; the message says why
     """
@@ -428,8 +510,8 @@ def tabular_env(
         return TabularVecEnv(env)
     own = model.get_env()
     if env is None and own is not None and type(own.unwrapped) is TabularVecEnv:
-        limit = own.unwrapped.max_episode_steps if max_episode_steps is None else max_episode_steps
-        return TabularVecEnv(own.unwrapped.model, max_episode_steps=-1 if limit is None else limit)
+        limit = -1 if max_episode_steps is None else max_episode_steps
+        return TabularVecEnv(own.unwrapped.model, max_episode_steps=limit)
     made = _env_maker(model, env, max_episode_steps)()
     try:
         return TabularVecEnv(made)
@@ -448,7 +530,6 @@ def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int 
     own = model.get_env()
     if env_id is None and own is None:
         env_id = getattr(model, "env_id", None)
-        max_episode_steps = max_episode_steps or getattr(model, "max_episode_steps", None)
     if env_id is not None:
         return lambda: make_env(env_id, max_episode_steps, getattr(model, "env_wrapper", None))
     spec = None if own is None else own.get_attr("spec", 0)[0]

@@ -19,11 +19,11 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
     PENALTY_REWARD,
     action_values,
     exact_test_on,
+    step_limit,
     tabular_env,
     value_network,
 )
@@ -102,7 +102,8 @@ class LectureTensorBoardCallback(BaseCallback):
         self.table: TabularModel | None = None
         self.layout: GridLayout | None = None
         try:
-            self.tabular = tabular_env(model, None, None)
+            self.limit = step_limit(model, None, "auto")
+            self.tabular = tabular_env(model, None, self.limit)
         except ValueError:  # it has no tables, or it is not even known how to make such an environment
             pass
         else:
@@ -366,7 +367,7 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def _write_final(self) -> None:
         if self.table is not None:
-            result = exact_test_on(self.model, self.tabular, LECTURE_MAX_EPISODE_STEPS, PENALTY_REWARD)
+            result = exact_test_on(self.model, self.tabular, self.limit, PENALTY_REWARD)
             final: dict[str, float | None] = {
                 "reward": result.mean_reward,
                 "steps": result.mean_steps,
