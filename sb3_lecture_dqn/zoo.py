@@ -12,12 +12,16 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch as th
+from stable_baselines3.common import callbacks
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_lecture_dqn.common.envs import make_env
 from sb3_lecture_dqn.common.hyperparams import FOLDER
@@ -43,7 +47,8 @@ def register(env_id: str | None = None) -> None:
     """
     Add ``lecture_dqn`` and ``lecture_qrdqn``, and what is searched for them, to the tables of the zoo.
 
-    For a script of your own, before ``rl_zoo3.train.train()`` or any other function of the zoo.
+    For a script of your own, before ``rl_zoo3.train.train()`` or any other function of the zoo. From then on SB3's
+    ``EvalCallback``, by which the zoo evaluates, gives masks to models that were made with ``use_masking=True``.
 
     :param env_id: What is trained on. If it offers action masks, a search tries training with them and without; of an
         unknown one it leaves ``use_masking`` as it is
@@ -57,6 +62,66 @@ def register(env_id: str | None = None) -> None:
         ZOO_ALGOS[name] = algorithm
         samplers[name] = functools.partial(_sample, name, env_id)
         converters[name] = convert_params
+    vars(callbacks)["evaluate_policy"] = _evaluate_policy  # where EvalCallback looks it up
+
+
+class _MaskFollower(VecEnvWrapper):
+    """
+    Environments, and the masks of the states in which they are.
+
+    :param venv: The environments
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self._reader: MaskReader | None = None
+
+    def masked(self, model: Any) -> Any:
+        """
+        From the next reset on, have a model choose among the actions that are valid here.
+
+        :param model: The model
+        :return: What predicts in its place; the model itself if it was not trained with masks
+        """
+        if not getattr(model, "use_masking", False):
+            return model
+        self._reader = MaskReader(self.venv)
+        return SimpleNamespace(predict=lambda obs, **kw: model.predict(obs, action_masks=self._masks, **kw))
+
+    def reset(self) -> VecEnvObs:
+        obs = self.venv.reset()
+        if self._reader is not None:
+            self._masks = self._reader.at_start()
+        return obs
+
+    def step_wait(self) -> VecEnvStepReturn:
+        obs, rewards, dones, infos = self.venv.step_wait()
+        if self._reader is not None:
+            self._masks, _ = self._reader.after_step(dones, infos)
+        return obs, rewards, dones, infos
+
+
+def _evaluate_policy(model: Any, env: VecEnv, **settings: Any) -> Any:
+    """SB3's ``evaluate_policy``, with masks for a model that needs them: the values of other actions mean nothing."""
+    follower = _MaskFollower(env)
+    return evaluate_policy(follower.masked(model), follower, **settings)
+
+
+def _enjoy_with_masks(module: Any) -> None:
+    """The same for the zoo's ``enjoy``, which makes its environments, loads a model, and then steps."""
+    made: list[_MaskFollower] = []
+    create = module.create_test_env
+
+    def create_test_env(*args: Any, **kwargs: Any) -> VecEnv:
+        made.append(_MaskFollower(create(*args, **kwargs)))
+        return made[-1]
+
+    def load(algorithm: type[BaseAlgorithm], *args: Any, **kwargs: Any) -> Any:
+        return made[-1].masked(algorithm.load(*args, **kwargs))
+
+    module.create_test_env = create_test_env
+    for name, algorithm in ALGOS.items():
+        module.ALGOS[name] = SimpleNamespace(load=functools.partial(load, algorithm))
 
 
 def hyperparams_files() -> dict[str, str]:
@@ -197,21 +262,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"usage: python -m sb3_lecture_dqn.zoo {{{','.join(COMMANDS)}}} ...\n\n{(__doc__ or '').strip()}")
         return 0 if command in ("-h", "--help") else 2
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--algo")
     parser.add_argument("--env")
     parser.add_argument("-conf", "--conf-file")
     given, _ = parser.parse_known_args(args)
     try:
         register(given.env)
-        run: Callable[[], None] = getattr(import_module(COMMANDS[command]), command)
+        module = import_module(COMMANDS[command])
     except ModuleNotFoundError as error:
         print(f"{error}: install the extra `zoo` (pip install 'sb3-lecture-dqn[zoo]')", file=sys.stderr)
         return 2
     if command == "train" and given.algo in ALGOS:
         settings = given.conf_file or given.algo
         args += ["--conf-file", hyperparams_files().get(settings, settings)]  # the last of several holds
+    if command == "enjoy":
+        _enjoy_with_masks(module)
     sys.argv = [f"{sys.argv[0]} {command}", *args]
+    run: Callable[[], None] = getattr(module, command)
     run()
     return 0
 

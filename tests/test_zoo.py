@@ -7,12 +7,17 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 
+import gymnasium as gym
 import numpy as np
 import optuna
 import pytest
 import torch as th
 import yaml
+from stable_baselines3.common import callbacks
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -104,8 +109,15 @@ def test_settings_from_the_command_line_by_episode_and_with_masks(tmp_path):
     assert model.exploration_rate == 0.99 ** (model._episode_num + 1)
     assert LectureDQN("Taxi-v3").policy.hidden_dim == model.policy.hidden_dim
 
-    train(tmp_path, "lecture_dqn", "Taxi-v3", 320, "--eval-freq", -1, "--conf-file", "lecture_dqn_masked")
-    assert LectureDQN.load(tmp_path / "logs" / "lecture_dqn" / "Taxi-v3_2" / "Taxi-v3.zip").use_masking
+    train(tmp_path, "lecture_dqn", "Taxi-v3", 320, "--eval-freq", 160, "--conf", "lecture_dqn_masked")
+    logs = tmp_path / "logs" / "lecture_dqn" / "Taxi-v3_2"
+    assert LectureDQN.load(logs / "Taxi-v3.zip").use_masking
+    assert np.load(logs / "evaluations.npz")["results"].min() >= -200  # 200 steps, and no penalty
+    words = ["-f", "logs", "--no-render", "-n", 300, "--env-kwargs", "max_episode_steps:100"]
+    said = run(tmp_path, "enjoy", "--algo", "lecture_dqn", "--env", "Taxi-v3", *words)
+    rewards = [float(reward) for reward in re.findall(r"Episode Reward: (\S+)", said)]
+    assert len(rewards) >= 3
+    assert min(rewards) >= -100
 
 
 @pytest.mark.slow
@@ -193,6 +205,80 @@ def test_plots(tmp_path):
     assert "LECTURE_DQN" in table
     run(tmp_path, "plot_from_file", "-i", "results.pkl", "-o", "figure.png", "--format", "png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+class OnlyValidActions(gym.Wrapper):
+    """Taxi, in which an action that is not valid is an error."""
+
+    def reset(self, **kwargs):
+        obs, self.info = self.env.reset(**kwargs)
+        return obs, self.info
+
+    def step(self, action):
+        assert self.info["action_mask"][action], "an action that is not valid"
+        obs, reward, terminated, truncated, self.info = self.env.step(action)
+        return obs, reward, terminated, truncated, self.info
+
+
+def only_valid():
+    return Monitor(OnlyValidActions(make_env("Taxi-v3", 30)))
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+def test_evaluation_is_with_masks_where_training_was(algorithm, monkeypatch):
+    """SB3's own callback, whose argmax over all actions is soon one that is not valid; without masks it stays so."""
+    masked = algorithm(only_valid(), use_masking=True, seed=0)
+    with pytest.raises(AssertionError, match="not valid"):
+        masked.learn(20, EvalCallback(only_valid(), n_eval_episodes=5, eval_freq=10, verbose=0))
+    monkeypatch.setattr(callbacks, "evaluate_policy", zoo._evaluate_policy)
+    evaluation = EvalCallback(only_valid(), n_eval_episodes=5, eval_freq=10, verbose=0)
+    masked.learn(20, evaluation)
+    assert -30 <= evaluation.last_mean_reward < 20
+    with pytest.raises(AssertionError, match="not valid"):
+        algorithm(make_env("Taxi-v3", 30), seed=0).learn(20, EvalCallback(only_valid(), eval_freq=10, verbose=0))
+
+
+@pytest.fixture
+def zoo_that_says_what_it_was_given(monkeypatch):
+    """A zoo with the tables of the real one, which changes gymnasium on import."""
+    given = []
+    modules = {
+        "rl_zoo3": {"ALGOS": {}},
+        "rl_zoo3.hyperparams_opt": {"HYPERPARAMS_SAMPLER": {}, "HYPERPARAMS_CONVERTER": {}},
+        "rl_zoo3.train": {"train": lambda: given.append(sys.argv[1:])},
+    }
+    for name, content in modules.items():
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(sys, "argv", ["zoo"])
+    monkeypatch.setattr(callbacks, "evaluate_policy", callbacks.evaluate_policy)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        ([], "lecture_dqn"),
+        (["--conf-file", "lecture"], "lecture"),
+        (["-conf", "mine.yml"], "mine.yml"),
+        (["--conf", "mine.yml"], "mine.yml"),
+        (["--conf=lecture_dqn_masked"], "lecture_dqn_masked"),
+    ],
+)
+def test_the_settings_are_those_of_the_file_that_is_given(words, file, zoo_that_says_what_it_was_given):
+    assert zoo.main(["train", "--algo", "lecture_dqn", "-params", "gamma:0.9", *words]) == 0
+    (given,) = zoo_that_says_what_it_was_given
+    assert given[-2:] == ["--conf-file", zoo.hyperparams_files().get(file, file)]
+
+
+def test_an_algorithm_of_your_own_is_registered_with_those_of_the_package(zoo_that_says_what_it_was_given, monkeypatch):
+    monkeypatch.setitem(zoo.ALGOS, "my_dqn", LectureDQN)
+    zoo.register()
+    tables = sys.modules["rl_zoo3.hyperparams_opt"]
+    for table in (sys.modules["rl_zoo3"].ALGOS, tables.HYPERPARAMS_SAMPLER, tables.HYPERPARAMS_CONVERTER):
+        assert list(table) == ["lecture_dqn", "lecture_qrdqn", "my_dqn"]
+    assert callbacks.evaluate_policy is zoo._evaluate_policy
 
 
 def test_mistakes_in_the_arguments(tmp_path, capsys):

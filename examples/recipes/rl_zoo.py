@@ -8,7 +8,6 @@ Needs the extra ``zoo``. Without a script: ``python -m sb3_lecture_dqn.zoo train
 
 import sys
 
-import rl_zoo3
 from rl_zoo3.train import train
 
 from sb3_lecture_dqn import LectureDQN, zoo
@@ -18,8 +17,8 @@ class MyDQN(LectureDQN):
     """Whatever you change."""
 
 
-zoo.register("Taxi-v3")
-rl_zoo3.ALGOS["my_dqn"] = MyDQN
+zoo.ALGOS["my_dqn"] = MyDQN
+zoo.register("Taxi-v3")  # with what `--optimize` searches
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["--algo", "my_dqn", "--conf-file", zoo.hyperparams_files()["lecture_dqn"]]
