@@ -100,9 +100,9 @@ def main() -> None:
         for result in pool.map(run, *zip(*jobs, strict=True)):
             print(result, flush=True)
             results.append(result)
-            (args.out / "ablation.json").write_text(json.dumps(results, indent=1) + "\n")
+            (args.out / "ablation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     table = markdown(results)
-    (args.out / "ablation.md").write_text(table)
+    (args.out / "ablation.md").write_text(table, encoding="utf-8")
     print(table)
 
 

@@ -161,7 +161,7 @@ def main() -> None:
     th.set_num_threads(1)
     os.makedirs(args.out, exist_ok=True)
     file = args.out / "tuned.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for task in args.tasks.split(","):
         ALGORITHMS[args.algo].tuned(task, args.masked, seed=0).learn(2000)  # so that nothing is compiled on the clock
         name = f"{task}, masked" if args.masked else task
@@ -171,8 +171,8 @@ def main() -> None:
         for seed in range(args.seeds or (20 if task == "Taxi-v3" else 10)):
             results[name].append(train(task, seed, args.masked, args.algo))
             print(name, results[name][-1], flush=True)
-            file.write_text(json.dumps(results, indent=1) + "\n")
-            (args.out / "tuned.md").write_text(markdown(results))
+            file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            (args.out / "tuned.md").write_text(markdown(results), encoding="utf-8")
 
 
 if __name__ == "__main__":
