@@ -1,5 +1,7 @@
 """Runs that are stopped and gone on with end as those that were not: bit by bit, whatever they are made of."""
 
+import json
+import os
 import pathlib
 import shutil
 import signal
@@ -28,8 +30,10 @@ from sb3_lecture_dqn import (
     make_env,
 )
 from sb3_lecture_dqn.common.callback_state import callback_tree
-from sb3_lecture_dqn.common.checkpoint import checkpoints_in
+from sb3_lecture_dqn.common.checkpoint import STATE, checkpoints_in
 from sb3_lecture_dqn.common.env_state import env_state
+from sb3_lecture_dqn.common.stop_signals import StopSignals
+from tests.hostile_files import checkpoint_of, members_of
 
 
 class Crash(Exception):
@@ -248,6 +252,7 @@ class EveryCallback(BaseCallback):
         return True
 
 
+@pytest.mark.filterwarnings("ignore:.*the run has gone on from an older checkpoint")
 def test_every_checkpoint_of_a_run_ends_alike_also_one_at_which_callbacks_have_something_to_do(tmp_path):
     def callbacks():
         pictures = LectureTensorBoardCallback((2, "episode"), (6, "episode"))
@@ -375,6 +380,69 @@ def test_a_damaged_one_is_passed_over_with_the_reason(tmp_path):
         LectureDQN.resume(run)
 
 
+def replace_state(path, change):
+    """Write another state into a checkpoint, with right checksums."""
+    members = members_of(path.read_bytes())
+    described = json.loads(members[STATE])
+    change(described)
+    path.write_bytes(checkpoint_of({**members, STATE: json.dumps(described).encode()}))
+
+
+@pytest.mark.parametrize("value", [[0] * 2**20, {"$": "code", "what": "a set"}], ids=["too large", "code"])
+def test_one_that_cannot_be_read_is_passed_over_too(value, tmp_path):
+    run = stopped(tmp_path, keep=None)
+    newest, *_ = checkpoints_in(tmp_path / run / "checkpoints")
+    replace_state(newest, lambda described: described["state"].update(more=value))
+    with pytest.warns(UserWarning, match=f"newer checkpoint is passed over: .*{newest.name}"):
+        model = LectureDQN.resume(run)
+    assert model.num_timesteps == 60
+
+
+def test_one_that_is_removed_while_they_are_listed_is_passed_over(tmp_path, monkeypatch):
+    run = stopped(tmp_path, keep=None)
+    listed = checkpoints_in(tmp_path / run / "checkpoints")
+    listed[0].unlink()
+    monkeypatch.setattr("sb3_lecture_dqn.common.checkpoint.checkpoints_in", lambda folder: listed)
+    with pytest.warns(UserWarning, match=f"newer checkpoint is passed over: .*No such file.*{listed[0].name}"):
+        model = LectureDQN.resume(run)
+    assert model.num_timesteps == 60
+
+
+def test_a_run_that_goes_on_from_an_older_one_gives_up_the_later_ones(tmp_path):
+    run = stopped(tmp_path, keep=None)
+    folder = tmp_path / run / "checkpoints"
+    assert steps_of(folder) == [80, 60, 40, 20, 0]
+    resumed = LectureDQN.resume(folder / "checkpoint_20_steps.zip")
+    before = steps_of(folder)
+
+    class Early(BaseCallback):
+        def _on_step(self):
+            steps.append(steps_of(folder))
+            return self.num_timesteps < 50
+
+    steps = []
+    callbacks = [Early(), LectureCheckpointCallback(20, keep=2), CrashAt(10**9)]
+    with pytest.warns(UserWarning, match=r"gone on from an older checkpoint, so checkpoint_60_.*checkpoint_80_.* are"):
+        resumed.learn(callback=callbacks)
+    assert steps[:20] == [before] * 20  # until there is one of the new way
+    assert steps[20:] == [[40, 20]] * 10
+    assert steps_of(folder) == [50, 40]
+    with pytest.warns(UserWarning, match="new episodes begin"):
+        assert LectureDQN.resume(run).num_timesteps == 50
+
+
+def test_a_checkpoint_of_another_name_takes_the_place_of_none(tmp_path):
+    later = tmp_path / "checkpoint_40_steps.zip"
+    model = short_taxi().learn(total_timesteps=30)
+    model.save_checkpoint(later)
+    model.save_checkpoint(tmp_path / "checkpoint_20_steps.zip")
+    model.save_checkpoint(tmp_path / "checkpoint.zip")
+    assert later.exists()
+    with pytest.warns(UserWarning, match="checkpoint_40_steps.zip are removed"):
+        model.save_checkpoint(tmp_path / "checkpoint_30_steps.zip")
+    assert not later.exists()
+
+
 def test_what_a_killed_process_left_unfinished_is_removed(tmp_path):
     left = tmp_path / ".checkpoint_40_steps.zip.0123456789abcdef.tmp"
     other = tmp_path / ".other.tmp"
@@ -391,6 +459,25 @@ def test_a_folder_of_another_run_is_refused_before_it_is_written_to(tmp_path):
     with pytest.raises(ValueError, match=r"has checkpoints of another run.*LectureDQN\.resume\('.*here'\)"):
         short_taxi().learn(total_timesteps=2, callback=LectureCheckpointCallback(save_path=tmp_path / "here"))
     assert checkpoints_in(tmp_path / "here") == before
+
+
+def test_logs_are_on_the_disk_before_a_checkpoint_says_how_long_they_are(tmp_path, monkeypatch):
+    flushed = {}
+    fsync = os.fsync
+
+    def noted(descriptor):
+        fsync(descriptor)
+        found = os.fstat(descriptor)
+        flushed[found.st_ino] = found.st_size
+
+    monkeypatch.setattr("os.fsync", noted)
+    model = short_taxi(tensorboard_log=str(tmp_path))
+    model.learn(total_timesteps=60, log_interval=1, callback=LectureCheckpointCallback(60))
+    (log,) = pathlib.Path(model.logger.dir).glob("events.*")
+    model.logger.close()
+    newest, *_ = checkpoints_in(log.parent / "checkpoints")
+    (size,) = json.loads(members_of(newest.read_bytes())[STATE])["state"]["logs"]["sizes"].values()
+    assert flushed[log.stat().st_ino] == size > 0
 
 
 @pytest.mark.parametrize(
@@ -447,6 +534,141 @@ def test_functions_of_ones_own_are_asked_for(tmp_path):
         LectureDQN.resume(run)
     model = LectureDQN.resume(run, custom_objects={"learning_rate": rate})
     assert model.learn(total_timesteps=100).lr_schedule(0.3) == rate(0.3)
+
+
+# Callbacks of users
+
+
+class Collecting(BaseCallback):
+    """Has what users' callbacks have."""
+
+    best = -1.0  # of the class, until there is one
+
+    def __init__(self):
+        super().__init__()
+        self.rewards, self.scalars = [], []
+        self.visits, self.mean = {}, th.zeros(3)
+        self.rng, self.late = np.random.default_rng(1), None
+        self.file = "closed"
+
+    def _on_training_start(self):
+        self.file, self.weights = object(), next(iter(self.model.q_net.state_dict().values()))
+
+    def _on_step(self):
+        reward = self.locals["rewards"][0]
+        self.rewards.append(float(reward))
+        self.scalars.append(reward)
+        self.visits[(1, self.num_timesteps % 7)] = self.visits.get((1, self.num_timesteps % 7), 0) + 1
+        self.mean[1] += reward
+        self.best = max(self.best, float(reward))
+        self.since = self.num_timesteps  # which __init__ does not know
+        if self.late is None:
+            self.late = np.random.default_rng(2)
+        self.drawn = self.rng.random() + self.late.random()
+        return True
+
+    def _on_training_end(self):
+        self.file = None
+
+
+def test_what_users_callbacks_collect_goes_on(tmp_path):
+    whole = Collecting()
+    cartpole().learn(300, callback=[whole, LectureCheckpointCallback(50, tmp_path / "whole")])
+    with pytest.raises(Crash):
+        cartpole().learn(
+            300, callback=[Collecting(), LectureCheckpointCallback(50, tmp_path / "stopped"), CrashAt(225)]
+        )
+    resumed = LectureDQN.resume(tmp_path / "stopped")
+    assert resumed.num_timesteps == 200
+    again = Collecting()
+    resumed.learn(callback=[again, LectureCheckpointCallback(50, tmp_path / "stopped"), CrashAt(10**9)])
+    for name in ("rewards", "scalars", "visits", "mean", "best", "since", "drawn", "file"):
+        assert equal(getattr(again, name), getattr(whole, name)), name
+    assert len(again.rewards) == 300
+    assert {type(again.rewards), type(again.rewards[0]), type(again.scalars[0])} == {list, float, np.float32}
+    assert again.rng.random() + again.late.random() == whole.rng.random() + whole.late.random()
+    weights = next(iter(resumed.q_net.state_dict().values()))
+    assert again.weights.data_ptr() == weights.data_ptr()  # those of the model, not others like them
+    # At its end its file was closed. That of the next call is open.
+    last = LectureDQN.resume(tmp_path / "stopped")
+    last.learn(
+        310, callback=[again := Collecting(), LectureCheckpointCallback(50, tmp_path / "stopped"), CrashAt(10**9)]
+    )
+    assert len(again.rewards) == 310
+
+
+def test_a_callback_that_collects_a_number_at_every_step_of_a_long_run_can_be_resumed(tmp_path):
+    class Long(BaseCallback):
+        def __init__(self):
+            super().__init__()
+            self.rewards = []
+
+        def _on_step(self):
+            self.rewards.extend(i / 7 for i in range(600_000))
+            return True
+
+    short_taxi().learn(2, callback=[one := Long(), LectureCheckpointCallback(10, tmp_path)])
+    resumed = LectureDQN.resume(tmp_path)
+    resumed.learn(3, callback=[other := Long(), LectureCheckpointCallback(10, tmp_path)])
+    assert other.rewards[:1_200_000] == one.rewards
+
+
+class Pairs(BaseCallback):
+    """Collects what is no list of numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.pairs = []
+
+    def _on_step(self):
+        self.pairs.extend((self.num_timesteps, 0.5) for _ in range(100))
+        return True
+
+
+def test_a_checkpoint_that_could_not_be_read_again_is_warned_of_and_the_last_one_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr("sb3_lecture_dqn.common.save_util.MAX_ENTRIES", 20_000)
+    model = short_taxi()
+    message = r"no checkpoint at step (40|50): .*20000 entries.*'pairs' of .*Pairs; the last one is .*_20_steps"
+    with pytest.warns(UserWarning, match=message):
+        model.learn(50, callback=[Pairs(), LectureCheckpointCallback(20, tmp_path, keep=1)])
+    assert model.num_timesteps == 50
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_20_steps.zip"]
+    with pytest.raises(ValueError, match="could not be read again"):
+        model.save_checkpoint(tmp_path / "here")
+    assert LectureDQN.resume(tmp_path).learn(30, callback=Pairs()).num_timesteps == 30
+
+
+def test_one_with_more_weights_than_are_read_is_refused_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("sb3_lecture_dqn.common.checkpoint.MAX_MODEL", 20_000)
+    with pytest.raises(ValueError, match=r"not be read again: it has \d+ bytes besides the memory, and 20000 are"):
+        short_taxi().learn(2, callback=LectureCheckpointCallback(20, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_that_is_code_is_named_before_training(tmp_path):
+    class OfSets(BaseCallback):
+        def get_state(self):
+            return {"seen": {1}}
+
+        def set_state(self, state):
+            pass
+
+        def _on_step(self):
+            return True
+
+    with pytest.raises(ValueError, match=r"could not be read again: .*seen \(a builtins.set\)"):
+        short_taxi().learn(2, callback=[OfSets(), LectureCheckpointCallback(20, tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["on_step", "logger", "__class__", "__dict__", "model", "parent", "file"])
+def test_only_numbers_of_callbacks_are_set(name, tmp_path):
+    short_taxi().learn(2, callback=[Collecting(), LectureCheckpointCallback(10, tmp_path)])
+    newest, *_ = checkpoints_in(tmp_path)
+    replace_state(newest, lambda described: described["callbacks"][1]["state"].update({name: 1}))
+    model = LectureDQN.resume(newest)
+    callback = Collecting()
+    with pytest.raises(UnsafeFileError, match=f"'{name}' is no state of .*Collecting"):
+        model.learn(3, callback=[callback, LectureCheckpointCallback(10, tmp_path)])
 
 
 # Environments
@@ -591,6 +813,14 @@ def test_without_checkpoints_ctrl_c_is_as_always(tmp_path):
     model = short_taxi()
     with pytest.raises(KeyboardInterrupt):
         model.learn(total_timesteps=60, callback=Send(signal.SIGINT, 33))
+
+
+def test_a_handler_that_is_not_pythons_stays(monkeypatch):
+    getsignal, before = signal.getsignal, signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("signal.getsignal", lambda number: None)  # as where Python is part of a program in C
+    with StopSignals():
+        assert getsignal(signal.SIGTERM) == before
+    assert getsignal(signal.SIGTERM) == before
 
 
 def test_in_another_thread_signals_are_left_alone(tmp_path):
