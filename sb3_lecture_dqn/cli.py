@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium as gym
 import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
@@ -19,16 +20,19 @@ from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import make_env
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.evaluation import run_test
+from sb3_lecture_dqn.common.hyperparams import read_yaml
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.loading import load_model
-from sb3_lecture_dqn.plot import plot_runs
+from sb3_lecture_dqn.plot import CONFIG, plot_runs
 from sb3_lecture_dqn.watch import record, show
 
 ALGORITHMS: dict[str, type[EpisodicMixin]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
-#: The options of a run, beside it
-CONFIG = "config.yaml"
+# Settings that are options: by `--set` they would be there twice
+_OPTIONS = ("env", "policy", "store_and_replay", "double_dqn", "use_masking", "engine", "seed", "tensorboard_log")
+# What SB3's own policies are for, which fail on other observations without saying so
+_OBSERVATIONS = {"CnnPolicy": "images", "MultiInputPolicy": "dictionaries"}
 
 EXAMPLES = """\
 examples:
@@ -36,7 +40,7 @@ examples:
   sb3-lecture-dqn train --episodes 500 --seed 1          a shorter one that can be repeated
   sb3-lecture-dqn train --no-double-dqn                  without a separate target network
   sb3-lecture-dqn train --env CartPole-v1 --policy MlpPolicy --timesteps 20000
-  sb3-lecture-dqn train --tuned --use-masking            optimal on every start, in half a minute
+  sb3-lecture-dqn train --tuned --use-masking            solves every start, in half a minute
   sb3-lecture-dqn train --set gamma=0.9 --set batch_size=32
   sb3-lecture-dqn train --config runs/SR_True_DD_True_2026-01-31_12-00-00/config.yaml --seed 2
   sb3-lecture-dqn train --resume runs/SR_True_DD_True_2026-01-31_12-00-00
@@ -64,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is _train:
             args = _with_config(args, argv)
         return int(args.command(args))
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, gym.error.Error) as error:
         print(f"sb3-lecture-dqn: error: {error}", file=sys.stderr)
         return 2
 
@@ -132,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("model", metavar="MODEL", help="the model's zip file")
     test.add_argument("--env", metavar="ID", help="environment id, if not the one it was trained on")
     test.add_argument("--episodes", type=int, default=100, metavar="N", help="number of episodes")
-    test.add_argument("--max-episode-steps", type=int, default=1000, metavar="N", help="step limit of an episode")
+    test.add_argument(
+        "--max-episode-steps", type=int, metavar="N", help="step limit of an episode; the model's own if not given"
+    )
     test.add_argument("--seed", type=int, help="makes the test repeatable")
 
     watch = commands.add_parser(
@@ -172,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--episodes", type=int, metavar="N", help="episodes of a run, in place of the plan's (5000)")
     ablate.add_argument("--processes", type=int, metavar="N", help="number of processes; all cores if not given")
     ablate.add_argument(
-        "--out", default="study", metavar="DIR", help="the study's folder; one that was stopped goes on"
+        "--out", metavar="DIR", help="the study's folder, `study` if not given; one that was stopped goes on"
     )
     ablate.add_argument("--ray", action="store_true", help="run on Ray, on this machine (extra ray)")
     ablate.add_argument("--ray-address", metavar="ADDRESS", help="run on the Ray cluster of that address, or auto")
@@ -198,10 +204,7 @@ def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespac
         file = pathlib.Path(args.resume) / CONFIG
     if file is None:
         return args
-    try:
-        config = yaml.safe_load(pathlib.Path(file).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    config = read_yaml(file, pathlib.Path(file).read_text(encoding="utf-8"))
     if not isinstance(config, dict) or (unknown := [name for name in config if name not in _KEPT]):
         wrong = f"{unknown[0]!r} is no option of `train`" if isinstance(config, dict) else "it is no table"
         raise ValueError(f"{file}: {wrong}; there are {', '.join(_KEPT)}")
@@ -279,7 +282,10 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
         name, equals, value = entry.partition("=")
         if not equals:
             raise ValueError(f"--set {entry}: say NAME=VALUE, such as gamma=0.9")
-        settings[name] = yaml.safe_load(value)
+        if name in _OPTIONS:
+            option = "out" if name == "tensorboard_log" else name.replace("_", "-")
+            raise ValueError(f"--set {name}: use the option --{option}")
+        settings[name] = read_yaml(f"--set {entry}", value)
     kind: Any = ALGORITHMS[args.algo]
     settings |= {name: getattr(args, name) for name in ("store_and_replay", "double_dqn", "engine", "seed")}
     settings["tensorboard_log"] = args.out
@@ -292,6 +298,11 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
         return kind(args.policy or "LecturePolicy", args.env, use_masking=args.use_masking, **settings)  # type: ignore[no-any-return]
     except TypeError as error:
         raise ValueError(f"--set: {error}") from error
+    except (AssertionError, AttributeError) as error:
+        if isinstance(error, ValueError) or args.policy not in _OBSERVATIONS:  # the first is one of this package's
+            raise
+        kind_of = _OBSERVATIONS[args.policy]
+        raise ValueError(f"--policy {args.policy} is for {kind_of}, which {args.env} does not observe") from error
 
 
 def _test(args: argparse.Namespace) -> int:
@@ -307,8 +318,14 @@ def _watch(args: argparse.Namespace) -> int:
     env_id = args.env or model.env_id
     if env_id is None:
         raise ValueError("the model was not trained on an environment with an id: give --env")
-    env = make_env(env_id, args.max_episode_steps, render_mode="ansi" if args.ansi else "rgb_array")
+    mode = "ansi" if args.ansi else "rgb_array"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*not in the possible render_modes")  # that is an error here
+        env = make_env(env_id, args.max_episode_steps, model.env_wrapper, render_mode=mode)
     try:
+        if mode not in (modes := env.metadata.get("render_modes", [])):
+            what, known = "--ansi" if args.ansi else "a video", ", ".join(map(repr, modes)) or "nothing"
+            raise ValueError(f"{what} needs an environment that renders as {mode!r}; {env_id} renders as {known}")
         if args.ansi:
             show(model, env, args.episodes, args.fps, args.seed)
         else:
@@ -328,22 +345,22 @@ def _plot(args: argparse.Namespace) -> int:
 
 
 def _ablate(args: argparse.Namespace) -> int:
+    folder = args.report or args.out or "study"
     if args.report is not None:
-        if args.ray or {args.plan, args.seeds, args.episodes, args.processes, args.ray_address} != {None}:
-            raise ValueError("--report runs nothing: leave out the plan and how to run it")
+        if args.ray or {args.plan, args.seeds, args.episodes, args.processes, args.out, args.ray_address} != {None}:
+            raise ValueError("--report runs nothing: leave out --out, the plan and how to run it")
     else:
         plan = study.lecture_plan() if args.plan is None else study.Plan.from_yaml(args.plan)
         plan = plan.changed(args.seeds, args.episodes)
         try:
             if args.ray or args.ray_address is not None:
-                study.run_plan_on_ray(plan, args.out, args.ray_address, args.processes, progress=not args.quiet)
+                study.run_plan_on_ray(plan, folder, args.ray_address, args.processes, progress=not args.quiet)
             else:
-                study.run_plan(plan, args.out, args.processes, progress=not args.quiet)
+                study.run_plan(plan, folder, args.processes, progress=not args.quiet)
         except KeyboardInterrupt:
-            return _ablation_stopped(args.out, 130)
-        except SystemExit as stop:  # SIGTERM
-            return _ablation_stopped(args.out, int(str(stop.code)))
-    folder = args.out if args.report is None else args.report
+            return _ablation_stopped(folder, 130)
+        except SystemExit:  # SIGTERM; Ray's own handler exits by its bare number
+            return _ablation_stopped(folder, 143)
     print("\n".join(study.write_report(folder)))
     return int(any(row["state"] == "failed" for row in study.read_rows(folder)))
 

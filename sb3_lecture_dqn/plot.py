@@ -12,12 +12,17 @@ from tqdm import tqdm
 
 from sb3_lecture_dqn.common import pictures
 from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id, make_env
 from sb3_lecture_dqn.common.evaluation import PENALTY_REWARD
+from sb3_lecture_dqn.common.hyperparams import read_yaml
 from sb3_lecture_dqn.common.pictures import Curve
 from sb3_lecture_dqn.common.save_util import read_summary
 from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy_figures
 
+#: The options of a run on the command line, beside it
+CONFIG = "config.yaml"
+# Options that do not make a run one of another setting
+_NOT_OF_SETTING = ("seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 CONFIDENCE = 0.95
 #: The lecture's test, as it stands in TensorBoard: the name of a scalar and what it is called in a plot.
@@ -43,12 +48,13 @@ def plot_runs(
     Draw the learning curves of runs: steps, penalties, reward and share of solved episodes, by the number of episodes.
 
     Runs whose names differ only in date, time or number are seeds of one setting: they are one curve, their mean, with
-    its 95 % confidence interval.
+    its 95 % confidence interval. Runs of the command line, which has left their options beside them, only if those are
+    the same too; else the curves say what differs.
 
     :param paths: Folders of runs, or folders that hold such
     :param out: Where the picture goes, ``.png``, ``.svg`` or ``.pdf``
     :param env_id: Environment whose optimum is drawn; ``None`` for that of the models beside the runs, if all have the
-        same. With Taxi there is also the result that the lecture prints
+        same and it is registered here. With Taxi there is also the result that the lecture prints
     :param progress: Show a bar of the runs that are read
     :return: A line of text about every curve
     :raises ImportError: If matplotlib or scipy is not installed
@@ -63,15 +69,18 @@ def plot_runs(
     except ImportError as error:
         raise ImportError("a plot needs scipy: pip install 'sb3-lecture-dqn[viz]'") from error
     folders = find_runs(paths)
-    settings: dict[str, list[dict[str, Points]]] = {}
+    settings: dict[tuple[str, frozenset[str]], list[dict[str, Points]]] = {}
     for folder in tqdm(folders, unit="run", leave=False, dynamic_ncols=True, disable=not progress):
-        settings.setdefault(_RUN_SUFFIX.sub("", folder.name) or folder.name, []).append(read_run(folder))
+        name = _RUN_SUFFIX.sub("", folder.name) or folder.name
+        settings.setdefault((name, _options(folder)), []).append(read_run(folder))
     panels: dict[str, dict[str, Curve]] = {}
     for figure, title in FIGURES.items():
-        for setting, runs in settings.items():
+        for (name, options), runs in settings.items():
+            in_common = frozenset.intersection(*(other for same_name, other in settings if same_name == name))
             with_figure = [run[figure] for run in runs if figure in run]
             if with_figure:
-                label = f"{setting} ({len(runs)} run{'s' * (len(runs) > 1)})"
+                n = len(with_figure)
+                label = f"{', '.join([name, *sorted(options - in_common)])} ({n} run{'s' * (n > 1)})"
                 panels.setdefault(title, {})[label] = mean_curve(with_figure)
     if not panels:
         raise ValueError(
@@ -105,6 +114,20 @@ def find_runs(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
             raise ValueError(f"runs={str(path)!r} is no folder with TensorBoard's event files in it")
         found |= runs
     return sorted(found)
+
+
+def _options(folder: pathlib.Path) -> frozenset[str]:
+    """The options that make a run one of its setting, in words; none where it is not known which it had."""
+    try:
+        config = read_yaml(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it was not trained on the command line
+        return frozenset()
+    words: set[str] = set()
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if value and name not in _NOT_OF_SETTING:
+            of_set = set(map(str, value)) if isinstance(value, list) else {f"{name}={value}"}
+            words |= {str(name)} if value is True else of_set
+    return frozenset(words)
 
 
 def read_run(folder: pathlib.Path) -> dict[str, Points]:
@@ -154,13 +177,19 @@ def mean_curve(runs: Sequence[Points]) -> Curve:
 
 
 def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
-    """The environment of the models that lie beside the runs, if there is but one."""
+    """The environment of the models that lie beside the runs, if there is but one and this process knows it."""
     found = set()
     for folder in folders:
         for path in folder.glob("*.zip"):
             with contextlib.suppress(UnsafeFileError):  # no model of this package
                 found.add(read_summary(path).env_id)
-    return found.pop() if len(found) == 1 else None
+    env_id = found.pop() if len(found) == 1 else None
+    if env_id is not None:
+        try:
+            check_env_id(env_id)
+        except ValueError:  # the program that trained on it has registered it
+            return None
+    return env_id
 
 
 def _references(env_id: str | None) -> dict[str, Mapping[str, float]]:

@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 
+import gymnasium as gym
 import pytest
 import torch as th
 from stable_baselines3 import PPO
@@ -169,9 +170,10 @@ def test_recommended_settings_masks_and_the_other_algorithm_are_options(tmp_path
     assert train(tmp_path / "a", *options, "--quiet", episodes=None) == 0
     model = LectureDQN.load(run_folder(tmp_path / "a") / "model.zip")
     assert (model.use_masking, model.n_envs, model.learning_starts) == (True, 16, 100)
-    options = ["--algo", "lecture_qrdqn", "--set", "policy_kwargs={n_quantiles: 3}", "--env", "FrozenLake-v1"]
-    assert train(tmp_path / "b", *options, "--quiet", episodes=2) == 0
-    assert LectureQRDQN.load(run_folder(tmp_path / "b") / "model.zip").n_quantiles == 3
+    options = ["--algo", "lecture_qrdqn", "--set", "policy_kwargs={n_quantiles: 3}", "--set", "learning_rate=2e-3"]
+    assert train(tmp_path / "b", *options, "--env", "FrozenLake-v1", "--quiet", episodes=2) == 0
+    model = LectureQRDQN.load(run_folder(tmp_path / "b") / "model.zip")
+    assert (model.n_quantiles, model.learning_rate) == (3, 0.002)
 
 
 # Testing a saved model
@@ -197,6 +199,14 @@ def test_a_test_prints_the_figures_and_can_be_repeated(tmp_path, capsys):
 def test_a_model_is_tested_on_another_environment_if_asked(model, capsys):
     assert main(["test", str(model.with_suffix("")), "--env", "Taxi-v3", "--episodes", "3", "--seed", "0"]) == 0
     assert capsys.readouterr().out.startswith("3 test episodes")
+
+
+def test_the_step_limit_of_a_test_is_the_models_own_unless_given(tmp_path, capsys):
+    """A table of zeros goes left for ever."""
+    LectureDQN("TablePolicy", "FrozenLakeNotSlippery-v1", max_episode_steps=7).save(tmp_path / "model")
+    for options, steps in (([], 7), (["--max-episode-steps", "3"], 3)):
+        assert main(["test", str(tmp_path / "model"), "--episodes", "2", *options]) == 0
+        assert capsys.readouterr().out.startswith(f"2 test episodes: {steps}.00 steps")
 
 
 def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
@@ -251,9 +261,21 @@ def mistake(argv, capsys):
         (["train", "--env", "Pendulum-v1", "--policy", "MlpPolicy"], "Box.*Discrete|Discrete.*Box"),
         (["train", "--set", "gamma"], "--set gamma: say NAME=VALUE"),
         (["train", "--set", "gama=0.5"], "--set: .*'gama'"),
+        (["train", "--set", "gamma=["], r"--set gamma=\[ is no YAML: while parsing"),
+        (["train", "--set", "seed=3"], "--set seed: use the option --seed"),
+        (["train", "--set", "double_dqn=false"], "--set double_dqn: use the option --double-dqn"),
+        (["train", "--set", "policy=MlpPolicy"], "--set policy: use the option --policy"),
+        (["train", "--set", "env=CartPole-v1"], "--set env: use the option --env"),
+        (["train", "--set", "tensorboard_log=here"], "--set tensorboard_log: use the option --out"),
+        (["train", "--policy", "CnnPolicy"], "--policy CnnPolicy is for images, which Taxi-v3 does not observe"),
+        (["train", "--policy", "MultiInputPolicy"], "--policy MultiInputPolicy is for dictionaries, which Taxi-v3"),
         (["train", "--set", "gamma=2"], "gamma=2 must be"),
         (["train", "--algo", "lecture_qrdqn", "--policy", "TablePolicy"], "--policy TablePolicy: --algo lecture_qrdqn"),
         (["train", "--tuned", "--env", "Acrobot-v1"], "env_id='Acrobot-v1' has no settings in lecture_dqn.yml"),
+        (
+            ["train", "--tuned", "--use-masking", "--algo", "lecture_qrdqn"],
+            "there are no masked settings for lecture_qrdqn; there are lecture, lecture_dqn, lecture_dqn_masked, lec",
+        ),
         (["train", "--checkpoint-freq", "-1"], "--checkpoint-freq=-1 must be"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["train", "--config", __file__], "test_cli.py(: it is no table| is no YAML)"),
@@ -277,6 +299,18 @@ def test_a_mistake_is_answered_by_one_line_and_the_exit_code_2(argv, message, mo
     line = mistake([str(model) if word == "MODEL" else word for word in argv], capsys)
     assert re.match(rf"sb3-lecture-dqn( train| test)?: error: .*({message})", line)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_that_gymnasium_cannot_make_is_a_mistake(tmp_path, monkeypatch, capsys):
+    class Physics(gym.Env):
+        metadata = {"render_modes": ["rgb_array"]}
+
+        def __init__(self, render_mode=None):
+            raise gym.error.DependencyNotInstalled("install its physics")
+
+    monkeypatch.setitem(gym.registry, "Physics-v0", gym.envs.registration.EnvSpec("Physics-v0", entry_point=Physics))
+    line = mistake(["train", "--env", "Physics-v0", "--out", str(tmp_path)], capsys)
+    assert line == "sb3-lecture-dqn: error: install its physics"
 
 
 def test_a_model_of_another_algorithm_is_a_mistake(tmp_path, capsys):

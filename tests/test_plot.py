@@ -3,8 +3,10 @@
 import math
 import zipfile
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -148,6 +150,54 @@ def test_numbered_runs_of_sb3_are_seeds_of_one_setting(tmp_path):
         write(tmp_path / f"DQN_{number}", [(1, float(number))])
     (line,) = plot_runs([tmp_path], tmp_path / "a.png")
     assert line.startswith("DQN (2 runs): reward per episode 1.50 ± ")
+
+
+def test_runs_of_other_options_are_other_curves_which_say_what_differs(tmp_path):
+    common = {"env": "Taxi-v3", "policy": None, "engine": "auto", "tuned": False, "use_masking": False, "set": []}
+    runs = [
+        {"seed": 1},
+        {"seed": 2, "episodes": 7, "pictures": True},
+        {"seed": 1, "tuned": True, "use_masking": True},
+        {"env": "FrozenLake-v1", "set": ["gamma=0.5"]},
+    ]
+    for number, options in enumerate(runs):
+        write(tmp_path / f"DQN_{number}", [(1, 1.0)])
+        (tmp_path / f"DQN_{number}" / "config.yaml").write_text(yaml.safe_dump({**common, **options}))
+    assert [line.split(":")[0] for line in plot_runs([tmp_path], tmp_path / "a.png")] == [
+        "DQN, env=Taxi-v3 (2 runs)",
+        "DQN, env=Taxi-v3, tuned, use_masking (1 run)",
+        "DQN, env=FrozenLake-v1, gamma=0.5 (1 run)",
+    ]
+
+
+def test_a_config_of_another_program_does_not_matter(tmp_path):
+    for number, text in enumerate(["[", "3", "!!python/name:os.system"]):
+        write(tmp_path / f"DQN_{number}", [(1, 1.0)])
+        (tmp_path / f"DQN_{number}" / "config.yaml").write_text(text)
+    (line,) = plot_runs([tmp_path], tmp_path / "a.png")
+    assert line.startswith("DQN (3 runs)")
+
+
+def test_a_run_without_a_figure_is_not_counted_in_it(tmp_path):
+    write(tmp_path / "DQN_1", [(1, 1.0)])
+    write(tmp_path / "DQN_2", [(1, 1.0)], tag="Steps")
+    write(tmp_path / "DQN_3", [(1, 1.0)], tag="Steps")
+    steps, reward = plot_runs([tmp_path], tmp_path / "a.png")
+    assert steps.startswith("DQN (2 runs): steps")
+    assert reward.startswith("DQN (1 run): reward")
+
+
+def test_of_an_environment_that_is_not_registered_here_there_are_curves_without_an_optimum(tmp_path, capsys):
+    env_id = "RegisteredElsewhere-v0"
+    gym.register(env_id, entry_point="gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv", max_episode_steps=9)
+    write(tmp_path / "run", [(1, 1.0)])
+    LectureDQN(env_id).save(tmp_path / "run" / "model")
+    del gym.registry[env_id]
+    out = tmp_path / "a.svg"
+    assert main(["plot", str(tmp_path / "run"), "--out", str(out)]) == 0
+    assert "optimum" not in out.read_text(encoding="utf-8")
+    assert main(["plot", str(tmp_path / "run"), "--env", env_id]) == 2
+    assert f"env='{env_id}' is not a registered environment id" in capsys.readouterr().err
 
 
 def test_mistakes_are_named(tmp_path, capsys):

@@ -13,7 +13,7 @@ import yaml
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer, TabularVecEnv, exact_test, run_test
-from sb3_lecture_dqn.common.hyperparams import read_hyperparams
+from sb3_lecture_dqn.common.hyperparams import read_hyperparams, read_yaml
 
 SETTINGS = read_hyperparams("lecture_dqn")
 
@@ -91,6 +91,26 @@ def test_overrides_take_the_place_of_settings():
 def test_an_environment_without_settings_is_an_error_that_lists_those_with():
     with pytest.raises(ValueError, match=r"env_id='Taxi-v9'.*'Taxi-v3'.*'CartPole-v1'"):
         LectureDQN.tuned("Taxi-v9")
+
+
+def test_settings_that_there_are_not_are_an_error_that_lists_those_that_there_are():
+    known = "lecture, lecture_dqn, lecture_dqn_masked, lecture_qrdqn"
+    with pytest.raises(ValueError, match=f"no masked settings for lecture_qrdqn; there are {known}"):
+        LectureQRDQN.tuned("Taxi-v3", use_masking=True)
+    with pytest.raises(ValueError, match=f"no settings for ppo; there are {known}"):
+        read_hyperparams("ppo")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("1e-3", 0.001), ("-2E5", -2e5), ("+.5e1", 5.0), ("1.e2", 100.0), ("1.5", 1.5), (".inf", float("inf"))),
+        *(("1", 1), ("0x10", 16), ("e3", "e3"), ("1e", "1e"), ("1e3x", "1e3x"), ("2026-01-01x", "2026-01-01x")),
+    ],
+)
+def test_numbers_in_yaml_are_those_of_its_version_1_2(text, value):
+    found = read_yaml("plan.yaml", f"[{text}]")[0]
+    assert (type(found), found) == (type(value), value)
 
 
 def test_a_loaded_model_keeps_its_budget_and_is_given_as_many_environments(tmp_path):

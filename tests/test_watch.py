@@ -142,6 +142,23 @@ def test_pixels_and_vectors_are_watched_too(tmp_path):
     assert len(pictures_of(out)) > 5
 
 
+def test_a_model_whose_settings_wrap_the_environment_is_watched_in_it(tmp_path, capsys):
+    LectureDQN.tuned("Blackjack-v1", seed=0, device="cpu").save(tmp_path / "model")
+    assert main(["watch", str(tmp_path / "model.zip"), "--episodes", "1", "--seed", "0"]) == 0
+    assert f"Video: {tmp_path / 'watch.gif'}" in capsys.readouterr().out
+
+
+def test_text_of_an_environment_that_has_none_is_a_mistake(tmp_path, capsys):
+    LectureDQN("MlpPolicy", "CartPole-v1", seed=0).save(tmp_path / "model")
+    assert main(["watch", str(tmp_path / "model.zip"), "--ansi"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "sb3-lecture-dqn: error: --ansi needs an environment that renders as 'ansi'; CartPole-v1 renders as 'human', "
+        "'rgb_array'"
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,5 +1,7 @@
-"""Recommended settings by environment, from files in RL Zoo's format."""
+"""Recommended settings by environment, from files in RL Zoo's format; and how a user's YAML is read."""
 
+import pathlib
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
@@ -19,9 +21,39 @@ def read_hyperparams(name: str) -> dict[str, dict[str, Any]]:
 
     :param name: Its name without extension, such as ``"lecture_dqn"``.
     :return: The settings of every environment in it, as the file has them.
+    :raises ValueError: If there is no such file; the message says which there are.
     """
+    if not (FOLDER / f"{name}.yml").is_file():
+        masked = "masked " if name.endswith("_masked") else ""
+        known = sorted(file.name.removesuffix(".yml") for file in FOLDER.iterdir())
+        raise ValueError(
+            f"there are no {masked}settings for {name.removesuffix('_masked')}; there are {', '.join(known)}"
+        )
     settings: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / f"{name}.yml").read_text(encoding="utf-8"))
     return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-3`` as the number that it is since YAML 1.2; in YAML 1.1, which PyYAML reads, it is text."""
+
+
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def read_yaml(source: str | pathlib.Path, text: str) -> Any:
+    """
+    Read what a user has written in YAML.
+
+    :param source: Where it comes from, for the message.
+    :param text: The YAML.
+    :return: What it says.
+    :raises ValueError: If it is none.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True)
@@ -50,7 +82,7 @@ def tuned_settings(name: str, env_id: str) -> TunedSettings:
     :param name: The file's name without extension.
     :param env_id: Id of the environment.
     :return: The settings, with schedules and classes in place of the words for them.
-    :raises ValueError: If the file has none for it; the message says for which it has.
+    :raises ValueError: If there is no such file, or it has none for it; the message says for which there are.
     """
     known = read_hyperparams(name)
     if env_id not in known:
