@@ -165,19 +165,39 @@ def test_the_table_says_what_every_setting_reaches_and_what_is_left_out():
     assert found["A", "base"][report.BETTER] is None
     assert found["A", "other"][report.BETTER].value == 14 / 16  # of 16 pairs one is lower and two are equal: 0, 1 / 2
     assert [found["B", "other"][name] for name in ("runs", "reward", report.BETTER)] == [0, None, None]
+    assert [found[task, "other"]["failed"] for task in ("A", "B", report.ALL_TASKS)] == [1, 0, 1]
     assert found[report.ALL_TASKS, "base"]["reward"] is None  # of different tasks: no mean
     assert found[report.ALL_TASKS, "base"]["solved"].value == 1
     lines = report.markdown(records)
-    assert lines[0] == "| task | setting | runs | solved | reward | optimality | better than baseline |"
-    assert lines[2].startswith("| A | base | 4 | 100.0% (100.0% – 100.0%) | 1.50 (")
+    assert lines[0] == "| task | setting | runs | failed | solved | reward | optimality | better than baseline |"
+    assert lines[2].startswith("| A | base | 4 | 0 | 100.0% (100.0% – 100.0%) | 1.50 (")
     assert "|  | 87.5% (" in lines[3]
+    assert lines[4] == "| B | base | 1 | 0 | 100.0% | 1.00 |  |  |"  # one run has no interval
+    assert lines[-1] == "The figures are those of the runs that ended; they say nothing of those that failed."
     assert report.left_out(ROWS) == [
         "1 of 11 trials are not done, and left out.",
         "Failed, and left out: A, other, seed 4: ValueError: why",
     ]
-    header, first, *_ = report.to_csv(records).splitlines()
-    assert header.startswith("task,setting,runs,solved,solved low,solved high,reward,reward low")
-    assert first.startswith("A,base,4,1.0,1.0,1.0,1.5,")
+    header, first, _, one_run, *_ = report.to_csv(records).splitlines()
+    assert header.startswith("task,setting,runs,failed,solved,solved low,solved high,reward,reward low")
+    assert first.startswith("A,base,4,0,1.0,1.0,1.0,1.5,")
+    assert one_run.startswith("B,base,1,0,1.0,,,1.0,,,")
+
+
+def test_where_nothing_failed_the_table_does_not_speak_of_it():
+    records = report.summary([one for one in ROWS if one["state"] != "failed"])
+    assert "failed" not in records[0]
+    assert "failed" not in "".join(report.markdown(records))
+
+
+def test_what_is_better_has_an_interval_only_if_both_have_several_runs():
+    (_, few), (_, many) = (
+        report.summary([*(row("A", "base", seed, 0.0) for seed in range(n)), *(row("A", "x", i, 1.0) for i in "ab")])
+        for n in (1, 2)
+    )
+    assert (few[report.BETTER].value, many[report.BETTER].value) == (1, 1)
+    assert np.isnan(few[report.BETTER].low)
+    assert many[report.BETTER].low == 1
 
 
 def test_where_no_trial_is_done_there_is_nothing_to_report():
@@ -198,5 +218,16 @@ def test_the_figure_has_a_row_for_every_task_and_a_curve_for_every_setting():
     solved, reward, profile, better = figure.axes[:4]
     assert [len(axes.lines) for axes in (solved, reward, profile)] == [2, 2, 2]
     assert reward.lines[0].get_xydata().tolist() == [[1, 0.5], [3, 1.5]]
+    assert [line.get_xydata()[0].tolist() for line in profile.lines] == [[-0.25, 1], [-0.25, 1]]  # below all runs
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base", "other"]
     assert [text.get_text() for text in better.get_yticklabels()] == ["other"]
     assert better.lines[0].get_xdata().tolist() == [14 / 16] * 2
+
+
+def test_runs_that_were_not_tested_have_no_curve_but_all_else():
+    nothing = {name: [] for name in ROWS[0]["curve"]}
+    untested = [{**one, "curve": nothing} for one in ROWS if one["setting"] == "base"]
+    solved, reward, profile, _ = report.draw([*untested, *ROWS[4:8]]).axes[:4]
+    assert [len(axes.lines) for axes in (solved, reward, profile)] == [1, 1, 2]
+    solved, reward, profile, _ = report.draw(untested).axes[:4]
+    assert [len(axes.lines) for axes in (solved, reward, profile)] == [0, 0, 1]

@@ -1,5 +1,6 @@
 """Studies: plans, trials that can be stopped anywhere, and rows that are the same wherever they ran."""
 
+import errno
 import io
 import multiprocessing
 import os
@@ -10,11 +11,12 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 
 import pytest
 import yaml
 
-from sb3_lecture_dqn import LectureDQN, cli
+from sb3_lecture_dqn import LectureDQN, TabularVecEnv, cli
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_plan_on_ray, run_trial
@@ -71,6 +73,22 @@ def test_a_plan_is_every_setting_on_every_task_by_every_seed(tmp_path):
     check_trials(plan)
     changed = plan.changed(seeds=3)
     assert (changed.seeds, changed.timesteps) == ((0, 1, 2), 100)
+
+
+def test_a_plans_numbers_may_have_an_exponent_alone(tmp_path):
+    text = "{tasks: [Taxi-v3], settings: {a: {learning_rate: 1e-3}}, seeds: 1, episodes: 3}"
+    (tmp_path / "plan.yaml").write_text(text)
+    plan = Plan.from_yaml(tmp_path / "plan.yaml")
+    assert plan.settings["a"]["learning_rate"] == 0.001
+    check_trials(plan)
+
+
+def test_names_of_folders_are_short_enough_and_differ():
+    names = ["replay, target network", "목" * 60, "목" * 59 + "표"]
+    folders = [trial.folder_name for trial in Plan([LAKE], dict.fromkeys(names), 1, episodes=1).trials()]
+    assert folders[0].startswith("FrozenLake-v1__replay%2C target network__0__")
+    assert all(len(folder) <= 255 for folder in folders)
+    assert len(set(folders)) == 3
 
 
 def test_the_lectures_plan_is_its_two_switches():
@@ -200,6 +218,42 @@ def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_the_one_that_took_
     assert {path.name for path in files} == {"attempt", "model.zip", trial_module.RESULT}
 
 
+@pytest.mark.parametrize(
+    ("where", "name"), [(trial_module.CurveCallback, "_test"), (trial_module, "written_whole")], ids=["test", "result"]
+)
+def test_after_a_full_disk_a_trial_goes_on(where, name, tmp_path, monkeypatch, long_result):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (trial,) = LONG.trials()
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, full)
+        assert "No space left" in trial_module.attempt(trial, tmp_path, FREQ)["error"]
+    assert checkpoints_in(tmp_path / trial.folder_name / "checkpoints")
+    monkeypatch.delattr(trial_module, "make_model")  # it is not begun anew
+    assert trial_module.attempt(trial, tmp_path, FREQ) == long_result
+
+
+def test_after_an_error_of_its_own_or_of_its_environment_a_trial_begins_anew(tmp_path, monkeypatch):
+    """Also after an ``OSError`` of the environment, whose last checkpoint would go on with new episodes."""
+    trial = Plan([LAKE], {"lecture": {}}, 1, timesteps=300).trials()[0]
+    assert "ValueError" in trial_module.attempt(replace(trial, keywords=BAD), tmp_path, 100)["error"]
+    assert list(tmp_path.iterdir()) == []
+
+    step = TabularVecEnv.step_wait
+
+    def fails(self):
+        if self.n == 150:
+            raise OSError("its connection is lost")
+        self.n += 1
+        return step(self)
+
+    monkeypatch.setattr(TabularVecEnv, "n", 0, raising=False)
+    monkeypatch.setattr(TabularVecEnv, "step_wait", fails)
+    assert "its connection is lost" in trial_module.attempt(trial, tmp_path, 100)["error"]
+    assert not (tmp_path / trial.folder_name / "checkpoints").exists()
+
+
 def test_a_task_that_is_not_tabular_is_tested_by_episodes(tmp_path):
     settings = {"lecture": {"policy": "MlpPolicy"}}
     plan = Plan(["CartPole-v1"], settings, 1, episodes=3, test_freq=(2, "episode"), n_test_episodes=4)
@@ -264,19 +318,29 @@ def test_a_study_runs_once_at_a_time(study):
         run_plan(plan, folder)
 
 
+def test_a_lock_that_cannot_be_had_is_an_error_of_the_disk(tmp_path):
+    (tmp_path / "lock.sqlite").mkdir()
+    with pytest.raises(OSError, match=r"lock\.sqlite: unable to open"), ResultTable(tmp_path).locked():
+        pass
+
+
 def test_the_report_is_printed_and_written(study, capsys):
     _, folder, _, printed_before = study
     assert main(["ablate", "--report", str(folder)]) == 1  # one has failed
     printed = capsys.readouterr().out
     assert printed in printed_before
-    assert "| FrozenLake-v1 | SB3 | 1 | " in printed
+    assert "| FrozenLake-v1 | SB3 | 1 | 0 | " in printed
+    assert "| FrozenLake-v1 | bad | 0 | 1 |  |" in printed
     assert "Failed, and left out: FrozenLake-v1, bad, seed 4: ValueError: the loss" in printed
     assert (folder / "report.md").read_text() in printed
     assert (folder / "report.csv").read_text().count("\n") == 5
     assert (folder / "report.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(("stop", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+# Ray's own handler of SIGTERM exits by the signal's number.
+@pytest.mark.parametrize(
+    ("stop", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(15), 143)]
+)
 def test_a_study_that_is_stopped_says_how_to_go_on(stop, exit_code, study, monkeypatch, capsys):
     _, folder, _, _ = study
 
@@ -292,6 +356,7 @@ def test_a_study_that_is_stopped_says_how_to_go_on(stop, exit_code, study, monke
     ("argv", "message"),
     [
         (["--report", "study", "--seeds", "3"], "--report runs nothing"),
+        (["--report", "study", "--out", "other"], "--report runs nothing: leave out --out"),
         (["--seeds", "0"], "seeds=0 must be an integer at least 1"),
         (["--processes", "0"], "processes=0 must be"),
         (["--ray"], "a study on Ray needs Ray Tune: pip install 'sb3-lecture-dqn[ray]'"),

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id
+from sb3_lecture_dqn.common.hyperparams import read_yaml
 
 LECTURE_ALGORITHMS = ("lecture_dqn", "lecture_qrdqn")
 #: The peers: SB3's DQN and sb3-contrib's QR-DQN as they are
@@ -62,7 +61,8 @@ class Trial:
     @property
     def folder_name(self) -> str:
         """Says the key, and differs for trials of one key that are not the same."""
-        words = [quote(self.task, safe=""), quote(self.setting, safe=" "), str(self.seed)]
+        # Cut, because names of files have at most 255 bytes, and of one letter `quote` may make nine or more
+        words = [quote(self.task, safe="")[:80], quote(self.setting, safe=" ")[:80], str(self.seed)]
         return "__".join([*words, hashlib.sha256(self.definition.encode()).hexdigest()[:12]])
 
     def __str__(self) -> str:
@@ -146,10 +146,7 @@ class Plan:
         :return: The plan
         :raises ValueError: If it is none; the message names the file and the entry
         """
-        try:
-            entries = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        entries = read_yaml(path, pathlib.Path(path).read_text(encoding="utf-8"))
         known = [field.name for field in fields(cls)]
         if not isinstance(entries, dict):
             raise ValueError(f"{path}: it is no table; there are {', '.join(known)}")

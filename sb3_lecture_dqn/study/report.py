@@ -62,27 +62,37 @@ def summary(rows: Rows) -> list[Record]:
     The first setting is the baseline: of the others it is told how likely a run has a higher reward than one of it.
 
     :param rows: What :func:`read_rows` returned
-    :return: A record for every task and setting with ``task``, ``setting``, ``runs``, the :class:`Estimate` of every
-        metric and of :data:`BETTER`; ``None`` where there is none
+    :return: A record for every task and setting with ``task``, ``setting``, ``runs``, ``failed`` if any trial has, the
+        :class:`Estimate` of every metric and of :data:`BETTER`; ``None`` where there is none. Ends of an interval are
+        NaN where a task has one run only, which does not say how runs differ
     :raises ValueError: If no trial is done
     """
     done, settings = _done(rows), _settings(rows)
+    failed = [row for row in rows if row["state"] == "failed"]
     tasks = list(dict.fromkeys(row["task"] for row in done))
     records = []
     for name, group in [*((task, [task]) for task in tasks), *([(ALL_TASKS, tasks)] if len(tasks) > 1 else [])]:
         baseline = _scores(done, settings[0], group, "mean_reward")
         for setting in settings:
             record: Record = {"task": name, "setting": setting}
-            record["runs"] = sum(row["setting"] == setting and row["task"] in group for row in done)
+            for name_of_count, counted in (("runs", done), *([("failed", failed)] if failed else [])):
+                record[name_of_count] = sum(row["setting"] == setting and row["task"] in group for row in counted)
             for metric, title in METRICS.items():
                 is_told = len(group) == 1 or metric in _OVER_TASKS
                 scores = _scores(done, setting, group, metric) if is_told else None
-                record[title] = None if scores is None else estimate_interquartile_mean(scores)
+                record[title] = None if scores is None else _told(estimate_interquartile_mean(scores), scores)
             scores = _scores(done, setting, group, "mean_reward")
-            is_known = scores is not None and baseline is not None and setting != settings[0]
-            record[BETTER] = probability_of_improvement(scores or [], baseline or []) if is_known else None
+            record[BETTER] = None
+            if scores is not None and baseline is not None and setting != settings[0]:
+                record[BETTER] = _told(probability_of_improvement(scores, baseline), [*scores, *baseline])
             records.append(record)
     return records
+
+
+def _told(estimate: Estimate, scores: Sequence[np.ndarray]) -> Estimate:
+    """The estimate with its interval, if there are runs enough for one."""
+    nan = np.array(np.nan)
+    return Estimate(estimate.value, nan, nan) if min(map(len, scores)) < 2 else estimate
 
 
 def _done(rows: Rows) -> Rows:
@@ -135,11 +145,14 @@ def markdown(records: Sequence[Record]) -> list[str]:
     for record in records:
         cells = [_cell(name, value) for name, value in record.items()]
         lines.append(f"| {' | '.join(cells)} |")
-    return [
-        *lines,
+    lines += [
         "",
-        f"Interquartile means of runs (of `{BETTER}`, the probability of a higher reward), with 95 % intervals.",
+        f"Interquartile means of runs (of `{BETTER}`, the probability of a higher reward), with 95 % intervals where "
+        "there are two runs or more.",
     ]
+    if "failed" in columns:
+        lines += ["The figures are those of the runs that ended; they say nothing of those that failed."]
+    return lines
 
 
 def _cell(name: str, value: Any) -> str:
@@ -148,6 +161,8 @@ def _cell(name: str, value: Any) -> str:
     if not isinstance(value, Estimate):
         return str(value)
     form = "{:.1%}" if name in ("solved", BETTER) else "{:.3f}" if name == "optimality" else "{:.2f}"
+    if np.isnan(value.low):
+        return form.format(float(value.value))
     return f"{form} ({form} – {form})".format(*map(float, value))
 
 
@@ -156,18 +171,18 @@ def to_csv(records: Sequence[Record]) -> str:
     The table for programs.
 
     :param records: What :func:`summary` returned
-    :return: Comma-separated, an estimate as three columns
+    :return: Comma-separated, an estimate as three columns; what there is not is empty
     """
     flat = []
     for record in records:
         entry: Record = {}
         for name, value in record.items():
-            if name in ("task", "setting", "runs"):
+            if name in ("task", "setting", "runs", "failed"):
                 entry[name] = value
                 continue
-            ends = value if value is not None else ("", "", "")
-            for suffix, number in zip(("", " low", " high"), ends, strict=True):
-                entry[name + suffix] = number if number == "" else float(number)
+            numbers = [np.nan] * 3 if value is None else [float(number) for number in value]
+            for suffix, number in zip(("", " low", " high"), numbers, strict=True):
+                entry[name + suffix] = "" if np.isnan(number) else number
         flat.append(entry)
     out = io.StringIO()
     writer = csv.DictWriter(out, list(flat[0]), lineterminator="\n")
@@ -180,7 +195,8 @@ def draw(rows: Rows) -> "Figure":
     """
     Draw the learning curves, the performance profiles and the probabilities of improvement, a row for every task.
 
-    The curve of rewards is shown in the range of its second half: untrained agents are often far below that.
+    The curve of rewards is shown in the range of its second half: untrained agents are often far below that. Runs that
+    were not tested while they trained are in the profiles only.
 
     :param rows: What :func:`read_rows` returned
     :return: The figure
@@ -194,30 +210,36 @@ def draw(rows: Rows) -> "Figure":
     panels = figure.subplots(len(tasks), 4, squeeze=False)
     for (solved, reward, profile, better), task in zip(panels, tasks, strict=True):
         here = [row for row in done if row["task"] == task]
-        thresholds = np.unique([row["mean_reward"] for row in here])
+        rewards = np.unique([row["mean_reward"] for row in here])
+        # One below all: there every profile begins, at 1
+        thresholds = np.insert(rewards, 0, rewards[0] - (0.05 * np.ptp(rewards) or 1.0))
         in_range = []
         for number, setting in enumerate(settings):
             runs = [row for row in here if row["setting"] == setting]
             if not runs:
                 continue
-            for axes, metric in ((solved, "success_rate"), (reward, "mean_reward")):
-                x, curve = learning_curve(runs, metric)
-                _draw_band(axes, x, curve, f"C{number}", setting)
-            in_range += [end[len(x) // 2 :] for end in curve]
+            tested = [row for row in runs if row["curve"][_x_axis(row)]]
+            if tested:
+                for axes, metric in ((solved, "success_rate"), (reward, "mean_reward")):
+                    x, curve = learning_curve(tested, metric)
+                    _draw_band(axes, x, curve, f"C{number}")
+                in_range += [end[len(x) // 2 :] for end in curve]
             share = performance_profile([np.array([row["mean_reward"] for row in runs])], thresholds)
-            _draw_band(profile, thresholds, share, f"C{number}", drawstyle="steps-post")
+            _draw_band(profile, thresholds, share, f"C{number}", setting, drawstyle="steps-post")
             of_setting = [record for record in records if (record["task"], record["setting"]) == (task, setting)]
             _draw_improvement(better, number, of_setting[0][BETTER])
-        low, high = np.min(np.concatenate(in_range)), np.max(np.concatenate(in_range))
-        margin = 0.05 * (high - low) or 1.0
         solved.set(title=task, xlabel=_x_axis(here[0]), ylabel="share of solved episodes", ylim=(-0.02, 1.02))
-        reward.set(xlabel=_x_axis(here[0]), ylabel="reward", ylim=(low - margin, high + margin))
+        reward.set(xlabel=_x_axis(here[0]), ylabel="reward")
+        if in_range:
+            low, high = np.min(np.concatenate(in_range)), np.max(np.concatenate(in_range))
+            margin = 0.05 * (high - low) or 1.0
+            reward.set(ylim=(low - margin, high + margin))
         profile.set(xlabel="reward τ at the end", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
         better.set(xlabel=f"probability of more reward than\n{settings[0]!r}", xlim=(0, 1))
         better.axvline(0.5, color="black", linestyle=":", linewidth=1)
         better.set_yticks(range(1, len(settings)), settings[1:])
         better.invert_yaxis()
-    handles, labels = panels[0][0].get_legend_handles_labels()
+    handles, labels = panels[0][2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
     return figure
 
@@ -261,5 +283,6 @@ def _draw_band(
 def _draw_improvement(axes: Any, number: int, estimate: Estimate | None) -> None:
     if estimate is not None:
         low, value, high = (float(end) for end in (estimate.low, estimate.value, estimate.high))
-        axes.barh(number, high - low, left=low, height=0.5, color=f"C{number}", alpha=0.4)
+        if not np.isnan(low):
+            axes.barh(number, high - low, left=low, height=0.5, color=f"C{number}", alpha=0.4)
         axes.plot([value, value], [number - 0.25, number + 0.25], color=f"C{number}")

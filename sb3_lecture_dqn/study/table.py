@@ -67,13 +67,15 @@ class ResultTable:
         :return: A context; the lock ends with the process, however that ends
         :raises ValueError: If another process has it
         """
-        lock = sqlite3.connect(self.folder / "lock.sqlite", timeout=0, isolation_level=None)
-        with closing(lock):
-            try:
+        file = self.folder / "lock.sqlite"
+        try:
+            with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as lock:
                 lock.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                raise ValueError(f"folder={str(self.folder)!r}: another process runs this study ({error})") from error
-            yield
+                yield
+        except sqlite3.Error as error:
+            if str(error) != "database is locked":
+                raise OSError(f"{file}: {error}") from error
+            raise ValueError(f"folder={str(self.folder)!r}: another process runs this study ({error})") from error
 
     def add(self, trials: Iterable[Trial]) -> None:
         """

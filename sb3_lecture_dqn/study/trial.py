@@ -188,6 +188,8 @@ def run_trial(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int = 1
         row = _row(model, trial, curve, exact)
     except Exception:
         claim.check()
+        if getattr(model, "_env_raised", False):  # the checkpoint of that moment would go on with new episodes
+            shutil.rmtree(checkpoints, ignore_errors=True)
         raise
     finally:
         model.get_env().close()
@@ -203,7 +205,8 @@ def attempt(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int) -> R
     """
     :func:`run_trial`, with an error as a result.
 
-    The files of a trial that failed are removed: after an error it is not known how to go on exactly.
+    The files of a trial that failed are removed: after an error it is not known how to go on exactly. But after an
+    ``OSError``, as where the disk is full, its checkpoints are as good as after a stop, and the next attempt goes on.
 
     :param trial: See :func:`run_trial`
     :param folder: See :func:`run_trial`
@@ -212,8 +215,8 @@ def attempt(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int) -> R
     """
     try:
         return run_trial(trial, folder, checkpoint_freq)
-    except TakenOverError:
-        return {"error": traceback.format_exc()}  # which nobody waits for
+    except (TakenOverError, OSError):  # of the first nobody waits for the error
+        return {"error": traceback.format_exc()}
     except Exception:
         shutil.rmtree(pathlib.Path(folder) / trial.folder_name, ignore_errors=True)
         return {"error": traceback.format_exc()}
