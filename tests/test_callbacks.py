@@ -128,8 +128,8 @@ def test_the_test_is_that_of_run_test_and_a_seeded_one_starts_alike():
     assert results == [test.results[0][1]]
 
 
-def test_by_default_test_episodes_are_as_long_as_those_of_the_training():
-    test = LectureTestCallback(n_test_episodes=2, verbose=0)
+def test_test_episodes_can_be_as_long_as_those_of_the_training():
+    test = LectureTestCallback(n_test_episodes=2, max_episode_steps=None, verbose=0)
     taxi().learn(total_episodes=1, callback=test)
     assert test.results[0][1].mean_steps == 3
 

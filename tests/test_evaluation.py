@@ -14,8 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv, TestResult, exact_test, run_test
-from sb3_lecture_dqn.common import evaluation
-from sb3_lecture_dqn.common.evaluation import make_test_env, step_limit
+from sb3_lecture_dqn.common.evaluation import make_test_env, own_step_limit
 from tests.reference.lecture_loop import make_taxi
 from tests.test_oracle import OneDrawPerEpisode
 
@@ -125,12 +124,9 @@ def test_the_lectures_cut_is_1000_steps_and_its_test_has_100_episodes():
     assert run_test(stuck, max_episode_steps=2).n_episodes == 100
 
 
-@pytest.mark.parametrize("test", [exact_test, lambda model, env: run_test(model, env, n_episodes=1)])
+@pytest.mark.parametrize("test", [exact_test, run_test])
 @pytest.mark.parametrize("loaded", [False, True])
-def test_by_default_an_environments_own_limit_holds(test, loaded, tmp_path, monkeypatch):
-    cab = EnvSpec("Cab-v0", "gymnasium.envs.toy_text.taxi:TaxiEnv", max_episode_steps=200)
-    monkeypatch.setitem(gym.registry, "Cab-v0", cab)
-    monkeypatch.setattr(evaluation, "LECTURE_MAX_EPISODE_STEPS", 300)  # for speed; that it is 1000 is tested above
+def test_an_environments_own_limit_can_be_asked_for(test, loaded, tmp_path):
     for limit, own in ((70, 70), (None, 200)):
         stuck = LectureDQN("TablePolicy", "Taxi-v3", max_episode_steps=limit)
         if loaded:
@@ -138,33 +134,30 @@ def test_by_default_an_environments_own_limit_holds(test, loaded, tmp_path, monk
             stuck = LectureDQN.load(tmp_path / "model")
         for env, steps in (
             (None, own),
-            ("Taxi-v3", own),
-            ("Cab-v0", 300),  # as LectureDQN("Cab-v0") would have it
+            ("Taxi-v3", 200),
             (gym.make("Taxi-v3"), 200),
             (gym.make("Taxi-v3", max_episode_steps=400), 400),
-            (gym.make("Taxi-v3", max_episode_steps=-1), 300),
             (TabularVecEnv("Taxi-v3", max_episode_steps=30), 30),
-            (TabularVecEnv("Taxi-v3", max_episode_steps=-1), 300),
         ):
-            assert test(stuck, env).mean_steps == steps, env
+            assert test(stuck, env, max_episode_steps=None).mean_steps == steps, env
+        assert test(stuck).mean_steps == 1000, "the lecture's"
 
 
-@pytest.mark.parametrize(("limit", "steps"), [(40, 40), (120, 120), (None, 90)])
-def test_by_default_a_stepped_environments_own_limit_holds(limit, steps, monkeypatch):
-    monkeypatch.setattr(evaluation, "LECTURE_MAX_EPISODE_STEPS", 90)
+@pytest.mark.parametrize("limit", [40, 120])
+def test_a_stepped_environments_own_limit_can_be_asked_for(limit, monkeypatch):
     spec = EnvSpec("Endless-v0", lambda **_: OfLength(0), max_episode_steps=limit, disable_env_checker=True)
     monkeypatch.setitem(gym.registry, "Endless-v0", spec)
     model = PPO("MlpPolicy", make_vec_env("Endless-v0", 2), n_steps=8, batch_size=8)
     for env in (None, "Endless-v0", gym.make("Endless-v0"), DummyVecEnv([lambda: gym.make("Endless-v0")])):
-        assert run_test(model, env, n_episodes=1).mean_steps == steps
+        assert run_test(model, env, n_episodes=1, max_episode_steps=None).mean_steps == limit
     assert run_test(model, n_episodes=1, max_episode_steps=150).mean_steps == 150
 
 
-def test_by_default_cartpole_ends_after_500_steps(tmp_path):
+def test_cartpoles_own_limit_is_known(tmp_path):
     tuned = LectureDQN.tuned("CartPole-v1", device="cpu")
     tuned.save(tmp_path / "model")
     for model in (DQN("MlpPolicy", "CartPole-v1"), tuned, LectureDQN.load(tmp_path / "model", device="cpu")):
-        assert step_limit(model, None, "auto") == step_limit(model, "CartPole-v1", "auto") == 500
+        assert own_step_limit(model) == 500
 
 
 def test_penalties_are_the_steps_with_the_penalty_reward():

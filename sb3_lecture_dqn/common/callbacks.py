@@ -16,12 +16,11 @@ from tqdm import tqdm
 from sb3_lecture_dqn.common.checkpoint import checkpoint_path, checkpoints_in, remove_unfinished
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
     MAX_TEST_ENVS,
     PENALTY_REWARD,
-    StepLimit,
     TestResult,
-    check_step_limit,
     exact_test_on,
     make_test_env,
     step_limit,
@@ -50,8 +49,8 @@ class LectureTestCallback(EventCallback):
     :param n_test_episodes: The number of episodes of a test
     :param test_freq: Test after every that many environment steps, or by episodes with a tuple such as
         ``(50, "episode")``; by episodes there is also a test after the first
-    :param max_episode_steps: Steps after which a test episode is cut, by default the training environment's own limit;
-        see :func:`run_test`
+    :param max_episode_steps: Steps after which a test episode is cut, ``None`` for the environment's own limit; see
+        :func:`run_test`
     :param penalty_reward: The reward that counts as a penalty
     :param callback_on_new_best: Callback to trigger when there is a new best mean reward
     :param callback_after_test: Callback to trigger after every test
@@ -68,7 +67,7 @@ class LectureTestCallback(EventCallback):
         test_env: gym.Env | VecEnv | str | None = None,
         n_test_episodes: int = 100,
         test_freq: int | tuple[int, str] = (50, "episode"),
-        max_episode_steps: StepLimit = "auto",
+        max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
         penalty_reward: float = PENALTY_REWARD,
         callback_on_new_best: BaseCallback | None = None,
         callback_after_test: BaseCallback | None = None,
@@ -79,7 +78,8 @@ class LectureTestCallback(EventCallback):
     ) -> None:
         super().__init__(callback_after_test, verbose)
         check_number("n_test_episodes", n_test_episodes, 1, integer=True)
-        check_step_limit(max_episode_steps)
+        if max_episode_steps is not None:
+            check_number("max_episode_steps", max_episode_steps, 1, integer=True)
         self.n_test_episodes = n_test_episodes
         self.test_freq = parse_frequency("test_freq", test_freq)
         self.max_episode_steps = max_episode_steps

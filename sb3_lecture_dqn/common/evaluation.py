@@ -5,7 +5,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,6 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecCheckNan,
@@ -47,8 +46,6 @@ PENALTY_REWARD = -10.0
 MAX_TEST_ENVS = 10
 # Expected returns closer than this, relative or absolute, differ by no more than rounding.
 EQUAL_RETURNS = 1e-9
-# See run_test
-StepLimit = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def run_test(
     model: BaseAlgorithm,
     env: gym.Env | VecEnv | str | None = None,
     n_episodes: int = 100,
-    max_episode_steps: StepLimit = "auto",
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
     penalty_reward: float = PENALTY_REWARD,
     seed: int | None = None,
     progress: bool = False,
@@ -169,10 +166,9 @@ def run_test(
     :param model: Any algorithm of SB3 or made on it
     :param env: Environment to test on; it is reset before every episode. ``None``: a new one like the model's own
     :param n_episodes: Number of episodes
-    :param max_episode_steps: Steps after which an episode is cut, if its environment has not ended it before.
-        ``"auto"``: the environment's own limit; of ``None`` and of the id of the model's environment that is the
-        model's, and of another id, or where there is no limit, it is the lecture's 1000. ``None``: the environment's
-        own limit alone, of an id the registered one
+    :param max_episode_steps: Steps after which an episode is cut: the limit of an environment that is made here, in
+        place of its own; one that is given may end it before. ``None``: the environment's own limit, which without one
+        is that of the model's, and of an id the registered one
     :param penalty_reward: The reward that counts as a penalty
     :param seed: Seed of the environment
     :param progress: Show a bar of the episodes that have ended, where they are stepped one by one
@@ -195,7 +191,7 @@ def run_test(
 def exact_test(
     model: BaseAlgorithm,
     env: gym.Env | VecEnv | str | None = None,
-    max_episode_steps: StepLimit = "auto",
+    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
     penalty_reward: float = PENALTY_REWARD,
 ) -> TestResult:
     """
@@ -214,18 +210,7 @@ def exact_test(
     return exact_test_on(model, tabular_env(model, env, limit), limit, penalty_reward)
 
 
-def check_step_limit(max_episode_steps: StepLimit) -> None:
-    """
-    Check the step limit that a test is given.
-
-    :param max_episode_steps: See :func:`run_test`
-    :raises ValueError: If it is none
-    """
-    if max_episode_steps not in (None, "auto"):
-        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-
-
-def step_limit(model: BaseAlgorithm, env: gym.Env | VecEnv | str | None, max_episode_steps: StepLimit) -> int | None:
+def step_limit(model: BaseAlgorithm, env: gym.Env | VecEnv | str | None, max_episode_steps: int | None) -> int | None:
     """
     What the step limit that a test is given comes to.
 
@@ -235,33 +220,26 @@ def step_limit(model: BaseAlgorithm, env: gym.Env | VecEnv | str | None, max_epi
     :return: A number, or ``None`` for no other than that of the environment: of an id, the registered one
     :raises ValueError: If it is no step limit
     """
-    check_step_limit(max_episode_steps)
-    if max_episode_steps is not None and max_episode_steps != "auto":
-        return int(max_episode_steps)
-    unlimited = LECTURE_MAX_EPISODE_STEPS if max_episode_steps == "auto" else None
-    if isinstance(env, VecEnv):
-        return None if all(env.env_is_wrapped(TimeLimit)) else unlimited
-    if isinstance(env, gym.Env):
-        return None if is_wrapped(env, TimeLimit) else unlimited
-    own_id, own_limit = _own_id_and_limit(model)
-    is_own = env is None or (max_episode_steps == "auto" and env.rpartition(":")[2] == own_id)  # "module:Id-v0"
-    return own_limit if is_own and own_limit is not None else unlimited
+    if max_episode_steps is not None:
+        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        return max_episode_steps
+    return own_step_limit(model) if env is None else None
 
 
-def _own_id_and_limit(model: BaseAlgorithm) -> tuple[str | None, int | None]:
-    """Id and step limit of the model's environment, ``None`` where there is none or it is not known."""
-    own, env_id = model.get_env(), getattr(model, "env_id", None)
-    limit: int | None = None
-    if own is None:  # a loaded model
-        spec = None if env_id is None else gym.registry.get(env_id)
-        limit = getattr(model, "max_episode_steps", None)
+def own_step_limit(model: BaseAlgorithm) -> int | None:
+    """
+    The step limit of the environment that a model was made for.
+
+    :param model: The model, also a loaded one that has no environment yet
+    :return: ``None`` if there is none, or it is not known
+    """
+    own = model.get_env()
+    if own is None:
+        spec, limit = gym.registry.get(getattr(model, "env_id", None) or ""), getattr(model, "max_episode_steps", None)
     else:
         spec = own.get_attr("spec", 0)[0] if own.has_attr("spec") else None
-        if isinstance(own.unwrapped, TabularVecEnv):
-            limit = own.unwrapped.max_episode_steps
-    if spec is None:
-        return None, limit
-    return spec.id, spec.max_episode_steps if limit is None else limit
+        limit = own.unwrapped.max_episode_steps if isinstance(own.unwrapped, TabularVecEnv) else None
+    return spec.max_episode_steps if limit is None and spec is not None else limit
 
 
 def exact_test_on(

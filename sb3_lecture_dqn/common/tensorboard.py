@@ -19,11 +19,12 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
     PENALTY_REWARD,
     action_values,
     exact_test_on,
-    step_limit,
+    own_step_limit,
     tabular_env,
     value_network,
 )
@@ -102,7 +103,7 @@ class LectureTensorBoardCallback(BaseCallback):
         self.table: TabularModel | None = None
         self.layout: GridLayout | None = None
         try:
-            self.limit = step_limit(model, None, "auto")
+            self.limit = own_step_limit(model) or LECTURE_MAX_EPISODE_STEPS
             self.tabular = tabular_env(model, None, self.limit)
         except ValueError:  # it has no tables, or it is not even known how to make such an environment
             pass
