@@ -19,7 +19,7 @@ from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import make_env
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
-from sb3_lecture_dqn.common.evaluation import run_test
+from sb3_lecture_dqn.common.evaluation import own_step_limit, run_test
 from sb3_lecture_dqn.common.hyperparams import read_yaml
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
@@ -229,7 +229,10 @@ def _train(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             check_number(f"--{name.replace('_', '-')}", getattr(args, name), 1, integer=True)
     check_number("--checkpoint-freq", args.checkpoint_freq, 0, integer=True)
-    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=0 if args.quiet else 1)
+    # By the limit of the training: the lecture's, but for settings that are tuned for that of the id
+    test = LectureTestCallback(
+        n_test_episodes=args.test_episodes, max_episode_steps=None, verbose=0 if args.quiet else 1
+    )
     callbacks: list[BaseCallback] = [test]
     if args.pictures:
         callbacks.append(LectureTensorBoardCallback())
@@ -267,7 +270,7 @@ def _train(args: argparse.Namespace) -> int:
     if test.results and (exit_code or test.results[-1][0] == model._episode_num):
         print(f"Last test: {test.results[-1][1]}")
     elif not exit_code:  # training has gone on since
-        last = run_test(model, n_episodes=args.test_episodes, seed=args.seed, progress=not args.quiet)
+        last = run_test(model, None, args.test_episodes, None, seed=args.seed, progress=not args.quiet)
         print(f"Last test: {last}")
     print(f"Model: {run / 'model.zip'}   (sb3-lecture-dqn test {run / 'model.zip'})")
     print(f"Curves: tensorboard --logdir {run.parent}")
@@ -307,7 +310,8 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
 
 def _test(args: argparse.Namespace) -> int:
     model = load_model(args.model)
-    print(run_test(model, args.env, args.episodes, args.max_episode_steps, seed=args.seed, progress=True))
+    limit = own_step_limit(model) if args.max_episode_steps is None else args.max_episode_steps
+    print(run_test(model, args.env, args.episodes, limit, seed=args.seed, progress=True))
     return 0
 
 
