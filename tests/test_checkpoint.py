@@ -756,7 +756,7 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path):
     with pytest.raises(ConnectionError, match="the simulator is gone"):
         model.learn(total_timesteps=60, callback=LectureCheckpointCallback(20, tmp_path))
     assert steps_of(tmp_path) == [33, 20, 0]
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left by an error"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left in the middle of a step"):
         resumed = LectureDQN.resume(tmp_path, env=make_env("Taxi-v3", 30))
     assert equal(memory_of(resumed), memory_of(model))
     assert resumed.learn().num_timesteps == 60
@@ -831,3 +831,65 @@ def test_in_another_thread_signals_are_left_alone(tmp_path):
     thread.start()
     thread.join()
     assert steps_of(tmp_path) == [30, 20, 0]
+
+
+# A rollout that was left in its middle
+
+
+class EndAt(BaseCallback):
+    """Ends training at a step, with a signal if one is given."""
+
+    def __init__(self, step, number=None):
+        super().__init__()
+        self.at, self.number = step, number
+
+    def _on_step(self):
+        if self.num_timesteps == self.at and self.number is not None:
+            signal.raise_signal(self.number)
+        return self.num_timesteps < self.at
+
+
+def test_statistics_of_vecnormalize_survive_a_callback_that_ends_training(tmp_path):
+    def normalized():
+        return VecNormalize(seeded_cartpole())
+
+    model = LectureDQN("MlpPolicy", normalized(), seed=0)
+    model.learn(total_timesteps=90, callback=[LectureCheckpointCallback(20, tmp_path), EndAt(50)])
+    assert steps_of(tmp_path)[0] == 50
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left in the middle of a step"):
+        resumed = LectureDQN.resume(tmp_path, env=normalized())
+    for moments, expected in (
+        (resumed.env.obs_rms, model.env.obs_rms),
+        (resumed.env.ret_rms, model.env.ret_rms),
+    ):
+        assert np.array_equal(moments.mean, expected.mean)
+        assert np.array_equal(moments.var, expected.var)
+    assert resumed.learn().num_timesteps == 90
+
+
+def test_a_signal_in_the_step_at_which_a_callback_ends_training_still_stops(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        short_taxi().learn(60, callback=[LectureCheckpointCallback(20, tmp_path), EndAt(33, signal.SIGINT)])
+    assert steps_of(tmp_path) == [33, 20, 0]
+
+
+def test_a_loaded_model_without_an_environment_can_be_checkpointed(tmp_path):
+    short_taxi().learn(total_timesteps=30).save(tmp_path / "model")
+    LectureDQN.load(tmp_path / "model").save_checkpoint(tmp_path / "here")
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left by a model without an envir"):
+        resumed = LectureDQN.resume(tmp_path / "here")
+    assert resumed.learn(total_timesteps=40).num_timesteps == 40
+
+
+@pytest.mark.parametrize("policy", ["LecturePolicy", "ActionInPolicy"])
+def test_compiled_training_with_momentum_goes_on(policy, tmp_path):
+    def make(**kwargs):
+        settings = {"max_episode_steps": 30, "seed": 0, "engine": "numba", "learning_rate": 1e-5}
+        return LectureDQN(
+            policy, "Taxi-v3", **settings, policy_kwargs={"optimizer_kwargs": {"momentum": 0.9}}, **kwargs
+        )
+
+    resumed = LectureDQN.resume(stopped(tmp_path, make=make)).learn()
+    assert resumed.engine_in_use == "numba"
+    assert equal(resumed.get_parameters(), make().learn(total_timesteps=200).get_parameters())
