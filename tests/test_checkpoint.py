@@ -638,13 +638,6 @@ def test_a_checkpoint_that_could_not_be_read_again_is_warned_of_and_the_last_one
     assert LectureDQN.resume(tmp_path).learn(30, callback=Pairs()).num_timesteps == 30
 
 
-def test_one_with_more_weights_than_are_read_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("sb3_lecture_dqn.common.checkpoint.MAX_MODEL", 20_000)
-    with pytest.raises(ValueError, match=r"not be read again: it has \d+ bytes besides the memory, and 20000 are"):
-        short_taxi().learn(2, callback=LectureCheckpointCallback(20, tmp_path))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_state_that_is_code_is_named_before_training(tmp_path):
     class OfSets(BaseCallback):
         def get_state(self):

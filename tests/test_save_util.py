@@ -524,13 +524,6 @@ def test_what_could_not_be_loaded_is_not_saved(wrong, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["model.zip"]
 
 
-def test_a_model_may_be_as_large_as_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(save_util, "MAX_MODEL", 100)
-    model = LectureDQN("FrozenLake-v1", seed=0)
-    model.save(tmp_path / "model")
-    assert same_state(LectureDQN.load(tmp_path / "model"), model)
-
-
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     events = []
     fsync, replace = os.fsync, os.replace

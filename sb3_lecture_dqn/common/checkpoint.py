@@ -23,7 +23,6 @@ from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.description import check_declared, describe, restore
 from sb3_lecture_dqn.common.save_util import (
     MAX_DESCRIPTION,
-    MAX_MODEL,
     check_finite,
     flush_folder,
     parse_json,
@@ -123,24 +122,22 @@ def write_checkpoint(
         "weights": tree,
     }
     content = json.dumps(described, allow_nan=False).encode()
-    checksums: dict[str, dict[str, Any]] = {}
     try:
         _check_state(content)
-        with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
-            with _part(archive, STATE, checksums) as part:
-                part.write(content)
-            with _part(archive, WEIGHTS, checksums) as part:
-                part.write(weights)
-            with _part(archive, MEMORY, checksums) as part:
-                write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
-            manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
-            archive.writestr(MANIFEST, json.dumps(manifest))
-            _check_size(archive)
     except UnsafeFileError as error:
-        longest = _longest(described)
         raise UnreadableCheckpointError(
-            f"it could not be read again: {error}; its longest part is {longest}"
+            f"it could not be read again: {error}; its longest part is {_longest(described)}"
         ) from error
+    checksums: dict[str, dict[str, Any]] = {}
+    with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
+        with _part(archive, STATE, checksums) as part:
+            part.write(content)
+        with _part(archive, WEIGHTS, checksums) as part:
+            part.write(weights)
+        with _part(archive, MEMORY, checksums) as part:
+            write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
+        manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
+        archive.writestr(MANIFEST, json.dumps(manifest))
     if path == checkpoint_path(path.parent, settings["num_timesteps"]):
         _remove_later(path.parent, settings["num_timesteps"])
 
@@ -242,7 +239,6 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     parts = manifest["parts"]
     if names != {*parts, MANIFEST} or set(parts) != {STATE, WEIGHTS, MEMORY}:
         raise UnsafeFileError(f"it has the parts {sorted(names)}, which are not those that were saved")
-    _check_size(archive)
     for name, checksum in parts.items():
         sha256 = hashlib.sha256()
         with archive.open(name) as member:
@@ -251,12 +247,6 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
         if sha256.hexdigest() != checksum["sha256"]:
             raise UnsafeFileError(f"{name} is not what was saved")
     return manifest
-
-
-def _check_size(archive: zipfile.ZipFile) -> None:
-    n_bytes = sum(info.file_size for info in archive.infolist() if info.filename != MEMORY)
-    if n_bytes > MAX_MODEL:
-        raise UnsafeFileError(f"it has {n_bytes} bytes besides the memory, and {MAX_MODEL} are the most allowed")
 
 
 # Folders of checkpoints

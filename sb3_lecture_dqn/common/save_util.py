@@ -45,8 +45,6 @@ DESCRIPTION, DESCRIPTION_VERSION = "sb3_lecture_dqn.json", 1
 MEMORY, MEMORY_VERSION = "sb3_lecture_dqn_memory.json", 1
 #: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
 MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
-#: Most bytes of a checkpoint besides its memory
-MAX_MODEL = 2**29
 #: Most bytes of an array's header besides the names of its fields
 _MAX_HEADER = 2**16
 
