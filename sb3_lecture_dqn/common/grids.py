@@ -128,12 +128,11 @@ def _plain_grid(letters: np.ndarray, action_names: list[str], colours: Mapping[s
 
 
 def _taxi(env: Any) -> GridLayout:
-    states = [env.decode(state) for state in range(env.observation_space.n)]
-    decoded = np.array(states)
+    decoded = np.array([list(env.decode(state)) for state in range(env.observation_space.n)])
     names = [env.desc[1 + row, 2 * column + 1].decode() for row, column in env.locs]
     colours = [tuple(channel / 255 for channel in colour) for colour in env.locs_colors]
     places = [*names, "in taxi"]
-    shape = env.max_row + 1, env.max_col + 1
+    shape = env.desc.shape[0] - 2, env.desc.shape[1] // 2  # in a frame, with a wall or gap between two columns
     cases = [
         Case(f"{place} → {destination_name}", (passenger, destination))
         for passenger, place in enumerate(places)
