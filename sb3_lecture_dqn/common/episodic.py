@@ -179,11 +179,7 @@ class EpisodicMixin(PersistenceMixin):
 
     @classmethod
     def _device_for(cls, device: th.device | str, policy: Any, observation_space: Any, engine: Any) -> th.device | str:
-        """
-        Where to compute, if that is left open: on the CPU what the compiled engine knows, else where SB3 would.
-
-        Networks that small are faster there than on a GPU in any case.
-        """
+        """Where to compute, if that is left open: on the CPU what the compiled engine knows, else where SB3 would."""
         kind = cls.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
         on_cpu = engine != "torch" and kind in cls.compiled_policies and isinstance(observation_space, spaces.Discrete)
         return "cpu" if device == "auto" and on_cpu else device
