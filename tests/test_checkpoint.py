@@ -431,16 +431,12 @@ def test_a_run_that_goes_on_from_an_older_one_gives_up_the_later_ones(tmp_path):
         assert LectureDQN.resume(run).num_timesteps == 50
 
 
-def test_a_checkpoint_of_another_name_takes_the_place_of_none(tmp_path):
+def test_a_checkpoint_saved_by_hand_takes_the_place_of_none(tmp_path):
     later = tmp_path / "checkpoint_40_steps.zip"
     model = short_taxi().learn(total_timesteps=30)
-    model.save_checkpoint(later)
-    model.save_checkpoint(tmp_path / "checkpoint_20_steps.zip")
-    model.save_checkpoint(tmp_path / "checkpoint.zip")
+    for name in (later.name, "checkpoint_20_steps.zip", "checkpoint_30_steps.zip", "checkpoint.zip"):
+        model.save_checkpoint(tmp_path / name)
     assert later.exists()
-    with pytest.warns(UserWarning, match="checkpoint_40_steps.zip are removed"):
-        model.save_checkpoint(tmp_path / "checkpoint_30_steps.zip")
-    assert not later.exists()
 
 
 def test_what_a_killed_process_left_unfinished_is_removed(tmp_path):
@@ -478,6 +474,17 @@ def test_logs_are_on_the_disk_before_a_checkpoint_says_how_long_they_are(tmp_pat
     newest, *_ = checkpoints_in(log.parent / "checkpoints")
     (size,) = json.loads(members_of(newest.read_bytes())[STATE])["state"]["logs"]["sizes"].values()
     assert flushed[log.stat().st_ino] == size > 0
+
+
+def test_the_checkpoints_of_a_run_are_safe_from_a_loaded_model(tmp_path):
+    short_taxi().learn(60, callback=LectureCheckpointCallback(20, tmp_path))
+    before = steps_of(tmp_path)
+    short_taxi().learn(30).save(tmp_path / "model")
+    loaded = LectureDQN.load(tmp_path / "model")
+    with pytest.raises(ValueError, match="has checkpoints of another run"):
+        loaded.learn(30, callback=LectureCheckpointCallback(20, tmp_path), reset_num_timesteps=False)
+    loaded.save_checkpoint(tmp_path / "checkpoint_30_steps.zip")
+    assert steps_of(tmp_path) == sorted([30, *before], reverse=True)
 
 
 @pytest.mark.parametrize(

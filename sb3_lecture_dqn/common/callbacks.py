@@ -13,7 +13,13 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from sb3_lecture_dqn.common.checkpoint import checkpoint_path, checkpoints_in, remove_unfinished
+from sb3_lecture_dqn.common.checkpoint import (
+    checkpoint_path,
+    checkpoint_steps,
+    checkpoints_in,
+    remove_later,
+    remove_unfinished,
+)
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
@@ -291,8 +297,8 @@ class LectureCheckpointCallback(BaseCallback):
             folder = pathlib.Path(self.logger.dir) / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
-        is_new = model._resumed is None and model.num_timesteps == 0
-        if is_new and checkpoints_in(folder):
+        there = checkpoint_steps(folder).values() if model._resumed is None else ()
+        if there and (model.num_timesteps == 0 or max(there) > model.num_timesteps):
             raise ValueError(
                 f"save_path={str(folder)!r} has checkpoints of another run: go on with {type(model).__name__}.resume("
                 f"{str(folder)!r}), or choose another folder"
@@ -366,6 +372,7 @@ class LectureCheckpointCallback(BaseCallback):
         path = checkpoint_path(self.folder, self.model.num_timesteps)
         self._next = self._after_now()  # also if it fails: a full disk is not tried again at every step
         self.model._write_checkpoint(path)  # type: ignore[attr-defined]
+        remove_later(self.folder, self.model.num_timesteps)
         self.last_path = path
         if self.verbose >= 2:
             tqdm.write(f"Saved {path}")

@@ -101,9 +101,6 @@ def write_checkpoint(
     """
     Write a checkpoint.
 
-    One that has the name :func:`checkpoint_path` takes the place of those of later steps in its folder: there are some
-    when a run has gone on from an older one than its newest, which would not be its newest otherwise.
-
     :param path: Its file; what was there before is replaced when the new one is on the disk
     :param algorithm: What SB3 or sb3-contrib calls the algorithm
     :param settings: Attributes of the model, by name
@@ -138,8 +135,6 @@ def write_checkpoint(
             write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
         manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
         archive.writestr(MANIFEST, json.dumps(manifest))
-    if path == checkpoint_path(path.parent, settings["num_timesteps"]):
-        _remove_later(path.parent, settings["num_timesteps"])
 
 
 def _longest(described: dict[str, Any]) -> str:
@@ -270,12 +265,17 @@ def checkpoints_in(folder: pathlib.Path) -> list[pathlib.Path]:
     :param folder: Their folder, which need not exist
     :return: Their files, the newest first
     """
-    steps = _steps(folder)
+    steps = checkpoint_steps(folder)
     return sorted(steps, key=lambda path: steps[path], reverse=True)
 
 
-def _steps(folder: pathlib.Path) -> dict[pathlib.Path, int]:
-    """The environment steps of the checkpoints in a folder."""
+def checkpoint_steps(folder: pathlib.Path) -> dict[pathlib.Path, int]:
+    """
+    Read from their names when checkpoints were made.
+
+    :param folder: Their folder, which need not exist
+    :return: The environment steps that each of them was made after
+    """
     paths = folder.iterdir() if folder.is_dir() else ()
     return {path: int(match[1]) for path in paths if (match := _FILE_NAME.fullmatch(path.name)) is not None}
 
@@ -313,9 +313,16 @@ def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
     raise UnsafeFileError(f"path={str(path)!r}: no checkpoint is whole: {'; '.join(problems)}")
 
 
-def _remove_later(folder: pathlib.Path, n_steps: int) -> None:
-    """Remove the checkpoints of a future that was given up, when there is one of the new way on the disk."""
-    later = [path for path, steps in _steps(folder).items() if steps > n_steps]
+def remove_later(folder: pathlib.Path, n_steps: int) -> None:
+    """
+    Remove the checkpoints of a future that was given up, when there is one of the new way on the disk.
+
+    There are some when a run has gone on from an older one than its newest, which would not be its newest otherwise.
+
+    :param folder: The run's folder of checkpoints
+    :param n_steps: Environment steps of the run's newest; those of later steps are removed, with a warning
+    """
+    later = [path for path, steps in checkpoint_steps(folder).items() if steps > n_steps]
     for path in later:
         path.unlink(missing_ok=True)
     if later:
