@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_lecture_dqn.common.checks import Observation, check_stored
 from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
 from sb3_lecture_dqn.common.maskable import MaskableReplayBufferSamples, n_mask_words, pack_masks, unpack_masks
-from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
+from sb3_lecture_dqn.common.seeding import draw_indices, generator_state, make_rng, set_generator_state
 
 SuccessCriterion = Literal["terminal", "is_success", "positive_reward"] | Callable[[float, bool, dict[str, Any]], bool]
 
@@ -559,7 +559,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         return {
             "success": self.success.filled(),
             "fail": self.fail.filled(),
-            "rng": self.rng.bit_generator.state,
+            "rng": generator_state(self.rng),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -573,10 +573,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             raise ValueError(f"the state of the memory has no {', '.join(sorted(missing))}")
         rng = make_rng(0, "memory")
         with _named("rng"):
-            try:
-                rng.bit_generator.state = state["rng"]
-            except (KeyError, TypeError) as error:
-                raise ValueError(f"not the state of a PCG64: {error!r}") from error
+            set_generator_state(rng, state["rng"])
         with _named("success partition"):
             success = self.success.holding(state["success"])
         with _named("fail partition"):

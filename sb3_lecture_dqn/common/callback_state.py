@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.description import describe
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state
+from sb3_lecture_dqn.common.seeding import generator_state, new_generator, set_generator_state
 
 # Every callback has these, also one that only shows something.
 _COUNTERS = {"n_calls", "num_timesteps"}
@@ -93,13 +94,9 @@ def _numbers_of(callback: BaseCallback) -> dict[str, Any]:
     described = {name: describe(_packed(value), {}) for name, value in data.items()}
     numbers = {name: value for name, value in described.items() if _is_numbers(value)}
     envs = {name: describe(generators_state(env), {}) for name, env in data.items() if isinstance(env, VecEnv)}
-    own = {name: describe(value.bit_generator.state, {}) for name, value in data.items() if _is_generator(value)}
+    states = {name: generator_state(value) for name, value in data.items() if isinstance(value, np.random.Generator)}
+    own = {name: describe(state, {}) for name, state in states.items() if state is not None}
     return {**numbers, **({_ENVS: envs} if envs else {}), **({_GENERATORS: own} if own else {})}
-
-
-def _is_generator(value: Any) -> bool:
-    """Whether it is one that takes any numbers for its state: other kinds read at a position that they are given."""
-    return isinstance(value, np.random.Generator) and type(value.bit_generator) is np.random.PCG64
 
 
 # A list to which every step adds a number is packed into an array: as JSON it would soon be more than is read. Tensors,
@@ -207,11 +204,12 @@ def _set_data(callback: Any, state: dict[str, Any]) -> None:
     for name, generator in state.pop(_GENERATORS, {}).items():
         own = _attribute(callback, name)
         if own is None:  # made at a step that has not come yet
-            own = np.random.default_rng()
+            own = new_generator(generator)
             setattr(callback, name, own)
-        if not _is_generator(own):
-            raise UnsafeFileError(f"{name!r} is no generator of {_class_name(callback)}")
-        own.bit_generator.state = generator
+        try:
+            set_generator_state(own, generator)
+        except ValueError as error:
+            raise UnsafeFileError(f"{name!r} is no generator of {_class_name(callback)}: {error}") from error
     for name, value in state.items():
         own = _attribute(callback, name)
         # What is no number, such as a list of callbacks or a method, stays what it is.

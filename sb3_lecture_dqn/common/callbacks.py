@@ -1,6 +1,6 @@
 """SB3 callbacks: the lecture's test, checkpoints, and a progress bar over episodes."""
 
-import itertools
+import dataclasses
 import os
 import pathlib
 import warnings
@@ -171,7 +171,7 @@ class LectureTestCallback(EventCallback):
         return {
             "n_episodes": self.n_episodes,
             "tested_at": self._tested_at,
-            "results": [[episode, *vars(result).values()] for episode, result in self.results],
+            "results": [[episode, vars(result)] for episode, result in self.results],
             "best_mean_reward": self.best_mean_reward,
             "last_mean_reward": self.last_mean_reward,
             "test_env": None if self.test_env is None else generators_state(self.test_env),
@@ -187,12 +187,10 @@ class LectureTestCallback(EventCallback):
         for name in ("n_episodes", "tested_at"):
             check_number(name, state[name], 0, integer=True)
         for name in ("best_mean_reward", "last_mean_reward"):
-            check_number(name, state[name], -np.inf)
-        for figure in itertools.chain.from_iterable(state["results"]):
-            if figure is not None:
-                check_number("figure of a test", figure, -np.inf)
+            _check_figure(name, state[name])
+        results = [_result_of(*entry) for entry in state["results"]]
         self.n_episodes, self._tested_at = state["n_episodes"], state["tested_at"]
-        self.results = [(episode, TestResult(*figures)) for episode, *figures in state["results"]]
+        self.results = results
         self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
         self._continue_training = bool(state["continue_training"])
         if self.test_env is not None:
@@ -244,6 +242,31 @@ class LectureTestCallback(EventCallback):
             self.logger.record("eval/optimality", result.optimality)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
+
+
+def _check_figure(name: str, figure: Any) -> None:
+    """Check that a figure of a test is a number; NaN is one here, as an environment may say nothing of success."""
+    if not (isinstance(figure, float | np.floating) and np.isnan(figure)):
+        check_number(name, figure, -np.inf)
+
+
+# What a checkpoint of a version before 2.0 keeps of a result, where the names of the figures are not given.
+_FIGURES_OF_1 = ("mean_steps", "mean_penalties", "mean_reward", "success_rate", "n_episodes", "optimality")
+
+
+def _result_of(episode: Any, *kept: Any) -> tuple[int, TestResult]:
+    """A result as a checkpoint keeps it: the episode, and its figures by name. One that is not kept is NaN."""
+    check_number("episode of a test", episode, 0, integer=True)
+    by_name = len(kept) == 1 and isinstance(kept[0], dict)
+    figures: dict[str, Any] = kept[0] if by_name else dict(zip(_FIGURES_OF_1, kept, strict=True))
+    known = {field.name: field for field in dataclasses.fields(TestResult)}
+    if unknown := figures.keys() - known.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))}: a test of this version has no such figures")
+    for name, figure in figures.items():
+        if figure is not None or known[name].default is not None:
+            _check_figure(name, figure)
+    required = {name: np.nan for name, field in known.items() if field.default is dataclasses.MISSING}
+    return episode, TestResult(**{**required, **figures})
 
 
 class LectureCheckpointCallback(BaseCallback):

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sb3_lecture_dqn.common.checks import check_number, find_outside
+from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.wrappers import MAX_REPLAYED, ResumableEnv
 
@@ -151,9 +152,9 @@ def generators_state(env: VecEnv) -> State | None:
     if isinstance(base, TabularVecEnv):
         return base.get_state()
     if isinstance(base, DummyVecEnv):
-        bits: list[Any] = [getattr(generator, "bit_generator", None) for generator in base.get_attr("np_random")]
-        if None not in bits:
-            return {"generators": [dict(one.state) for one in bits], "seeds": list(base._seeds)}
+        generators = [generator_state(generator) for generator in base.get_attr("np_random")]
+        if None not in generators:
+            return {"generators": generators, "seeds": list(base._seeds)}
     return None
 
 
@@ -173,7 +174,7 @@ def set_generators_state(env: VecEnv, state: State | None) -> None:
     elif isinstance(base, DummyVecEnv):
         base._seeds = _checked_seeds(state["seeds"], base)
         for generator, its_state in zip(base.get_attr("np_random"), state["generators"], strict=True):
-            generator.bit_generator.state = its_state
+            set_generator_state(generator, its_state)
 
 
 # Wrappers of Stable-Baselines3. One that is not known may have get_state() and set_state() of its own.

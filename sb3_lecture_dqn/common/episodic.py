@@ -203,7 +203,7 @@ class EpisodicMixin(PersistenceMixin):
             self._make_learner()
 
     def __getstate__(self) -> dict[str, Any]:
-        not_copied = ("_learner", "_callback", "_callback_start")
+        not_copied = ("_learner", "_callback", "_callback_start", "_log_mark")
         return {name: value for name, value in self.__dict__.items() if name not in not_copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -478,7 +478,8 @@ class EpisodicMixin(PersistenceMixin):
             total_episodes = DEFAULT_TOTAL_EPISODES if total_episodes is None else total_episodes
             check_number("total_episodes", total_episodes, 1, integer=True)
             self._total_episodes = total_episodes + episodes_before
-            return sys.maxsize
+            # SB3 adds the steps that were taken before, and the sum is in the files of models, where it is an int64.
+            return sys.maxsize - (0 if from_zero else self.num_timesteps)
         return total_timesteps - (self.num_timesteps - steps_before if goes_on else 0)
 
     def _learn_from_a_rollout(self, callback: BaseCallback, log_interval: int) -> bool:

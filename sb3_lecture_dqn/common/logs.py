@@ -1,21 +1,19 @@
 """What a run logs: rewound to a checkpoint when it goes on, and left out when the disk is full."""
 
-import math
 import os
 import pathlib
-import stat
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.logger import HumanOutputFormat, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import HumanOutputFormat, Logger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.event_files import check_mark, event_files, writers_of
 
 
 @contextmanager
@@ -36,31 +34,31 @@ def outliving_full_disks(logger: Logger) -> Iterator[None]:
         ]
 
 
-def log_state(logger: Logger, path: pathlib.Path) -> dict[str, Any] | None:
+def log_state(logger: Logger, path: pathlib.Path, mark: str | None) -> dict[str, Any] | None:
     """
-    How far the event files of TensorBoard have been written.
+    How far the event files of a run have been written.
 
     So far they are flushed to the disk: after a power cut they are no shorter than a checkpoint says.
 
     :param logger: The run's logger
     :param path: The checkpoint
-    :return: Their lengths in bytes by name, and how many folders above the checkpoint they are. ``None`` if they are
-        not in one of the folders above it: a checkpoint has no say over files elsewhere
+    :param mark: The mark of the run's event files, ``None`` for a run that has not logged yet
+    :return: Their lengths in bytes by name, how many folders above the checkpoint they are, and the mark. ``None`` if
+        they are not in one of the folders above it: a checkpoint has no say over files elsewhere
     """
-    for output in logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
+    for writer in writers_of(logger) if mark is not None else []:
+        with outliving_full_disks(logger):
+            writer.flush()
+        folder = pathlib.Path(writer.get_logdir()).resolve()
+        above = list(path.resolve().parents)
+        if folder in above[:3]:
+            files = event_files(folder, mark)
             with outliving_full_disks(logger):
-                output.writer.flush()
-            folder = pathlib.Path(output.writer.get_logdir()).resolve()
-            above = list(path.resolve().parents)
-            if folder in above[:3]:
-                files = _event_files(folder)
-                with outliving_full_disks(logger):
-                    for file in files:
-                        with file.open("r+b") as opened:
-                            os.fsync(opened.fileno())
-                sizes = {file.name: file.stat().st_size for file in files}
-                return {"levels_up": above.index(folder), "sizes": sizes}
+                for file in files:
+                    with file.open("r+b") as opened:
+                        os.fsync(opened.fileno())
+            sizes = {file.name: file.stat().st_size for file in files}
+            return {"levels_up": above.index(folder), "sizes": sizes, "mark": mark}
     return None
 
 
@@ -69,13 +67,20 @@ def pending_logs(logger: Logger) -> dict[str, Any]:
     What has been recorded since the log was last written.
 
     :param logger: The run's logger
-    :return: Numbers, and what SB3's logger keeps with them, by name
+    :return: Numbers, text and arrays, and what SB3's logger keeps with them, by name
     """
     return {
         name: {"value": value, "count": logger.name_to_count[name], "excluded": logger.name_to_excluded.get(name)}
         for name, value in logger.name_to_value.items()
-        if isinstance(value, int | float | np.number)
+        if _can_be_pending(value)
     }
+
+
+def _can_be_pending(value: Any) -> bool:
+    """Whether it is a value that a checkpoint can hold; NaN and infinity are numbers here."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype.kind in "biuf"
+    return type(value) in (bool, int, float, str)
 
 
 def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
@@ -87,7 +92,8 @@ def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
     :raises ValueError: If it is none
     """
     for name, entry in pending.items():
-        check_number(name, entry["value"], -math.inf)
+        if not _can_be_pending(entry["value"]):
+            raise ValueError(f"{name}={entry['value']!r} cannot be logged")
         check_number(f"count of {name}", entry["count"], 0, integer=True)
         excluded: Any = entry["excluded"]
         if not isinstance(excluded, str | tuple | None):
@@ -111,32 +117,44 @@ def log_folder(path: pathlib.Path, state: dict[str, Any] | None) -> pathlib.Path
     check_number("levels_up", state["levels_up"], 0, 2, integer=True)
     for name, size in state["sizes"].items():
         check_number(f"the length of {name}", size, 0, integer=True)
+    if "mark" in state:
+        check_mark(state["mark"])
     folder = path.resolve().parents[state["levels_up"]]
     # A checkpoint may be anywhere, also beside the logs of others.
-    return folder if state["sizes"].keys() & {file.name for file in _event_files(folder)} else None
+    return folder if state["sizes"].keys() & {file.name for file in event_files(folder)} else None
 
 
-def rewind_logs(folder: pathlib.Path, sizes: dict[str, int]) -> None:
+def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool) -> None:
     """
-    Cut event files back to what they were, so that nothing that is trained again is shown twice.
+    Cut a run's event files back to what they were, so that nothing that is trained again is shown twice.
 
-    TensorBoard reads files in the order of their names, which begin with the second they were made in and say nothing
-    of the order within it: so this returns in a later second than that of the newest, and what is logged next is last.
+    Files of others are left as they are.
 
     :param folder: What :func:`log_folder` returned
-    :param sizes: Lengths in bytes, by name
+    :param state: What :func:`log_state` returned
+    :param own_folder: Whether the folder was made for this run alone. Versions before 2.0 did not mark a run's files:
+        there all that were in such a folder are the run's, and one that was alone in any other
     """
-    found = {file.name: file.stat().st_size for file in _event_files(folder)}
-    for name, size in found.items():
-        if name not in sizes:
-            (folder / name).unlink()
-        elif size > sizes[name]:
-            with (folder / name).open("r+b") as opened:
-                opened.truncate(sizes[name])
-    newest = max((int(name.split(".")[3]) for name in found if name.split(".")[3].isdigit()), default=0)
-    if (too_early := newest + 1 - time.time()) > 0:
-        time.sleep(min(too_early, 1))
-    if missing := [name for name, size in sizes.items() if found.get(name, -1) < size]:
+    sizes: dict[str, int] = state["sizes"]
+    marked = "mark" in state
+    ours = event_files(folder, state.get("mark"))
+    if not marked:
+        later = [file.name for file in ours if file.name not in sizes]
+        ours = [file for file in ours if file.name in sizes] if own_folder or len(sizes) == 1 else []
+        if later or not ours:
+            doubtful = later if ours else sizes
+            warnings.warn(
+                f"{folder}: a checkpoint of a version before 2.0 does not say whether {', '.join(doubtful)} belong to "
+                "its run, so they stay as they are, and curves may show steps twice; remove them if they do"
+            )
+    found = {file.name: file.stat().st_size for file in ours}
+    for file in ours:
+        if file.name not in sizes:
+            file.unlink()
+        elif found[file.name] > sizes[file.name]:
+            with file.open("r+b") as opened:
+                opened.truncate(sizes[file.name])
+    if (marked or ours) and (missing := [name for name, size in sizes.items() if found.get(name, -1) < size]):
         warnings.warn(f"{folder}: of the logs, {', '.join(missing)} are not as long as they were; curves have gaps")
 
 
@@ -147,7 +165,7 @@ def has_logs(folder: pathlib.Path) -> bool:
     :param folder: It need not exist
     :return: Whether it has event files
     """
-    return folder.is_dir() and bool(_event_files(folder))
+    return folder.is_dir() and bool(event_files(folder))
 
 
 def hide_later_events(logger: Logger, step: int) -> None:
@@ -157,15 +175,6 @@ def hide_later_events(logger: Logger, step: int) -> None:
     :param logger: The run's logger
     :param step: The last step that is to stay
     """
-    for output in logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
-            start = SessionLog(status=SessionLog.START)
-            output.writer._get_file_writer().add_event(Event(step=step + 1, session_log=start))
-
-
-def _event_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [
-        file
-        for file in folder.iterdir()
-        if file.name.startswith("events.out.tfevents.") and stat.S_ISREG(file.lstat().st_mode)
-    ]
+    for writer in writers_of(logger):
+        start = SessionLog(status=SessionLog.START)
+        writer.file_writer.add_event(Event(step=step + 1, session_log=start))  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import check_for_correct_spaces, get_system_info
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
 
@@ -25,6 +25,7 @@ from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
+from sb3_lecture_dqn.common.event_files import new_mark, write_as_last, writers_of
 from sb3_lecture_dqn.common.logs import (
     has_logs,
     hide_later_events,
@@ -51,7 +52,13 @@ from sb3_lecture_dqn.common.save_util import (
     write_memory,
     written_whole,
 )
-from sb3_lecture_dqn.common.seeding import global_generators, set_global_generators
+from sb3_lecture_dqn.common.seeding import (
+    generator_state,
+    global_generators,
+    new_generator,
+    set_generator_state,
+    set_global_generators,
+)
 from sb3_lecture_dqn.common.tensor_file import DAMAGED
 
 SelfPersistent = TypeVar("SelfPersistent", bound="PersistenceMixin")
@@ -83,8 +90,11 @@ class PersistenceMixin(OffPolicyAlgorithm):
     #: Callbacks of the last call of `learn`, and what of them described it at its start
     _callback: BaseCallback | None = None
     _callback_start: list[dict[str, Any]]
-    #: What is left to restore when `learn` goes on with a run
+    #: What is left to restore when `learn` goes on with a run, and where the logs of that are
     _resumed: checkpoint.Checkpoint | None = None
+    _resumed_logs: pathlib.Path | None = None
+    #: What the names of this run's event files end with
+    _log_mark: str | None = None
 
     @classmethod
     def load(
@@ -342,13 +352,13 @@ class PersistenceMixin(OffPolicyAlgorithm):
             raise ValueError(f"no checkpoint at environment step {self.num_timesteps}: {error}") from error
         counts = getattr(self, "action_counts", None)
         state = {
-            "exploration_rng": self.exploration_rng.bit_generator.state,
+            "exploration_rng": generator_state(self.exploration_rng),
             "generators": global_generators(),
             "action_counts": counts,
             "last_masks": self._last_masks,
             "env": None if self.env is None else env_state(self.env, with_episodes=not self._in_rollout),
             "in_rollout": self._in_rollout,
-            "logs": log_state(self.logger, path) if hasattr(self, "_logger") else None,
+            "logs": log_state(self.logger, path, self._log_mark) if hasattr(self, "_logger") else None,
             "pending_logs": pending_logs(self.logger) if hasattr(self, "_logger") else {},
         }
         callbacks = []
@@ -425,9 +435,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
         except (gym.error.Error, *DAMAGED) as error:
             raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from error
-        if logs is not None:
-            rewind_logs(logs, found.state["logs"]["sizes"])
-        model._resumed = found
+        model._resumed, model._resumed_logs = found, logs
         return model
 
     def _log_where_the_run_did(self, folder: pathlib.Path | None) -> None:
@@ -445,6 +453,32 @@ class PersistenceMixin(OffPolicyAlgorithm):
                 "give custom_objects={'tensorboard_log': ...} for new ones"
             )
             self.tensorboard_log = self._run_folder = None
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        self._begin_logs()  # here SB3 has made the logger, and nothing has been logged to it
+        return super()._init_callback(callback, progress_bar)
+
+    def _begin_logs(self) -> None:
+        """Log to event files of this run's own; what is going to be trained anew is taken out of those that it has."""
+        resumed, folder = self._resumed, self._resumed_logs
+        if resumed is None:
+            if self._log_mark is None or self.num_timesteps == 0:
+                self._log_mark = new_mark()
+        elif self._log_mark is None:
+            self._log_mark = (resumed.state["logs"] or {}).get("mark") or new_mark()
+        if folder is not None:
+            there = [pathlib.Path(writer.get_logdir()).resolve() for writer in writers_of(self.logger)]
+            if folder in there:
+                run = None if self.tensorboard_log is None or self._run_folder is None else self._run_folder
+                own_folder = run is not None and pathlib.Path(run).resolve() == folder
+                rewind_logs(folder, resumed.state["logs"], own_folder)  # type: ignore[union-attr]
+            elif not there and self.tensorboard_log is None:
+                warnings.warn(
+                    f"the run logged to {folder} by a logger that it was given, and goes on without: give it one, as in "
+                    f"model.set_logger(configure({str(folder)!r}, ['tensorboard']))"
+                )
+        self._resumed_logs = None
+        write_as_last(self.logger, self._log_mark)
 
     # What a model of this package knows besides
 
@@ -465,7 +499,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
         raise NotImplementedError
 
     def _set_state(self, state: dict[str, Any], path: pathlib.Path) -> None:
-        self.exploration_rng.bit_generator.state = state["exploration_rng"]
+        self.exploration_rng = new_generator(state["exploration_rng"])
+        set_generator_state(self.exploration_rng, state["exploration_rng"])
         for name, value in (("action_counts", state["action_counts"]), ("_last_masks", state["last_masks"])):
             if value is not None:
                 setattr(self, name, self._checked_array(name, value))
@@ -529,5 +564,5 @@ class PersistenceMixin(OffPolicyAlgorithm):
             raise UnsafeFileError(f"the checkpoint's state does not fit: {error!r}") from error
 
     def _excluded_save_params(self) -> list[str]:
-        passing = ["_in_rollout", "_callback", "_callback_start", "_resumed"]
+        passing = ["_in_rollout", "_callback", "_callback_start", "_resumed", "_resumed_logs", "_log_mark"]
         return [*super()._excluded_save_params(), "exploration_rng", "action_counts", "_last_masks", *passing]

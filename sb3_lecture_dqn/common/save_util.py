@@ -35,6 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer, copy_rows
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_stored
 from sb3_lecture_dqn.common.description import Place, check_declared, describe, path_of, restore
+from sb3_lecture_dqn.common.seeding import generator_state
 from sb3_lecture_dqn.common.tensor_file import DAMAGED, check_members, read_members, read_tensors
 
 Path = str | pathlib.Path | io.BufferedIOBase
@@ -573,7 +574,7 @@ def write_memory(file: IO[bytes], buffer: Any) -> None:
     described: dict[str, Any] = {"version": MEMORY_VERSION, "buffer": _kind(buffer)}
     if isinstance(buffer, SuccessFailReplayBuffer):
         arrays = {name: part.rows[: part.size] for name, part in _partitions(buffer).items()}
-        described["rng"] = buffer.rng.bit_generator.state
+        described["rng"] = generator_state(buffer.rng)
     else:
         # The memory-efficient variant has the last next observation one further.
         n_rows = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)

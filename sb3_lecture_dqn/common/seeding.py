@@ -2,6 +2,8 @@
 
 import math
 import random
+import struct
+import sys
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -42,17 +44,98 @@ def make_rng(seed: int | None, stream: Stream) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(stream),)))
 
 
+# Generators whose state a file may set. NumPy and PyTorch read at the position that they are given, even if this is
+# beyond their words: with any other position a file would make them read what else there is in the memory.
+
+_BIT_GENERATORS = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
+_MT19937_WORDS = 624
+_PHILOX_NUMBERS = 4
+# PyTorch's generator on the CPU: the seed, how many of its words are left, whether it is seeded, the next word; after
+# the words the last three numbers of a normal distribution, whether there is one, and one more of single precision.
+_TORCH_HEAD, _TORCH_TAIL = struct.Struct("<QiiQ"), struct.Struct("<dddixxxxfi")
+_TORCH_BYTES = _TORCH_HEAD.size + 8 * _MT19937_WORDS + _TORCH_TAIL.size
+
+
+def generator_state(generator: Any) -> dict[str, Any] | None:
+    """
+    The state of a generator of NumPy's.
+
+    :param generator: A ``numpy.random.Generator``, or anything
+    :return: Its state as data, for :func:`set_generator_state`; ``None`` for a generator of another kind
+    """
+    bits = getattr(generator, "bit_generator", None)
+    return dict(bits.state) if type(bits) in _BIT_GENERATORS else None
+
+
+def set_generator_state(generator: Any, state: Any) -> None:
+    """
+    The inverse of :func:`generator_state`, for states of any origin.
+
+    :param generator: A ``numpy.random.Generator`` of the same kind
+    :param state: What that returned
+    :raises ValueError: If it is the state of no such generator
+    """
+    bits = getattr(generator, "bit_generator", None)
+    if type(bits) not in _BIT_GENERATORS:
+        raise ValueError(f"{generator!r} is no generator whose state can be set")
+    _check_bits(type(bits).__name__, state)
+    try:
+        bits.state = state
+    except (LookupError, TypeError, OverflowError) as error:
+        raise ValueError(f"not the state of a {type(bits).__name__}: {error!r}") from error
+
+
+def new_generator(state: Any) -> np.random.Generator:
+    """
+    Make a generator of the kind that a state is of.
+
+    :param state: What :func:`generator_state` returned
+    :return: A generator at another place, for :func:`set_generator_state`
+    :raises ValueError: If it is of no kind that is known
+    """
+    kinds = {kind.__name__: kind for kind in _BIT_GENERATORS}
+    name = state.get("bit_generator") if isinstance(state, dict) else None
+    if name not in kinds:
+        raise ValueError(f"not the state of a generator: {str(state)[:100]}")
+    return np.random.Generator(kinds[name]())
+
+
+def _check_bits(kind: str, state: Any) -> None:
+    if not isinstance(state, dict) or state.get("bit_generator") != kind:
+        raise ValueError(f"not the state of a {kind}: {str(state)[:100]}")
+    if kind == "MT19937":
+        check_number("position in MT19937", state["state"]["pos"], 0, _MT19937_WORDS, integer=True)
+    elif kind == "Philox":
+        check_number("position in Philox", state["buffer_pos"], 0, _PHILOX_NUMBERS, integer=True)
+
+
+def _check_torch(state: Any) -> None:
+    """Check that PyTorch stays within the words of its generator."""
+    fits = isinstance(state, np.ndarray) and state.dtype == np.uint8 and state.shape == (_TORCH_BYTES,)
+    if not fits:
+        raise ValueError(f"the state of PyTorch's generator must be uint8 of shape ({_TORCH_BYTES},)")
+    content = state.tobytes()
+    _, left, seeded, position = _TORCH_HEAD.unpack_from(content)
+    *normal, has_normal, single, has_single = _TORCH_TAIL.unpack_from(content, len(content) - _TORCH_TAIL.size)
+    # It draws all but one of those left, and then makes new ones.
+    check_number("position in PyTorch's generator", position, 0, _MT19937_WORDS, integer=True)
+    check_number("numbers left in PyTorch's generator", left, 1, _MT19937_WORDS + 1 - position, integer=True)
+    for flag in (seeded, has_normal, has_single & 0xFF):
+        check_number("a switch in PyTorch's generator", flag, 0, 1, integer=True)
+    for number in (*normal, single):
+        check_number("second number of PyTorch's generator", number, -sys.float_info.max, sys.float_info.max)
+
+
 def global_generators() -> dict[str, Any]:
     """
     The generators that belong to nobody: Python's, NumPy's and PyTorch's, from which memories of SB3 and dropout draw.
 
     :return: Their states
     """
-    name, words, *rest = np.random.get_state()  # noqa: NPY002
     version, python_words, gauss = random.getstate()
     state: dict[str, Any] = {
         "python": {"version": version, "words": np.array(python_words, np.uint32), "gauss": gauss},
-        "numpy": {"name": name, "words": words, "rest": list(rest)},
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
         "torch": th.get_rng_state().numpy(),
     }
     if th.cuda.is_available():
@@ -64,18 +147,21 @@ def set_global_generators(state: dict[str, Any]) -> None:
     """
     The inverse of :func:`global_generators`.
 
-    :param state: What that returned
+    :param state: What that returned, also as versions before 2.0 did
     :raises ValueError: If it is none of these generators
     """
     python, numpy = state["python"], state["numpy"]
-    position, has_gauss, gauss = numpy["rest"]
-    # NumPy reads at the position that it is given, even if this is beyond its 624 words.
-    check_number("position in NumPy's generator", position, 0, 624, integer=True)
-    check_number("second number of NumPy's generator", gauss, -math.inf)
+    if "rest" in numpy:
+        position, has_gauss, gauss = numpy["rest"]
+        words = {"key": numpy["words"], "pos": position}
+        numpy = {"bit_generator": numpy["name"], "state": words, "has_gauss": has_gauss, "gauss": gauss}
+    _check_bits(type(np.random.get_bit_generator()).__name__, numpy)
+    check_number("second number of NumPy's generator", numpy["gauss"], -math.inf)
     if python["gauss"] is not None:
         check_number("second number of Python's generator", python["gauss"], -math.inf)
+    _check_torch(state["torch"])
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
-    np.random.set_state((numpy["name"], numpy["words"], position, has_gauss, gauss))  # noqa: NPY002
+    np.random.set_state(numpy)  # noqa: NPY002
     th.set_rng_state(th.from_numpy(state["torch"]))
     devices: list[np.ndarray] = state.get("cuda", [])
     if devices and th.cuda.is_available() and len(devices) == th.cuda.device_count():

@@ -16,6 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 from sb3_lecture_dqn.common.tabular import TabularModel
 
 
@@ -310,7 +311,7 @@ class TabularVecEnv(VecEnv):
             "returns": np.array(self._returns, dtype=np.float64),
             "was_reset": self._was_reset,
             "seed": self._seeds[0],
-            "rng": self.rng.bit_generator.state,
+            "rng": generator_state(self.rng),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -334,7 +335,7 @@ class TabularVecEnv(VecEnv):
             raise ValueError(f"returns {returns} are not all finite")
         if state["seed"] is not None:
             check_number("seed", state["seed"], 0, integer=True)
-        self.rng.bit_generator.state = state["rng"]
+        set_generator_state(self.rng, state["rng"])
         self._set_episodes(states.astype(np.int64), lengths.astype(np.int64), returns)
         self._was_reset = bool(state["was_reset"])
         self._reset_seeds()

@@ -31,7 +31,7 @@ from sb3_lecture_dqn.common.evaluation import (
 from sb3_lecture_dqn.common.grids import GridLayout, grid_layout
 from sb3_lecture_dqn.common.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.common.maskable import table_masks
-from sb3_lecture_dqn.common.seeding import make_rng
+from sb3_lecture_dqn.common.seeding import generator_state, make_rng, set_generator_state
 from sb3_lecture_dqn.common.tabular import TabularModel
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 
@@ -167,7 +167,7 @@ class LectureTensorBoardCallback(BaseCallback):
 
         :return: The generator, and the counts at which something is written next
         """
-        return {"rng": self.rng.bit_generator.state, "next": list(self._next.values())}
+        return {"rng": generator_state(self.rng), "next": list(self._next.values())}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
@@ -177,7 +177,7 @@ class LectureTensorBoardCallback(BaseCallback):
         """
         for count in state["next"]:
             check_number("next", count, 0, integer=True)
-        self.rng.bit_generator.state = state["rng"]
+        set_generator_state(self.rng, state["rng"])
         self._next = dict(zip(self._next, state["next"], strict=True))
 
     def _count(self, unit: str) -> int:

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
+from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 
 MAX_STATES = 1_000_000
 #: Most steps that are replayed to bring environments to where they were
@@ -201,9 +202,8 @@ class ResumableEnv(TransparentWrapper):
         return self._obs, reward, terminated, truncated, info
 
     def _generator_state(self) -> dict[str, Any] | None:
-        """``None`` for a generator of another kind than gymnasium's, such as NumPy's old ``RandomState``."""
-        bits: Any = getattr(self.unwrapped.np_random, "bit_generator", None)
-        return None if bits is None else dict(bits.state)
+        """``None`` for a generator of another kind than NumPy's, such as its old ``RandomState``."""
+        return generator_state(self.unwrapped.np_random)
 
     def episode_state(self) -> dict[str, Any] | None:
         """
@@ -231,8 +231,7 @@ class ResumableEnv(TransparentWrapper):
         :return: ``None``, or what is not as it was. No exception, which would end an environment in its own process
         """
         start = state["start"]
-        generator = self.unwrapped.np_random.bit_generator
-        generator.state = state["generator"] if start is None else start["generator"]
+        set_generator_state(self.unwrapped.np_random, state["generator"] if start is None else start["generator"])
         if start is None:  # before its first episode
             return None
         self.reset(seed=start["seed"], options=start["options"])
