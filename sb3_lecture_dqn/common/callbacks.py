@@ -21,6 +21,7 @@ from sb3_lecture_dqn.common.checkpoint import (
     remove_unfinished,
 )
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
@@ -171,7 +172,7 @@ class LectureTestCallback(EventCallback):
         return {
             "n_episodes": self.n_episodes,
             "tested_at": self._tested_at,
-            "results": [[episode, vars(result)] for episode, result in self.results],
+            "results": [[episode, dict(vars(result))] for episode, result in self.results],
             "best_mean_reward": self.best_mean_reward,
             "last_mean_reward": self.last_mean_reward,
             "test_env": None if self.test_env is None else generators_state(self.test_env),
@@ -211,7 +212,8 @@ class LectureTestCallback(EventCallback):
         if isinstance(self.test_env, TabularVecEnv) and self.exact:
             result = exact_test_on(self.model, self.test_env, self._limit, self.penalty_reward)
         else:
-            result = test_on(self.model, self.test_env, self.n_test_episodes, self._limit, self.penalty_reward)
+            with naming_dead_processes(self.test_env, lambda: "it is one of the test environment"):
+                result = test_on(self.model, self.test_env, self.n_test_episodes, self._limit, self.penalty_reward)
         self.results.append((self.n_episodes, result))
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:

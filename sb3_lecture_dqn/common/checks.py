@@ -1,6 +1,7 @@
 """Checks of what a user or an environment hands in, with errors that say what was given and what is allowed."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,44 @@ def check_rewards(rewards: np.ndarray, step: int) -> None:
     if not finite.all():
         i = int(np.argmin(finite))
         raise ValueError(f"environment {i} returned the reward {rewards[i]} at environment step {step}")
+
+
+def check_outcomes(infos: Sequence[Mapping[str, Any]], dones: np.ndarray, step: int) -> None:
+    """
+    Check what environments say of the episodes that have ended; SB3 takes means of it.
+
+    :param infos: Those of one step.
+    :param dones: Which episodes have ended, bool of shape ``(n_envs,)``.
+    :param step: Number of the environment step, for the message.
+    :raises ValueError: If ``is_success`` is given and no truth value or number, or ``episode`` has not the return ``r``
+        and the length ``l`` of ``Monitor``.
+    """
+    for i, info in enumerate(infos):
+        success, episode = info.get("is_success"), info.get("episode")
+        if dones[i] and success is not None and not is_figure(success):
+            raise ValueError(
+                f"environment {i} said info['is_success']={success!r} at environment step {step}: it must be True, "
+                "False, a number, or None where it is not known"
+            )
+        if episode is not None and not (
+            isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))
+        ):
+            raise ValueError(
+                f"environment {i} said info['episode']={episode!r} at environment step {step}: it must be the 'r' and "
+                "'l' of an episode, as Monitor gives them"
+            )
+
+
+def is_figure(value: Any) -> bool:
+    """
+    Look whether SB3 can take the mean of a value and others.
+
+    :param value: What an environment said.
+    :return: Whether it is a truth value or a number, which may be NaN, or an array of one.
+    """
+    if isinstance(value, np.ndarray):
+        return value.size == 1 and value.dtype.kind in "biuf"
+    return isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating)
 
 
 def check_observations(

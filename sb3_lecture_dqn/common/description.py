@@ -82,6 +82,22 @@ def describe(value: Any, names: Mapping[str, type]) -> Any:
     return _describe(value, {kind: name for name, kind in names.items()})
 
 
+def is_data(value: Any) -> bool:
+    """
+    Look whether a value can be described as data.
+
+    :param value: Anything
+    :return: Whether :func:`restore` gives it back without being told of code
+    """
+    if type(value) in (bool, int, float, str):
+        return True
+    try:
+        restore(describe(value, {}), {})
+    except UnsafeFileError:
+        return False
+    return True
+
+
 def restore(description: Any, names: Mapping[str, type]) -> Any:
     """
     The inverse of :func:`describe`.

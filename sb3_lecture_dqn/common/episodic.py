@@ -43,9 +43,11 @@ from sb3_lecture_dqn.common.checks import (
     check_choice,
     check_number,
     check_observations,
+    check_outcomes,
     check_rewards,
     parse_frequency,
 )
+from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.env_state import make_resumable
 from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
@@ -203,7 +205,7 @@ class EpisodicMixin(PersistenceMixin):
             self._make_learner()
 
     def __getstate__(self) -> dict[str, Any]:
-        not_copied = ("_learner", "_callback", "_callback_start", "_log_mark")
+        not_copied = ("_learner", "_callback", "_callback_start", "_log_mark", "_learning_since")
         return {name: value for name, value in self.__dict__.items() if name not in not_copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -414,23 +416,27 @@ class EpisodicMixin(PersistenceMixin):
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
         will_be_reset = reset_num_timesteps or self._last_obs is None
-        total_timesteps, callback = self._setup_learn(
-            budget,
-            callback,
-            reset_num_timesteps,
-            tb_log_name,
-            progress_bar,
-        )
-        assert self.env is not None and self._last_obs is not None
-        self._is_stacked = is_vecenv_wrapped(self.env, VecFrameStack)
-        self._check_obs(self._last_obs)
-        self._read_first_masks(will_be_reset)
+        with naming_dead_processes(self.env):
+            total_timesteps, callback = self._setup_learn(
+                budget,
+                callback,
+                reset_num_timesteps,
+                tb_log_name,
+                progress_bar,
+            )
+            assert self.env is not None and self._last_obs is not None
+            self._is_stacked = is_vecenv_wrapped(self.env, VecFrameStack)
+            self._check_obs(self._last_obs)
+            self._read_first_masks(will_be_reset)
         self._make_learner()  # settings may have been changed since the last time
         callback_made = callback_numbers(callback) if goes_on else []
         callback.on_training_start(locals(), globals())
         checkpoints = [one for one in callback_tree(callback) if isinstance(one, LectureCheckpointCallback)]
         self._begin_or_go_on(callback, bool(checkpoints), callback_made)
-        with StopSignals() if checkpoints else contextlib.nullcontext() as signals:
+        with (
+            naming_dead_processes(self.env, lambda: self._way_on(checkpoints)),
+            StopSignals() if checkpoints else contextlib.nullcontext() as signals,
+        ):
             try:
                 for checkpoint in checkpoints:
                     checkpoint.save_if_due()
@@ -454,6 +460,14 @@ class EpisodicMixin(PersistenceMixin):
             checkpoint.save_as_last()
         return self
 
+    def _way_on(self, checkpoints: list[LectureCheckpointCallback]) -> str:
+        """How a training goes on that the environment has ended."""
+        last = next((one.last_path for one in checkpoints if one.last_path is not None), None)
+        at, kind = f"this was at environment step {self.num_timesteps}", type(self).__name__
+        if last is None:
+            return f"{at}, and there is no checkpoint: give learn() a LectureCheckpointCallback to be able to go on"
+        return f"{at}. The last checkpoint is kept; go on with {kind}.resume({str(last)!r}, env=...).learn(...)"
+
     def _set_budget(
         self, total_timesteps: int | None, total_episodes: int | None, from_zero: bool, goes_on: bool
     ) -> int:
@@ -471,7 +485,7 @@ class EpisodicMixin(PersistenceMixin):
             check_number("total_timesteps", total_timesteps, 1, integer=True)
             self._total_episodes = None
         elif total_episodes is None and goes_on:
-            return self._total_timesteps - self.num_timesteps
+            return min(self._total_timesteps, sys.maxsize) - self.num_timesteps
         elif total_episodes is None and self._default_timesteps is not None:
             total_timesteps, self._total_episodes = self._default_timesteps, None
         else:
@@ -655,6 +669,7 @@ class EpisodicMixin(PersistenceMixin):
         self._check_obs(new_obs)
         any_done = dones.item() if self.n_envs == 1 else dones.any()
         if any_done:
+            check_outcomes(infos, dones, self.num_timesteps)
             self._check_terminal_obs(infos)
         normalize = self._vec_normalize_env
         if normalize is None:

@@ -142,7 +142,7 @@ def write_as_last(logger: Logger, mark: str) -> None:
         made = getattr(now, "_file_name", None)
         if made is not None and _has_only_its_header(pathlib.Path(made)):
             pathlib.Path(made).unlink()
-        writer.file_writer.event_writer = _new_file(folder, mark)  # type: ignore[assignment] # it has the same methods
+        writer.file_writer.event_writer = _new_file(folder, mark)  # it has the same methods
 
 
 def _new_file(folder: pathlib.Path, mark: str) -> EventFile:

@@ -177,4 +177,4 @@ def hide_later_events(logger: Logger, step: int) -> None:
     """
     for writer in writers_of(logger):
         start = SessionLog(status=SessionLog.START)
-        writer.file_writer.add_event(Event(step=step + 1, session_log=start))  # type: ignore[union-attr]
+        writer.file_writer.add_event(Event(step=step + 1, session_log=start))  # type: ignore[attr-defined]

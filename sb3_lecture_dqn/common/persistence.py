@@ -4,6 +4,7 @@ import inspect
 import io
 import pathlib
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wr
 
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
-from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, is_figure
+from sb3_lecture_dqn.common.description import is_data
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
 from sb3_lecture_dqn.common.event_files import new_mark, write_as_last, writers_of
 from sb3_lecture_dqn.common.logs import (
@@ -73,6 +75,11 @@ def _of_kind(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
+def _as_data(episode: dict[str, Any]) -> dict[str, Any]:
+    """What an environment says of an episode, without what is no data, such as an object among Monitor's keywords."""
+    return {name: value for name, value in episode.items() if is_data(value)}
+
+
 class PersistenceMixin(OffPolicyAlgorithm):
     """
     Files of a DQN of SB3 or sb3-contrib: models, memories, and checkpoints of training runs.
@@ -93,6 +100,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
     #: What is left to restore when `learn` goes on with a run, and where the logs of that are
     _resumed: checkpoint.Checkpoint | None = None
     _resumed_logs: pathlib.Path | None = None
+    #: When `learn` was called, by :func:`time.monotonic_ns`, without the time in which the run was stopped
+    _learning_since: int | None = None
+    _began_at: tuple[int, int]
     #: What the names of this run's event files end with
     _log_mark: str | None = None
 
@@ -228,10 +238,11 @@ class PersistenceMixin(OffPolicyAlgorithm):
             _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
         _of_kind("action_noise", settings.get("action_noise"), ActionNoise | None)
         for episode in _of_kind("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
-            for name in ("r", "l"):
-                check_number(f"{name!r} of ep_info_buffer", _of_kind("ep_info_buffer", episode, dict)[name], -np.inf)
+            if not (isinstance(episode, dict) and is_figure(episode["r"]) and is_figure(episode["l"])):
+                raise UnsafeFileError(f"ep_info_buffer has {episode!r}, which is no episode")
         for success in _of_kind("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
-            _of_kind("ep_success_buffer", success, int | float | np.number | np.bool_)
+            if not is_figure(success):
+                raise UnsafeFileError(f"ep_success_buffer has {success!r}, which is no number")
         check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
         check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
 
@@ -358,6 +369,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             "last_masks": self._last_masks,
             "env": None if self.env is None else env_state(self.env, with_episodes=not self._in_rollout),
             "in_rollout": self._in_rollout,
+            "elapsed_ns": 0 if self._learning_since is None else time.monotonic_ns() - self._learning_since,
             "logs": log_state(self.logger, path, self._log_mark) if hasattr(self, "_logger") else None,
             "pending_logs": pending_logs(self.logger) if hasattr(self, "_logger") else {},
         }
@@ -366,6 +378,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
             callbacks = callback_data(self._callback, self._callback_start)
         left_out = {*self._excluded_save_params(), *DERIVED}
         settings = {name: value for name, value in self.__dict__.items() if name not in left_out}
+        episodes: Any = self.ep_info_buffer
+        if episodes is not None:
+            settings["ep_info_buffer"] = deque(map(_as_data, episodes), episodes.maxlen)
         checkpoint.write_checkpoint(
             path, self._algorithm(), settings, state, callbacks, parameters, self.replay_buffer, self.policy_aliases
         )
@@ -455,8 +470,25 @@ class PersistenceMixin(OffPolicyAlgorithm):
             self.tensorboard_log = self._run_folder = None
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        self._begin_logs()  # here SB3 has made the logger, and nothing has been logged to it
+        # Here SB3 has set what it counts and made the logger, and nothing has been logged to that.
+        self._begin_clock()
+        self._begin_logs()
         return super()._init_callback(callback, progress_bar)
+
+    def _begin_clock(self) -> None:
+        """Count steps and time from where `learn` was called, also when it goes on with a call that was stopped."""
+        elapsed = 0 if self._resumed is None else self._resumed.state.get("elapsed_ns")
+        self._learning_since = time.monotonic_ns()
+        if elapsed is not None:  # which versions before 2.0 did not keep
+            check_number("elapsed_ns", elapsed, 0, 2**63 - 1, integer=True)
+            self._learning_since -= elapsed
+            self._num_timesteps_at_start = self._began_at[0]
+
+    def dump_logs(self) -> None:
+        """Write the log, as in SB3; the time that has passed is that of a clock that does not go back."""
+        if self._learning_since is not None:
+            self.start_time = time.time_ns() - (time.monotonic_ns() - self._learning_since)
+        super().dump_logs()
 
     def _begin_logs(self) -> None:
         """Log to event files of this run's own; what is going to be trained anew is taken out of those that it has."""
@@ -474,7 +506,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
                 rewind_logs(folder, resumed.state["logs"], own_folder)  # type: ignore[union-attr]
             elif not there and self.tensorboard_log is None:
                 warnings.warn(
-                    f"the run logged to {folder} by a logger that it was given, and goes on without: give it one, as in "
+                    f"the run logged to {folder} by a logger that it was given, and goes on without: give one, as in "
                     f"model.set_logger(configure({str(folder)!r}, ['tensorboard']))"
                 )
         self._resumed_logs = None
@@ -565,4 +597,5 @@ class PersistenceMixin(OffPolicyAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         passing = ["_in_rollout", "_callback", "_callback_start", "_resumed", "_resumed_logs", "_log_mark"]
-        return [*super()._excluded_save_params(), "exploration_rng", "action_counts", "_last_masks", *passing]
+        of_its_own = ["exploration_rng", "action_counts", "_last_masks", "_learning_since"]
+        return [*super()._excluded_save_params(), *of_its_own, *passing]

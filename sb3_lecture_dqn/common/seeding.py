@@ -63,7 +63,7 @@ def generator_state(generator: Any) -> dict[str, Any] | None:
     :param generator: A ``numpy.random.Generator``, or anything
     :return: Its state as data, for :func:`set_generator_state`; ``None`` for a generator of another kind
     """
-    bits = getattr(generator, "bit_generator", None)
+    bits: Any = getattr(generator, "bit_generator", None)
     return dict(bits.state) if type(bits) in _BIT_GENERATORS else None
 
 
@@ -75,7 +75,7 @@ def set_generator_state(generator: Any, state: Any) -> None:
     :param state: What that returned
     :raises ValueError: If it is the state of no such generator
     """
-    bits = getattr(generator, "bit_generator", None)
+    bits: Any = getattr(generator, "bit_generator", None)
     if type(bits) not in _BIT_GENERATORS:
         raise ValueError(f"{generator!r} is no generator whose state can be set")
     _check_bits(type(bits).__name__, state)
@@ -155,7 +155,7 @@ def set_global_generators(state: dict[str, Any]) -> None:
         position, has_gauss, gauss = numpy["rest"]
         words = {"key": numpy["words"], "pos": position}
         numpy = {"bit_generator": numpy["name"], "state": words, "has_gauss": has_gauss, "gauss": gauss}
-    _check_bits(type(np.random.get_bit_generator()).__name__, numpy)
+    _check_bits(type(np.random.get_bit_generator()).__name__, numpy)  # type: ignore[attr-defined] # NumPy has no type
     check_number("second number of NumPy's generator", numpy["gauss"], -math.inf)
     if python["gauss"] is not None:
         check_number("second number of Python's generator", python["gauss"], -math.inf)
