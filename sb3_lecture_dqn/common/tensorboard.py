@@ -1,5 +1,8 @@
 """What TensorBoard can show of a DQN beyond scalars: graph, histograms, embeddings, pictures, hyperparameters."""
 
+import contextlib
+import inspect
+import math
 import pathlib
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
-from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.type_aliases import ReplayBufferSamples, TrainFreq
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -38,12 +41,9 @@ from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 # Optimal values nearer than this to one another are equal but for rounding.
 _EQUAL_VALUES = 1e-9
 
-_HPARAMS = (
-    *("gamma", "batch_size", "buffer_size", "learning_starts", "gradient_steps", "n_steps", "tau", "max_grad_norm"),
-    *("exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "exploration_decay"),
-    *("target_update_interval", "store_and_replay", "double_dqn", "double_q", "loss", "use_masking"),
-    *("env_id", "max_episode_steps", "engine_in_use", "seed"),
-)
+# What HParams shows of a model besides the keywords of its constructor, and which of those say nothing of the training.
+_HPARAMS = ("env_id", "env_wrapper", "n_envs", "engine_in_use")
+_NOT_HPARAMS = {"self", "policy", "env", "tensorboard_log", "verbose", "_init_setup_model"}
 
 
 class LectureTensorBoardCallback(BaseCallback):
@@ -436,15 +436,61 @@ def _sample(memory: ReplayBuffer, batch_size: int, env: Any, rng: np.random.Gene
 
 
 def _settings(model: Any) -> dict[str, int | float | str]:
-    """The settings of a model, as TensorBoard takes them."""
-    optimizer = model.policy.optimizer
+    """The settings of a model, as TensorBoard takes them: every keyword of its constructor, and what that contains."""
     settings: dict[str, Any] = {
         "algorithm": type(model).__name__,
         "policy": type(model.policy).__name__,
-        "optimizer": type(optimizer).__name__,
-        "learning_rate": model.learning_rate if isinstance(model.learning_rate, float) else str(model.learning_rate),
-        "train_freq": f"{model.train_freq.frequency} {model.train_freq.unit.value}",
+        "optimizer": type(model.policy.optimizer).__name__,
     }
-    settings |= {name: getattr(model, name) for name in _HPARAMS if hasattr(model, name)}
+    for name in (*_keywords(type(model)), *_HPARAMS):
+        own = name if hasattr(model, name) else f"_{name}"  # SB3 keeps `stats_window_size` so
+        if name not in _NOT_HPARAMS and hasattr(model, own):
+            settings[name] = getattr(model, own)
+    for name, value in list(settings.items()):
+        _add_entries(settings, name, value)
+    return {name: _number_or_text(value) for name, value in settings.items()}
+
+
+def _keywords(kind: type) -> list[str]:
+    """The keywords of a constructor, and where it hands on others, of those above it."""
+    keywords: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+            keywords |= dict.fromkeys(one.name for one in parameters if one.kind in named)
+            if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters):
+                break
+    return list(keywords)
+
+
+def _add_entries(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Let every entry of a dictionary be a setting too, to sort and to compare runs by."""
+    for key, entry in value.items() if isinstance(value, dict) else ():
+        own = str(key) if str(key) not in settings else f"{name}.{key}"
+        settings[own] = entry
+        _add_entries(settings, own, entry)
+
+
+def _number_or_text(value: Any) -> int | float | str:
+    plain = value.item() if isinstance(value, np.generic) else value
     # torch would write True as 1.0.
-    return {name: value if type(value) in (int, float) else str(value) for name, value in settings.items()}
+    return plain if type(plain) in (int, float) and math.isfinite(plain) else _text(plain)
+
+
+def _text(value: Any) -> str:
+    """A setting in words, the same for runs of the same: without addresses in memory."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_text(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, TrainFreq):
+        return f"{value.frequency} {value.unit.value}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, type):
+        return value.__name__
+    if callable(value):  # a schedule
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        with contextlib.suppress(Exception):
+            return f"{name}: {', '.join(f'{value(left):g}' for left in (1.0, 0.5, 0.0))}"
+        return name
+    return str(value) if type(value).__repr__ is not object.__repr__ else type(value).__name__  # type: ignore[comparison-overlap]
