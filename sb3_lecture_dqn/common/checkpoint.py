@@ -134,7 +134,7 @@ def write_checkpoint(
         with _part(archive, MEMORY, checksums) as part:
             write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
         manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
-        archive.writestr(MANIFEST, json.dumps(manifest))
+        archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest))
 
 
 def _longest(described: dict[str, Any]) -> str:
@@ -148,7 +148,8 @@ def _longest(described: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def _part(archive: zipfile.ZipFile, name: str, checksums: dict[str, dict[str, Any]]) -> Iterator[_Hashed]:
     """Open a part to be written; its checksum is among the others afterwards."""
-    with archive.open(name, "w", force_zip64=True) as member:
+    # Without the time, of which a zip file takes none before 1980: a clock that has not been set is there.
+    with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
         part = _Hashed(member)
         yield part
     checksums[name] = part.checksum

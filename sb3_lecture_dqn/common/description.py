@@ -177,9 +177,12 @@ def _array_from(described: dict[str, Any]) -> np.ndarray:
         raise UnsafeFileError(f"this is no shape: {shape!r}")
     if dtype.kind not in "biuf" or dtype.itemsize > 16:
         raise UnsafeFileError(f"numbers of {dtype} are declared")
+    content = base64.b64decode(described["all" if "all" in described else "bytes"], validate=True)
+    if dtype.kind == "b" and content.translate(None, b"\0\1"):
+        raise UnsafeFileError("there are truth values that are neither 0 nor 1, which NumPy would count as more")
     if "all" in described:
-        return np.full(shape, np.frombuffer(base64.b64decode(described["all"], validate=True), dtype)[0], dtype)
-    return np.frombuffer(base64.b64decode(described["bytes"], validate=True), dtype).reshape(shape).copy()
+        return np.full(shape, np.frombuffer(content, dtype)[0], dtype)
+    return np.frombuffer(content, dtype).reshape(shape).copy()
 
 
 def _space_to(space: spaces.Space[Any]) -> dict[str, Any] | None:

@@ -122,7 +122,7 @@ def writers_of(logger: Logger) -> list[SummaryWriter]:
     return [output.writer for output in outputs if output.writer.file_writer is not None]
 
 
-def write_as_last(logger: Logger, mark: str) -> None:
+def write_as_last(logger: Logger, mark: str) -> list[pathlib.Path]:
     """
     Let a logger write to files of a run, which are read after all event files that are there.
 
@@ -131,18 +131,24 @@ def write_as_last(logger: Logger, mark: str) -> None:
 
     :param logger: The logger
     :param mark: The mark of the run
+    :return: The files that it writes to
     """
+    files: list[pathlib.Path] = []
     for writer in writers_of(logger):
         assert writer.file_writer is not None
         now = writer.file_writer.event_writer
         folder = pathlib.Path(writer.get_logdir())
         if isinstance(now, EventFile) and now.path.name.endswith(f".{mark}"):
+            files.append(now.path)
             continue
         now.close()
         made = getattr(now, "_file_name", None)
         if made is not None and _has_only_its_header(pathlib.Path(made)):
             pathlib.Path(made).unlink()
-        writer.file_writer.event_writer = _new_file(folder, mark)  # it has the same methods
+        new = _new_file(folder, mark)
+        files.append(new.path)
+        writer.file_writer.event_writer = new  # it has the same methods
+    return files
 
 
 def _new_file(folder: pathlib.Path, mark: str) -> EventFile:

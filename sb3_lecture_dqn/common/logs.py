@@ -124,7 +124,7 @@ def log_folder(path: pathlib.Path, state: dict[str, Any] | None) -> pathlib.Path
     return folder if state["sizes"].keys() & {file.name for file in event_files(folder)} else None
 
 
-def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool) -> None:
+def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool, current: list[pathlib.Path]) -> None:
     """
     Cut a run's event files back to what they were, so that nothing that is trained again is shown twice.
 
@@ -134,10 +134,12 @@ def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool) -
     :param state: What :func:`log_state` returned
     :param own_folder: Whether the folder was made for this run alone. Versions before 2.0 did not mark a run's files:
         there all that were in such a folder are the run's, and one that was alone in any other
+    :param current: The files that the run goes on with
     """
     sizes: dict[str, int] = state["sizes"]
     marked = "mark" in state
-    ours = event_files(folder, state.get("mark"))
+    going_on = {file.name for file in current}
+    ours = [file for file in event_files(folder, state.get("mark")) if file.name not in going_on]
     if not marked:
         later = [file.name for file in ours if file.name not in sizes]
         ours = [file for file in ours if file.name in sizes] if own_folder or len(sizes) == 1 else []

@@ -27,7 +27,7 @@ from sb3_lecture_dqn.common.callback_state import callback_data, callback_number
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, is_figure
 from sb3_lecture_dqn.common.description import is_data
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
-from sb3_lecture_dqn.common.event_files import new_mark, write_as_last, writers_of
+from sb3_lecture_dqn.common.event_files import new_mark, write_as_last
 from sb3_lecture_dqn.common.logs import (
     has_logs,
     hide_later_events,
@@ -498,19 +498,19 @@ class PersistenceMixin(OffPolicyAlgorithm):
                 self._log_mark = new_mark()
         elif self._log_mark is None:
             self._log_mark = (resumed.state["logs"] or {}).get("mark") or new_mark()
+        current = write_as_last(self.logger, self._log_mark)
         if folder is not None:
-            there = [pathlib.Path(writer.get_logdir()).resolve() for writer in writers_of(self.logger)]
+            there = [file.parent.resolve() for file in current]
             if folder in there:
                 run = None if self.tensorboard_log is None or self._run_folder is None else self._run_folder
                 own_folder = run is not None and pathlib.Path(run).resolve() == folder
-                rewind_logs(folder, resumed.state["logs"], own_folder)  # type: ignore[union-attr]
+                rewind_logs(folder, resumed.state["logs"], own_folder, current)  # type: ignore[union-attr]
             elif not there and self.tensorboard_log is None:
                 warnings.warn(
                     f"the run logged to {folder} by a logger that it was given, and goes on without: give one, as in "
                     f"model.set_logger(configure({str(folder)!r}, ['tensorboard']))"
                 )
         self._resumed_logs = None
-        write_as_last(self.logger, self._log_mark)
 
     # What a model of this package knows besides
 

@@ -582,9 +582,10 @@ def write_memory(file: IO[bytes], buffer: Any) -> None:
         described |= {"pos": int(buffer.pos), "full": bool(buffer.full)}
     described["arrays"] = list(arrays)
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(MEMORY, json.dumps(described))
+        # Without the time, see `checkpoint`.
+        archive.writestr(zipfile.ZipInfo(MEMORY), json.dumps(described))
         for i, array in enumerate(arrays.values()):
-            with archive.open(f"{i}.npy", "w", force_zip64=True) as member:
+            with archive.open(zipfile.ZipInfo(f"{i}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 

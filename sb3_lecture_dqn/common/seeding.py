@@ -1,6 +1,5 @@
 """One seed, many independent generators: every stateful part owns its own, and nothing reads NumPy's global one."""
 
-import math
 import random
 import struct
 import sys
@@ -78,8 +77,8 @@ def set_generator_state(generator: Any, state: Any) -> None:
     bits: Any = getattr(generator, "bit_generator", None)
     if type(bits) not in _BIT_GENERATORS:
         raise ValueError(f"{generator!r} is no generator whose state can be set")
-    _check_bits(type(bits).__name__, state)
     try:
+        _check_bits(type(bits).__name__, state)
         bits.state = state
     except (LookupError, TypeError, OverflowError) as error:
         raise ValueError(f"not the state of a {type(bits).__name__}: {error!r}") from error
@@ -123,7 +122,11 @@ def _check_torch(state: Any) -> None:
     for flag in (seeded, has_normal, has_single & 0xFF):
         check_number("a switch in PyTorch's generator", flag, 0, 1, integer=True)
     for number in (*normal, single):
-        check_number("second number of PyTorch's generator", number, -sys.float_info.max, sys.float_info.max)
+        _check_number("second number of PyTorch's generator", number)
+
+
+def _check_number(name: str, number: Any) -> None:
+    check_number(name, number, -sys.float_info.max, sys.float_info.max)
 
 
 def global_generators() -> dict[str, Any]:
@@ -156,9 +159,9 @@ def set_global_generators(state: dict[str, Any]) -> None:
         words = {"key": numpy["words"], "pos": position}
         numpy = {"bit_generator": numpy["name"], "state": words, "has_gauss": has_gauss, "gauss": gauss}
     _check_bits(type(np.random.get_bit_generator()).__name__, numpy)  # type: ignore[attr-defined] # NumPy has no type
-    check_number("second number of NumPy's generator", numpy["gauss"], -math.inf)
+    _check_number("second number of NumPy's generator", numpy["gauss"])
     if python["gauss"] is not None:
-        check_number("second number of Python's generator", python["gauss"], -math.inf)
+        _check_number("second number of Python's generator", python["gauss"])
     _check_torch(state["torch"])
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     np.random.set_state(numpy)  # noqa: NPY002

@@ -101,4 +101,6 @@ def _tensor(tree: list[Any], numbers: bytearray, start: int) -> tuple[th.Tensor,
         raise UnsafeFileError(f"a tensor of shape {shape} is declared, and there are {len(numbers) - start} bytes left")
     if n_numbers == 0:
         return th.empty(shape, dtype=_DTYPES[name]), end
+    if name == "torch.bool" and numbers[start:end].translate(None, b"\0\1"):
+        raise UnsafeFileError("there are truth values that are neither 0 nor 1")
     return th.frombuffer(numbers, dtype=_DTYPES[name], count=n_numbers, offset=start).reshape(shape), end
