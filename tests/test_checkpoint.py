@@ -1,5 +1,6 @@
 """Runs that are stopped and gone on with end as those that were not: bit by bit, whatever they are made of."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -191,6 +192,26 @@ RUNS = {
 }
 
 
+def in_its_file(model, path):
+    """What is in the file of a model, but for times and the names of folders."""
+    model.save(path)
+    described = {}
+    for name, content in members_of(path.read_bytes()).items():
+        described[name] = content
+        if name in ("data", "sb3_lecture_dqn.json"):
+            described[name] = json.loads(content)
+    del described["system_info.txt"], described["sb3_lecture_dqn.json"]["members"]
+    settings = described["sb3_lecture_dqn.json"]["settings"]
+    for part in (described["data"], settings):
+        for name in ("start_time", "_run_folder", "tensorboard_log"):
+            del part[name]
+    # Of every episode SB3 keeps the time it took, in a pickle.
+    del described["data"]["ep_info_buffer"], described["data"]["ep_success_buffer"]
+    for episode in settings["ep_info_buffer"]["items"]:
+        del episode["t"]
+    return described
+
+
 def run_whole(name, folder):
     make, budget, callbacks = RUNS[name]
     model = make(tensorboard_log=str(folder / "whole"))
@@ -224,6 +245,9 @@ def test_a_run_that_is_stopped_three_times_ends_like_one_that_is_not(name, tmp_p
     found = everything(model)
     assert [key for key in expected if not equal(found[key], expected[key])] == []
     assert model.logger.dir == run
+    files = [in_its_file(each, tmp_path / "model.zip") for each in (model, whole)]
+    assert [name for name in files[1] if files[0][name] != files[1][name]] == []
+    assert files[1]["sb3_lecture_dqn.json"]["settings"]["_total_timesteps"] < 2**63
     whole_run = whole.logger.dir
     for each in (model, whole):
         each.logger.close()
@@ -286,6 +310,159 @@ def test_arguments_of_callbacks_that_are_changed_on_resuming_stay_changed(tmp_pa
     callback = EveryCallback(20, factor=100)
     LectureDQN.resume(model.logger.dir).learn(callback=[callback, LectureCheckpointCallback(20)])
     assert (callback.every, callback.factor, callback.total) == (20, 100, 8 + 6 * 100)
+
+
+@pytest.mark.parametrize("budget", [{"total_episodes": 12}, {"total_timesteps": 150}, {}])
+def test_a_later_call_that_is_stopped_counts_as_one_that_is_not(budget, tmp_path):
+    """Steps and time since the call began, which SB3 counts from where `learn` was called last."""
+    models = []
+    for stop in (10**9, 110):
+        model = short_taxi(tensorboard_log=str(tmp_path / str(stop)), gradient_steps=0)
+        model.learn(70)
+        if not budget:
+            model._default_timesteps = 150  # as of a tuned one
+        given = [LectureCheckpointCallback(20, verbose=0), CrashAt(stop)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the callbacks .*CrashAt.* are not given now")
+            with contextlib.suppress(Crash):
+                model.learn(**budget, callback=given, reset_num_timesteps=False)
+            model.logger.close()
+            if stop < 10**9:
+                model = LectureDQN.resume(model.logger.dir)
+                model.learn(**budget, callback=given[:1])
+        models.append(model)
+    files = [in_its_file(model, tmp_path / "model.zip") for model in models]
+    assert [name for name in files[0] if files[0][name] != files[1][name]] == []
+    assert models[1]._num_timesteps_at_start == 70
+    assert models[1]._total_timesteps < 2**63
+
+
+# What environments and callbacks say
+
+
+class Saying(gym.Wrapper):
+    """An environment that says something of the end of its episodes."""
+
+    def __init__(self, env, said):
+        super().__init__(env)
+        self.said = said
+
+    def step(self, action):
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, reward, terminated, truncated, {**info, **self.said}
+
+
+class Having(BaseCallback):
+    """A callback that has figures, in its attributes and in the log that is not written yet."""
+
+    def __init__(self, figures):
+        super().__init__()
+        self.figure, self.best, self.table = figures[0], [-np.inf, *figures], {0: figures[0], "one": list(figures)}
+        self.figures = list(figures) * 200
+        self.seen = 0
+
+    def _on_step(self):
+        self.seen += 1
+        for i, figure in enumerate(self.table["one"]):
+            self.logger.record(f"pending/{i}", figure)
+        self.logger.record("pending/text", "of the user")
+        self.logger.record("pending/switch", np.bool_(True))
+        self.logger.record("pending/array", np.arange(3.0))
+        self.logger.record_mean("pending/mean", self.table["one"][0])
+        self.last = self.table["one"][0]
+        return True
+
+
+SAID = {
+    "nothing": {},
+    "None": {"is_success": None},
+    "NaN": {"is_success": np.nan},
+    "a truth value of NumPy's": {"is_success": np.bool_(True)},
+    "an array of one": {"is_success": np.array(False)},
+    "a number of NumPy's": {"is_success": np.float32(0.5)},
+    "an integer": {"is_success": 1},
+    "a number without an end": {"is_success": -np.inf},
+    "more": {"more": object(), "is_success": True},
+}
+FIGURES = {
+    "numbers": (1.5, 2, np.float64(3.5)),
+    "NaN": (np.nan, 1.0),
+    "infinite": (np.inf, -np.inf),
+    "of NumPy's": (np.float32(np.nan), np.int8(3), np.float16(np.inf)),
+    "truth values": (True, np.bool_(False)),
+}
+
+
+def plain(value):
+    """A value to be compared, in which NaN is equal to NaN."""
+    return repr(value)
+
+
+@pytest.mark.parametrize("figures", FIGURES.values(), ids=FIGURES)
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_whatever_is_said_a_checkpoint_that_was_saved_is_gone_on_with(said, figures, tmp_path):
+    def env():
+        return Saying(gym.wrappers.TimeLimit(gym.make("FrozenLake-v1").unwrapped, 9), said)
+
+    def lake():
+        venv = DummyVecEnv([lambda: Monitor(env(), info_keywords=tuple(said))])
+        venv.seed(3)
+        return venv
+
+    def callbacks():
+        tests = quick_tests(test_env=env(), test_freq=(1, "episode"), max_episode_steps=9)
+        evaluation = EvalCallback(lake(), eval_freq=20, n_eval_episodes=1, verbose=0, warn=False)
+        return [tests, evaluation, Having(figures), LectureCheckpointCallback(7, tmp_path, keep=None, verbose=0)]
+
+    whole = callbacks()
+    model = LectureDQN(lake(), seed=0, gradient_steps=1)
+    model.learn(60, callback=whole, log_interval=4)
+    for path in checkpoints_in(tmp_path)[2:5]:
+        resumed = LectureDQN.resume(path, env=lake())
+        again = callbacks()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*the run has gone on from an older checkpoint")
+            resumed.learn(callback=again, log_interval=4)
+        assert equal(everything(resumed)["parameters"], everything(model)["parameters"])
+        for one, other in zip(again[:3], whole[:3], strict=True):
+            for name in ("results", "best_mean_reward", "evaluations_results", "seen", "figures", "best", "last"):
+                assert plain(getattr(one, name, None)) == plain(getattr(other, name, None)), name
+        for name in ("name_to_value", "name_to_count", "name_to_excluded"):
+            pending, expected = getattr(resumed.logger, name), getattr(model.logger, name)
+            assert {n: plain(v) for n, v in pending.items() if n.startswith("pending")} == {
+                n: plain(v) for n, v in expected.items() if n.startswith("pending")
+            }
+        assert plain([*resumed.ep_success_buffer]) == plain([*model.ep_success_buffer])
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"is_success": "yes"}, r"environment 0 said info\['is_success'\]='yes' at environment step \d+: it must be"),
+        ({"is_success": [True, False]}, r"info\['is_success'\]=\[True, False\]"),
+        ({"episode": {"r": "much", "l": 3}}, r"info\['episode'\]={'r': 'much'.*as Monitor gives them"),
+        ({"episode": {"l": 3}}, r"info\['episode'\]={'l': 3}"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:no checkpoint at step .* could not be read again. ep_info_buffer has")
+def test_what_sb3_could_take_no_mean_of_is_said_at_its_step(said, message, tmp_path):
+    env = DummyVecEnv([lambda: Saying(Monitor(gym.make("FrozenLake-v1")), said)])
+    with pytest.raises(ValueError, match=message):
+        LectureDQN(env, seed=0).learn(200, callback=LectureCheckpointCallback(2, tmp_path))
+    resumed = LectureDQN.resume(tmp_path, env=DummyVecEnv([lambda: Monitor(gym.make("FrozenLake-v1"))]))
+    assert resumed.learn().num_timesteps == 200
+
+
+def test_in_the_middle_of_an_episode_nothing_of_it_is_asked(tmp_path):
+    class Undecided(gym.Wrapper):
+        def step(self, action):
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            success = reward > 0 if terminated or truncated else "not yet"
+            return obs, reward, terminated, truncated, {**info, "is_success": success}
+
+    LectureDQN(Undecided(gym.make("FrozenLake-v1")), seed=0).learn(100)
 
 
 def stopped(tmp_path, step=100, make=short_taxi, **checkpoints):

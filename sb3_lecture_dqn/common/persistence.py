@@ -226,6 +226,10 @@ class PersistenceMixin(OffPolicyAlgorithm):
             is_number = isinstance(default, int | float) and not isinstance(default, bool)
             if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
                 check_number(name, value, -sys.float_info.max)
+        self._check_progress(settings)
+
+    def _check_progress(self, settings: dict[str, Any]) -> None:
+        """Check how far a training has come, for a model that is loaded, and for a checkpoint before it is written."""
         for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "_total_timesteps"):
             check_number(name, settings.get(name, 0), 0, integer=True)
         for name in ("_total_episodes", "_default_timesteps"):
@@ -238,7 +242,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
         _of_kind("action_noise", settings.get("action_noise"), ActionNoise | None)
         for episode in _of_kind("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
-            if not (isinstance(episode, dict) and is_figure(episode["r"]) and is_figure(episode["l"])):
+            if not (isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))):
                 raise UnsafeFileError(f"ep_info_buffer has {episode!r}, which is no episode")
         for success in _of_kind("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
             if not is_figure(success):
@@ -381,6 +385,10 @@ class PersistenceMixin(OffPolicyAlgorithm):
         episodes: Any = self.ep_info_buffer
         if episodes is not None:
             settings["ep_info_buffer"] = deque(map(_as_data, episodes), episodes.maxlen)
+        try:
+            self._check_progress(settings)
+        except ValueError as error:
+            raise checkpoint.UnreadableCheckpointError(f"it could not be read again: {error}") from error
         checkpoint.write_checkpoint(
             path, self._algorithm(), settings, state, callbacks, parameters, self.replay_buffer, self.policy_aliases
         )
