@@ -1,5 +1,6 @@
 """The test during training, what it logs and triggers, and the progress bar over episodes."""
 
+import dataclasses
 import re
 
 import gymnasium as gym
@@ -48,6 +49,66 @@ def test_there_is_a_test_after_the_first_and_every_50th_episode():
     test = quick_test()
     taxi(gradient_steps=0).learn(total_episodes=151, callback=test)
     assert episodes_tested(test) == [1, 50, 100, 150]
+
+
+def test_results_are_kept_by_the_names_of_their_figures():
+    test = quick_test(test_freq=(2, "episode"))
+    taxi().learn(total_episodes=4, callback=test)
+    kept = test.get_state()
+    assert [entry[0] for entry in kept["results"]] == [1, 2, 4]
+    kept["results"] = [[episode, dict(reversed(figures.items()))] for episode, figures in kept["results"]]
+    other = quick_test()
+    other.set_state(kept)
+    assert other.results == test.results
+    assert [vars(one) for _, one in other.results] == [vars(one) for _, one in test.results]
+
+
+def test_results_of_version_1_which_had_no_names_are_read():
+    test = quick_test()
+    state = test.get_state()
+    state["results"] = [[50, 13.5, 0.25, -3.0, 0.5, 100, None], [100, 13.0, 0.0, 7.9, 1.0, 100, 0.75]]
+    test.set_state(state)
+    first, second = (result for _, result in test.results)
+    assert (first.mean_steps, first.mean_penalties, first.mean_reward, first.success_rate) == (13.5, 0.25, -3.0, 0.5)
+    assert (first.n_episodes, first.optimality, second.optimality) == (100, None, 0.75)
+
+
+def test_a_figure_that_an_older_version_did_not_compute_is_nan_and_an_unknown_one_is_refused(monkeypatch):
+    test = quick_test()
+    taxi().learn(total_episodes=1, callback=test)
+    kept = test.get_state()
+    kind = type(test.results[0][1])
+    later = dataclasses.make_dataclass("Later", [("median", float)], bases=(kind,), frozen=True, kw_only=True)
+    monkeypatch.setattr("sb3_lecture_dqn.common.callbacks.TestResult", later)
+    test.set_state(kept)
+    assert np.isnan(test.results[0][1].median)
+    assert test.results[0][1].n_episodes == 2
+    test.results = [(1, later(**{**vars(test.results[0][1]), "median": 3.0}))]
+    kept = test.get_state()
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="median: a test of this version has no such figures"):
+        test.set_state(kept)
+
+
+@pytest.mark.parametrize("figure", [np.nan, -np.inf, np.float32(np.nan)])
+def test_every_figure_of_a_test_is_taken_back(figure):
+    test = quick_test()
+    taxi().learn(total_episodes=1, callback=test)
+    test.results = [(1, dataclasses.replace(test.results[0][1], mean_reward=figure, success_rate=figure))]
+    test.best_mean_reward = test.last_mean_reward = figure
+    other = quick_test()
+    other.set_state(test.get_state())
+    for name in ("results", "best_mean_reward", "last_mean_reward"):
+        assert repr(getattr(other, name)) == repr(getattr(test, name))
+
+
+@pytest.mark.parametrize("wrong", [[["x", {}]], [[1, "text"]], [[1, {"mean_steps": "1"}]], [[1, 2.0]], [[1, {"n": 1}]]])
+def test_what_is_no_result_is_refused(wrong):
+    test = quick_test()
+    before = repr(test.get_state())
+    with pytest.raises((ValueError, TypeError)):
+        test.set_state({**test.get_state(), "results": wrong})
+    assert repr(test.get_state()) == before
 
 
 def test_the_test_of_the_last_episode_is_not_left_out():

@@ -1,13 +1,18 @@
 """Training that goes wrong stops at once, says when, and leaves a checkpoint from which it can go on."""
 
+import os
+import signal
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor
 
-from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, make_env
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, ResumableEnv, make_env
 from sb3_lecture_dqn.common.checks import check_rewards
+from sb3_lecture_dqn.common.env_processes import EnvironmentProcessError
 from sb3_lecture_dqn.common.save_util import check_finite
 
 
@@ -109,6 +114,89 @@ def test_rewards_whose_sum_is_too_large_are_finite():
     check_rewards(np.array([3e38, 3e38], np.float32), step=1)
     with pytest.raises(ValueError, match="environment 1 returned the reward -inf at environment step 5"):
         check_rewards(np.array([np.inf, -np.inf, 0], np.float32)[::-1], step=5)
+
+
+class KillProcess(BaseCallback):
+    """Kills the process of an environment at a step."""
+
+    def __init__(self, at, which, number=signal.SIGKILL):
+        super().__init__()
+        self.at, self.which, self.number = at, which, number
+
+    def _on_step(self):
+        if self.num_timesteps == self.at:
+            process = self.model.env.unwrapped.processes[self.which]
+            os.kill(process.pid, self.number)
+            process.join(10)
+        return True
+
+
+class Exiting(gym.Wrapper):
+    """Ends its process at a step, as a simulator in C does."""
+
+    def step(self, action):
+        self.left = getattr(self, "left", 30) - 1
+        if self.left == 0:
+            os._exit(3)
+        return self.env.step(action)
+
+
+def in_processes(*wrappers):
+    made = [lambda wrap=wrap: ResumableEnv(wrap(make_env("FrozenLake-v1", 30))) for wrap in wrappers]
+    return VecMonitor(SubprocVecEnv(made))
+
+
+def same(env):
+    return env
+
+
+def test_the_environment_whose_process_died_is_named_and_training_goes_on_from_the_last_checkpoint(tmp_path):
+    model = LectureDQN(in_processes(same, same, same), seed=0)
+    saving = LectureCheckpointCallback(60, tmp_path, verbose=0)
+    message = (
+        r"environment 1 of 3 is gone: its process \d+ was killed by SIGKILL; this was at environment step 90\. The "
+        rf"last checkpoint is kept; go on with LectureDQN\.resume\('{tmp_path}/checkpoint_\d+_steps\.zip', env=\.\.\.\)"
+    )
+    with pytest.raises(EOFError, match=message):
+        model.learn(200, callback=[KillProcess(90, 1), saving])
+    # The same environment is no use any more, and it says so again.
+    with pytest.raises(EOFError, match="environment 1 of 3 is gone"):
+        model.learn(200)
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left in the middle of a step"):
+        resumed = LectureDQN.resume(saving.last_path, env=in_processes(same, same, same))
+    resumed.learn(callback=[KillProcess(-1, 0), LectureCheckpointCallback(60, tmp_path)])
+    assert resumed.num_timesteps >= 200
+    resumed.env.close()
+
+
+@pytest.mark.parametrize("callback", [[], [LectureCheckpointCallback]])
+def test_an_environment_that_ends_its_own_process_is_named_too(callback, tmp_path):
+    model = LectureDQN(in_processes(same, Exiting), seed=0)
+    way_on = "The last checkpoint is kept" if callback else "no checkpoint: give learn.. a LectureCheckpointCallback"
+    with pytest.raises(
+        EnvironmentProcessError, match=rf"environment 1 of 2 .*ended with exit code 3.*step 58.*{way_on}"
+    ):
+        model.learn(200, callback=[make(20, tmp_path, verbose=0) for make in callback])
+
+
+def test_so_is_one_of_the_test(tmp_path):
+    test = LectureTestCallback(in_processes(Exiting), 5, (1, "episode"), verbose=0)
+    with pytest.raises(
+        EnvironmentProcessError, match=r"environment 0 of 1 .*exit code 3.*it is one of the test environm"
+    ):
+        LectureDQN("FrozenLake-v1", seed=0).learn(200, callback=test)
+
+
+def test_errors_of_others_stay_what_they_are():
+    class Broken(BaseCallback):
+        def _on_step(self):
+            raise EOFError("of the user")
+
+    env = in_processes(same)
+    with pytest.raises(EOFError, match="of the user") as raised:
+        LectureDQN(env, seed=0).learn(20, callback=Broken())
+    assert type(raised.value) is EOFError
+    env.close()
 
 
 def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path, capsys):

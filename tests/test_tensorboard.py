@@ -1,5 +1,7 @@
 """What LectureTensorBoardCallback writes, read back from the event files; and that training does not notice."""
 
+import inspect
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch as th
 from PIL import Image
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -21,6 +24,7 @@ from sb3_lecture_dqn import (
     exact_test,
 )
 from sb3_lecture_dqn.common.evaluation import action_values
+from sb3_lecture_dqn.common.tensorboard import _settings
 
 
 def learn(folder, callback=None, total_episodes=6, env="Taxi-v3", **kwargs):
@@ -239,6 +243,89 @@ def test_the_settings_and_the_final_figures_are_in_hparams(run):
     for name in ("reward", "steps", "penalties", "success_rate", "optimality"):
         expected = getattr(result, name if name in ("success_rate", "optimality") else f"mean_{name}")
         assert events.Scalars(f"final/{name}")[-1].value == pytest.approx(expected, rel=1e-5)
+
+
+def hparams_of(model):
+    return {name: value for name, value in _settings(model).items() if name not in ("algorithm", "policy")}
+
+
+OTHER_SETTINGS = {
+    "learning_rate": 0.5,
+    "buffer_size": 7,
+    "learning_starts": 3,
+    "batch_size": 2,
+    "tau": 0.5,
+    "gamma": 0.9,
+    "train_freq": (2, "episode"),
+    "gradient_steps": 2,
+    "replay_buffer_class": ReplayBuffer,
+    "replay_buffer_kwargs": {"deduplicate": False},
+    "n_steps": 2,
+    "target_update_interval": 3,
+    "exploration_fraction": 0.2,
+    "exploration_initial_eps": 0.5,
+    "exploration_final_eps": 0.2,
+    "max_grad_norm": 1.0,
+    "stats_window_size": 5,
+    "policy_kwargs": {"hidden_dim": 8},
+    "seed": 3,
+    "exploration_decay": 0.5,
+    "store_and_replay": False,
+    "double_dqn": False,
+    "double_q": True,
+    "loss": "huber",
+    "max_episode_steps": 7,
+    "engine": "torch",
+    "use_masking": True,
+    "explore_least_tried": True,
+}
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN, DQN, QRDQN])
+def test_runs_that_differ_in_any_keyword_of_the_constructor_differ_in_hparams(algorithm):
+    """Also in one that there will be: the list comes from the constructor."""
+    keywords = inspect.signature(algorithm).parameters
+    default = hparams_of(algorithm("MlpPolicy", "FrozenLake-v1"))
+    untried = {"policy", "env", "tensorboard_log", "verbose", "_init_setup_model", "optimize_memory_usage", "device"}
+    untried |= {"replay_buffer_class"} if algorithm in (DQN, QRDQN) else set()
+    for name in keywords.keys() - untried:
+        if algorithm in (DQN, QRDQN) and name == "policy_kwargs":
+            given = {"net_arch": [8]}
+        elif algorithm in (DQN, QRDQN) and name == "replay_buffer_kwargs":
+            given = {"handle_timeout_termination": False}
+        else:
+            given = OTHER_SETTINGS[name]
+        if name == "use_masking" or (name == "policy_kwargs" and algorithm not in (DQN, QRDQN)):
+            changed = hparams_of(algorithm("LecturePolicy", "Taxi-v3", **{name: given}))
+            assert changed[name] != default[name]
+            continue
+        changed = hparams_of(algorithm("MlpPolicy", "FrozenLake-v1", **{name: given}))
+        assert changed[name] != default[name], name
+
+
+def test_what_a_dictionary_of_settings_contains_is_a_column_too():
+    kwargs = {"optimizer_class": th.optim.Adam, "optimizer_kwargs": {"eps": 1e-3}, "hidden_dim": 8}
+    model = LectureDQN(
+        "FrozenLake-v1", policy_kwargs=kwargs, replay_buffer_kwargs={"success_fraction": 0.5}, learning_rate=lambda p: p
+    )
+    model.replay_buffer_kwargs = {**model.replay_buffer_kwargs, "gamma": 3}
+    shown = _settings(model)
+    assert (shown["hidden_dim"], shown["eps"], shown["success_fraction"]) == (8, 1e-3, 0.5)
+    assert shown["optimizer_class"] == "Adam"
+    assert (shown["gamma"], shown["replay_buffer_kwargs.gamma"]) == (0.75, 3)
+    # No addresses in memory, which would be others in every run.
+    assert shown["learning_rate"].endswith("<lambda>: 1, 0.5, 0")
+    assert all(type(value) in (int, float, str) and "0x" not in str(value) for value in shown.values())
+
+
+def test_keywords_of_a_class_of_ones_own_are_shown_with_those_it_hands_on():
+    class Own(LectureDQN):
+        def __init__(self, *args, courage=3, **kwargs):
+            self.courage = courage
+            super().__init__(*args, **kwargs)
+
+    shown = _settings(Own("FrozenLake-v1", gamma=0.5))
+    assert (shown["courage"], shown["gamma"], shown["algorithm"]) == (3, 0.5, "Own")
 
 
 SMALL = {"batch_size": 4, "engine": "torch", "env": "FrozenLake-v1"}

@@ -415,8 +415,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
 
         The first :meth:`learn` after this is the one that was stopped: it counts on from where that was, without a
         budget up to that one's, and with a budget up to that many steps or episodes from where that one had begun. Give
-        it the same callbacks. What TensorBoard had been given since the checkpoint is removed, if the checkpoint is in
-        the folder of the run or one below, as by default.
+        it the same callbacks. What the run had given to TensorBoard since the checkpoint is removed then, if the
+        checkpoint is in the folder of the run or one below, as by default; nothing of others is.
 
         Other than :meth:`save`'s file a checkpoint cannot hold code: functions and classes of one's own are to be given
         as ``custom_objects``. Nothing is unpickled.
