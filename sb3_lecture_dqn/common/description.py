@@ -315,8 +315,8 @@ def _class_to(kind: type) -> str | None:
 def _class_from(name: Any, kinds: Mapping[str, type], at: Place, code: "_Code") -> Any:
     kind = kinds.get(name)
     if kind is None:
-        may = f"only {', '.join(kinds)}" if kinds else "none"
-        return code(at, f"the class {shown(name)!r}, where a file may name {may}")
+        may = f"only {', '.join(kind.rpartition('.')[2] for kind in kinds)}" if kinds else "none"
+        return code(at, f"the class {shown(repr(name))}, where a file may name {may}")
     return kind
 
 
@@ -412,4 +412,4 @@ def _restore(described: Any, names: Mapping[str, type], at: Place, code: _Code) 
     except UnsafeFileError as error:
         raise _PlacedError(f"{path_of(at)}: {shown(error, 1000)}") from error
     except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError, AttributeError) as error:
-        raise _PlacedError(f"{path_of(at)}: no {shown(tag)!r}: {shown(repr(error), 1000)}") from None
+        raise _PlacedError(f"{path_of(at)}: no {shown(repr(tag))}: {shown(repr(error), 1000)}") from None

@@ -79,10 +79,10 @@ def _check_names(settings: dict[str, Any]) -> None:
     for name in ("env_id", "tensorboard_log", "_run_folder", "_log_file", "_log_of_file"):
         _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
     env_id, run = settings.get("env_id"), settings.get("_run_folder")
-    if env_id is not None and not re.fullmatch(r"[\w:./-]+", str(env_id)):
-        raise UnsafeFileError(f"env_id={shown(env_id)!r} is no id of an environment")
+    if env_id is not None and not re.fullmatch(r"[\w:./-]{1,200}", str(env_id)):
+        raise UnsafeFileError(f"env_id={shown(repr(env_id))} is no id of an environment")
     if run is not None and pathlib.Path(run).name in ("", ".."):
-        raise UnsafeFileError(f"_run_folder={shown(run)!r} is no folder of a run")
+        raise UnsafeFileError(f"_run_folder={shown(repr(run))} is no folder of a run")
 
 
 class PersistenceMixin(OffPolicyAlgorithm):
@@ -241,7 +241,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         for name, value in settings.items():
             known = inspect.getattr_static(type(self), name, None)
             if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
-                raise UnsafeFileError(f"{shown(name)!r} is no setting")
+                raise UnsafeFileError(f"{shown(repr(name))} is no setting")
             if name in excluded and value is not None:
                 raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
             default = self.__dict__.get(name)
@@ -373,9 +373,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
     ) -> tuple[int, BaseCallback]:
         if self._log_of_file is not None and self.tensorboard_log is None and not self._custom_logger:
             warnings.warn(
-                f"tensorboard_log={shown(self._log_of_file, 300)!r} is what the model's file says, and the logs of its "
-                "training are not there, so nothing is logged: give load(path, tensorboard_log=...) to log, there or "
-                "elsewhere"
+                f"tensorboard_log={shown(repr(self._log_of_file), 300)} is what the model's file says, and the logs of "
+                "its training are not there, so nothing is logged: give load(path, tensorboard_log=...) to log, there "
+                "or elsewhere"
             )
             self._log_of_file = None
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
@@ -519,7 +519,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         except (gym.error.Error, *DAMAGED) as error:
             if env is not None:
                 raise
-            raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from None
         if new_env.num_envs != model.n_envs:
             raise ValueError(f"env has {new_env.num_envs} environments, and the run had {model.n_envs}")
         model.set_env(new_env, force_reset=False)
@@ -531,9 +531,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
             if "tensorboard_log" not in (custom_objects or {}):
                 model._log_where_the_run_did(logs)
         except UnsafeFileError as error:
-            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         except (gym.error.Error, *DAMAGED) as error:
-            raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from None
         if logs is not None:
             rewind_logs(logs, found.state["logs"]["sizes"])
         model._resumed = found

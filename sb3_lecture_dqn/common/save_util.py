@@ -326,7 +326,7 @@ def read_summary(path: Path) -> ModelSummary:
         described = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)
         algorithm, env_id = described["algorithm"], described["settings"].get("env_id")
         if not isinstance(algorithm, str):
-            raise UnsafeFileError(f"its algorithm is {shown(algorithm)!r}")
+            raise UnsafeFileError(f"its algorithm is {shown(repr(algorithm))}")
         return ModelSummary(algorithm, env_id if isinstance(env_id, str) and ":" not in env_id else None)
 
 
@@ -409,7 +409,7 @@ def _model_members(file: IO[bytes], size: int, name: str = "LectureDQN") -> dict
         check_is_no_other(archive, DESCRIPTION, name)
         names = archive.namelist()
         if others := [name for name in names if name not in _MEMBERS and ("/" in name or not name.endswith(".pth"))]:
-            raise UnsafeFileError(f"it has the members {', '.join(repr(shown(name)) for name in others[:10])} besides")
+            raise UnsafeFileError(f"it has the members {', '.join(shown(repr(name)) for name in others[:10])} besides")
         return read_members(archive)
 
 
@@ -437,7 +437,7 @@ def _read_settings(
     others = {name: _checksum(content) for name, content in members.items() if name != DESCRIPTION}
     declared = described["members"]
     if wrong := sorted(name for name in others.keys() | declared.keys() if others.get(name) != declared.get(name)):
-        names_ = ", ".join(repr(shown(name)) for name in wrong[:10])
+        names_ = ", ".join(shown(repr(name)) for name in wrong[:10])
         raise UnsafeFileError(f"its members {names_} are not those that were saved")
     if described["algorithm"] != algorithm:
         raise UnsafeFileError(f"its settings are those of a {shown(described['algorithm'])}, not of a {algorithm}")
@@ -736,7 +736,7 @@ def read_memory(path: Path, buffer: Any) -> Any:
                 raise UnsafeFileError(f"it is of a {shown(described['buffer'])}")
             if others := set(names) - {MEMORY, *(f"{i}.npy" for i in range(len(described["arrays"])))}:
                 raise UnsafeFileError(
-                    f"it has the members {', '.join(repr(shown(name)) for name in sorted(others)[:10])} besides"
+                    f"it has the members {', '.join(shown(repr(name)) for name in sorted(others)[:10])} besides"
                 )
             if isinstance(buffer, SuccessFailReplayBuffer):
                 return _read_partitions(archive, described, buffer)

@@ -155,15 +155,15 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     names: set[str] = set()
     for info in infos:
         if info.filename in names:
-            raise UnsafeFileError(f"it has more than one member {shown(info.filename)!r}")
+            raise UnsafeFileError(f"it has more than one member {shown(repr(info.filename))}")
         names.add(info.filename)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise UnsafeFileError(f"its member {shown(info.filename)!r} is compressed, which `save` never does")
+            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is compressed, which `save` never does")
         if info.flag_bits & 0x1:
-            raise UnsafeFileError(f"its member {shown(info.filename)!r} is encrypted")
+            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is encrypted")
         parts = info.filename.replace("\\", "/").split("/")
         if info.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or info.is_dir():
-            raise UnsafeFileError(f"its member {shown(info.filename)!r} is no file in the archive's own folder")
+            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is no file in the archive's own folder")
     if sum(info.file_size for info in infos) > size:
         raise UnsafeFileError("its members declare more bytes than the file has")
     if min((info.header_offset for info in infos), default=0) != 0:

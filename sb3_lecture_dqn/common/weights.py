@@ -40,7 +40,7 @@ def fitting(name: str, state: Mapping[str, Any], module: th.nn.Module, *, from_f
     error = UnsafeFileError if from_file else ValueError
     own = module.state_dict()
     if from_file and (unknown := [key for key in state if key not in own]):
-        raise error(f"{name} has no {', '.join(repr(shown(key)) for key in unknown[:10])}")
+        raise error(f"{name} has no {', '.join(shown(repr(key)) for key in unknown[:10])}")
     for key, weight in own.items():
         if key not in state or not isinstance(weight, th.Tensor) or th.nn.parameter.is_lazy(weight):
             continue
