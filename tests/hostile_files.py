@@ -11,8 +11,10 @@ import json
 import os
 import pickle
 import resource
+import signal
 import struct
 import sys
+import traceback
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -23,7 +25,9 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import ConvertCallback
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, UnsafeFileError
 from sb3_lecture_dqn.common.checkpoint import MANIFEST, STATE, WEIGHTS
@@ -100,6 +104,16 @@ def archive_of(members, compression=zipfile.ZIP_STORED):
             info = zipfile.ZipInfo(name)
             info.compress_type = compression
             archive.writestr(info, content)
+    return file.getvalue()
+
+
+def shifted(content):
+    """The archive behind something else, in a file in which the places of all members are right."""
+    file = io.BytesIO()
+    file.write(b"evil")
+    with zipfile.ZipFile(file, "a") as archive:
+        for name, member in members_of(content).items():
+            archive.writestr(name, member)
     return file.getvalue()
 
 
@@ -199,6 +213,15 @@ def weights(good):
     for name, wrong in wrong_moments.items():
         moments = {**optimizer, "state": {0: {**optimizer["state"][0], name: wrong}}}
         yield f"{name} of another shape", swapped("policy.optimizer.pth", torch_file(moments))
+    for dtype in (th.float64, th.float16, th.bfloat16, th.int8, th.bool):
+        converted = {**policy, first: policy[first].to(dtype)}
+        yield f"weights of {dtype}", swapped("policy.pth", torch_file(converted))
+        moments = {**optimizer["state"][0], "exp_avg": optimizer["state"][0]["exp_avg"].to(dtype)}
+        changed = {**optimizer, "state": {**optimizer["state"], 0: moments}}
+        yield f"a moment of {dtype}", swapped("policy.optimizer.pth", torch_file(changed))
+    yield "a weight too many", swapped("policy.pth", torch_file({**policy, "\x1b[31mq_net.evil": policy[first]}))
+    many_names = {f"{first}{i}": th.zeros(0) for i in range(30_000)}
+    yield "many weights of nothing", swapped("policy.pth", torch_file({**policy, **many_names}))
     yield "weights of another shape", swapped("policy.pth", torch_file({**policy, first: th.zeros(2)}))
     yield "weights under another name", swapped("policy.pth", torch_file({"x": th.zeros(2)}))
     shared = ()
@@ -260,6 +283,19 @@ def archives(good):
     for name in ("../../escaped.pth", "/tmp/escaped.pth", "..\\escaped.pth", "C:\\escaped.pth", "folder/"):
         yield f"a member {name}", archive_of({**members, name: b"x"})
     yield "a bomb", archive_of({**members, "bomb": bytes(2**28)}, zipfile.ZIP_DEFLATED)
+    for name in ("evil", "evil.json", "folder/evil.pth", "\x1b]0;evil\x07", "replay_buffer.pth"):
+        yield f"one more, {name!a}, right checksums", with_checksums({**members, name: torch_file({})})
+    many = {**members, **{f"{i}.pth": b"" for i in range(100_000)}}
+    yield "100,000 more", with_checksums(many)
+    tensors = {**members_of(members["policy.pth"]), **{f"archive/data/x{i}": b"" for i in range(100_000)}}
+    yield "100,000 tensors more", with_checksums({**members, "policy.pth": archive_of(tensors)})
+    few = bytearray(archive_of(many))
+    few[-14:-10] = struct.pack("<HH", 7, 7)  # as its end says
+    yield "100,000 more that are not declared", bytes(few)
+    yield "a comment", good[:-2] + b"\x04\x00evil"
+    yield "something behind", good + b"evil"
+    yield "something before", b"evil" + good
+    yield "something before, with right places", shifted(good)
     file = bytearray(good)
     central = file.rindex(b"PK\x01\x02")
     yield "encrypted", bytes(file[: central + 8]) + b"\x01" + bytes(file[central + 9 :])
@@ -284,6 +320,8 @@ def descriptions(good):
 
     def kind(name):
         return {"$": "class", "name": name}
+
+    mlp = {"$": "name", "name": "MlpPolicy"}
 
     for version in (0, 999, None, "1"):
         yield f"version {version}", saying({}, version=version)
@@ -346,7 +384,55 @@ def descriptions(good):
         "a switch that is a number": {"double_dqn": 1},
         "an id that imports": {"env_id": "antigravity:Evil-v0"},
         "a huge seed": {"seed": HUGE},
+        "a memory of more than there is": {"buffer_size": 10**12},
+        "a minibatch of more than there is": {"batch_size": 10**12},
+        "returns of more than there is": {"n_steps": 10**12},
+        "successes of more than there are": {"replay_buffer_kwargs": {"success_capacity": 10**12}},
+        "a dictionary for each of many transitions": {
+            "replay_buffer_class": kind(f"{HerReplayBuffer.__module__}.HerReplayBuffer"),
+            "buffer_size": 10**9,
+        },
+        "many layers": {"policy_kwargs": {"net_arch": [1] * 10**5}, "policy_class": mlp},
+        "an escape sequence for code": {"learning_rate": {"$": "code", "what": "\x1b]0;evil\x07\u202e"}},
+        "an escape sequence for a setting": {"\x1b]0;evil\x07": {"$": "code", "what": "x"}},
+        "an escape sequence for a tag": {"gamma": {"$": "\x1b]0;evil\x07"}},
+        "an escape sequence for an id": {"env_id": "\x1b]0;evil\x07-v1"},
+        "an escape sequence for a class": {"policy_kwargs": {"optimizer_class": kind("\x1b]0;evil\x07")}},
+        "an escape sequence for a choice": {"engine": "\x1b]0;evil\x07"},
+        "an escape sequence for a policy": {"policy_class": {"$": "name", "name": "\x1b]0;evil\x07"}},
+        "an escape sequence for an argument": {"policy_kwargs": {"\x1b]0;evil\x07": 1}},
+        "a run beside its folder": {"_run_folder": "runs/.."},
         "a huge window": {"ep_info_buffer": {"$": "deque", "maxlen": -1, "items": []}},
+    }
+    long_doubles = array([2**22], np.dtype(np.longdouble).str, all=base64.b64encode(bytes(16)).decode())
+    settings["a Box of long doubles"] = {"observation_space": space(kind="Box", low=long_doubles, high=long_doubles)}
+    doubles = array([2**22], "<f8", all=base64.b64encode(bytes(8)).decode())
+    settings["a Box of many doubles"] = {"observation_space": space(kind="Box", low=doubles, high=doubles)}
+    large = space(kind="Box", low=array([2**20]), high=array([2**20]))
+    copying = {"TransformerEncoder": {"num_layers": 10**9}, "TransformerDecoder": {"num_layers": 10**9}}
+    for name, kwargs in {**copying, "Linear": {"out_features": 4}, "ReLU": {}, "LSTM": {"hidden_size": 4}}.items():
+        extractor = {"features_extractor_class": kind(f"torch.nn.{name}"), "features_extractor_kwargs": kwargs}
+        settings[f"{name} for an extractor"] = {"policy_kwargs": extractor, "policy_class": mlp}
+        settings[f"{name} for an extractor of much"] = {
+            **settings[f"{name} for an extractor"],
+            "observation_space": large,
+        }
+        settings[f"{name} for an optimizer"] = {"policy_kwargs": {"optimizer_class": kind(f"torch.nn.{name}")}}
+        settings[f"{name} for a memory"] = {"replay_buffer_class": kind(f"torch.nn.{name}")}
+        settings[f"{name} for a wrapper"] = {"env_wrapper": kind(f"torch.nn.{name}")}
+        settings[f"{name} for a policy"] = {"policy_class": kind(f"torch.nn.{name}")}
+    for name in ("TransformerEncoder", "Softmax", "Sequential", "Module", "Linear"):
+        activation = {"activation_fn": kind(f"torch.nn.{name}")}
+        settings[f"{name} for an activation"] = {"policy_kwargs": activation, "policy_class": mlp}
+    extractor = {"features_extractor_class": {"$": "name", "name": "MlpPolicy"}}
+    settings["a policy for an extractor"] = {"policy_kwargs": extractor, "policy_class": mlp}
+    settings["a class for an argument"] = {"policy_kwargs": {"hidden_dim": kind("torch.nn.ReLU")}}
+    image = {"dtype": "|u1", "shape": [1, 2**12, 2**10]}
+    cnn = {"features_extractor_class": kind(f"{NatureCNN.__module__}.NatureCNN")}
+    settings["a huge image"] = {
+        "observation_space": space(kind="Box", low={**image, "all": "AA=="}, high={**image, "all": "/w=="}),
+        "policy_kwargs": cnn,
+        "policy_class": mlp,
     }
     for name, changed in settings.items():
         yield name, saying(changed)
@@ -405,6 +491,12 @@ def memories(good):
         yield f"without {name}", archive_of({key: other for key, other in members.items() if key != name})
         yield f"{name} twice", archive_of([*members.items(), (name, content)])
     yield "a bomb", archive_of({**members, "1.npy": bytes(2**28)}, zipfile.ZIP_DEFLATED)
+    yield "one array more", archive_of({**members, "2.npy": members["1.npy"]})
+    yield "100,000 arrays more", archive_of({**members, **{f"{i}.npy": b"" for i in range(2, 100_000)}})
+    yield "something behind", good + b"evil"
+    yield "something before", b"evil" + good
+    yield "something before, with right places", shifted(good)
+    yield "an escape sequence in a header", header("'\\\x1b'")
     for step in range(20):
         yield f"truncated at {step}/20", good[: len(good) * step // 20]
     for step in range(1, 20):
@@ -674,10 +766,15 @@ def checkpoint_files(members):
     yield "deep JSON", checkpoint_of({**members, STATE: b"[" * 10**6})
     yield "many lists", checkpoint_of({**members, STATE: b"[" + b"[]," * 2**24 + b"[]]"})
     yield "a list for a state", checkpoint_of({**members, STATE: b"[]"})
-    for version in (0, 1, 3, None, "2"):
-        yield f"version {version}", declaring(version=version)
+    yield "100,000 more", checkpoint_of({**members, **{f"{i}": b"" for i in range(100_000)}})
+    yield "something behind", good + b"evil"
+    yield "something before", b"evil" + good
+    yield "something before, with right places", shifted(good)
+    for version in (0, 1, 3, None, "2", "\x1b]0;evil\x07"):
+        yield f"version {version!a}", declaring(version=version)
     for algorithm in ("QRDQN", None, ["DQN"]):
         yield f"algorithm {algorithm}", declaring(algorithm=algorithm)
+    yield "an escape sequence for an algorithm", declaring(algorithm="\x1b]0;evil\x07")
     for parts in ({}, [], None, {**manifest["parts"], STATE: None}):
         yield f"parts {str(parts)[:9]}", declaring(parts=parts)
 
@@ -732,16 +829,26 @@ def limit_memory(more):
 
 
 def outcome(load):
+    """What came of loading a file, for which there are 30 seconds of the processor's time."""
+    signal.setitimer(signal.ITIMER_PROF, 30)
     try:
         load()
     except UnsafeFileError as error:
-        return "refused", str(error)
+        shown = "".join(traceback.format_exception(error)).replace("\n", "")
+        return ("refused", str(error)) if shown.isprintable() else ("refused with text as it is", shown)
     except BaseException as error:
         return type(error).__name__, str(error)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return "loaded", ""
 
 
+def give_up(signum, frame):
+    raise TimeoutError("it takes too long")
+
+
 def main(folder):
+    signal.signal(signal.SIGPROF, give_up)
     Payload.canary = str(folder / "canary")
     model = make_model()
     parameters, memory = model.get_parameters(), str(model.replay_buffer.get_state())

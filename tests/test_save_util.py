@@ -1,4 +1,6 @@
 import contextlib
+import copy
+import hashlib
 import io
 import json
 import math
@@ -6,7 +8,9 @@ import os
 import pathlib
 import resource
 import sys
+import traceback
 import tracemalloc
+import warnings
 import zipfile
 from collections import OrderedDict, deque
 
@@ -17,17 +21,24 @@ import torch as th
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
+from sb3_contrib import QRDQN
 from stable_baselines3 import DQN, HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from sb3_lecture_dqn import (
+    DiscreteEmbeddingExtractor,
+    DiscreteObservationWrapper,
     LectureCheckpointCallback,
     LectureDQN,
     LecturePolicy,
     LectureQRDQN,
     SuccessFailReplayBuffer,
+    TupleToDictWrapper,
     UnsafeFileError,
 )
 from sb3_lecture_dqn.common import save_util
@@ -35,6 +46,7 @@ from sb3_lecture_dqn.common.description import describe, restore
 from sb3_lecture_dqn.common.save_util import AllocationLimit, check_finite, check_optimizer_state, n_numbers
 from sb3_lecture_dqn.common.tensor_file import read_tensors
 from sb3_lecture_dqn.common.weights import flatten, unflatten
+from sb3_lecture_dqn.loading import load_model
 
 GOLDEN = pathlib.Path(__file__).with_name("golden")
 
@@ -120,10 +132,6 @@ def test_spaces_come_back(space):
         TrainFreq(4, TrainFrequencyUnit.EPISODE),
         FloatSchedule(LinearSchedule(1.0, 0.1, 0.5)),
         ConstantSchedule(0.25),
-        th.nn.ReLU,
-        th.optim.AdamW,
-        HerReplayBuffer,
-        SuccessFailReplayBuffer,
     ],
     ids=repr,
 )
@@ -131,6 +139,57 @@ def test_values_that_are_no_json_come_back(value):
     restored = restore(describe(value, {}), {})
     assert type(restored) is type(value)
     assert repr(restored) == repr(value)
+
+
+ROLES = {
+    "features_extractor_class": [FlattenExtractor, NatureCNN, CombinedExtractor, DiscreteEmbeddingExtractor],
+    "activation_fn": [th.nn.ReLU, th.nn.Tanh, th.nn.ELU, th.nn.LeakyReLU, th.nn.PReLU, th.nn.SiLU, th.nn.GELU],
+    "optimizer_class": [th.optim.SGD, th.optim.Adam, th.optim.AdamW, th.optim.RMSprop, RMSpropTFLike],
+    "replay_buffer_class": [ReplayBuffer, DictReplayBuffer, HerReplayBuffer, SuccessFailReplayBuffer],
+    "env_wrapper": [DiscreteObservationWrapper, TupleToDictWrapper],
+    "policy_class": [LecturePolicy],
+}
+NAMES = {"LecturePolicy": LecturePolicy}
+
+
+def in_role(role, description):
+    """Settings that have a class in a role."""
+    return {role: description} if role not in list(ROLES)[:3] else {"policy_kwargs": {role: description}}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_classes_come_back_in_their_own_role_only(role):
+    for of, kinds in ROLES.items():
+        for kind in kinds:
+            described = json.loads(json.dumps(describe(in_role(role, kind), NAMES)))
+            if of == role:
+                assert restore(described, NAMES) == in_role(role, kind)
+            else:
+                with pytest.raises(UnsafeFileError, match=rf"{role} \(.*{kind.__name__}.*custom_objects={{'{role}'"):
+                    restore(described, NAMES)
+                assert restore(described, NAMES, {role: Own}) == in_role(role, Own)
+
+
+@pytest.mark.parametrize("role", [*ROLES, "anything", "gamma"])
+def test_of_pytorch_a_file_may_name_a_few_classes_only(role):
+    """Every other module would be called with what is none of its arguments."""
+    modules = [f"{space.__name__}.{name}" for space in (th.nn, th.optim) for name in vars(space)]
+    accepted = []
+    for name in modules:
+        with contextlib.suppress(UnsafeFileError):
+            accepted.append(restore(in_role(role, {"$": "class", "name": name}), NAMES))
+    kinds = [settings.get("policy_kwargs", settings)[role] for settings in accepted]
+    if role == "optimizer_class":
+        assert all(issubclass(kind, th.optim.Optimizer) for kind in kinds)
+        assert {th.optim.SGD, th.optim.Adam} <= set(kinds)
+        assert not {th.optim.LBFGS, th.optim.Optimizer} & set(kinds)
+    elif role == "activation_fn":
+        x = th.linspace(-3, 3, 7, requires_grad=True)
+        for kind in kinds:  # element by element
+            assert kind().eval()(x)[3].equal(kind().eval()(x[3:4])[0])
+        assert {th.nn.ReLU, th.nn.Tanh} <= set(kinds)
+    else:
+        assert kinds == []
 
 
 class Own(th.nn.ReLU):
@@ -144,13 +203,110 @@ def test_what_is_no_data_is_described_as_code(value):
         restore(described, {})
 
 
+class Extractor(FlattenExtractor):
+    pass
+
+
+@pytest.mark.parametrize("given", ["features_extractor_class", "policy_kwargs.features_extractor_class"])
+@pytest.mark.parametrize("method", ["load", "resume"])
+def test_a_class_can_be_given_alone(method, given, tmp_path):
+    kwargs = {"features_extractor_class": Extractor, "net_arch": [3], "activation_fn": th.nn.Tanh}
+    model = LectureDQN("MlpPolicy", "CartPole-v1", seed=0, policy_kwargs=kwargs).learn(total_timesteps=5)
+    getattr(model, {"load": "save", "resume": "save_checkpoint"}[method])(tmp_path / "file.zip")
+    load = getattr(LectureDQN, method)
+    with pytest.raises(UnsafeFileError, match=r"custom_objects={'features_extractor_class': \.\.\.}") as caught:
+        load(tmp_path / "file.zip")
+    assert ("trust=True" in str(caught.value)) == (method == "load")
+    loaded = load(tmp_path / "file.zip", custom_objects={given: Extractor})
+    assert type(loaded.q_net.features_extractor) is Extractor
+    assert same_state(loaded, model)
+
+
+def test_a_schedule_of_ones_own_is_given_by_either_of_its_names(tmp_path):
+    LectureDQN("Taxi-v3", learning_rate=schedule).save(tmp_path / "model")
+    for name in ("learning_rate", "lr_schedule"):
+        loaded = LectureDQN.load(tmp_path / "model", custom_objects={name: schedule})
+        assert loaded.lr_schedule(0.5) == schedule(0.5)
+    zoo = {"learning_rate": 0.0, "lr_schedule": schedule, "clip_range": schedule}
+    assert LectureDQN.load(tmp_path / "model", custom_objects=zoo).lr_schedule(0.5) == 0
+
+
+def test_a_file_of_another_kind_is_named_with_what_loads_it(tmp_path):
+    model = LectureDQN("FrozenLake-v1", seed=0).learn(total_timesteps=5)
+    files = {"a model": "save", "a checkpoint": "save_checkpoint", "a replay memory": "save_replay_buffer"}
+    for kind, save in files.items():
+        getattr(model, save)(tmp_path / f"{kind}.zip")
+    ways = {
+        "a model": r"LectureDQN\.load\(",
+        "a checkpoint": r"LectureDQN\.resume\(",
+        "a replay memory": "load_replay_buf",
+    }
+    loaders = {
+        "a model": [LectureDQN.load, load_model, lambda path: LectureDQN.load(path, trust=True)],
+        "a checkpoint": [LectureDQN.resume],
+        "a replay memory": [model.load_replay_buffer],
+    }
+    for own, methods in loaders.items():
+        for kind in files.keys() - {own}:
+            for method in methods:
+                with pytest.raises(UnsafeFileError, match=f"it is {kind}.*{ways[kind]}"):
+                    method(tmp_path / f"{kind}.zip")
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b]0;evil\x07", "\x9b31m", "a\nb\r", "\u202eevil", "\udc80", "x" * 10**6], ids=ascii
+)
+def test_text_of_a_file_is_shown_and_not_obeyed(text, tmp_path, capsys):
+    """By a terminal; nor does it fill one."""
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    model.save(tmp_path / "good")
+    with zipfile.ZipFile(tmp_path / "good.zip") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    description = json.loads(members["sb3_lecture_dqn.json"])
+    wrong = [
+        {"learning_rate": {"$": "code", "what": text}},
+        {"gamma": text},
+        {"gamma": {"$": text}},
+        {"engine": text},
+        {"env_id": text},
+        {text: {"$": "code", "what": "x"}},
+        {"policy_kwargs": {text: 1}},
+        {"policy_kwargs": {text: {"$": "class", "name": text}}},
+        {"policy_class": {"$": "name", "name": text}},
+        {"observation_space": {"$": "space", "kind": text}},
+        {"replay_buffer_kwargs": {text: 1}},
+        {"replay_buffer_kwargs": {"success_criterion": text}},
+    ]
+    for changed in wrong:
+        described = {**description, "settings": {**description["settings"], **changed}}
+        with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+            for name, content in {**members, "sb3_lecture_dqn.json": json.dumps(described).encode()}.items():
+                archive.writestr(name, content)
+        with pytest.raises(UnsafeFileError) as caught:
+            LectureDQN.load(tmp_path / "evil")
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 10_000
+        assert "".join(traceback.format_exception(caught.value)).replace("\n", "").isprintable()
+    info = f"- OS: {text}\n".encode(errors="replace")
+    digest = {"bytes": len(info), "sha256": hashlib.sha256(info).hexdigest()}
+    description["members"]["system_info.txt"] = digest
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        changed = {"system_info.txt": info, "sb3_lecture_dqn.json": json.dumps(description).encode()}
+        for name, content in {**members, **changed}.items():
+            archive.writestr(name, content)
+    LectureDQN.load(tmp_path / "evil", print_system_info=True)
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize(
     "described",
     [
         [{"dtype": "<f8", "shape": [2**24], "all": "AAAAAAAAAAA="}, {"shape": [-(2**60)]}, {"shape": [2]}],
         [{"$": "space", "kind": "MultiBinary", "n": [2**23], "flat": True}] * 3,
+        [{"dtype": "<f8", "shape": [2**22], "all": "AAAAAAAAAAA="}] * 3,
+        {"dtype": "<f16", "shape": [2**22 + 1], "all": "AAAAAAAAAAA="},
     ],
-    ids=["a negative shape", "MultiBinary"],
+    ids=["a negative shape", "MultiBinary", "doubles", "long doubles"],
 )
 def test_many_numbers_are_refused_before_there_are_any(described):
     with pytest.raises(UnsafeFileError, match="more numbers are declared in arrays than the 16777216"):
@@ -366,6 +522,121 @@ def test_code_is_named_and_has_two_ways_on(entry, tmp_path):
     assert same_state(LectureDQN.load(tmp_path / "model", trust=True), model)
 
 
+def poisoned(path, change):
+    """The model's file with other weights, and right checksums of them."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = th.load(io.BytesIO(members["policy.pth"]))
+    change(weights)
+    file = io.BytesIO()
+    th.save(weights, file)
+    members["policy.pth"] = file.getvalue()
+    description = json.loads(members.pop("sb3_lecture_dqn.json"))
+    description["members"] = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in members.items()
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**members, "sb3_lecture_dqn.json": json.dumps(description)}.items():
+            archive.writestr(name, content)
+
+
+def learns(model):
+    """Whether training changes its weights, which are those that its optimizer has."""
+    before = copy.deepcopy(model.q_net.state_dict())
+    parameters = {id(parameter) for parameter in model.q_net.parameters()}
+    model.learn(total_timesteps=60)
+    assert {id(p) for group in model.policy.optimizer.param_groups for p in group["params"]} == parameters
+    assert {id(parameter) for parameter in model.q_net.parameters()} == parameters
+    assert all(parameter.dtype == th.float32 for parameter in model.policy.parameters())
+    return any((before[name] != weight).any() for name, weight in model.q_net.state_dict().items())
+
+
+SWITCHES = {"assign_to_params_buffers": True, "version": 1, "evil": [1]}
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba"])
+def test_what_is_noted_beside_weights_does_not_reach_pytorch(engine, tmp_path):
+    model = LectureDQN("FrozenLake-v1", seed=0, engine=engine)
+    model.save(tmp_path / "model")
+
+    def switch(weights):
+        weights._metadata = {name: copy.deepcopy(SWITCHES) for name in weights._metadata}
+
+    poisoned(tmp_path / "model.zip", switch)
+    expected = copy.deepcopy(model.q_net.state_dict())
+    loaded = LectureDQN.load(tmp_path / "model")
+    by_file, by_dict = (LectureDQN("FrozenLake-v1", seed=1, engine=engine) for _ in range(2))
+    by_file.set_parameters(tmp_path / "model")
+    given = model.get_parameters()
+    switch(given["policy"])
+    by_dict.set_parameters(given)
+    for other in (loaded, by_file, by_dict):
+        assert all(other.q_net.state_dict()[name].equal(weight) for name, weight in expected.items())
+        assert learns(other)
+    assert given["policy"]._metadata[""] == SWITCHES  # the caller's own is as it was
+
+
+@pytest.mark.parametrize("dtype", [th.float64, th.float16, th.bfloat16, th.int64, th.int8, th.bool], ids=str)
+@pytest.mark.parametrize("network", ["q_net", "q_net_target"])
+def test_weights_of_another_dtype_are_refused_by_name(dtype, network, tmp_path):
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    key = f"{network}.layers.1.weight"
+
+    def convert(weights):
+        weights[key] = weights[key].to(dtype)
+
+    model.save(tmp_path / "model")
+    poisoned(tmp_path / "model.zip", convert)
+    name = str(dtype).removeprefix("torch.")
+    message = rf"policy\.{key} .*is {name} of shape \(64, 64\), and float32 of shape \(64, 64\) is expected"
+    for load in (LectureDQN.load, model.set_parameters):
+        with pytest.raises(UnsafeFileError, match=message.replace(" .*is", ".*is")):
+            load(tmp_path / "model")
+    model.save_checkpoint(tmp_path / "run.zip")
+    with zipfile.ZipFile(tmp_path / "run.zip") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    state = json.loads(parts["state.json"])
+    parameters = unflatten(state["weights"], parts["weights.bin"])
+    convert(parameters["policy"])
+    state["weights"], parts["weights.bin"] = flatten(parameters)
+    parts["state.json"] = json.dumps(state).encode()
+    manifest = json.loads(parts.pop("manifest.json"))
+    manifest["parts"] = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in parts.items()
+    }
+    with zipfile.ZipFile(tmp_path / "run.zip", "w") as archive:
+        for part, content in {**parts, "manifest.json": json.dumps(manifest)}.items():
+            archive.writestr(part, content)
+    with pytest.raises(UnsafeFileError, match=message.replace(" .*is", ".*is")):
+        LectureDQN.resume(tmp_path / "run.zip")
+    given = model.get_parameters()
+    convert(given["policy"])
+    if dtype.is_floating_point:  # which PyTorch rounds
+        model.set_parameters(given)
+        assert learns(model)
+    else:
+        with pytest.raises(ValueError, match=message.replace(" .*is", ".*is")):
+            model.set_parameters(given)
+
+
+def test_weights_that_would_overflow_are_refused():
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    given = model.get_parameters()
+    given["policy"]["q_net.layers.1.weight"] = th.full((64, 64), 1e300, dtype=th.float64)
+    with pytest.raises(ValueError, match=r"policy\.q_net\.layers\.1\.weight is float64"):
+        model.set_parameters(given)
+
+
+@pytest.mark.parametrize("wrong", [th.zeros(3), th.zeros(16, 64, dtype=th.int8), "x"], ids=["shape", "dtype", "text"])
+def test_moments_that_are_given_fit_too(wrong):
+    model = LectureDQN("FrozenLake-v1", seed=0, policy_kwargs={"optimizer_class": th.optim.Adam}).learn(20)
+    given = model.get_parameters()
+    given["policy.optimizer"]["state"][0]["exp_avg"] = wrong
+    with pytest.raises(ValueError, match="exp_avg of parameter 0 does not fit it"):
+        model.set_parameters(given)
+
+
 def test_a_file_of_stock_sb3_loads_when_it_is_trusted_and_behaves_as_there(tmp_path):
     stock = DQN("MlpPolicy", "CartPole-v1", learning_starts=0, seed=0, policy_kwargs={"net_arch": [8]}).learn(20)
     stock.save(tmp_path / "stock")
@@ -409,6 +680,115 @@ def test_stock_sb3_loads_our_files(tmp_path):
     stock = DQN.load(tmp_path / "model")
     assert same_state(stock, model)
     assert stock.predict(5, deterministic=True)[0] == model.predict(5, deterministic=True)[0]
+
+
+@pytest.mark.filterwarnings("ignore:`n_steps=3` is ignored")  # SB3 says so of its own files too, and does not
+def test_our_files_are_for_stock_algorithms_to_learn_on_and_for_ours_as_they_were(tmp_path):
+    kinds = {**MODELS, "plain": lambda: LectureDQN("FrozenLake-v1"), "no clipping": lambda: LectureQRDQN("Taxi-v3")}
+    kinds["clipping"] = lambda: LectureDQN("FrozenLake-v1", max_grad_norm=3.5, target_update_interval=7)
+    for make in kinds.values():
+        model = make().learn(total_timesteps=45)
+        model.save(tmp_path / "model")
+        algorithm = QRDQN if isinstance(model, LectureQRDQN) else DQN
+        stock = algorithm.load(tmp_path / "model", env=model.get_env())
+        assert same_state(stock, model)
+        assert type(stock.target_update_interval) is int
+        before = copy.deepcopy(stock.policy.state_dict())
+        stock.learn(30)
+        assert stock.num_timesteps == 30
+        assert any((before[name] != weight).any() for name, weight in stock.policy.state_dict().items())
+        for trust in (False, True):
+            ours = type(model).load(tmp_path / "model", trust=trust)
+            for name in ("target_update_interval", "max_grad_norm", "train_freq", "batch_size", "exploration_decay"):
+                assert getattr(ours, name) == getattr(model, name), name
+    clipped = DQN.load(tmp_path / "model")
+    assert (clipped.max_grad_norm, clipped.target_update_interval) == (3.5, 7)
+
+
+def test_stock_copies_the_target_about_as_often_as_ours_did(tmp_path):
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    model.save(tmp_path / "new")
+    assert DQN.load(tmp_path / "new").target_update_interval == 10_000
+    model.learn(total_episodes=30).save(tmp_path / "trained")
+    assert DQN.load(tmp_path / "trained").target_update_interval == 20 * model.num_timesteps // 30
+    other = LectureDQN.load(tmp_path / "trained", trust=True, custom_objects={"target_update_interval": 5})
+    assert other.target_update_interval == 5
+
+
+# Where a loaded model logs
+
+
+def logging_model(folder, root, **learn):
+    model = LectureDQN("FrozenLake-v1", seed=0, tensorboard_log=str(root))
+    if learn:
+        model.learn(**learn)
+    model.save(folder / "model")
+    return model
+
+
+def files_in(folder):
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", [None, "named"])
+def test_a_loaded_model_logs_on_where_it_logged(name, tmp_path, recwarn):
+    root = tmp_path / "runs"
+    logging_model(tmp_path, root, total_episodes=2, tb_log_name=name)
+    (run,) = root.iterdir()
+    LectureDQN.load(tmp_path / "model").learn(total_episodes=1, tb_log_name=name)
+    assert len(list(root.iterdir())) == 2
+    if name is None:
+        LectureDQN.load(tmp_path / "model").learn(total_episodes=1, reset_num_timesteps=False)
+        assert len(list(run.iterdir())) == 2
+    assert not [warning for warning in recwarn if "nothing is logged" in str(warning.message)]
+
+
+@pytest.mark.parametrize("kind", ["new", "elsewhere", "logs of others", "a run beside", "below", "an own name"])
+def test_a_file_alone_does_not_say_where_to_log(kind, tmp_path, monkeypatch):
+    """Nor does it, after it was loaded, where a new run's folder is made."""
+    monkeypatch.chdir(tmp_path)
+    victim = tmp_path / "victim"
+    root = tmp_path / "runs"
+    logging_model(tmp_path, root, **({} if kind == "new" else {"total_episodes": 1}))
+    changes = {"tensorboard_log": str(victim)}
+    if kind == "below":
+        changes = {"tensorboard_log": "victim"}
+    elif kind != "new":
+        (victim / "SR_1").mkdir(parents=True)
+        (victim / "SR_1" / "events.out.tfevents.0").write_bytes(b"logs of others")
+        if kind == "logs of others":
+            changes |= {"_run_folder": str(victim / "SR_1"), "_log_file": "SR_1/events.out.tfevents.1"}
+        elif kind == "a run beside":
+            changes |= {"_log_file": next(root.rglob("events.*")).relative_to(root).as_posix()}
+        elif kind == "an own name":
+            changes |= {"_log_file": f"../runs/{next(root.rglob('events.*')).relative_to(root).as_posix()}"}
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    description = json.loads(members["sb3_lecture_dqn.json"])
+    description["settings"] |= changes
+    members["sb3_lecture_dqn.json"] = json.dumps(description).encode()
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    before = files_in(tmp_path)
+    model = load_model(tmp_path / "evil")
+    with pytest.warns(UserWarning, match=r"tensorboard_log='.*victim.*nothing is logged.*load\(path, tensorboard_log="):
+        model.learn(total_episodes=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(total_episodes=1)  # and says it once
+    assert files_in(tmp_path) == before
+    assert model.make_run_folder().parent == pathlib.Path("runs")
+    again = LectureDQN.load(tmp_path / "evil")
+    again.save(tmp_path / "again")
+    assert LectureDQN.load(tmp_path / "again")._log_of_file == changes["tensorboard_log"]
+    for asked in (
+        LectureDQN.load(tmp_path / "evil", tensorboard_log=str(victim)),
+        LectureDQN.load(tmp_path / "evil", custom_objects={"tensorboard_log": str(victim)}),
+    ):
+        n_files = len(files_in(victim)) if victim.exists() else 0
+        asked.learn(total_episodes=1)
+        assert len(files_in(victim)) == n_files + 1
 
 
 def test_a_wrong_keyword_is_the_callers_mistake_and_not_the_files(tmp_path):
@@ -478,6 +858,28 @@ def test_open_files_are_written_and_read(tmp_path):
     assert same_state(loaded, model)
     assert same_state(LectureDQN.load(tmp_path / "model"), model)
     assert repr(loaded.replay_buffer.get_state()) == repr(model.replay_buffer.get_state())
+
+
+@pytest.mark.parametrize("letter", ["m", "é", "모", "🚕"])
+@pytest.mark.parametrize("n_bytes", [1, 40, 200, 229, 233, 234, 247, 251, 252, 255])
+def test_every_name_that_sb3_can_save_is_saved(letter, n_bytes, tmp_path):
+    """The system allows for 255 bytes, of which the suffix has four."""
+    name = letter * (n_bytes // len(letter.encode()) or 1)
+    ours, theirs = LectureDQN("FrozenLake-v1"), DQN("MlpPolicy", "FrozenLake-v1", buffer_size=10)
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+    saved = []
+    for model, folder in ((theirs, "theirs"), (ours, "ours")):
+        for save in (model.save, model.save_replay_buffer):
+            with contextlib.suppress(OSError):
+                save(tmp_path / folder / name)
+                saved.append((folder, save.__name__))
+    assert [save for folder, save in saved if folder == "ours"] == [
+        save for folder, save in saved if folder == "theirs"
+    ]
+    assert len(os.listdir(tmp_path / "ours")) == len(os.listdir(tmp_path / "theirs"))  # and nothing is left beside
+    if saved:
+        assert same_state(LectureDQN.load(tmp_path / "ours" / name), ours)
 
 
 @pytest.fixture
@@ -666,6 +1068,57 @@ def test_a_memory_of_an_own_class_is_a_pickle_that_has_to_be_trusted(tmp_path):
         model.load_replay_buffer(tmp_path / "memory.pkl")
     model.load_replay_buffer(tmp_path / "memory", trust=True)
     assert model.replay_buffer.size() == 20
+
+
+def her_model():
+    return LectureDQN(
+        "MultiInputPolicy",
+        BitFlippingEnv(n_bits=4, max_steps=4),
+        replay_buffer_class=HerReplayBuffer,
+        learning_starts=5,
+        batch_size=8,
+        buffer_size=50,
+    )
+
+
+MEMORIES = {
+    "ours": lambda: LectureDQN("Taxi-v3"),
+    "one transition": lambda: LectureDQN("Taxi-v3", store_and_replay=False),
+    "SB3's": MODELS["memory of SB3"],
+    "SB3's of a Dict": MODELS["dict memory of SB3"],
+    "SB3's of n steps": MODELS["n steps"],
+    "HER's": her_model,
+    "an own class": lambda: LectureDQN("Taxi-v3", replay_buffer_class=OwnBuffer, buffer_size=50),
+}
+
+
+@pytest.mark.parametrize("name", ["memory", "memory.npz", "memory.pkl", "memory.other", "a.b"])
+@pytest.mark.parametrize("make", MEMORIES.values(), ids=MEMORIES.keys())
+def test_a_memory_is_loaded_by_the_name_that_it_was_saved_by(make, name, tmp_path):
+    model = make().learn(total_timesteps=20)
+    model.save_replay_buffer(tmp_path / name)
+    size = model.replay_buffer.size()
+    model.replay_buffer.reset()
+    if save_util.is_described_memory(model.replay_buffer):
+        model.load_replay_buffer(tmp_path / name)
+    else:
+        with pytest.raises(UnsafeFileError, match=r"pickle.*trust=True"):
+            model.load_replay_buffer(tmp_path / name)
+        model.load_replay_buffer(tmp_path / name, truncate_last_traj=False, trust=True)
+    assert model.replay_buffer.size() == size > 0
+
+
+def test_of_two_memories_under_one_name_the_one_of_this_kind_is_loaded(tmp_path):
+    her, ours = her_model().learn(total_timesteps=20), LectureDQN("Taxi-v3", seed=0).learn(total_timesteps=20)
+    for model in (her, ours):
+        model.save_replay_buffer(tmp_path / "memory")
+    state = repr(ours.replay_buffer.get_state())
+    her.load_replay_buffer(tmp_path / "memory", truncate_last_traj=False, trust=True)
+    ours.load_replay_buffer(tmp_path / "memory", trust=True)
+    assert type(her.replay_buffer) is HerReplayBuffer
+    assert repr(ours.replay_buffer.get_state()) == state
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        ours.load_replay_buffer(tmp_path / "nothing")
 
 
 def test_a_large_memory_is_never_there_twice(tmp_path):

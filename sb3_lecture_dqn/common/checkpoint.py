@@ -22,8 +22,10 @@ from typing import IO, Any
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.description import check_declared, describe, restore
 from sb3_lecture_dqn.common.save_util import (
+    MANIFEST,
     MAX_DESCRIPTION,
     check_finite,
+    check_is_no_other,
     flush_folder,
     parse_json,
     read_memory,
@@ -32,11 +34,11 @@ from sb3_lecture_dqn.common.save_util import (
     write_memory,
     written_whole,
 )
-from sb3_lecture_dqn.common.tensor_file import check_members
+from sb3_lecture_dqn.common.tensor_file import opened_archive
 from sb3_lecture_dqn.common.weights import flatten, unflatten
 
 CHECKPOINT_VERSION = 2
-MANIFEST, STATE, WEIGHTS, MEMORY = "manifest.json", "state.json", "weights.bin", "memory.npz"
+STATE, WEIGHTS, MEMORY = "state.json", "weights.bin", "memory.npz"
 
 _FILE_NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 _UNFINISHED = re.compile(r"\.checkpoint_\d+_steps\.zip\.[0-9a-f]+\.tmp")
@@ -196,7 +198,7 @@ def read_checkpoint(
         if manifest["algorithm"] != algorithm:
             raise UnsafeFileError(f"it is of a {manifest['algorithm']}, not of a {algorithm}")
         described = parse_json(archive.read(STATE))
-        settings = restored_settings(described["settings"], names, custom_objects or {})
+        settings = restored_settings(described["settings"], names, custom_objects or {}, way_on="")
         state, callbacks = restore(described["state"], {}), restore(described["callbacks"], {})
         parameters = unflatten(described["weights"], archive.read(WEIGHTS))
         check_finite(parameters)
@@ -218,8 +220,8 @@ def read_checkpoint_memory(path: pathlib.Path, memory: Any) -> Any:
 
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
-    with reading(path, "zip", "checkpoint") as (file, size), zipfile.ZipFile(file) as archive:
-        check_members(archive, size)
+    with reading(path, "zip", "checkpoint") as (file, size), opened_archive(file, size) as archive:
+        check_is_no_other(archive, MANIFEST)
         yield archive
 
 

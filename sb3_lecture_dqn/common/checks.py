@@ -14,8 +14,29 @@ class UnsupportedSpaceError(ValueError, AssertionError):
     """A space that an algorithm cannot use. Also an ``AssertionError``, which is what SB3 raises for one."""
 
 
+def shown(text: object, limit: int = 100) -> str:
+    """
+    Make text of a file fit to be shown: a terminal obeys some characters, and a file may have any amount of them.
+
+    :param text: What the file says.
+    :param limit: Most characters shown, of which the middle is left out where there are more.
+    :return: The text, with escape sequences in place of characters that cannot be printed.
+    """
+    text = str(text)
+    if len(text) > limit:
+        text = f"{text[: limit // 2]} ... {text[-(limit // 2) :]}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class UnsafeFileError(ValueError):
-    """A file that is damaged, is not what it should be, or cannot be loaded without running code that it names."""
+    """
+    A file that is damaged, is not what it should be, or cannot be loaded without running code that it names.
+
+    :param message: What is wrong; as it says what is in the file, it is made fit to be shown.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message, 4000))
 
 
 def check_number(

@@ -19,32 +19,49 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, TupleToDictWrapper
 
-_CLASSES: dict[str, type] = {
-    f"{kind.__module__}.{kind.__name__}": kind
-    for kind in (
-        ReplayBuffer,
-        DictReplayBuffer,
-        NStepReplayBuffer,
-        HerReplayBuffer,
-        SuccessFailReplayBuffer,
-        LatestTransitionBuffer,
-        FlattenExtractor,
-        NatureCNN,
-        CombinedExtractor,
-        DiscreteEmbeddingExtractor,
-        RMSpropTFLike,
-        DiscreteObservationWrapper,
-        TupleToDictWrapper,
-    )
-}
-# The public classes of these namespaces may be named too, if they are of that kind.
-_NAMESPACES = {"torch.nn": (th.nn, th.nn.Module), "torch.optim": (th.optim, th.optim.Optimizer)}
+# Classes that a file may name, and where: in no other place, and none besides. A class is called with what belongs to
+# its place, and any other one would take that for something else: what SB3 gives a features extractor is to a module
+# of PyTorch a layer, to be copied as often as the file says.
 
-#: Most numbers that the arrays of a description may have together, and an observation
+_ACTIVATION_NAMES = (
+    *("CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU"),
+    *("LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink"),
+    *("Softsign", "Tanh", "Tanhshrink"),
+)
+_OPTIMIZER_NAMES = (
+    *("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"),
+    "SGD",
+)
+
+
+def _of_torch(prefix: str, namespace: Any, names: tuple[str, ...]) -> dict[str, type]:
+    return {f"{prefix}.{name}": getattr(namespace, name) for name in names if hasattr(namespace, name)}
+
+
+def _of(*kinds: type) -> dict[str, type]:
+    return {f"{kind.__module__}.{kind.__name__}": kind for kind in kinds}
+
+
+_OPTIMIZERS = {**_of_torch("torch.optim", th.optim, _OPTIMIZER_NAMES), **_of(RMSpropTFLike)}
+_EXTRACTORS = _of(FlattenExtractor, NatureCNN, CombinedExtractor, DiscreteEmbeddingExtractor)
+_BUFFERS = _of(
+    ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, HerReplayBuffer, SuccessFailReplayBuffer, LatestTransitionBuffer
+)
+_ROLES: dict[tuple[Any, ...], dict[str, type]] = {
+    ("policy_kwargs", "features_extractor_class"): _EXTRACTORS,
+    ("policy_kwargs", "activation_fn"): _of_torch("torch.nn", th.nn, _ACTIVATION_NAMES),
+    ("policy_kwargs", "optimizer_class"): _OPTIMIZERS,
+    ("replay_buffer_class",): _BUFFERS,
+    ("env_wrapper",): _of(DiscreteObservationWrapper, TupleToDictWrapper),
+}
+_POLICY = ("policy_class",)  # whose names are those of the algorithm
+_CLASSES = {name: kind for kinds in _ROLES.values() for name, kind in kinds.items()}
+
+#: Most numbers that the arrays of a description may have together, and an observation; one of 8 bytes counts for two
 MAX_NUMBERS = 2**24
 
 _TAG = "$"
@@ -63,7 +80,7 @@ def path_of(place: Place) -> str:
     parts: list[str] = []
     while place is not None:
         place, key = place
-        parts.append(f"[{key}]" if isinstance(key, int) else f".{str(key)[:100]}")
+        parts.append(f"[{key}]" if isinstance(key, int) else f".{shown(key)}")
     parts.reverse()
     if len(parts) > 20:
         parts[10:-10] = ["..."]
@@ -98,27 +115,74 @@ def is_data(value: Any) -> bool:
     return True
 
 
-def restore(description: Any, names: Mapping[str, type]) -> Any:
+class CodeInFileError(UnsafeFileError):
+    """A file that is whole, and has entries that are code."""
+
+
+def restore(
+    description: Any,
+    names: Mapping[str, type],
+    given: Mapping[str, Any] | None = None,
+    *,
+    way_on: str = ", or say trust=True to run what the file says",
+) -> Any:
     """
     The inverse of :func:`describe`.
 
     :param description: From :func:`json.loads`
     :param names: As for :func:`describe`
+    :param given: What takes the place of entries that are code, by their last names or by their paths
+    :param way_on: What there is to do about code besides giving it, for the message
     :return: An equal value
-    :raises UnsafeFileError: If it is no description, or one of code in some of its entries; the message names them
+    :raises CodeInFileError: If entries are code, or classes that a file may not name there; the message names them
+    :raises UnsafeFileError: If it is no description
     """
     check_declared(description)
-    found: list[tuple[Place, str]] = []
-    value = _restore(description, names, None, found)
-    if found:
-        code = {path_of(place): what for place, what in found[:100]}
-        listed = ", ".join(f"{entry} ({what})" for entry, what in code.items())
-        entries = ", ".join(f"{name!r}: ..." for name in dict.fromkeys(re.split(r"[.\[]", entry)[0] for entry in code))
-        raise UnsafeFileError(
-            f"{listed}: this is code, and not loaded without being asked for. Give it, custom_objects={{{entries}}}, "
-            "or say trust=True to run what the file says"
+    code = _Code(given or {})
+    value = _restore(description, names, None, code)
+    if code.found:
+        raise CodeInFileError(
+            f"{code.listed()}: this is code, and not loaded without being asked for. {code.advice()}{way_on}"
         )
     return value
+
+
+class _Code:
+    """
+    The entries of a description that are code.
+
+    :param given: What takes their place, by their last names or by their paths
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given = given
+        self.found: list[tuple[Place, str]] = []
+
+    def __call__(self, at: Place, what: str) -> Any:
+        """What takes the place of an entry, ``None`` for one that is to be asked for."""
+        if self.given and at is not None:
+            for name in (at[1], path_of(at)):
+                if name in self.given:
+                    return self.given[name]
+        self.found.append((at, what))
+        return None
+
+    def listed(self) -> str:
+        """Which entries are code."""
+        parts = [f"{path_of(at)} ({what})" for at, what in self.found[:10]]
+        return ", ".join(parts) + (f" and {len(self.found) - 10} more" if len(self.found) > 10 else "")
+
+    def advice(self) -> str:
+        """What to give for them: them alone, or the settings that they are in."""
+        last = [at[1] for at, _ in self.found if at is not None]
+        paths = [path_of(at) for at, _ in self.found[:10]]
+        alone = [
+            shown(at[1]) if at is not None and isinstance(at[1], str) and last.count(at[1]) == 1 else path
+            for (at, _), path in zip(self.found[:10], paths, strict=True)
+        ]
+        whole = list(dict.fromkeys(re.split(r"[.\[]", path)[0] for path in paths))
+        ways = [f"custom_objects={{{', '.join(f'{name!r}: ...' for name in way)}}}" for way in (alone, whole)]
+        return f"Give it, {ways[0]}" + (f", or all that it is part of, {ways[1]}" if alone != whole else "")
 
 
 def check_declared(description: Any) -> None:
@@ -132,7 +196,7 @@ def check_declared(description: Any) -> None:
     while left:
         item = left.pop()
         if isinstance(item, dict):
-            declared += _n_numbers(item.get("shape"))
+            declared += _n_numbers(item.get("shape")) * _n_words(item.get("dtype"))
             if item.get("kind") == "MultiBinary":
                 declared += _n_numbers(item.get("n"))
             left.extend(item.values())
@@ -152,11 +216,22 @@ def _n_numbers(shape: Any) -> int:
     return product
 
 
+def _n_words(dtype: Any) -> int:
+    """How many times 4 bytes a number has, 1 at least."""
+    size = re.search(r"\d{1,9}$", dtype) if isinstance(dtype, str) else None
+    return 1 if size is None else max(1, int(size[0]) // 4)
+
+
 def _is_shape(shape: Any) -> bool:
     return isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
 
 
 # Each of the following pairs is one kind of value, its description first.
+
+
+def _is_known(dtype: np.dtype) -> bool:
+    """Whether numbers are of a kind that PyTorch and every machine have, which long doubles are not."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
 def _array_to(array: np.ndarray) -> dict[str, Any]:
@@ -175,7 +250,7 @@ def _array_from(described: dict[str, Any]) -> np.ndarray:
     dtype, shape = np.dtype(str(described["dtype"])), described["shape"]
     if not _is_shape(shape):
         raise UnsafeFileError(f"this is no shape: {shape!r}")
-    if dtype.kind not in "biuf" or dtype.itemsize > 16:
+    if not _is_known(dtype):
         raise UnsafeFileError(f"numbers of {dtype} are declared")
     content = base64.b64decode(described["all" if "all" in described else "bytes"], validate=True)
     if dtype.kind == "b" and content.translate(None, b"\0\1"):
@@ -192,7 +267,7 @@ def _space_to(space: spaces.Space[Any]) -> dict[str, Any] | None:
         return {"kind": "MultiDiscrete", "nvec": _array_to(space.nvec), "start": _array_to(space.start)}
     if type(space) is spaces.MultiBinary:
         return {"kind": "MultiBinary", "n": list(space.shape), "flat": isinstance(space.n, int | np.integer)}
-    if type(space) is spaces.Box:
+    if type(space) is spaces.Box and _is_known(space.dtype):
         return {"kind": "Box", "low": _array_to(space.low), "high": _array_to(space.high)}
     if type(space) is spaces.Dict:
         parts = [(key, _space_to(part)) for key, part in space.spaces.items()]
@@ -253,25 +328,24 @@ def _schedule_from(described: dict[str, Any]) -> Callable[[float], float]:
 
 
 def _class_to(kind: type) -> str | None:
-    name = f"{kind.__module__}.{kind.__name__}"
-    if _CLASSES.get(name) is kind:
-        return name
-    for prefix, (namespace, base) in _NAMESPACES.items():
-        if issubclass(kind, base) and getattr(namespace, kind.__name__, None) is kind:
-            return f"{prefix}.{kind.__name__}"
-    return None
+    return next((name for name, known in _CLASSES.items() if known is kind), None)
 
 
-def _class_from(name: str) -> type:
-    if name in _CLASSES:
-        return _CLASSES[name]
-    prefix, _, last = name.rpartition(".")
-    if prefix in _NAMESPACES and not last.startswith("_"):
-        namespace, base = _NAMESPACES[prefix]
-        kind = vars(namespace).get(last)
-        if isinstance(kind, type) and issubclass(kind, base):
-            return kind
-    raise UnsafeFileError(f"{name!r} is no class that a file may name")
+def _class_from(name: Any, kinds: Mapping[str, type], at: Place, code: "_Code") -> Any:
+    kind = kinds.get(name)
+    if kind is None:
+        may = f"only {', '.join(kind.rpartition('.')[2] for kind in kinds)}" if kinds else "none"
+        return code(at, f"the class {shown(repr(name))}, where a file may name {may}")
+    return kind
+
+
+def _role(at: Place) -> tuple[Any, ...]:
+    """Where something is, as the tables of classes say it; nowhere, where there is no such table."""
+    keys: list[Any] = []
+    while at is not None and len(keys) < 3:
+        at, key = at
+        keys.insert(0, key)
+    return tuple(keys)
 
 
 def _tagged(tag: str, **content: Any) -> dict[str, Any]:
@@ -300,7 +374,7 @@ def _describe(value: Any, names: Mapping[type, str]) -> Any:
     if kind in (dict, OrderedDict) and all(type(key) is str for key in value) and _TAG not in value:
         items = {key: _describe(item, names) for key, item in value.items()}
         return items if kind is dict else _tagged("ordered_dict", items=items)
-    if isinstance(value, np.ndarray | np.generic) and np.asarray(value).dtype.kind in "biuf":
+    if isinstance(value, np.ndarray | np.generic) and _is_known(np.asarray(value).dtype):
         return _tagged("array" if kind is np.ndarray else "scalar", **_array_to(np.asarray(value)))
     if isinstance(value, pathlib.PurePath):
         return _tagged("path", value=str(value))
@@ -319,7 +393,7 @@ def _describe(value: Any, names: Mapping[type, str]) -> Any:
     return _tagged("code", what=what if named is value else f"a {what}")
 
 
-def _restore(described: Any, names: Mapping[str, type], at: Place, code: list[tuple[Place, str]]) -> Any:
+def _restore(described: Any, names: Mapping[str, type], at: Place, code: _Code) -> Any:
     if isinstance(described, list):
         return [_restore(item, names, (at, i), code) for i, item in enumerate(described)]
     if not isinstance(described, dict):
@@ -329,8 +403,7 @@ def _restore(described: Any, names: Mapping[str, type], at: Place, code: list[tu
         return {key: _restore(item, names, (at, key), code) for key, item in described.items()}
     try:
         if tag == "code":
-            code.append((at, str(described["what"])))
-            return None
+            return code(at, shown(described["what"]))
         if tag in ("tuple", "deque"):
             items = [_restore(item, names, (at, i), code) for i, item in enumerate(described["items"])]
             return tuple(items) if tag == "tuple" else deque(items, maxlen=described["maxlen"])
@@ -343,20 +416,19 @@ def _restore(described: Any, names: Mapping[str, type], at: Place, code: list[tu
         if tag == "train_freq":
             return TrainFreq(int(described["frequency"]), TrainFrequencyUnit(described["unit"]))
         if tag == "name":
-            if described["name"] not in names:
-                code.append((at, f"{described['name']!r}, none of {', '.join(names)}"))
-            return names.get(described["name"])
+            return _class_from(described["name"], names if _role(at) == _POLICY else {}, at, code)
+        if tag == "class":
+            return _class_from(described["name"], _ROLES.get(_role(at), {}), at, code)
         readers: dict[Any, Callable[[Any], Any]] = {
             "array": _array_from,
             "scalar": lambda described: _array_from(described)[()],
             "space": _space_from,
             "schedule": _schedule_from,
-            "class": lambda described: _class_from(str(described["name"])),
         }
         return readers[tag](described)
     except _PlacedError:
         raise
     except UnsafeFileError as error:
-        raise _PlacedError(f"{path_of(at)}: {str(error)[:1000]}") from error
+        raise _PlacedError(f"{path_of(at)}: {shown(error, 1000)}") from error
     except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError, AttributeError) as error:
-        raise _PlacedError(f"{path_of(at)}: no {str(tag)[:100]!r}: {repr(error)[:1000]}") from error
+        raise _PlacedError(f"{path_of(at)}: no {shown(repr(tag))}: {shown(repr(error), 1000)}") from None

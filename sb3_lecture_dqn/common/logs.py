@@ -160,6 +160,37 @@ def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool, c
         warnings.warn(f"{folder}: of the logs, {', '.join(missing)} are not as long as they were; curves have gaps")
 
 
+def newest_log(logger: Logger, root: pathlib.Path) -> str | None:
+    """
+    Name what TensorBoard writes to.
+
+    :param logger: A model's logger
+    :param root: A folder of runs
+    :return: Path of the newest event file below it, ``None`` if the logs are elsewhere or not TensorBoard's
+    """
+    for writer in writers_of(logger):
+        folder = pathlib.Path(writer.get_logdir()).resolve()
+        names = [file.name for file in event_files(folder)] if folder.is_dir() else []
+        if names and folder.is_relative_to(root.resolve()):
+            return (folder.relative_to(root.resolve()) / max(names)).as_posix()
+    return None
+
+
+def is_log(root: pathlib.Path, name: str) -> bool:
+    """
+    Look whether a folder of runs has a certain event file; its name, by time and process, tells it from all others.
+
+    :param root: The folder, which need not exist
+    :param name: What :func:`newest_log` returned
+    :return: Whether the file is there
+    """
+    file = pathlib.PurePath(name)
+    if file.is_absolute() or ".." in file.parts:
+        return False
+    path = root / file
+    return path.parent.is_dir() and path in event_files(path.parent)
+
+
 def has_logs(folder: pathlib.Path) -> bool:
     """
     Look whether TensorBoard has logged to a folder.

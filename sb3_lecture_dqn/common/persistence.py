@@ -1,13 +1,17 @@
 """Models and training runs as files: saved and loaded without pickles, and gone on with as if never stopped."""
 
+import contextlib
 import inspect
 import io
+import math
+import operator
 import pathlib
+import re
 import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -24,15 +28,17 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wr
 
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
-from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, is_figure
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, is_figure, shown
 from sb3_lecture_dqn.common.description import is_data
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
 from sb3_lecture_dqn.common.event_files import new_mark, write_as_last
 from sb3_lecture_dqn.common.logs import (
     has_logs,
     hide_later_events,
+    is_log,
     log_folder,
     log_state,
+    newest_log,
     pending_logs,
     rewind_logs,
     set_pending_logs,
@@ -43,14 +49,16 @@ from sb3_lecture_dqn.common.save_util import (
     add_description,
     check_finite,
     check_is_model,
+    check_moments,
     check_optimizer_state,
     is_archive,
     is_described_memory,
+    memory_file,
     n_numbers,
+    own_settings,
     read_memory,
     read_model,
     read_parameters,
-    saved_settings,
     write_memory,
     written_whole,
 )
@@ -62,6 +70,7 @@ from sb3_lecture_dqn.common.seeding import (
     set_global_generators,
 )
 from sb3_lecture_dqn.common.tensor_file import DAMAGED
+from sb3_lecture_dqn.common.weights import fitting
 
 SelfPersistent = TypeVar("SelfPersistent", bound="PersistenceMixin")
 
@@ -71,13 +80,23 @@ _OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
 
 def _of_kind(name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
-        raise UnsafeFileError(f"{name}={value!r} must be {getattr(kind, '__name__', kind)}")
+        raise UnsafeFileError(f"{name}={shown(repr(value))} must be {getattr(kind, '__name__', kind)}")
     return value
 
 
 def _as_data(episode: dict[str, Any]) -> dict[str, Any]:
     """What an environment says of an episode, without what is no data, such as an object among Monitor's keywords."""
     return {name: value for name, value in episode.items() if is_data(value)}
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    for name in ("env_id", "tensorboard_log", "_run_folder", "_log_file", "_log_of_file"):
+        _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
+    env_id, run = settings.get("env_id"), settings.get("_run_folder")
+    if env_id is not None and not re.fullmatch(r"[\w:./-]{1,200}", str(env_id)):
+        raise UnsafeFileError(f"env_id={shown(repr(env_id))} is no id of an environment")
+    if run is not None and pathlib.Path(run).name in ("", ".."):
+        raise UnsafeFileError(f"_run_folder={shown(repr(run))} is no folder of a run")
 
 
 class PersistenceMixin(OffPolicyAlgorithm):
@@ -105,6 +124,10 @@ class PersistenceMixin(OffPolicyAlgorithm):
     _began_at: tuple[int, int]
     #: What the names of this run's event files end with
     _log_mark: str | None = None
+    #: The newest event file of TensorBoard when the model was saved, below `tensorboard_log`
+    _log_file: str | None = None
+    #: Where a file says that the model logs, and nothing else does
+    _log_of_file: str | None = None
 
     @classmethod
     def load(
@@ -126,19 +149,23 @@ class PersistenceMixin(OffPolicyAlgorithm):
         :param env: The environment to train on; without one the model can predict, and is given a new environment by
             :meth:`learn` if it was made with an id
         :param device: Device on which the code should run
-        :param custom_objects: What takes the place of settings of the file, by their names
+        :param custom_objects: What takes the place of settings of the file, by their names, and of functions and
+            classes in others, by theirs: ``{"features_extractor_class": MyExtractor}`` leaves the rest of
+            ``policy_kwargs`` as it is
         :param print_system_info: Whether to print the system info of the saved model and the current one
         :param force_reset: Whether to begin a new episode before training
         :param trust: Load as SB3 does, by unpickling. This runs whatever code the file holds, so only for files whose
             origin is known; for those of SB3's ``DQN``, and of models with functions or classes of one's own
-        :param kwargs: Extra arguments to change the model when loading
+        :param kwargs: Extra arguments to change the model when loading. Without a ``tensorboard_log``, it logs to the
+            one of its file only if that has the logs of the model's last training: a file's word is not enough to write
+            to any folder that it names
         :return: A new model
         :raises UnsafeFileError: If the file is damaged, holds no model of this kind, or has settings that are code and
             are not among ``custom_objects``; it is a ``ValueError``
         """
         if trust:
             check_is_model(path, cls.__name__, cls._algorithm())
-            kwargs = {**cls._settings_of_stock_file(path), **kwargs}
+            kwargs = {**cls._settings_beside_stock(path, custom_objects or {}), **kwargs}
             return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
@@ -146,7 +173,10 @@ class PersistenceMixin(OffPolicyAlgorithm):
         settings, parameters = read_model(
             path, cls.__name__, cls._algorithm(), cls.policy_aliases, custom_objects, print_system_info
         )
-        return cls._made_of(path, settings, parameters, env, device, force_reset, kwargs)
+        model = cls._made_of(path, settings, parameters, env, device, force_reset, kwargs)
+        if "tensorboard_log" not in {**kwargs, **(custom_objects or {})}:
+            model._log_where_it_did()
+        return model
 
     @classmethod
     def _made_of(
@@ -186,16 +216,16 @@ class PersistenceMixin(OffPolicyAlgorithm):
             model.__dict__.update(settings)
             model._check_settings()
         except DAMAGED as error:
-            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         model.__dict__.update(changes)
         try:
             with AllocationLimit(2 * n_numbers(parameters) + 2**20):
                 model._setup_model()
             model._set_loaded_parameters(parameters, exact_match=True, device=device)
         except DAMAGED as error:
-            if changes and isinstance(error, ValueError):
+            if changes and type(error) is ValueError:
                 raise
-            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         return model
 
     @classmethod
@@ -205,20 +235,34 @@ class PersistenceMixin(OffPolicyAlgorithm):
         return next(base.__name__ for base in cls.__mro__ if base.__module__.split(".")[0] in theirs)
 
     @classmethod
-    def _settings_of_stock_file(cls, path: str | pathlib.Path | io.BufferedIOBase) -> dict[str, Any]:
-        """Settings that stock SB3 has not, as it behaves, for a file that it wrote."""
-        if "exploration_decay" in saved_settings(path):
-            return {}
+    def _settings_beside_stock(
+        cls, path: str | pathlib.Path | io.BufferedIOBase, custom_objects: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Settings that stock SB3 has not: of our file its own, of a file that SB3 wrote those by which SB3 behaves."""
+        own = own_settings(path)
+        if own is not None:
+            return {name: value for name, value in own.items() if name not in custom_objects}
         loss = {"loss": "huber"} if cls._algorithm() == "DQN" else {}
         return {"exploration_decay": None, "max_episode_steps": None, **loss}
 
+    def _settings_for_stock(self) -> dict[str, Any]:
+        """What stock SB3 and sb3-contrib understand, in place of settings of which they do not know all values."""
+        interval = self.target_update_interval  # type: ignore[attr-defined]
+        if not isinstance(interval, int):  # as many steps as so many episodes have had, else what theirs is by default
+            steps = interval[0] * self.num_timesteps // self._episode_num if self._episode_num else 10_000
+            interval = max(1, steps)
+        norm = self.max_grad_norm  # type: ignore[attr-defined]
+        no_clipping = math.inf if self._algorithm() == "DQN" else None
+        return {"target_update_interval": interval, "max_grad_norm": no_clipping if norm is None else norm}
+
     def _check_loaded(self, settings: dict[str, Any]) -> None:
         """Check that what a file calls settings are attributes that a saved model has."""
+        excluded = set(self._excluded_save_params())
         for name, value in settings.items():
             known = inspect.getattr_static(type(self), name, None)
             if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
-                raise UnsafeFileError(f"{name!r} is no setting")
-            if name in self._excluded_save_params() and value is not None:
+                raise UnsafeFileError(f"{shown(repr(name))} is no setting")
+            if name in excluded and value is not None:
                 raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
             default = self.__dict__.get(name)
             if isinstance(default, bool) and not isinstance(value, bool):
@@ -238,8 +282,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         steps_before, episodes_before = _of_kind("_began_at", settings.get("_began_at", (0, 0)), tuple)
         for count in (steps_before, episodes_before):
             check_number("_began_at", count, 0, integer=True)
-        for name in ("env_id", "tensorboard_log", "_run_folder"):
-            _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
+        _check_names(settings)
         _of_kind("action_noise", settings.get("action_noise"), ActionNoise | None)
         for episode in _of_kind("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
             if not (isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))):
@@ -251,9 +294,24 @@ class PersistenceMixin(OffPolicyAlgorithm):
         check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
 
     def _set_loaded_parameters(self, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
+        """Set weights that a file says."""
+        known, _ = self._get_torch_save_params()
+        if others := [name for name in parameters if name not in known]:
+            raise UnsafeFileError(f"it has weights of {shown(others)}, and those of {', '.join(known)} are read")
         if "policy.optimizer" in parameters:
             check_optimizer_state(parameters["policy.optimizer"], self.policy.optimizer)
-        super().set_parameters(self._for_own_networks(parameters), exact_match, device)
+        super().set_parameters(self._fitting(parameters, from_file=True), exact_match, device)
+
+    def _fitting(self, parameters: dict[str, Any], *, from_file: bool) -> dict[str, Any]:
+        """The same parameters for the networks that there are, of which PyTorch copies the weights and nothing else."""
+        fit = self._for_own_networks(parameters)
+        for name, state in fit.items():
+            module = None
+            with contextlib.suppress(AttributeError, TypeError):  # which SB3 says better
+                module = operator.attrgetter(name)(self)
+            if isinstance(module, th.nn.Module) and isinstance(state, Mapping):
+                fit = {**fit, name: fitting(name, state, module, from_file=from_file)}
+        return fit
 
     def set_parameters(
         self,
@@ -264,19 +322,29 @@ class PersistenceMixin(OffPolicyAlgorithm):
         """
         Set the weights in place, from a file without unpickling; also from one of stock SB3.
 
-        :param load_path_or_dict: A file that :meth:`save` wrote, or what :meth:`get_parameters` returned
+        :param load_path_or_dict: A file that :meth:`save` wrote, or what :meth:`get_parameters` returned. Weights that
+            are given have the dtype of the network's, or are other floating-point numbers, which are rounded to it; in
+            a file they have the same
         :param exact_match: Whether all weights must be given
         :param device: Device on which the code should run
         :raises UnsafeFileError: If the file is damaged, or its weights do not fit
+        :raises ValueError: If weights that are given do not fit; the message says which and why
         """
         if isinstance(load_path_or_dict, dict):
-            super().set_parameters(self._for_own_networks(load_path_or_dict), exact_match, device)
+            if isinstance(state := load_path_or_dict.get("policy.optimizer"), dict):
+                try:
+                    check_moments(state.get("state", {}), self.policy.optimizer)
+                except UnsafeFileError as error:
+                    raise ValueError(str(error)) from None
+                except (LookupError, TypeError, AttributeError):
+                    pass  # of another number of parameters, or none at all: PyTorch says what is wrong
+            super().set_parameters(self._fitting(load_path_or_dict, from_file=False), exact_match, device)
             return
         parameters = read_parameters(load_path_or_dict)
         try:
             self._set_loaded_parameters(parameters, exact_match, device)
         except DAMAGED as error:
-            raise UnsafeFileError(f"path={str(load_path_or_dict)!r}: {error}") from error
+            raise UnsafeFileError(f"path={str(load_path_or_dict)!r}: {error}") from None
 
     def save(
         self,
@@ -293,9 +361,49 @@ class PersistenceMixin(OffPolicyAlgorithm):
         :param exclude: Names of settings that are left out in addition to the default ones
         :param include: Names of settings that would be left out but should not be
         """
+        attributes = {**self.__dict__, "_log_file": self._newest_log()}
+        stock = object.__new__(type(self))  # a view of the model, to be written as stock SB3 understands it
+        stock.__dict__.update(attributes, **self._settings_for_stock())
         with written_whole(path, "zip") as file:
-            super().save(file, exclude, include)  # type: ignore[arg-type]
-            add_description(file, self._algorithm(), self.__dict__, self.policy_aliases)
+            super(PersistenceMixin, stock).save(file, exclude, include)  # type: ignore[arg-type]
+            add_description(file, self._algorithm(), attributes, self.policy_aliases)
+
+    def _newest_log(self) -> str | None:
+        """See :attr:`_log_file`."""
+        if self.tensorboard_log is None or not hasattr(self, "_logger"):
+            return self._log_file
+        return newest_log(self.logger, pathlib.Path(self.tensorboard_log)) or self._log_file
+
+    def _log_where_it_did(self) -> None:
+        """Log to a folder that a file names only if it has the logs that the model wrote."""
+        root = self.tensorboard_log if self.tensorboard_log is not None else self._log_of_file
+        self.tensorboard_log = self._log_of_file = None
+        run, self._run_folder = self._run_folder, None
+        if root is None:
+            return
+        if self._log_file is not None and is_log(pathlib.Path(root), self._log_file):
+            self.tensorboard_log = str(root)
+            if run is not None and pathlib.Path(run).parent == pathlib.Path(root):
+                self._run_folder = run
+        else:
+            self._log_of_file = str(root)  # to be asked for when there is something to log
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self._log_of_file is not None and self.tensorboard_log is None and not self._custom_logger:
+            warnings.warn(
+                f"tensorboard_log={shown(repr(self._log_of_file), 300)} is what the model's file says, and the logs of "
+                "its training are not there, so nothing is logged: give load(path, tensorboard_log=...) to log, there "
+                "or elsewhere"
+            )
+            self._log_of_file = None
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
         """
@@ -323,16 +431,17 @@ class PersistenceMixin(OffPolicyAlgorithm):
         """
         Load a replay memory without unpickling, into a memory of this model's settings.
 
-        :param path: A file that :meth:`save_replay_buffer` wrote, or an open one
+        :param path: A file that :meth:`save_replay_buffer` wrote, by the name that this was given, or an open one
         :param truncate_last_traj: See SB3's ``load_replay_buffer``, for ``HerReplayBuffer``
         :param trust: Whether a file that is no file of arrays is unpickled as in SB3, which runs whatever code it holds
         :raises UnsafeFileError: If the file is damaged, does not fit this model, or is a pickle that is not trusted
         """
+        if self.replay_buffer is None:
+            self._make_replay_buffer()
+        path = memory_file(path, self.replay_buffer)
         if trust and not is_archive(path):
             super().load_replay_buffer(path, truncate_last_traj)
             return
-        if self.replay_buffer is None:
-            self._make_replay_buffer()
         self.replay_buffer = read_memory(path, self.replay_buffer)
         self.replay_buffer.device = self.device
 
@@ -425,7 +534,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         :param env: An environment made like that of the run, wrapped in the same way. ``None``: made anew, if the run's
             was given by its id. One that does not come to where the other one was is reset, with a warning
         :param device: Device on which the code should run
-        :param custom_objects: What takes the place of settings of the file, by their names
+        :param custom_objects: As for :meth:`load`
         :return: A model in the middle of its training
         :raises UnsafeFileError: If no checkpoint is whole and of this algorithm
         :raises FileNotFoundError: If there is no checkpoint
@@ -443,7 +552,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         except (gym.error.Error, *DAMAGED) as error:
             if env is not None:
                 raise
-            raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from None
         if new_env.num_envs != model.n_envs:
             raise ValueError(f"env has {new_env.num_envs} environments, and the run had {model.n_envs}")
         model.set_env(new_env, force_reset=False)
@@ -455,9 +564,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
             if "tensorboard_log" not in (custom_objects or {}):
                 model._log_where_the_run_did(logs)
         except UnsafeFileError as error:
-            raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         except (gym.error.Error, *DAMAGED) as error:
-            raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from error
+            raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from None
         model._resumed, model._resumed_logs = found, logs
         return model
 

@@ -30,13 +30,14 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.save_util import open_path
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer, copy_rows
-from sb3_lecture_dqn.common.checks import UnsafeFileError, check_stored
-from sb3_lecture_dqn.common.description import Place, check_declared, describe, path_of, restore
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_stored, shown
+from sb3_lecture_dqn.common.description import CodeInFileError, Place, check_declared, describe, path_of, restore
 from sb3_lecture_dqn.common.seeding import generator_state
-from sb3_lecture_dqn.common.tensor_file import DAMAGED, check_members, read_members, read_tensors
+from sb3_lecture_dqn.common.tensor_file import DAMAGED, opened_archive, read_members, read_tensors
 
 Path = str | pathlib.Path | io.BufferedIOBase
 
@@ -44,6 +45,8 @@ Path = str | pathlib.Path | io.BufferedIOBase
 DESCRIPTION, DESCRIPTION_VERSION = "sb3_lecture_dqn.json", 1
 #: The same of a memory's file
 MEMORY, MEMORY_VERSION = "sb3_lecture_dqn_memory.json", 1
+#: The member that a checkpoint has, and no other file
+MANIFEST = "manifest.json"
 #: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
 MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
 #: Most bytes of an array's header besides the names of its fields
@@ -67,6 +70,17 @@ _NOT_DESCRIBED = (
     f"it has no {DESCRIPTION!r}, as files of stock Stable-Baselines3 have none. What it says otherwise are pickles, "
     "which can run anything: say load(..., trust=True) if you trust where it comes from"
 )
+# What a file is that was given to the wrong method, by the member that tells.
+_OTHER_FILES = {
+    MANIFEST: "it is a checkpoint of a training run, and what goes on with it is {algorithm}.resume(path)",
+    DESCRIPTION: "it is a model, which {algorithm}.load(path) loads",
+    MEMORY: "it is a replay memory, which model.load_replay_buffer(path) loads",
+}
+# Members of a model's file besides weights, and most members of one.
+_MEMBERS, _MAX_MEMBERS = {"data", "_stable_baselines3_version", "system_info.txt", DESCRIPTION}, 32
+# Largest sizes that a file may ask for: some take that much memory at once, others while training goes on.
+_MAX_SIZES = {"buffer_size": 10**10, "batch_size": 2**24, "n_steps": 2**16}
+_MAX_INFOS = 2**22  # of `HerReplayBuffer`, which makes a dictionary for each at once
 _SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 
 
@@ -94,7 +108,8 @@ def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
         with target.open("w+b") as file:
             yield file
         return
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    # The system allows for names of so many bytes, which those of files may have to the last one.
+    beside = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
     if target.exists():
         target.open("r+b").close()  # one that is protected against writing stays as it is
     try:
@@ -134,7 +149,7 @@ def _target(path: pathlib.Path, suffix: str) -> pathlib.Path:
     if not path.parent.exists():
         warnings.warn(f"Path '{path.parent}' does not exist. Will create it.")
         path.parent.mkdir(exist_ok=True, parents=True)
-    return path.resolve()  # so that a symbolic link stays one
+    return path.resolve() if path.is_symlink() else path  # so that a symbolic link stays one
 
 
 @contextlib.contextmanager
@@ -158,10 +173,12 @@ def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         yield file, size
+    except CodeInFileError as error:
+        raise CodeInFileError(f"path={str(path)!r} holds a {what}, and not all of it is data: {error}") from None
     except UnsafeFileError as error:
-        raise UnsafeFileError(f"path={str(path)!r} holds no {what}: {error}") from error
-    except DAMAGED as error:
-        raise UnsafeFileError(f"path={str(path)!r} holds no {what}, or it is damaged: {error!r}") from error
+        raise UnsafeFileError(f"path={str(path)!r} holds no {what}: {error}") from None
+    except DAMAGED as error:  # which is not shown besides: it may have text of the file in it
+        raise UnsafeFileError(f"path={str(path)!r} holds no {what}, or it is damaged: {error!r}") from None
     finally:
         if file is path:
             file.seek(0)
@@ -254,11 +271,11 @@ def read_model(
     if custom_objects is not None and not isinstance(custom_objects, dict):
         raise ValueError("custom_objects argument must be a dict or None")
     with reading(path, "zip", f"{name} model") as (file, size):
-        members = _model_members(file, size)
+        members = _model_members(file, size, name)
         _check_algorithm(members, algorithm)
         if print_system_info:
             print("== SAVED MODEL SYSTEM INFO ==")
-            print(members.get("system_info.txt", b"").decode())
+            print("\n".join(map(shown, members.get("system_info.txt", b"").decode().splitlines()[:100])))
         settings = _read_settings(members, algorithm, names, custom_objects or {})
         return settings, state_dicts(members)
 
@@ -295,14 +312,15 @@ def read_summary(path: Path) -> ModelSummary:
     :return: The summary. That the rest of the file is whole is not checked
     :raises UnsafeFileError: If the file is damaged, or no model of this package
     """
-    with reading(path, "zip", "LectureDQN or LectureQRDQN model") as (file, size), zipfile.ZipFile(file) as archive:
-        check_members(archive, size)
+    what = "LectureDQN or LectureQRDQN model"
+    with reading(path, "zip", what) as (file, size), opened_archive(file, size, _MAX_MEMBERS) as archive:
+        check_is_no_other(archive, DESCRIPTION)
         if DESCRIPTION not in archive.namelist():
             raise UnsafeFileError(_NOT_DESCRIBED)
         described = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)
         algorithm, env_id = described["algorithm"], described["settings"].get("env_id")
         if not isinstance(algorithm, str):
-            raise UnsafeFileError(f"its algorithm is {algorithm!r}")
+            raise UnsafeFileError(f"its algorithm is {shown(repr(algorithm))}")
         return ModelSummary(algorithm, env_id if isinstance(env_id, str) and ":" not in env_id else None)
 
 
@@ -316,20 +334,43 @@ def check_is_model(path: Path, name: str, algorithm: str) -> None:
     :raises UnsafeFileError: If it is not a zip file, or one without the settings and the weights of such a DQN
     """
     with reading(path, "zip", f"{name} model") as (file, _), zipfile.ZipFile(file) as archive:
+        check_is_no_other(archive, DESCRIPTION, name)
         _check_algorithm(
             {name: archive.read(name) if name == "data" else b"" for name in archive.namelist()}, algorithm
         )
 
 
-def saved_settings(path: Path) -> set[str]:
+def own_settings(path: Path) -> dict[str, Any] | None:
     """
-    Say what a model's file has settings for.
+    Read the settings for which a model's file has other values for stock SB3 than for this package.
 
     :param path: The file, with or without ``.zip``, or an open one, which is left at its start
-    :return: Their names
+    :return: Values by name, see :data:`OTHERWISE_IN_STOCK`; ``None`` for a file that stock SB3 has written
     """
     with reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
-        return set(parse_json(archive.read("data")))
+        if DESCRIPTION not in archive.namelist():
+            return None
+        settings = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)["settings"]
+        return {name: restore(settings[name], {}) for name in OTHERWISE_IN_STOCK if name in settings}
+
+
+#: Settings that stock SB3 and sb3-contrib know too, and not all values of
+OTHERWISE_IN_STOCK = ("target_update_interval", "max_grad_norm")
+
+
+def memory_file(path: Path, buffer: Any) -> Path:
+    """
+    Find a memory's file under the name that it was saved by, which gets another suffix if the memory is pickled.
+
+    :param path: The name, with or without a suffix, or an open file
+    :param buffer: The memory that is to take its content
+    :return: The file, or the name as it was given where there is none
+    """
+    if not isinstance(path, str | pathlib.Path) or pathlib.Path(path).is_file():
+        return path
+    suffixes = ("npz", "pkl") if is_described_memory(buffer) else ("pkl", "npz")
+    files = [pathlib.Path(f"{path}.{suffix}") for suffix in suffixes]
+    return next((file for file in files if file.is_file()), path)
 
 
 def is_archive(path: Path) -> bool:
@@ -357,9 +398,28 @@ def _check_algorithm(members: Mapping[str, bytes], algorithm: str) -> None:
         raise UnsafeFileError(f"its settings are those of a {titles[found]}, not of a {titles[algorithm]}")
 
 
-def _model_members(file: IO[bytes], size: int) -> dict[str, bytes]:
-    with zipfile.ZipFile(file) as archive:
-        return read_members(archive, size)
+def _model_members(file: IO[bytes], size: int, name: str = "LectureDQN") -> dict[str, bytes]:
+    with opened_archive(file, size, _MAX_MEMBERS) as archive:
+        check_is_no_other(archive, DESCRIPTION, name)
+        names = archive.namelist()
+        if others := [name for name in names if name not in _MEMBERS and ("/" in name or not name.endswith(".pth"))]:
+            raise UnsafeFileError(f"it has the members {', '.join(shown(repr(name)) for name in others[:10])} besides")
+        return read_members(archive)
+
+
+def check_is_no_other(archive: zipfile.ZipFile, own: str, algorithm: str = "LectureDQN") -> None:
+    """
+    Check that an archive is not one of this package's that something else loads.
+
+    :param archive: The archive
+    :param own: The member that tells which kind it has to be
+    :param algorithm: Name of the class that loads it
+    :raises UnsafeFileError: If it is of another kind; the message says of which, and what loads it
+    """
+    names = archive.namelist()
+    for member, message in _OTHER_FILES.items():
+        if member in names and own not in names:
+            raise UnsafeFileError(message.format(algorithm=algorithm))
 
 
 def _read_settings(
@@ -371,34 +431,58 @@ def _read_settings(
     others = {name: _checksum(content) for name, content in members.items() if name != DESCRIPTION}
     declared = described["members"]
     if wrong := sorted(name for name in others.keys() | declared.keys() if others.get(name) != declared.get(name)):
-        raise UnsafeFileError(f"its members {', '.join(map(repr, wrong))} are not those that were saved")
+        names_ = ", ".join(shown(repr(name)) for name in wrong[:10])
+        raise UnsafeFileError(f"its members {names_} are not those that were saved")
     if described["algorithm"] != algorithm:
-        raise UnsafeFileError(f"its settings are those of a {described['algorithm']}, not of a {algorithm}")
+        raise UnsafeFileError(f"its settings are those of a {shown(described['algorithm'])}, not of a {algorithm}")
     return restored_settings(described["settings"], names, custom_objects)
 
 
 def restored_settings(
-    settings: dict[str, Any], names: Mapping[str, type], custom_objects: Mapping[str, Any]
+    settings: dict[str, Any], names: Mapping[str, type], custom_objects: Mapping[str, Any], **how: Any
 ) -> dict[str, Any]:
     """
     Make the attributes of a model from their description.
 
     :param settings: Descriptions by name
     :param names: Names of policies
-    :param custom_objects: What takes the place of some of them
+    :param custom_objects: What takes the place of some of them, and of code in others
+    :param how: Keywords of :func:`restore`
     :return: Values by name
     :raises UnsafeFileError: If they are not those of a model, or code that is not among ``custom_objects``
     """
     if missing := _NECESSARY - settings.keys():
         raise UnsafeFileError(f"its settings have no {', '.join(sorted(missing))}")
+    if "lr_schedule" in custom_objects and "learning_rate" not in custom_objects:  # as SB3's documentation has it
+        custom_objects = {**custom_objects, "learning_rate": custom_objects["lr_schedule"]}
     own = {name: value for name, value in settings.items() if name not in custom_objects}
     if isinstance(env_id := own.get("env_id"), str) and ":" in env_id:
         own["env_id"] = describe(_ImportingId, {})  # gymnasium imports what stands before the colon
-    restored = restore(own, names)
+    inner = {name: value for name, value in custom_objects.items() if name not in settings}
+    restored = restore(own, names, inner, **how)
     for name, kind in _KINDS.items():
         if name in restored and not isinstance(restored[name], kind):
-            raise UnsafeFileError(f"{name}={restored[name]!r} is no {kind.__name__}")
+            raise UnsafeFileError(f"{name}={shown(repr(restored[name]))} is no {kind.__name__}")
+    _check_sizes(restored, custom_objects)
     return {**restored, **{name: value for name, value in custom_objects.items() if name in settings}}
+
+
+def _check_sizes(restored: dict[str, Any], custom_objects: Mapping[str, Any]) -> None:
+    """Check what a file asks for that takes memory, before there is anything of that size."""
+    memory = restored.get("replay_buffer_kwargs", {})
+    largest = dict(_MAX_SIZES)
+    if {**restored, **custom_objects}.get("replay_buffer_class") is HerReplayBuffer:
+        largest["buffer_size"] = _MAX_INFOS
+    sizes = {name: ("", restored.get(name), most) for name, most in largest.items()}
+    for name, most in {"success_capacity": largest["buffer_size"], "n_steps": largest["n_steps"]}.items():
+        if name in memory:
+            sizes[name] = ("replay_buffer_kwargs", memory[name], most)
+    for name, (inside, value, most) in sizes.items():
+        if isinstance(value, int | float | np.number) and value > most:
+            raise UnsafeFileError(
+                f"{name}={shown(value)}, and a file may ask for {most} at most. If you want that many, give it, "
+                f"custom_objects={{{inside or name!r}: ...}}"
+            )
 
 
 class _ImportingId:
@@ -415,7 +499,9 @@ def _read_json(content: bytes, version: int) -> dict[str, Any]:
     described = parse_json(content)
     if not isinstance(described, dict) or described.get("version") != version:
         found = described.get("version") if isinstance(described, dict) else None
-        raise UnsafeFileError(f"its description is of version {found!r}, and this package reads version {version}")
+        raise UnsafeFileError(
+            f"its description is of version {shown(repr(found))}, and this package reads version {version}"
+        )
     return described
 
 
@@ -449,7 +535,7 @@ def state_dicts(members: Mapping[str, bytes]) -> dict[str, Any]:
                 parameters[name.removesuffix(".pth")] = state = read_tensors(members[name])
                 check_finite(state)
             except UnsafeFileError as error:
-                raise UnsafeFileError(f"{name}: {error}") from error
+                raise UnsafeFileError(f"{shown(name)}: {error}") from error
     parameters.pop("pytorch_variables", None)  # SB3 always writes it, and a DQN has none
     return parameters
 
@@ -493,17 +579,38 @@ def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
             if not _is_option(value, own_group[name]):
                 what = repr(value) if isinstance(value, int | float) else type(value).__name__
                 raise UnsafeFileError(f"policy.optimizer: {name}={what} is none for it")
+    check_moments(state["state"], optimizer)
+
+
+def check_moments(moments: Any, optimizer: th.optim.Optimizer) -> None:
+    """
+    Check that moments are of the kind that an optimizer keeps.
+
+    :param moments: Under ``"state"`` in ``optimizer.state_dict()``
+    :param optimizer: The optimizer that is to take them over
+    :raises UnsafeFileError: If one is no number and no tensor, or has another shape or dtype than its parameter
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for at, entries in state["state"].items():
+    for at, entries in moments.items():
+        own = parameters[at]
         for name, moment in entries.items():
-            if name == "step":
-                fits = isinstance(moment, int | float) or (moment.dtype == th.float32 and moment.numel() == 1)
-            elif name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"):
-                fits = moment is None or moment.shape == parameters[at].shape
+            is_number, is_tensor = isinstance(moment, int | float), isinstance(moment, th.Tensor)
+            if name in _LIKE_PARAMETERS:
+                fits = moment is None or (is_tensor and (moment.shape, moment.dtype) == (own.shape, own.dtype))
+            elif name in _OF_ONE_NUMBER:
+                fits = is_number or (is_tensor and moment.dtype == th.float32 and moment.numel() == 1)
             else:
-                fits = moment is None or isinstance(moment, th.Tensor | int | float)
+                fits = moment is None or is_number or is_tensor
             if not fits:
-                raise UnsafeFileError(f"policy.optimizer: {name} of parameter {at} does not fit it")
+                raise UnsafeFileError(f"policy.optimizer: {shown(name)} of parameter {shown(at)} does not fit it")
+
+
+# Moments of PyTorch's optimizers, and of SB3's, that have the shape of their parameter, and those that are one number
+_LIKE_PARAMETERS = {
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "acc_delta"),
+    *("sum", "prev", "step_size", "ax"),
+}
+_OF_ONE_NUMBER = {"step", "mu_product", "eta", "mu"}
 
 
 def _is_option(value: Any, own: Any) -> bool:
@@ -523,22 +630,32 @@ class AllocationLimit(TorchDispatchMode):
 
     #: What a tensor counts for however small it is: with its module, it takes thousands of bytes. What small ones count
     #: for more than they have is limited by itself, whatever the file has
-    LEAST, MAX_SMALL = 2**10, 2**24
+    LEAST, MAX_SMALL = 2**10, 2**23
 
     def __init__(self, n_numbers: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.left, self.left_for_small = n_numbers, self.MAX_SMALL
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at a call before it is made; new tensors begin with one whose first argument is a size."""
+        """Count what a call makes; before it is made, where the first argument is a size."""
         arguments = func._schema.arguments
-        if arguments and arguments[0].name == "size" and args:
-            n = math.prod(args[0])
-            self.left -= n
-            self.left_for_small -= max(self.LEAST - n, 0)
-            if min(self.left, self.left_for_small) < 0:
-                raise UnsafeFileError(f"a tensor of shape {tuple(args[0])} is declared, for which there are no weights")
-        return func(*args, **(kwargs or {}))
+        by_size = bool(arguments) and arguments[0].name == "size" and bool(args)
+        if by_size:
+            self._count(args[0])
+        made = func(*args, **(kwargs or {}))
+        if not by_size:
+            results = made if isinstance(made, list | tuple) else (made,)
+            for result, declared in zip(results, func._schema.returns, strict=False):
+                if isinstance(result, th.Tensor) and declared.alias_info is None:  # such as a copy, and no view
+                    self._count(result.shape)
+        return made
+
+    def _count(self, size: Any) -> None:
+        n = math.prod(size)
+        self.left -= n
+        self.left_for_small -= max(self.LEAST - n, 0)
+        if min(self.left, self.left_for_small) < 0:
+            raise UnsafeFileError(f"a tensor of shape {tuple(size)} is declared, for which there are no weights")
 
 
 def n_numbers(parameters: Mapping[str, Any]) -> int:
@@ -604,13 +721,18 @@ def read_memory(path: Path, buffer: Any) -> Any:
                 "it is no file of arrays. If it is a pickle of Stable-Baselines3's, it can run anything: say "
                 "trust=True if you trust where it comes from"
             )
-        with zipfile.ZipFile(file) as archive:
-            check_members(archive, size)
-            if MEMORY not in archive.namelist():
+        with opened_archive(file, size) as archive:
+            check_is_no_other(archive, MEMORY)
+            names = archive.namelist()
+            if MEMORY not in names:
                 raise UnsafeFileError(f"it has no member {MEMORY!r}")
             described = _read_json_member(archive, MEMORY, MEMORY_VERSION)
             if described["buffer"] != _kind(buffer):
-                raise UnsafeFileError(f"it is of a {described['buffer']}")
+                raise UnsafeFileError(f"it is of a {shown(described['buffer'])}")
+            if others := set(names) - {MEMORY, *(f"{i}.npy" for i in range(len(described["arrays"])))}:
+                raise UnsafeFileError(
+                    f"it has the members {', '.join(shown(repr(name)) for name in sorted(others)[:10])} besides"
+                )
             if isinstance(buffer, SuccessFailReplayBuffer):
                 return _read_partitions(archive, described, buffer)
             return _read_sb3_arrays(archive, described, buffer)
@@ -657,6 +779,8 @@ class _StoredRows:
         if n_bytes > _MAX_HEADER + len(str(dtype.descr)):
             raise UnsafeFileError(f"{name} has a header of {n_bytes} bytes")
         text = self._member.read(n_bytes).decode("utf8" if major >= 3 else "latin1")
+        if not text.rstrip("\n").isprintable():  # of which Python would show some in a warning
+            raise UnsafeFileError(f"{name} has a header that is no text")
         try:
             header = ast.literal_eval(text)
         except SyntaxError as error:
@@ -712,7 +836,7 @@ def _read_partitions(archive: zipfile.ZipFile, described: dict[str, Any], buffer
 def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer: Any) -> Any:
     own = _sb3_arrays(buffer)
     if sorted(described["arrays"]) != sorted(own):
-        raise UnsafeFileError(f"it has the arrays {described['arrays']}, and this memory {list(own)}")
+        raise UnsafeFileError(f"it has the arrays {shown(described['arrays'])}, and this memory {list(own)}")
     pos, full = int(described["pos"]), bool(described["full"])
     n_rows = buffer.buffer_size if full else min(pos + 1, buffer.buffer_size)
     if not 0 <= pos < buffer.buffer_size:

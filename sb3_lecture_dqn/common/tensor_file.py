@@ -3,14 +3,16 @@
 import io
 import math
 import pickletools
+import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import torch as th
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 
 _DTYPES = {
     f"torch {name}Storage": dtype
@@ -30,6 +32,13 @@ _DTYPES = {
 _TENSOR, _DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
 # Tensors may be that many times as large as the file, for some share their memory; and they have so many dimensions.
 _MAX_VIEWS, _MAX_DIMENSIONS = 4, 64
+#: Most members of an archive of this package, of which each takes time, whatever is in it
+MAX_MEMBERS = 2**12
+# Most of a file of torch.save, which has one for every tensor
+_MAX_TENSORS = 2**15
+# The end of an archive, and the two records before it in a large one: signature, then what is read of it
+_END, _LOCATOR, _END64 = struct.Struct("<4s4xHHLLH"), struct.Struct("<4s16x"), struct.Struct("<4s20x4Q")
+_NAME = 512  # bytes of a member's entry in the directory
 
 
 class _Name(str):
@@ -75,8 +84,8 @@ def read_tensors(content: bytes) -> Any:
     :raises UnsafeFileError: If it is damaged or holds anything else
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = read_members(archive, len(content))
+        with opened_archive(io.BytesIO(content), len(content), _MAX_TENSORS) as archive:
+            members = read_members(archive)
         (program,) = (name for name in members if name.endswith("/data.pkl"))
         folder = program.removesuffix("data.pkl")
         if members.get(folder + "byteorder", b"little") != b"little":
@@ -85,47 +94,80 @@ def read_tensors(content: bytes) -> Any:
     except UnsafeFileError:
         raise
     except DAMAGED as error:
-        raise UnsafeFileError(f"it is damaged, or no file of torch.save: {error!r}") from error
+        raise UnsafeFileError(f"it is damaged, or no file of torch.save: {error!r}") from None
 
 
-def read_members(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
+def read_members(archive: zipfile.ZipFile) -> dict[str, bytes]:
     """
-    Read all of an archive into memory; first check that what it declares is not more than there is.
+    Read all of an archive into memory.
 
-    :param archive: An open archive
-    :param size: Length of its file in bytes
+    :param archive: From :func:`opened_archive`
     :return: Name and content of every member
-    :raises UnsafeFileError: If two members have one name, one is compressed, encrypted or leaves the archive's folder,
-        or they are together larger than the file
     :raises zipfile.BadZipFile: If a member's checksum is wrong
     """
-    check_members(archive, size)
     return {name: archive.read(name) for name in archive.namelist()}
 
 
-def check_members(archive: zipfile.ZipFile, size: int) -> None:
+@contextmanager
+def opened_archive(file: IO[bytes], size: int, max_members: int = MAX_MEMBERS) -> Iterator[zipfile.ZipFile]:
     """
-    Check what an archive declares before anything is read.
+    Open an archive, and check what it declares before any of it is read.
 
-    :param archive: An open archive
-    :param size: Length of its file in bytes
-    :raises UnsafeFileError: See :func:`read_members`
+    :param file: Its file
+    :param size: Length of the file in bytes
+    :param max_members: Most members that it may have
+    :return: The archive, which takes all of the file
+    :raises UnsafeFileError: If there are more members, or something before or behind them; if two have one name, one is
+        compressed, encrypted or leaves the archive's folder, or they are together larger than the file
     """
+    _check_end(file, size, max_members)
+    with zipfile.ZipFile(file) as archive:
+        _check_members(archive, size)
+        yield archive
+
+
+def _check_end(file: IO[bytes], size: int, max_members: int) -> None:
+    """Check where the directory of an archive is, and how long: ``zipfile`` reads all of it, wherever it is."""
+    if size < _END.size:
+        raise UnsafeFileError("it is too short to be an archive")
+    file.seek(size - _END.size)
+    signature, here, n, length, start, comment = _END.unpack(file.read(_END.size))
+    if signature != b"PK\5\6" or comment:
+        raise UnsafeFileError("it does not end as an archive does, so it is none, or something has been added to it")
+    end = size - _END.size
+    if end >= _LOCATOR.size + _END64.size:
+        file.seek(end - _LOCATOR.size)
+        if _LOCATOR.unpack(file.read(_LOCATOR.size))[0] == b"PK\6\7":
+            end -= _LOCATOR.size + _END64.size
+            file.seek(end)
+            signature, here, n, length, start = _END64.unpack(file.read(_END64.size))
+            if signature != b"PK\6\6":
+                raise UnsafeFileError("its end is damaged")
+    file.seek(0)
+    if here != n or n > max_members or length > n * _NAME:
+        raise UnsafeFileError(f"it declares {n} members in {length} bytes, and {max_members} are the most allowed")
+    if start + length != end:
+        raise UnsafeFileError("there is something before or behind what the archive has")
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     infos = archive.infolist()
     names: set[str] = set()
     for info in infos:
         if info.filename in names:
-            raise UnsafeFileError(f"it has more than one member {info.filename!r}")
+            raise UnsafeFileError(f"it has more than one member {shown(repr(info.filename))}")
         names.add(info.filename)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise UnsafeFileError(f"its member {info.filename!r} is compressed, which `save` never does")
+            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is compressed, which `save` never does")
         if info.flag_bits & 0x1:
-            raise UnsafeFileError(f"its member {info.filename!r} is encrypted")
+            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is encrypted")
         parts = info.filename.replace("\\", "/").split("/")
         if info.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or info.is_dir():
-            raise UnsafeFileError(f"its member {info.filename!r} is no file in the archive's own folder")
+            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is no file in the archive's own folder")
     if sum(info.file_size for info in infos) > size:
         raise UnsafeFileError("its members declare more bytes than the file has")
+    if min((info.header_offset for info in infos), default=0) != 0:
+        raise UnsafeFileError("there is something before its first member")
 
 
 def _run(program: bytes, read_storage: Callable[[str], bytes], max_bytes: int) -> Any:  # noqa: C901 (one by one)
@@ -197,7 +239,7 @@ def _run(program: bytes, read_storage: Callable[[str], bytes], max_bytes: int) -
             state = stack.pop()
             if not isinstance(stack[-1], OrderedDict) or set(_of_type(dict, state)) != {"_metadata"}:
                 raise UnsafeFileError("it sets the attributes of an object")
-            stack[-1]._metadata = _of_type(dict, state["_metadata"])  # type: ignore[attr-defined]
+            stack[-1]._metadata = _versions(_of_type(dict, state["_metadata"]))  # type: ignore[attr-defined]
         else:
             raise UnsafeFileError(f"it has the instruction {name}, which no tensors need")
         if name in ("REDUCE", "BINGET", "LONG_BINGET") and isinstance(stack[-1], th.Tensor):
@@ -227,6 +269,15 @@ def is_key(value: Any) -> bool:
     :return: ``False`` also for large numbers: they can be chosen such that Python looks for each where all others are
     """
     return type(value) is str or (type(value) is int and 0 <= value < 2**31)
+
+
+def _versions(metadata: dict[Any, Any]) -> dict[Any, Any]:
+    """The versions of modules: PyTorch takes other entries for its own switches."""
+    return {
+        name: {"version": module["version"]}
+        for name, module in metadata.items()
+        if isinstance(module, dict) and type(module.get("version")) is int
+    }
 
 
 def _of_type(kind: type, value: Any) -> Any:

@@ -1,12 +1,14 @@
-"""State dictionaries as data: a tree of JSON, and the bytes of all its tensors one after the other."""
+"""State dictionaries: checked before a module takes them, and as data: a tree of JSON and the bytes of all tensors."""
 
 import math
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch as th
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.tensor_file import is_key
 
 _DTYPES = {
@@ -17,6 +19,61 @@ _DTYPES = {
     )
 }
 _PLAIN = (bool, int, float, str)
+
+
+def fitting(name: str, state: Mapping[str, Any], module: th.nn.Module, *, from_file: bool) -> "OrderedDict[str, Any]":
+    """
+    Check that weights are of the kind that a module has, so that PyTorch copies them into it and changes nothing else.
+
+    What PyTorch notes beside weights can have it put the given tensors in the place of the module's own, which an
+    optimizer then does not know; of that, only versions are left.
+
+    :param name: What messages call the module
+    :param state: Its state dictionary
+    :param module: The module
+    :param from_file: Whether a file says them, which has what the module had: then dtypes, shapes and names have to be
+        the same. Otherwise floating-point numbers may be rounded, and all else is left to PyTorch
+    :return: The same weights, for ``module.load_state_dict``
+    :raises UnsafeFileError: If they do not fit, and a file says them
+    :raises ValueError: If they do not fit; the message says which, what they are and what they have to be
+    """
+    error = UnsafeFileError if from_file else ValueError
+    own = module.state_dict()
+    if from_file and (unknown := [key for key in state if key not in own]):
+        raise error(f"{name} has no {', '.join(shown(repr(key)) for key in unknown[:10])}")
+    for key, weight in own.items():
+        if key not in state or not isinstance(weight, th.Tensor) or th.nn.parameter.is_lazy(weight):
+            continue
+        given = state[key]
+        if from_file and (not isinstance(given, th.Tensor) or given.shape != weight.shape):
+            raise error(f"{name}.{shown(key)} does not fit: it is {_kind(given)}, and {_kind(weight)} is expected")
+        if isinstance(given, th.Tensor) and not _can_take(weight, given, exactly=from_file):
+            raise error(f"{name}.{shown(key)} is {_kind(given)}, and {_kind(weight)} is expected: {_ADVICE}")
+    fitting = OrderedDict(state)
+    versions = getattr(state, "_metadata", None) or {}
+    fitting._metadata = {  # type: ignore[attr-defined]
+        at: {"version": noted["version"]} for at, noted in versions.items() if "version" in noted
+    }
+    return fitting
+
+
+_ADVICE = "convert it, as with .float(), where these are the numbers that are meant"
+
+
+def _can_take(weight: th.Tensor, given: th.Tensor, *, exactly: bool) -> bool:
+    """Whether a weight can be what is given, or close to it."""
+    if given.dtype == weight.dtype:
+        return True
+    if exactly or not (given.is_floating_point() and weight.is_floating_point()):
+        return False
+    with th.no_grad():
+        return bool((given.to(weight.dtype).isfinite() | ~given.isfinite()).all())
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, th.Tensor):
+        return f"of type {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
 def flatten(value: Any) -> tuple[Any, bytes]:
