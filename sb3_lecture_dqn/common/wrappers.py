@@ -142,7 +142,7 @@ def _numbers(value: Any, space: spaces.Space[Any]) -> list[Any]:
     return [number for key, child in _children(space).items() for number in _numbers(value[key], child)]
 
 
-def _children(space: spaces.Tuple | spaces.Dict) -> dict[Any, spaces.Space[Any]]:
+def _children(space: Any) -> dict[Any, spaces.Space[Any]]:
     """The parts of a space, by what an observation is asked for them with."""
     return dict(space.spaces) if isinstance(space, spaces.Dict) else dict(enumerate(space.spaces))
 
@@ -233,7 +233,7 @@ class TransparentWrapper(gym.Wrapper):
         return self.env.set_wrapper_attr(name, value, **more)
 
     @property
-    def spec(self) -> EnvSpec | None:
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
         """The environment's, without this wrapper, so that a new one can be made by it wherever the first could."""
         return self.env.spec
 
