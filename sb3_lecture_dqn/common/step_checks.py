@@ -7,6 +7,7 @@ from gymnasium import spaces
 
 from sb3_lecture_dqn.common.checks import as_number, changed_by_cast
 
+_INTEGERS = frozenset({int, np.int32, np.int64})
 _NUMBERS = frozenset({int, float, np.float32, np.float64})
 _BOOLS = frozenset({bool, np.bool_})
 
@@ -31,62 +32,74 @@ class WrongStepError(ValueError):
         return f"{subject} of environment {env} {verb}{when}, {allowed}"
 
 
-def check_observed(obs: Any, space: spaces.Space[Any], env: int) -> None:
+class StepCheck:
     """
-    Check that an observation is of its space's kind and shape, and that its number is not changed by a cast.
+    Checks what an environment returns.
 
-    NaN and numbers out of range are left to checks of the arrays that the observation becomes a part of.
-
-    :param obs: What the environment observes
     :param space: Its observation space
-    :param env: Number of the environment, for the message
-    :raises WrongStepError: If it is not
+    :param env: Its number, for messages
+    :param what: What is observed, for messages
     """
-    if type(obs) is np.ndarray:
-        if obs.dtype == space.dtype and obs.shape == space.shape:
+
+    def __init__(self, space: spaces.Space[Any], env: int, what: str = "the observation") -> None:
+        self.space, self.env, self.what = space, env, what
+        self.parts: dict[str, StepCheck] = {}  # SB3 lets parts that are not in the space pass, and uses none
+        if isinstance(space, spaces.Dict):
+            self.parts = {key: StepCheck(part, env, f"{key!r} of the observation") for key, part in space.items()}
+        # What nearly all observations are is found out in a fraction of the time.
+        self.dtype, self.shape = space.dtype, space.shape
+        self.low = self.high = 0
+        if isinstance(space, spaces.Discrete):
+            self.low, self.high = int(space.start), int(space.start + space.n)
+
+    def check_observation(self, obs: Any) -> None:
+        """
+        Check that an observation is of its space's kind and shape, and that its numbers are not changed by a cast.
+
+        NaN and numbers out of range are left to checks of the arrays that the observation becomes a part of.
+
+        :param obs: What the environment observes
+        :raises WrongStepError: If it is not
+        """
+        kind = type(obs)
+        if kind in _INTEGERS and self.low <= obs < self.high:
             return
-    elif type(space) is spaces.Discrete and isinstance(obs, int | np.integer):
-        if space.start <= obs < space.start + space.n:
+        if kind is np.ndarray and obs.dtype == self.dtype and obs.shape == self.shape:
             return
-    elif isinstance(space, spaces.Dict):
-        for key, part in space.spaces.items():  # SB3 lets parts that are not in the space pass, and uses none
-            try:
-                value = obs[key]
-            except (KeyError, IndexError, TypeError):
-                allowed = f"its space has the keys {list(space.spaces)}"
-                raise WrongStepError("the observation", f"has no part {key!r}", allowed, env) from None
-            _check_part(f"{key!r} of the observation", value, part, env)
-        return
-    _check_part("the observation", obs, space, env)
+        if isinstance(self.space, spaces.Dict):
+            for key, part in self.parts.items():
+                try:
+                    value = obs[key]
+                except (KeyError, IndexError, TypeError):
+                    raise self._error(f"has no part {key!r}", f"its space has the parts {list(self.parts)}") from None
+                part.check_observation(value)
+            return
+        try:
+            array = np.asarray(obs)
+        except Exception:  # whatever a stranger's class raises
+            array = np.empty((), object)
+        if array.dtype.kind not in "biuf" or np.any(changed_by_cast(array, self.space)):
+            raise self._error(f"is {obs!r}", f"outside its space {self.space}")
+        # One number is one number in every shape.
+        if array.shape != self.shape and not (array.size == 1 and np.prod(self.shape or ()) == 1):
+            raise self._error(f"has the shape {array.shape}", f"its space {self.space} has {self.shape}")
 
+    def _error(self, verb: str, allowed: str) -> WrongStepError:
+        return WrongStepError(self.what, verb, allowed, self.env)
 
-def _check_part(what: str, value: Any, space: spaces.Space[Any], env: int) -> None:
-    try:
-        array = np.asarray(value)
-    except Exception:  # whatever a stranger's class raises
-        array = np.empty((), object)
-    shape: Any = space.shape
-    if array.dtype.kind not in "biuf" or np.any(changed_by_cast(array, space)):
-        raise WrongStepError(what, f"is {value!r}", f"outside its space {space}", env)
-    # One number is one number in every shape.
-    if array.shape != shape and not (array.size == 1 and np.prod(shape) == 1):
-        raise WrongStepError(what, f"has the shape {array.shape}", f"its space {space} has {shape}", env)
+    def check_outcome(self, reward: Any, terminated: Any, truncated: Any) -> None:
+        """
+        Check that a reward is a number, and that what ends an episode is true or false.
 
-
-def check_outcome(reward: Any, terminated: Any, truncated: Any, env: int) -> None:
-    """
-    Check that a reward is a number, and that what ends an episode is true or false.
-
-    :param reward: What the environment returned
-    :param terminated: What it returned
-    :param truncated: What it returned
-    :param env: Number of the environment, for the message
-    :raises WrongStepError: If one is not, as a text or ``None``
-    """
-    if type(reward) in _NUMBERS and type(terminated) in _BOOLS and type(truncated) in _BOOLS:
-        return  # nearly all of training, in a fraction of the time
-    if as_number(reward) is None:
-        raise WrongStepError("the reward", f"is {reward!r}", "which is no number", env)
-    for name, value in (("terminated", terminated), ("truncated", truncated)):
-        if as_number(value) not in (0, 1):
-            raise WrongStepError(name, f"is {value!r}", "it must be True or False", env)
+        :param reward: What the environment returned
+        :param terminated: What it returned
+        :param truncated: What it returned
+        :raises WrongStepError: If one is not, as a text or ``None``
+        """
+        if type(reward) in _NUMBERS and type(terminated) in _BOOLS and type(truncated) in _BOOLS:
+            return
+        if as_number(reward) is None:
+            raise WrongStepError("the reward", f"is {reward!r}", "which is no number", self.env)
+        for name, value in (("terminated", terminated), ("truncated", truncated)):
+            if as_number(value) not in (0, 1):
+                raise WrongStepError(name, f"is {value!r}", "it must be True or False", self.env)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
-from sb3_lecture_dqn.common.step_checks import check_observed, check_outcome
+from sb3_lecture_dqn.common.step_checks import StepCheck
 
 MAX_STATES = 1_000_000
 #: Most steps that are replayed to bring environments to where they were
@@ -255,7 +255,7 @@ class _Record:
     actions: list[int] = field(default_factory=list)
     obs: Any = None
     total: float = 0.0
-    checked_as: int | None = None
+    check: StepCheck | None = None
 
 
 class ResumableEnv(TransparentWrapper):
@@ -288,17 +288,17 @@ class ResumableEnv(TransparentWrapper):
         record.actions, record.total = [], 0.0
         more = {} if options is None else {"options": options}  # as SB3, also for environments that know none
         record.obs, info = self.env.reset(seed=seed, **more)
-        if record.checked_as is not None:
-            check_observed(record.obs, self.env.observation_space, record.checked_as)
+        if record.check is not None:
+            record.check.check_observation(record.obs)
         return record.obs, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """See gymnasium's ``Env``."""
         record = self._resumable_record
         obs, reward, terminated, truncated, info = self.env.step(action)
-        if record.checked_as is not None:
-            check_observed(obs, self.env.observation_space, record.checked_as)
-            check_outcome(reward, terminated, truncated, record.checked_as)
+        if record.check is not None:
+            record.check.check_observation(obs)
+            record.check.check_outcome(reward, terminated, truncated)
         if terminated or truncated:
             obs, info = copy.deepcopy((obs, info))
         record.obs = obs
@@ -316,7 +316,7 @@ class ResumableEnv(TransparentWrapper):
 
         :param env: Number of the environment, for messages
         """
-        self._resumable_record.checked_as = env
+        self._resumable_record.check = StepCheck(self.env.observation_space, env)
 
     def _generator_state(self) -> dict[str, Any] | None:
         """``None`` for a generator of another kind than gymnasium's, such as NumPy's old ``RandomState``."""
