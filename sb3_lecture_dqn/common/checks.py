@@ -78,10 +78,10 @@ def as_number(value: Any) -> float | None:
     :return: The number, ``None`` for a text and for whatever else is no number
     """
     kind = getattr(getattr(value, "dtype", None), "kind", "O")
-    if isinstance(value, str | bytes | bytearray) or kind not in "biufO":
+    if isinstance(value, str | bytes | bytearray) or kind not in "biufO" or getattr(value, "shape", ()) != ():
         return None
     try:
-        return float(value.item() if isinstance(value, np.ndarray) else value)
+        return float(value)
     except (TypeError, ValueError, OverflowError):
         return None
 

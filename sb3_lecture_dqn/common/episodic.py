@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import math
 import pathlib
 import sys
 import warnings
@@ -741,9 +740,7 @@ class EpisodicMixin(PersistenceMixin):
         normalized = self._vec_normalize_env is not None or self._is_stacked
         for i, info in enumerate(infos):
             if (obs := info.get("terminal_observation")) is not None:
-                batch = add_batch_dimension(obs)
-                if isinstance(batch, np.ndarray) and batch.size == 1 == math.prod(self.observation_space.shape or ()):
-                    batch = batch.reshape(1, *(self.observation_space.shape or ()))  # as an array of many makes it
+                batch = one_of_space(obs, self.observation_space)
                 self._check_some_obs(batch, self.observation_space, i, normalized=normalized)
 
     def _check_some_obs(self, obs: Observation, space: spaces.Space[Any], first: int = 0, *, normalized: bool) -> None:
@@ -880,6 +877,23 @@ def add_batch_dimension(obs: Any) -> Observation:
     if isinstance(obs, dict):
         return {key: np.asarray(part)[None] for key, part in obs.items()}
     return np.asarray(obs)[None]
+
+
+def one_of_space(obs: Any, space: spaces.Space[Any]) -> Observation:
+    """
+    Make one observation a batch of one, as an array of several would hold it.
+
+    :param obs: An observation; one number may stand for an array of one.
+    :param space: Its space.
+    :return: The same with a leading dimension of 1 (each part of a Dict).
+    """
+    if isinstance(obs, dict) and isinstance(space, spaces.Dict):
+        parts = {key: one_of_space(obs[key], part) for key, part in space.items() if key in obs}
+        return parts  # type: ignore[return-value]
+    array = np.asarray(obs)
+    return (
+        array.reshape(1, *(space.shape or ())) if array.shape == () and np.prod(space.shape or ()) == 1 else array[None]
+    )
 
 
 def as_callback(callback: BaseCallback | Callable[..., bool] | None) -> BaseCallback:

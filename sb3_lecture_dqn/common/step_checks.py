@@ -80,8 +80,7 @@ class StepCheck:
             array = np.empty((), object)
         if array.dtype.kind not in "biuf" or np.any(changed_by_cast(array, self.space)):
             raise self._error(f"is {obs!r}", f"outside its space {self.space}")
-        # One number is one number in every shape.
-        if array.shape != self.shape and not (array.size == 1 and np.prod(self.shape or ()) == 1):
+        if array.shape != self.shape and not (array.shape == () and np.prod(self.shape or ()) == 1):
             raise self._error(f"has the shape {array.shape}", f"its space {self.space} has {self.shape}")
 
     def _error(self, verb: str, allowed: str) -> WrongStepError:
