@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.evaluation import evaluate_policy
+from sb3_contrib.common.maskable.utils import get_action_masks
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -29,7 +30,7 @@ from sb3_lecture_dqn import (
     make_env,
     run_test,
 )
-from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, pack_masks, unpack_masks
+from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, give_mask_infos, pack_masks, unpack_masks
 from sb3_lecture_dqn.common.seeding import draw_indices
 
 POISON = 1e6
@@ -412,15 +413,45 @@ def test_each_transition_has_a_mask_of_its_own(batch_size):
     np.testing.assert_allclose(weights[0], weights[1], atol=1e-6)
 
 
-def test_the_reader_wraps_an_environment_once():
+def test_the_reader_leaves_the_environment_as_it_is():
+    env = DummyVecEnv([masked_taxi] * 2)
+    before = list(env.envs)
+    env.reset()
+    reader = MaskReader(env)
+    np.testing.assert_array_equal(reader.at_start(), get_action_masks(env))
+    for _ in range(5):
+        _, _, dones, infos = env.step(np.zeros(2, np.int64))
+        np.testing.assert_array_equal(reader.after_step(dones, infos)[0], get_action_masks(env))
+    assert all(one is other for one, other in zip(env.envs, before, strict=True))
+
+
+def test_a_test_leaves_the_environment_as_it_is():
     env = DummyVecEnv([masked_taxi])
-    MaskReader(env)
-    wrapped = env.envs[0]
-    MaskReader(env)
+    (before,) = env.envs
+    run_test(LectureDQN("Taxi-v3", use_masking=True), env, n_episodes=2, max_episode_steps=5)
+    assert env.envs == [before]
+
+
+def test_masks_are_put_into_infos_once():
+    env = DummyVecEnv([masked_taxi])
+    give_mask_infos(env)
+    (wrapped,) = env.envs
+    give_mask_infos(env)
     assert isinstance(wrapped, ActionMaskInfo)
-    assert env.envs[0] is wrapped
+    assert env.envs == [wrapped]
     with pytest.raises(ValueError, match="action_masks"):
         ActionMaskInfo(gym.make("CartPole-v1"))
+
+
+def test_masks_of_a_method_that_is_replaced_are_those_of_the_new_one():
+    """As sb3-contrib's algorithms see them, which ask for the method at every step."""
+    env = DummyVecEnv([masked_taxi])
+    give_mask_infos(env)
+    env.reset()
+    mask = np.array([True, False, False, False, False, True])
+    env.set_attr("action_masks", lambda: mask)
+    _, _, _, (info,) = env.step(np.zeros(1, np.int64))
+    np.testing.assert_array_equal(info["action_mask"], mask)
 
 
 def taxi_with_normalised_rewards():

@@ -92,20 +92,58 @@ def parse_frequency(name: str, frequency: int | tuple[int, str]) -> tuple[int, s
     return int(count), unit
 
 
+def as_number(value: Any) -> float | None:
+    """
+    What SB3's arrays would make of a number.
+
+    :param value: What an environment returned
+    :return: The number, ``None`` for a text and for whatever else is no number
+    """
+    kind = getattr(getattr(value, "dtype", None), "kind", "O")
+    if isinstance(value, str | bytes | bytearray) or kind not in "biufO" or getattr(value, "shape", ()) != ():
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def check_rewards(rewards: np.ndarray, step: int) -> None:
     """
     Check the rewards of one step of all environments.
 
     :param rewards: Shape ``(n_envs,)``.
     :param step: Number of the environment step, for the message.
-    :raises ValueError: If one is NaN or infinite.
+    :raises ValueError: If one is no number, NaN or infinite.
     """
-    if rewards.size == 1 and math.isfinite(rewards.item()):
+    if rewards.shape == (1,) and type(reward := rewards.item()) is float and math.isfinite(reward):
         return  # nearly all of training, in a fraction of the time
-    finite = np.isfinite(rewards)
-    if not finite.all():
-        i = int(np.argmin(finite))
-        raise ValueError(f"environment {i} returned the reward {rewards[i]} at environment step {step}")
+    if rewards.ndim != 1:
+        raise ValueError(f"the rewards at environment step {step} have the shape {rewards.shape}, not (n_envs,)")
+    if rewards.dtype.kind == "f" and np.isfinite(rewards).all():
+        return
+    for i, reward in enumerate(rewards):
+        number = as_number(reward)
+        if number is None or not math.isfinite(number):
+            shown = repr(reward) if number is None else reward
+            raise ValueError(f"environment {i} returned the reward {shown} at environment step {step}")
+
+
+def checked_dones(dones: Any, step: int) -> np.ndarray:
+    """
+    Check what says which episodes ended.
+
+    :param dones: Shape ``(n_envs,)``.
+    :param step: Number of the environment step, for the message.
+    :return: The same as bool.
+    :raises ValueError: If one is neither true nor false, such as a text.
+    """
+    for i, done in enumerate(dones):
+        if as_number(done) not in (0, 1):
+            raise ValueError(
+                f"environment {i} returned done={done!r} at environment step {step}, it must be True or False"
+            )
+    return np.array([as_number(done) == 1 for done in dones])
 
 
 def check_outcomes(infos: Sequence[Mapping[str, Any]], dones: np.ndarray, step: int) -> None:
@@ -148,7 +186,7 @@ def is_figure(value: Any) -> bool:
 
 def check_observations(
     obs: Observation, space: spaces.Space[Any], step: int, first_env: int = 0, *, normalized: bool = False
-) -> None:
+) -> str | None:
     """
     Check observations of several environments.
 
@@ -157,16 +195,22 @@ def check_observations(
     :param step: Number of the environment step, for the message.
     :param first_env: Number of the first environment, for the message.
     :param normalized: Whether parts of a ``Box`` have been normalised, so that only NaN is outside.
-    :raises ValueError: If one is outside the space.
+    :return: Where a finite number is outside the bounds of its ``Box``, with which SB3 trains on; ``None`` if none is.
+    :raises ValueError: If one has another shape, is NaN, is infinite in a bounded ``Box``, or is none of the numbers
+        that a discrete space has.
     """
-    if type(space) is spaces.Discrete and obs.size == 1 and 0 <= obs.item() - int(space.start) < space.n:  # type: ignore[union-attr]
-        return  # nearly all of training, in a fraction of the time
-    if isinstance(obs, dict):
-        assert isinstance(space, spaces.Dict)
-        for key, part in space.spaces.items():  # SB3 lets parts that are not in the space pass, and uses none
-            _check_part(obs[key], part, f"{key!r} of the observation", step, first_env, normalized)
-    else:
-        _check_part(obs, space, "the observation", step, first_env, normalized)
+    if type(space) is spaces.Discrete and isinstance(obs, np.ndarray) and obs.shape == (1,):
+        number = obs.item()
+        if type(number) is int and 0 <= number - int(space.start) < space.n:
+            return None  # nearly all of training, in a fraction of the time
+    if not isinstance(space, spaces.Dict):
+        return _check_part(obs, space, "the observation", step, first_env, normalized)
+    beyond = None
+    for key, part in space.spaces.items():  # SB3 lets parts that are not in the space pass, and uses none
+        if not isinstance(obs, dict) or key not in obs:
+            raise ValueError(f"the observation at environment step {step} has no part {key!r} of its space {space}")
+        beyond = _check_part(obs[key], part, f"{key!r} of the observation", step, first_env, normalized) or beyond
+    return beyond
 
 
 def check_stored(name: str, values: np.ndarray, space: spaces.Space[Any] | None) -> None:
@@ -192,44 +236,86 @@ def check_stored(name: str, values: np.ndarray, space: spaces.Space[Any] | None)
 
 
 def _check_part(
-    obs: np.ndarray, space: spaces.Space[Any], what: str, step: int, first_env: int, normalized: bool
-) -> None:
-    at = find_outside(obs, space, normalized=normalized)
-    if at is not None:
-        where = f"[{', '.join(map(str, at[1:]))}]" if len(at) > 1 else ""
+    obs: Any, space: spaces.Space[Any], what: str, step: int, first_env: int, normalized: bool
+) -> str | None:
+    shape: Any = space.shape
+    if not isinstance(obs, np.ndarray) or obs.dtype.kind not in "biuf":
+        kind = obs.dtype if isinstance(obs, np.ndarray) else type(obs).__name__
+        raise ValueError(f"{what} at environment step {step} is {kind}, it must be an array of numbers")
+    if obs.shape[1:] != shape:
         raise ValueError(
-            f"{what}{where} of environment {first_env + at[0]} is {obs[at]} at environment step {step}, "
-            f"outside its space {space}"
+            f"{what} of environment {first_env} has the shape {obs.shape[1:]} at environment step {step}, its space "
+            f"{space} has {shape}"
         )
+    at = find_outside(obs, space, normalized=normalized)
+    if at is None:
+        return None
+    if isinstance(space, spaces.Box):  # finite numbers out of its bounds are no reason to stop
+        unbounded = find_outside(obs, space, normalized=normalized, finite=True)
+        stops, at = unbounded is not None, unbounded or at
+    else:
+        stops = True
+    where = f"[{', '.join(map(str, at[1:]))}]" if len(at) > 1 else ""
+    message = (
+        f"{what}{where} of environment {first_env + at[0]} is {obs[at]} at environment step {step}, "
+        f"outside its space {space}"
+    )
+    if stops:
+        raise ValueError(message)
+    return message
 
 
-def find_outside(obs: np.ndarray, space: spaces.Space[Any], *, normalized: bool = False) -> tuple[int, ...] | None:
+def changed_by_cast(array: np.ndarray, space: spaces.Space[Any]) -> np.ndarray | None:
+    """
+    Find numbers that a space of integers cannot store.
+
+    :param array: Numbers
+    :param space: The space
+    :return: bool of the array's shape, ``None`` where the types say that there are none
+    """
+    dtype = np.dtype(space.dtype)
+    if dtype.kind == "f" or np.can_cast(array.dtype, dtype):
+        return None
+    with np.errstate(invalid="ignore"):
+        return np.asarray(array.astype(dtype) != array)
+
+
+def find_outside(
+    obs: np.ndarray, space: spaces.Space[Any], *, normalized: bool = False, finite: bool = False
+) -> tuple[int, ...] | None:
     """
     Find an observation outside its space.
 
     :param obs: Observations of a space that is no ``Dict``, with a leading dimension.
     :param space: The space.
     :param normalized: Whether a ``Box`` has no bounds, so that only NaN is outside.
+    :param finite: Whether finite numbers are in a ``Box`` of floats wherever its bounds are, and whole numbers in one
+        of integers.
     :return: The index of the first number that is, ``None`` if there is none.
     """
     low: Any
     high: Any
     if isinstance(space, spaces.Discrete):
         low, high = space.start, space.start + space.n - 1
-        if low <= obs.min() and obs.max() <= high:  # in a fraction of the time
+        if obs.dtype.kind in "iu" and low <= obs.min() and obs.max() <= high:  # in a fraction of the time
             return None
     elif isinstance(space, spaces.MultiDiscrete):
         low, high = space.start, space.start + space.nvec - 1
     elif isinstance(space, spaces.MultiBinary):
         low, high = 0, 1
     elif isinstance(space, spaces.Box):
-        if space.dtype == np.uint8 and space.low.max() == 0 and space.high.min() == 255:
+        if space.dtype == obs.dtype == np.uint8 and space.low.max() == 0 and space.high.min() == 255:
             return None  # no value is outside
         low, high = (-math.inf, math.inf) if normalized else (space.low, space.high)
     else:
         return None
+    stored = obs
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
         with np.errstate(over="ignore"):  # as it is stored: one that is the bound but for rounding is not outside
-            obs = obs.astype(space.dtype, copy=False)
-    inside = (obs >= low) & (obs <= high)
+            stored = obs.astype(space.dtype, copy=False)
+    inside = (stored >= low) & (stored <= high)
+    if finite:
+        inside |= np.isfinite(stored)
+    if (changed := changed_by_cast(obs, space)) is not None:
+        inside &= ~changed
     return None if inside.all() else tuple(int(index) for index in np.argwhere(~inside)[0])

@@ -3,7 +3,9 @@
 import warnings
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -20,7 +22,7 @@ from stable_baselines3.common.vec_env import (
 from sb3_lecture_dqn.common.checks import check_number, find_outside
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.common.wrappers import MAX_REPLAYED, ResumableEnv
+from sb3_lecture_dqn.common.wrappers import MAX_REPLAYED, OwnName, ResumableEnv, TransparentWrapper
 
 State = dict[str, Any]
 
@@ -33,12 +35,38 @@ def make_resumable(env: VecEnv) -> None:
     """
     Put a :class:`ResumableEnv` around every sub-environment of a ``DummyVecEnv``, unless there is one; others are left.
 
+    It checks what its environment returns from now on.
+
     :param env: A vectorised environment
     """
     base = env.unwrapped
     if isinstance(base, DummyVecEnv):
-        wrapped = base.env_is_wrapped(ResumableEnv)
-        base.envs = [sub if done else ResumableEnv(sub) for sub, done in zip(base.envs, wrapped, strict=True)]
+        for i, sub_env in enumerate(base.envs):
+            resumable = _resumable(sub_env)
+            if resumable is None:
+                base.envs[i] = resumable = ResumableEnv(sub_env)
+            resumable.check_steps(i)
+
+
+def _resumable(env: gym.Env) -> ResumableEnv | None:
+    """The one that sees all that an environment returns, as it is returned."""
+    while isinstance(env, Monitor | TransparentWrapper):
+        if isinstance(env, ResumableEnv):
+            return env
+        env = env.env
+    return None
+
+
+def gives_new_arrays(env: VecEnv) -> bool:
+    """
+    Whether every step returns observations in memory of their own, of their space's type.
+
+    :param env: A vectorised environment
+    :return: ``False`` also if that is not known
+    """
+    while type(env) in (VecMonitor, VecNormalize, *_STATELESS):
+        env = env.venv  # type: ignore[attr-defined]
+    return type(env) in (DummyVecEnv, TabularVecEnv)
 
 
 def env_state(env: VecEnv, with_episodes: bool = True) -> State:
@@ -59,7 +87,7 @@ def env_state(env: VecEnv, with_episodes: bool = True) -> State:
     if isinstance(env, TabularVecEnv):
         base["state"] = env.get_state()
     elif all(env.env_is_wrapped(ResumableEnv)):
-        episodes = env.env_method("episode_state")
+        episodes = env.env_method(OwnName("episode_state"))
         if None not in episodes:
             base["state"] = {"episodes": episodes, "seeds": list(env._seeds)}
     return {"wrappers": wrappers, "base": base}
@@ -91,7 +119,7 @@ def set_env_state(env: VecEnv, state: State) -> None:
         raise EpisodeNotReplayedError(f"the episodes had {n_steps} steps, and {MAX_REPLAYED} are the most replayed")
     seeds = _checked_seeds(base["seeds"], env)
     for i, episode in enumerate(base["episodes"]):
-        (problem,) = env.env_method("replay_episode", episode, indices=[i])
+        (problem,) = env.env_method(OwnName("replay_episode"), episode, indices=[i])
         if problem is not None:
             raise EpisodeNotReplayedError(f"environment {i}: {problem}")
     env._seeds = seeds

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
-from gymnasium import logger as gym_logger
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture_dqn.common.registration import registered
 from sb3_lecture_dqn.common.tabular import NotTabularError
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
@@ -28,8 +28,8 @@ def register_taxi_v3() -> None:
     Make ``gym.make("Taxi-v3")`` work where gymnasium registers ``Taxi-v4`` alone (gymnasium >= 1.3).
 
     With default arguments both versions have the same transition table, so the id is an alias. gymnasium advises an
-    upgrade whenever the older id of an environment is made; for an alias that advice is wrong, so this one message is
-    left out. (A warnings filter would not do: pytest and ``warnings.simplefilter`` put their own before it.)
+    upgrade all the same where a user makes an environment by the older id. Where this package makes one, it does not:
+    see :func:`registered`.
     """
     if TAXI_V3 in gym.registry:
         return
@@ -39,13 +39,6 @@ def register_taxi_v3() -> None:
         reward_threshold=8,
         max_episode_steps=200,
     )
-    advise = gym_logger.deprecation
-
-    def advise_unless_alias(msg: str, *args: object) -> None:
-        if f"The environment {TAXI_V3} is out of date" not in msg:
-            advise(msg, *args)
-
-    gym_logger.deprecation = advise_unless_alias
 
 
 def register_variants() -> None:
@@ -102,9 +95,11 @@ def make_env(
     """
     check_env_id(env_id)
     try:
-        env = gym.make(env_id, max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs})
+        env = gym.make(
+            registered(env_id), max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs}
+        )
     except TypeError:  # no render_mode argument
-        env = gym.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)
+        env = gym.make(registered(env_id), max_episode_steps=max_episode_steps, **env_kwargs)
     if wrapper is not None:
         env = wrapper(env)
     return TupleToDictWrapper(env) if needs_flattening(env.observation_space) else env

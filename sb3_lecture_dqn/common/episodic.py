@@ -4,6 +4,7 @@ import contextlib
 import copy
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
@@ -45,23 +46,32 @@ from sb3_lecture_dqn.common.checks import (
     check_observations,
     check_outcomes,
     check_rewards,
+    checked_dones,
     parse_frequency,
 )
 from sb3_lecture_dqn.common.env_processes import naming_dead_processes
-from sb3_lecture_dqn.common.env_state import make_resumable
+from sb3_lecture_dqn.common.env_state import gives_new_arrays, make_resumable
 from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.logs import outliving_full_disks
-from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_masks, predict_greedily
+from sb3_lecture_dqn.common.maskable import (
+    MaskReader,
+    draw_allowed,
+    give_mask_infos,
+    given_masks,
+    predict_greedily,
+)
 from sb3_lecture_dqn.common.persistence import PersistenceMixin
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
+from sb3_lecture_dqn.common.step_checks import WrongStepError
 from sb3_lecture_dqn.common.stop_signals import StopSignals
 from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
 DEFAULT_TOTAL_EPISODES = 5000
+_BOOL = np.dtype(bool)
 
 
 class EpisodicMixin(PersistenceMixin):
@@ -114,6 +124,8 @@ class EpisodicMixin(PersistenceMixin):
     _began_at: tuple[int, int] = (0, 0)  # steps and episodes when `learn` was called
     _env_raised = False
     _is_stacked = False  # in VecFrameStack, whose space has the bounds of vectors in another order than the numbers
+    _copies_obs = True  # because the environment may write the next ones into the same memory
+    _warned_of_bounds = False
     _run_folder: str | None = None
     _default_timesteps: int | None = None
     _mask_reader: MaskReader | None = None
@@ -346,6 +358,7 @@ class EpisodicMixin(PersistenceMixin):
         if not isinstance(buffer, SuccessFailReplayBuffer) or not buffer.use_masking:
             raise ValueError(f"use_masking=True and the replay memory, a {type(buffer).__name__}, stores no masks")
         assert self.env is not None
+        give_mask_infos(self.env)
         self._mask_reader = MaskReader(self.env)
         if was_reset or self._last_masks is None:
             self._last_masks = self._mask_reader.at_start(was_reset)
@@ -416,18 +429,24 @@ class EpisodicMixin(PersistenceMixin):
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
         will_be_reset = reset_num_timesteps or self._last_obs is None
-        with naming_dead_processes(self.env):
-            total_timesteps, callback = self._setup_learn(
-                budget,
-                callback,
-                reset_num_timesteps,
-                tb_log_name,
-                progress_bar,
-            )
-            assert self.env is not None and self._last_obs is not None
-            self._is_stacked = is_vecenv_wrapped(self.env, VecFrameStack)
-            self._check_obs(self._last_obs)
-            self._read_first_masks(will_be_reset)
+        try:
+            with naming_dead_processes(self.env):
+                total_timesteps, callback = self._setup_learn(
+                    budget,
+                    callback,
+                    reset_num_timesteps,
+                    tb_log_name,
+                    progress_bar,
+                )
+                assert self.env is not None and self._last_obs is not None
+                self._is_stacked = is_vecenv_wrapped(self.env, VecFrameStack)
+                self._copies_obs = not gives_new_arrays(self.env)
+                self._check_obs(self._last_obs)
+                self._last_obs = self._kept(self._last_obs)
+                self._read_first_masks(will_be_reset)
+        except WrongStepError as error:
+            error.step = self.num_timesteps
+            raise
         self._make_learner()  # settings may have been changed since the last time
         callback_made = callback_numbers(callback) if goes_on else []
         callback.on_training_start(locals(), globals())
@@ -556,6 +575,10 @@ class EpisodicMixin(PersistenceMixin):
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
+            except WrongStepError as error:
+                self.num_timesteps += env.num_envs
+                error.step = self.num_timesteps
+                raise
             except Exception:
                 self._env_raised = True
                 raise
@@ -635,7 +658,8 @@ class EpisodicMixin(PersistenceMixin):
     def _random_actions(self, n: int, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
         """Random actions, int64 of shape ``(n,)``; observations matter only with ``explore_least_tried``."""
         if self.explore_least_tried:
-            tries = self.action_counts[obs - self.observation_space.start]  # type: ignore[attr-defined]
+            states = np.asarray(obs, np.int64) - self.observation_space.start  # type: ignore[attr-defined]
+            tries = self.action_counts[states]
             if action_masks is not None:
                 tries = np.where(action_masks, tries, np.iinfo(tries.dtype).max)
             return draw_allowed(self.exploration_rng, tries == tries.min(axis=1, keepdims=True))
@@ -666,6 +690,8 @@ class EpisodicMixin(PersistenceMixin):
         infos: list[dict[str, Any]],
     ) -> None:
         check_rewards(reward, self.num_timesteps)
+        if dones.dtype is not _BOOL:
+            dones = checked_dones(dones, self.num_timesteps)
         self._check_obs(new_obs)
         any_done = dones.item() if self.n_envs == 1 else dones.any()
         if any_done:
@@ -688,9 +714,17 @@ class EpisodicMixin(PersistenceMixin):
             assert isinstance(replay_buffer, SuccessFailReplayBuffer)
             self._last_masks, next_masks = self._mask_reader.after_step(dones, infos)
             replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos, next_masks)  # type: ignore[arg-type]
-        self._last_obs = new_obs
+        self._last_obs = self._kept(new_obs)
         if normalize is not None:
             self._last_original_obs = original_obs
+
+    def _kept(self, obs: Any) -> Any:
+        """Observations as they have to be kept until the next step, states as whole numbers."""
+        if not self._copies_obs:
+            return obs
+        if isinstance(self.observation_space, spaces.Discrete):
+            return np.array(obs, np.int64)
+        return copy.deepcopy(obs)
 
     def _with_terminal_obs(self, obs: Observation, infos: list[dict[str, Any]]) -> Observation:
         """What was observed at the end of episodes, in place of the first observation of the next ones."""
@@ -712,17 +746,27 @@ class EpisodicMixin(PersistenceMixin):
         """Check observations as the environments gave them: normalised ones have no bounds."""
         normalize = self._vec_normalize_env
         if normalize is None:
-            check_observations(obs, self.observation_space, self.num_timesteps, normalized=self._is_stacked)
+            self._check_some_obs(obs, self.observation_space, normalized=self._is_stacked)
         else:
-            original, space = normalize.get_original_obs(), normalize.venv.observation_space
-            check_observations(original, space, self.num_timesteps, normalized=self._is_stacked)
+            self._check_some_obs(
+                normalize.get_original_obs(), normalize.venv.observation_space, normalized=self._is_stacked
+            )
 
     def _check_terminal_obs(self, infos: list[dict[str, Any]]) -> None:
         normalized = self._vec_normalize_env is not None or self._is_stacked
         for i, info in enumerate(infos):
             if (obs := info.get("terminal_observation")) is not None:
-                batch = add_batch_dimension(obs)
-                check_observations(batch, self.observation_space, self.num_timesteps, i, normalized=normalized)
+                batch = one_of_space(obs, self.observation_space)
+                self._check_some_obs(batch, self.observation_space, i, normalized=normalized)
+
+    def _check_some_obs(self, obs: Observation, space: spaces.Space[Any], first: int = 0, *, normalized: bool) -> None:
+        beyond = check_observations(obs, space, self.num_timesteps, first, normalized=normalized)
+        if beyond is not None and not self._warned_of_bounds:
+            self._warned_of_bounds = True
+            warnings.warn(
+                f"{beyond}; training goes on, as in SB3, and this is said once: give the environment the bounds that "
+                "its observations have, or clip them, if it matters"
+            )
 
     def train(self, gradient_steps: int, batch_size: int = 1) -> None:
         """
@@ -835,7 +879,8 @@ class EpisodicMixin(PersistenceMixin):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_learner", "_mask_reader", "_env_raised", "_is_stacked"]
+        of_env = ["_copies_obs", "_warned_of_bounds"]
+        return [*super()._excluded_save_params(), "_learner", "_mask_reader", "_env_raised", "_is_stacked", *of_env]
 
 
 def add_batch_dimension(obs: Any) -> Observation:
@@ -848,6 +893,23 @@ def add_batch_dimension(obs: Any) -> Observation:
     if isinstance(obs, dict):
         return {key: np.asarray(part)[None] for key, part in obs.items()}
     return np.asarray(obs)[None]
+
+
+def one_of_space(obs: Any, space: spaces.Space[Any]) -> Observation:
+    """
+    Make one observation a batch of one, as an array of several would hold it.
+
+    :param obs: An observation; one number may stand for an array of one.
+    :param space: Its space.
+    :return: The same with a leading dimension of 1 (each part of a Dict).
+    """
+    if isinstance(obs, dict) and isinstance(space, spaces.Dict):
+        parts = {key: one_of_space(obs[key], part) for key, part in space.items() if key in obs}
+        return parts  # type: ignore[return-value]
+    array = np.asarray(obs)
+    return (
+        array.reshape(1, *(space.shape or ())) if array.shape == () and np.prod(space.shape or ()) == 1 else array[None]
+    )
 
 
 def as_callback(callback: BaseCallback | Callable[..., bool] | None) -> BaseCallback:

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, TensorDict
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
@@ -52,25 +53,44 @@ class ActionMaskInfo(TransparentWrapper):
         super().__init__(env)
         if not is_masking_supported(env):
             raise ValueError(f"env={env} has no method action_masks(); sb3-contrib's ActionMasker adds one")
-        self._action_masks: Callable[[], np.ndarray] = env.get_wrapper_attr(EXPECTED_METHOD_NAME)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """See gymnasium's ``Env``."""
         more = {} if options is None else {"options": options}  # as SB3, also for environments that know none
         obs, info = self.env.reset(seed=seed, **more)
-        return obs, {**info, INFO_KEY: np.array(self._action_masks())}
+        return obs, {**info, INFO_KEY: self._masks_now()}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """See gymnasium's ``Env``."""
         obs, reward, terminated, truncated, info = super().step(action)
-        return obs, reward, terminated, truncated, {**info, INFO_KEY: np.array(self._action_masks())}
+        return obs, reward, terminated, truncated, {**info, INFO_KEY: self._masks_now()}
+
+    def _masks_now(self) -> np.ndarray:
+        return np.array(self.env.get_wrapper_attr(EXPECTED_METHOD_NAME)())
+
+
+def give_mask_infos(env: VecEnv) -> None:
+    """
+    Put an :class:`ActionMaskInfo` around every sub-environment of a ``DummyVecEnv`` that offers masks.
+
+    One that has one already is left, as are other environments.
+
+    :param env: The environment to learn from
+    """
+    base = env.unwrapped
+    if isinstance(base, DummyVecEnv):
+        base.envs = [_with_info(sub_env) for sub_env in base.envs]
+
+
+def _with_info(env: gym.Env) -> gym.Env:
+    return ActionMaskInfo(env) if is_masking_supported(env) and not is_wrapped(env, ActionMaskInfo) else env
 
 
 class MaskReader:
     """
     Reads the masks of a vectorised environment, from ``action_masks()`` or else from ``info["action_mask"]``.
 
-    :param env: The environment
+    :param env: The environment, which is left as it is: see :func:`give_mask_infos`
     """
 
     def __init__(self, env: VecEnv) -> None:
@@ -78,21 +98,11 @@ class MaskReader:
         self.n_actions = int(env.action_space.n)  # type: ignore[attr-defined]
         base = env.unwrapped
         self._vec_env: Any = base
-        if isinstance(base, DummyVecEnv):
-            base.envs = [self._with_info(sub_env) for sub_env in base.envs]
         self._tabular = isinstance(base, TabularVecEnv) and base.model.action_masks is not None
         self._has_method = is_masking_supported(base)
-        # The info costs no call, and has been made to have them.
-        self._by_method = self._has_method and not isinstance(base, DummyVecEnv)
-
-    @staticmethod
-    def _with_info(env: gym.Env) -> gym.Env:
-        inner = env
-        while isinstance(inner, gym.Wrapper):
-            if isinstance(inner, ActionMaskInfo):
-                return env
-            inner = inner.env
-        return ActionMaskInfo(env) if is_masking_supported(env) else env
+        # The info costs no call, where it has been made to have them.
+        in_infos = isinstance(base, DummyVecEnv) and all(base.env_is_wrapped(ActionMaskInfo))
+        self._by_method = self._has_method and not in_infos
 
     def at_start(self, was_reset: bool = True) -> np.ndarray:
         """

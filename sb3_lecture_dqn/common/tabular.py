@@ -1,5 +1,7 @@
 """Tabular environments as arrays: their model, and exact or sampled episodes of a policy."""
 
+import copy
+import functools
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -12,6 +14,8 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from stable_baselines3.common.monitor import Monitor
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.read_only import ReadOnlyDict, ReadOnlyList
+from sb3_lecture_dqn.common.registration import registered
 from sb3_lecture_dqn.common.wrappers import ResumableEnv
 
 # Probabilities may miss a sum of 1 by this much, which is more than rounding of float64 amounts to.
@@ -92,6 +96,7 @@ class TabularModel:
                 raise ValueError(f"action_masks has the shape {self.action_masks.shape}, it must have {shape[:2]}")
         self.max_episode_steps = max_episode_steps
         self.spec = spec
+        self._env: gym.Env | None = None
         # A draw u in [0, 1) takes the first outcome whose cumulative probability is above it. The last one's is 1
         # whatever the rounding of the sum, so that no draw falls behind it.
         self.cumulative = self.probabilities.cumsum(axis=2).reshape(-1, self.n_outcomes)
@@ -119,7 +124,7 @@ class TabularModel:
         :raises NotTabularError: If the environment has no such model; the message says why
         """
         if isinstance(env, str):
-            made = gym.make(env)
+            made = gym.make(registered(env))
             try:
                 return cls.from_env(made)
             finally:
@@ -139,7 +144,41 @@ class TabularModel:
         _check_known(inner)
         table: Any = inner  # has the attributes of toy-text environments
         masks = [table.action_mask(s) for s in range(len(table.P))] if hasattr(table, "action_mask") else None
-        return cls(table.P, table.initial_state_distrib, masks, max_episode_steps, inner.spec)
+        model = cls(table.P, table.initial_state_distrib, masks, max_episode_steps, inner.spec)
+        model._env = _without_state(inner)
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "P"}  # can be made anew
+
+    @functools.cached_property
+    def P(self) -> Mapping[int, Mapping[int, Sequence[Outcome]]]:
+        """
+        The table as toy-text environments have it: ``P[s][a]`` is the list of outcomes of action a in state s.
+
+        It cannot be changed, as the arrays are what is stepped on; a copy by ``copy.deepcopy`` can.
+        """
+        arrays = (self.probabilities, self.next_states, self.rewards, self.terminated)
+        table = [
+            [
+                ReadOnlyList("P", [outcome for outcome in zip(*columns, strict=True) if outcome[0] > 0])
+                for columns in zip(*state, strict=True)
+            ]
+            for state in zip(*(array.tolist() for array in arrays), strict=True)
+        ]
+        return ReadOnlyDict("P", {s: ReadOnlyDict("P", dict(enumerate(actions))) for s, actions in enumerate(table)})
+
+    @functools.cached_property
+    def env(self) -> gym.Env | None:
+        """
+        An environment of this model for what is no part of it: its map, names of states, pictures.
+
+        It is a copy of that which the model was read from, or made by the ``spec``, without a state; ``None`` if there
+        is neither.
+        """
+        if self._env is None and self.spec is not None:
+            return _without_state(gym.make(self.spec).unwrapped)
+        return self._env
 
     def mean_over_starts(self, values: np.ndarray) -> float:
         """
@@ -276,6 +315,27 @@ def _check_known(env: gym.Env) -> None:
             "TaxiEnv(fickle_passenger=True) decides at the start of an episode whether the passenger will change the "
             "destination; this is no part of the state, so P is not all that decides what it does"
         )
+
+
+def _without_state(env: gym.Env) -> gym.Env:
+    """A copy of a toy-text environment without what the model has better, and without windows and pictures."""
+    copied = copy.copy(env)
+    for name, value in list(vars(copied).items()):
+        if name in ("P", "initial_state_distrib", "s", "lastaction"):
+            del vars(copied)[name]
+        elif isinstance(value, np.ndarray):
+            vars(copied)[name] = value.copy()
+            vars(copied)[name].flags.writeable = False
+        elif _is_drawn(value):
+            vars(copied)[name] = None
+    vars(copied)["_np_random"] = None
+    return copied
+
+
+def _is_drawn(value: Any) -> bool:
+    if isinstance(value, dict | list | tuple):
+        return any(map(_is_drawn, value.values() if isinstance(value, dict) else value))
+    return type(value).__module__.partition(".")[0] == "pygame"
 
 
 def _read_state(P: Transitions, state: int) -> list[list[Outcome]]:

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
@@ -19,49 +20,146 @@ from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 from sb3_lecture_dqn.common.tabular import TabularModel
 
+_TOGETHER = (
+    "a TabularVecEnv steps its environments together, so one of them has no {} of its own: call that of the "
+    "TabularVecEnv, or give the model an environment made by gymnasium.make"
+)
 
-class _SubEnv:
-    """What ``get_attr``, ``set_attr`` and ``env_method`` find of one sub-environment."""
+
+class _SubEnv(gym.Env):
+    """
+    One environment of a :class:`TabularVecEnv`, to be asked what users ask a toy-text environment.
+
+    Of what decides the steps, the state ``s`` and the generator can be set; to set something else that the environment
+    has is an error, as it would have no effect. The rest, as Taxi's ``decode``, is of an environment of the same model.
+    """
+
+    _tabular_venv: "TabularVecEnv"
+    _tabular_index: int
 
     def __init__(self, venv: "TabularVecEnv", index: int) -> None:
-        self._venv = venv
-        self._index = index
-        self.model = venv.model
-        self.spec = venv.spec
-        self.metadata = venv.metadata
-        # As with every environment that SB3 makes from an id
-        self.render_mode = None if venv.spec is None else "rgb_array"
-        if venv.model.action_masks is not None:
-            self.action_masks = self._action_masks
+        vars(self).update(_tabular_venv=venv, _tabular_index=index)
+
+    def __getattr__(self, name: str) -> Any:
+        venv: TabularVecEnv | None = vars(self).get("_tabular_venv")
+        if venv is not None and not name.startswith("__"):
+            if name == "action_masks" and venv.model.action_masks is not None:
+                return self._action_masks
+            if venv.model.env is not None and hasattr(venv.model.env, name):
+                return getattr(venv.model.env, name)
+        raise AttributeError(
+            f"an environment of a TabularVecEnv has no attribute {name!r}; if the one that gymnasium.make makes has it,"
+            " use that"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("s", "np_random") or name in vars(self).keys() - {"_tabular_venv", "_tabular_index"}:
+            super().__setattr__(name, value)
+        elif hasattr(self, name):
+            raise AttributeError(
+                f"{name!r} cannot be set: a TabularVecEnv steps on arrays that were made before, and it would have no "
+                "effect. Give the model an environment that has it, made by gymnasium.make, or "
+                "TabularVecEnv(TabularModel(P, initial_state_distrib, ...))"
+            )
+        else:
+            vars(self)[name] = value
 
     @property
     def s(self) -> int:
         """The state, under the name that toy-text environments have for it."""
-        return int(self._venv._states[self._index])
+        return int(self._tabular_venv._states[self._tabular_index])
 
     @s.setter
     def s(self, state: int) -> None:
-        self._venv._check_states(np.array([state]))
-        self._venv._states[self._index] = state
+        check_number("s", state, 0, self.model.n_states - 1, integer=True)
+        self._tabular_venv._states[self._tabular_index] = int(state)
 
     @property
-    def observation_space(self) -> spaces.Discrete:
-        return self._venv.observation_space
+    def lastaction(self) -> int | None:
+        """The action that led to the state, ``None`` at the start of an episode."""
+        pairs = self._tabular_venv._pairs
+        if pairs is None or self._elapsed_steps == 0:
+            return None
+        return int(np.ravel(pairs)[self._tabular_index]) % self._tabular_venv.model.n_actions
 
     @property
-    def action_space(self) -> spaces.Discrete:
-        return self._venv.action_space
+    def np_random(self) -> np.random.Generator:
+        """The generator, which all environments of a ``TabularVecEnv`` share."""
+        return self._tabular_venv.rng
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        if self._tabular_venv.num_envs > 1:
+            raise AttributeError(
+                f"np_random cannot be set for one of {self._tabular_venv.num_envs} environments, which share one "
+                "generator: set the `rng` of the TabularVecEnv, or seed() it"
+            )
+        if not isinstance(value, np.random.Generator):
+            raise TypeError(f"np_random={value!r} must be a numpy.random.Generator")
+        self._tabular_venv.rng = value
 
     @property
-    def unwrapped(self) -> "_SubEnv":
-        return self
+    def np_random_seed(self) -> int:
+        """The number that the generator was made from, -1 if it is not known."""
+        entropy = getattr(getattr(self.np_random.bit_generator, "seed_seq", None), "entropy", None)
+        return entropy if isinstance(entropy, int) else -1
+
+    @property
+    def _elapsed_steps(self) -> int:
+        began: Any = self._tabular_venv._began[self._tabular_index]
+        return self._tabular_venv._clock - int(began)
+
+    @property
+    def _max_episode_steps(self) -> int:
+        if self._tabular_venv.max_episode_steps is None:
+            raise AttributeError("there is no step limit")
+        return self._tabular_venv.max_episode_steps
+
+    @property
+    def model(self) -> TabularModel:
+        return self._tabular_venv.model
+
+    @property
+    def P(self) -> Any:
+        return self.model.P
+
+    @property
+    def initial_state_distrib(self) -> np.ndarray:
+        return self.model.initial_state_distrib
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        return self._tabular_venv.spec
+
+    @property
+    def metadata(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._tabular_venv.metadata
+
+    @property
+    def render_mode(self) -> str | None:  # type: ignore[override]
+        # As with every environment that SB3 makes from an id
+        return None if self._tabular_venv.spec is None else "rgb_array"
+
+    @property
+    def observation_space(self) -> spaces.Discrete:  # type: ignore[override]
+        return self._tabular_venv.observation_space
+
+    @property
+    def action_space(self) -> spaces.Discrete:  # type: ignore[override]
+        return self._tabular_venv.action_space
 
     def _action_masks(self) -> np.ndarray:
-        masks: np.ndarray = self._venv.action_masks()[self._index]
+        masks: np.ndarray = self._tabular_venv.action_masks()[self._tabular_index]
         return masks
 
+    def reset(self, **kwargs: Any) -> Any:
+        raise NotImplementedError(_TOGETHER.format("reset()"))
+
+    def step(self, action: Any) -> Any:
+        raise NotImplementedError(_TOGETHER.format("step()"))
+
     def render(self) -> np.ndarray:
-        return self._venv._draw(self.s)
+        return self._tabular_venv._draw(self.s, self.lastaction)
 
 
 class TabularVecEnv(VecEnv):
@@ -109,7 +207,7 @@ class TabularVecEnv(VecEnv):
             self.spec.max_episode_steps = max_episode_steps
             self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
         self._render_env: gym.Env | None = None
-        self._sub_envs = [_SubEnv(self, index) for index in range(n_envs)]
+        self._sub_envs = tuple(_SubEnv(self, index) for index in range(n_envs))
         metadata = self.metadata
         super().__init__(n_envs, spaces.Discrete(model.n_states), spaces.Discrete(model.n_actions))
         self.metadata = metadata  # SB3 leaves out the frames per second
@@ -121,9 +219,21 @@ class TabularVecEnv(VecEnv):
         # One environment is stepped without NumPy, whose calls cost more than the work on single numbers.
         self._one = n_envs == 1
         self._was_reset = False
-        self._pairs: Any = None  # state * A + action of the next step: int64 of shape (n_envs,), an int for one
+        self._pairs: Any  # state * A + action of the last or next step: int64 of shape (n_envs,), an int for one
         self._t_start = time.time()
         self._set_episodes(np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64), np.zeros(n_envs))
+
+    @property
+    def envs(self) -> tuple[gym.Env, ...]:
+        """
+        The environments one by one, as ``DummyVecEnv`` has them: to be asked, not to be stepped or replaced.
+
+        They have what the toy-text environment has (``unwrapped``, ``P``, ``desc``, ``decode``, ``s``, ``np_random``).
+        """
+        return self._sub_envs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_render_env": None}  # its windows cannot be copied
 
     # What stepping needs of the model as Python objects: made by the first step, as tests on arrays do without.
 
@@ -151,7 +261,7 @@ class TabularVecEnv(VecEnv):
         """The running episodes: their states, how many steps they have had, and the sums of their rewards."""
         # One clock for all and the times at which episodes began: so nothing is counted for every environment, and
         # the step limit needs no look at them before the earliest deadline.
-        self._clock = 0
+        self._clock, self._pairs = 0, None
         columns = (states, -lengths, returns)
         self._states: Any
         self._began: Any
@@ -359,15 +469,15 @@ class TabularVecEnv(VecEnv):
         :return: RGB arrays, uint8 of shape ``(height, width, 3)``
         :raises ValueError: If there is no gymnasium environment of the model
         """
-        return [self._draw(int(state)) for state in self._states]
+        return [env.render() for env in self._sub_envs]
 
-    def _draw(self, state: int) -> np.ndarray:
+    def _draw(self, state: int, lastaction: int | None) -> np.ndarray:
         if self._render_env is None:
-            if self.spec is None:
+            if self.model.env is None:
                 raise ValueError("there is no picture of a model that was not read from an environment with a spec")
-            self._render_env = gym.make(self.spec, render_mode="rgb_array").unwrapped
-            self._render_env.reset()
-        self._render_env.s = state  # type: ignore[attr-defined]
+            self._render_env = copy.copy(self.model.env)
+            self._render_env.render_mode = "rgb_array"
+        vars(self._render_env).update(s=state, lastaction=lastaction, taxi_orientation=0)
         picture: np.ndarray = self._render_env.render()  # type: ignore[assignment]
         return picture
 

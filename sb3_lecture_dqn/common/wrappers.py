@@ -1,15 +1,18 @@
 """Environment wrappers."""
 
+import copy
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils import RecordConstructorArgs
+from gymnasium.envs.registration import EnvSpec
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
+from sb3_lecture_dqn.common.step_checks import StepCheck
 
 MAX_STATES = 1_000_000
 #: Most steps that are replayed to bring environments to where they were
@@ -49,14 +52,12 @@ class TupleToDictWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
 
 def _flat(value: Any, space: spaces.Space[Any], key: str = "") -> dict[str, Any]:
     """The parts of an observation, or of a space, by their keys."""
-    if isinstance(space, spaces.Tuple):
-        children: list[tuple[Any, spaces.Space[Any]]] = list(enumerate(space.spaces))
-    elif isinstance(space, spaces.Dict):
-        children = list(space.spaces.items())
-    else:
+    if not isinstance(space, spaces.Tuple | spaces.Dict):
         return {key: value}
+    if isinstance(value, tuple | list) and len(value) != len(space.spaces):
+        raise ValueError(f"env observed {value}, which is not in {space}")
     parts: dict[str, Any] = {}
-    for name, child in children:
+    for name, child in _children(space).items():
         for child_key, part in _flat(value[name], child, f"{key}_{name}" if key else str(name)).items():
             if child_key in parts:
                 raise ValueError(f"two parts of the observation space {space} would have the key {child_key!r}")
@@ -72,7 +73,8 @@ class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstru
         >>> DiscreteObservationWrapper(gym.make("Blackjack-v1")).observation_space
         Discrete(704)
 
-    :param env: An environment whose observations are a ``Tuple`` of ``Discrete`` parts, or ``MultiDiscrete``
+    :param env: An environment whose observations are ``MultiDiscrete`` or ``MultiBinary``, or a ``Tuple`` or ``Dict``
+        whose parts are these, ``Discrete``, or made of such parts themselves
     :raises ValueError: If it has others, or more than a million states
     """
 
@@ -80,22 +82,21 @@ class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstru
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.ObservationWrapper.__init__(self, env)
         space = env.observation_space
-        if isinstance(space, spaces.MultiDiscrete):
-            sizes, starts = space.nvec.ravel(), getattr(space, "start", np.zeros_like(space.nvec)).ravel()
-        elif isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space):
-            sizes, starts = np.array([(part.n, part.start) for part in space], np.int64).T
-        else:
+        parts = None if isinstance(space, spaces.Discrete) else _discrete_parts(space)
+        if parts is None:
             raise UnsupportedSpaceError(
-                f"env has the observation space {space}, it must be a Tuple of Discrete parts or a MultiDiscrete"
+                f"env has the observation space {space}, it must be a MultiDiscrete, a MultiBinary, or a Tuple or Dict "
+                "of Discrete, MultiDiscrete and MultiBinary parts"
             )
-        n_states = math.prod(sizes.tolist())
+        sizes, starts = zip(*parts, strict=True) if parts else ((), ())
+        n_states = math.prod(sizes)
         if n_states > MAX_STATES:
             raise UnsupportedSpaceError(
                 f"env has the observation space {space} of {n_states:,} states, there may be {MAX_STATES:,} at most"
             )
         self.observation_space = spaces.Discrete(n_states)
-        self._sizes, self._starts = sizes.astype(np.int64), starts.astype(np.int64)
-        self._strides = n_states // np.cumprod(self._sizes)
+        self._numbered_sizes, self._numbered_starts = np.array(sizes, np.int64), np.array(starts, np.int64)
+        self._numbered_strides = n_states // np.cumprod(self._numbered_sizes)
 
     def observation(self, observation: Any) -> int:
         """
@@ -105,10 +106,46 @@ class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstru
         :return: Its number
         :raises ValueError: If it is outside the environment's space, where it would have the number of another
         """
-        parts = np.ravel(observation) - self._starts
-        if np.any((parts < 0) | (parts >= self._sizes)):
+        try:
+            given = np.array(_numbers(observation, self.env.observation_space))
+            parts = given - self._numbered_starts
+            fits = given.dtype.kind in "biuf" and given.shape == self._numbered_sizes.shape
+        except (KeyError, IndexError, TypeError, ValueError):
+            fits = False
+        if not fits or np.any((parts < 0) | (parts >= self._numbered_sizes) | (parts % 1 != 0)):
             raise ValueError(f"env observed {observation}, which is not in {self.env.observation_space}")
-        return int(parts @ self._strides)
+        return int(parts.astype(np.int64) @ self._numbered_strides)
+
+
+def _discrete_parts(space: spaces.Space[Any]) -> list[tuple[int, int]] | None:
+    """How many values every number of an observation can have, and the first; ``None`` if not all are discrete."""
+    if isinstance(space, spaces.Discrete):
+        return [(int(space.n), int(space.start))]
+    if isinstance(space, spaces.MultiBinary):
+        return [(2, 0)] * math.prod(space.shape)
+    if isinstance(space, spaces.MultiDiscrete):
+        starts = getattr(space, "start", np.zeros_like(space.nvec))
+        return list(zip(space.nvec.ravel().tolist(), starts.ravel().tolist(), strict=True))
+    if not isinstance(space, spaces.Tuple | spaces.Dict):
+        return None
+    children = [_discrete_parts(child) for child in _children(space).values()]
+    return None if None in children else [part for child in children for part in child or []]
+
+
+def _numbers(value: Any, space: spaces.Space[Any]) -> list[Any]:
+    """All numbers of an observation, in the order of :func:`_discrete_parts`."""
+    if not isinstance(space, spaces.Tuple | spaces.Dict):
+        if np.shape(value) != (space.shape or ()):
+            raise ValueError("another shape")
+        return list(np.ravel(value))
+    if isinstance(space, spaces.Tuple) and len(value) != len(space.spaces):
+        raise ValueError("another number of parts")
+    return [number for key, child in _children(space).items() for number in _numbers(value[key], child)]
+
+
+def _children(space: Any) -> dict[Any, spaces.Space[Any]]:
+    """The parts of a space, by what an observation is asked for them with."""
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else dict(enumerate(space.spaces))
 
 
 def needs_flattening(space: spaces.Space[Any]) -> bool:
@@ -137,30 +174,89 @@ def check_not_nested(space: spaces.Space[Any]) -> None:
         )
 
 
-class TransparentWrapper(gym.Wrapper, RecordConstructorArgs):
+class OwnName(str):
     """
-    A wrapper through which public attributes of the environment in it are read and set.
+    The name of a method of a :class:`TransparentWrapper`, which a plain ``str`` never means.
 
-    A ``VecEnv`` sets attributes of the outermost wrapper, and what a user means for an environment is not to end in one
-    that was put around it unasked.
+    A ``VecEnv`` reaches what it steps by names alone, and every name that a plain ``str`` can be belongs to the user.
+    """
+
+
+class TransparentWrapper(gym.Wrapper):
+    """
+    A wrapper that is put around a user's environment unasked: every name is the environment's.
+
+    Reading, setting and calling through a ``VecEnv`` reach the environment, also by names that this wrapper has itself,
+    as does its ``spec``. The exceptions are ``reset`` and ``step``, which both have. :class:`OwnName` says that a
+    wrapper's own method is meant.
 
     :param env: The environment
     """
 
-    def __init__(self, env: gym.Env) -> None:
-        RecordConstructorArgs.__init__(self)
-        super().__init__(env)
+    _transparent_made = False
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "env" or name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.env, name)
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        vars(self)["_transparent_made"] = True
+
+    # What a wrapper of this kind has itself it writes by `vars(self)`.
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "env" or name.startswith("_") or hasattr(type(self), name):
+        if not self._transparent_made or (name == "env" and _is_around(value, self.env)):
             super().__setattr__(name, value)
         else:
             setattr(self.env, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.env, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if "env" not in vars(self) or (name.startswith("__") and name.endswith("__")):  # while it is copied
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.env, name)
+
+    def get_wrapper_attr(self, name: str) -> Any:
+        """See gymnasium's ``Wrapper``; the environment's attribute, unless the name is an :class:`OwnName`."""
+        if name in ("reset", "step") or (isinstance(name, OwnName) and hasattr(type(self), name)):
+            return getattr(self, name)
+        return self.env.get_wrapper_attr(name)
+
+    def has_wrapper_attr(self, name: str) -> bool:
+        """See gymnasium's ``Wrapper``."""
+        try:
+            self.get_wrapper_attr(name)
+        except AttributeError:
+            return False
+        return True
+
+    def set_wrapper_attr(self, name: str, value: Any, **more: Any) -> bool:
+        """See gymnasium's ``Wrapper``."""
+        return self.env.set_wrapper_attr(name, value, **more)
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """The environment's, without this wrapper, so that a new one can be made by it wherever the first could."""
+        return self.env.spec
+
+
+def _is_around(env: Any, inner: gym.Env) -> bool:
+    """Whether one environment is in the other: as the inner one's attribute, the outer one would be in itself."""
+    while isinstance(env, gym.Wrapper):
+        if env is inner:
+            return True
+        env = env.env
+    return env is inner
+
+
+@dataclass
+class _Record:
+    """What :class:`ResumableEnv` remembers."""
+
+    start: dict[str, Any] | None = None
+    actions: list[int] = field(default_factory=list)
+    obs: Any = None
+    total: float = 0.0
+    check: StepCheck | None = None
 
 
 class ResumableEnv(TransparentWrapper):
@@ -175,31 +271,53 @@ class ResumableEnv(TransparentWrapper):
     An environment comes back the same if all that it draws is from its ``np_random``, and a reset leaves nothing of
     the episodes before.
 
+    The last observation and info of an episode are copies: an environment may write the next ones into the same memory.
+
     :param env: The environment, with discrete actions
     """
 
+    _resumable_record: _Record
+
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
-        self._start: dict[str, Any] | None = None
-        self._actions: list[int] = []
-        self._obs: Any = None
-        self._return = 0.0
+        vars(self)["_resumable_record"] = _Record()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """See gymnasium's ``Env``."""
-        self._start = {"generator": self._generator_state(), "seed": seed, "options": options}
-        self._actions, self._return = [], 0.0
+        record = self._resumable_record
+        record.start = {"generator": self._generator_state(), "seed": seed, "options": options}
+        record.actions, record.total = [], 0.0
         more = {} if options is None else {"options": options}  # as SB3, also for environments that know none
-        self._obs, info = self.env.reset(seed=seed, **more)
-        return self._obs, info
+        record.obs, info = self.env.reset(seed=seed, **more)
+        if record.check is not None:
+            record.check.check_observation(record.obs)
+        return record.obs, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """See gymnasium's ``Env``."""
-        self._obs, reward, terminated, truncated, info = self.env.step(action)
-        if len(self._actions) <= MAX_REPLAYED:  # one more than what is replayed says that there are too many
-            self._actions.append(int(action))
-        self._return += float(reward)
-        return self._obs, reward, terminated, truncated, info
+        record = self._resumable_record
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if record.check is not None:
+            record.check.check_observation(obs)
+            record.check.check_outcome(reward, terminated, truncated)
+        if terminated or truncated:
+            obs, info = copy.deepcopy((obs, info))
+        record.obs = obs
+        if len(record.actions) <= MAX_REPLAYED:  # one more than what is replayed says that there are too many
+            record.actions.append(int(action))
+        record.total += float(reward)
+        return obs, reward, terminated, truncated, info
+
+    def check_steps(self, env: int) -> None:
+        """
+        From now on, check what the environment returns before a ``DummyVecEnv`` makes it a part of its arrays.
+
+        There a text becomes a number, 2.5 becomes 2 and one number fills an array. What comes from another process
+        hides nothing of this, and an error would end that process.
+
+        :param env: Number of the environment, for messages
+        """
+        self._resumable_record.check = StepCheck(self.env.observation_space, env)
 
     def _generator_state(self) -> dict[str, Any] | None:
         """``None`` for a generator of another kind than NumPy's, such as its old ``RandomState``."""
@@ -215,11 +333,12 @@ class ResumableEnv(TransparentWrapper):
         """
         if self._generator_state() is None:
             return None
+        record = self._resumable_record
         return {
-            "start": self._start,
-            "actions": np.array(self._actions, np.int64),
-            "observation": self._obs,
-            "return": self._return,
+            "start": record.start,
+            "actions": np.array(record.actions, np.int64),
+            "observation": copy.deepcopy(record.obs),
+            "return": record.total,
             "generator": self._generator_state(),
         }
 
@@ -238,14 +357,14 @@ class ResumableEnv(TransparentWrapper):
         ended = False
         for action in state["actions"]:
             if ended:
-                return f"the episode ended after {len(self._actions)} steps"
+                return f"the episode ended after {len(self._resumable_record.actions)} steps"
             *_, terminated, truncated, _ = self.step(action)
             ended = terminated or truncated
-        here = self.episode_state()
+        here, n_actions = self.episode_state(), len(self._resumable_record.actions)
         for what in ("observation", "return", "generator"):
             now = None if here is None else here[what]
             if not _equal(now, state[what]):
-                return f"after the same {len(self._actions)} actions its {what} is {now}, and was {state[what]}"
+                return f"after the same {n_actions} actions its {what} is {now}, and was {state[what]}"
         return None
 
 
