@@ -47,7 +47,7 @@ from sb3_lecture_dqn.common.checks import (
     parse_frequency,
 )
 from sb3_lecture_dqn.common.env_state import make_resumable
-from sb3_lecture_dqn.common.envs import make_training_env
+from sb3_lecture_dqn.common.envs import id_step_limit, make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.logs import outliving_full_disks
@@ -80,7 +80,7 @@ class EpisodicMixin(PersistenceMixin):
     :param store_and_replay: Whether there is a replay memory
     :param double_dqn: Whether there is a target network
     :param double_q: Whether the online network chooses the next action
-    :param max_episode_steps: Step limit of an environment given by id
+    :param max_episode_steps: See :class:`LectureDQN`
     :param engine: What computes the updates
     :param use_masking: Whether only valid actions are chosen
     :param explore_least_tried: Whether to explore by the actions tried least often
@@ -142,9 +142,11 @@ class EpisodicMixin(PersistenceMixin):
             raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
         self.env_wrapper: type[gym.Wrapper] | None = None
-        self.max_episode_steps = max_episode_steps
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        # A number from here on, so that files say which it was.
+        limit = id_step_limit(env) if max_episode_steps is None and isinstance(env, str) else max_episode_steps
+        self.max_episode_steps = limit
         made: Any = self._make_env() if isinstance(env, str) else env
         if made is not None and not isinstance(made.action_space, spaces.Discrete):
             raise UnsupportedSpaceError(f"action_space={made.action_space} must be Discrete")
@@ -152,6 +154,8 @@ class EpisodicMixin(PersistenceMixin):
             settings["device"] = self._device_for(settings["device"], policy_, made.observation_space, engine)
         settings["_init_setup_model"] = False  # which not every constructor on the way has
         super().__init__(policy_, made, **settings)
+        if self.env is not None:
+            self._set_own_step_limit(self.env, None if isinstance(env, str) else max_episode_steps)
         self.exploration_decay = exploration_decay
         self.store_and_replay = store_and_replay
         self.double_dqn = double_dqn
@@ -273,6 +277,8 @@ class EpisodicMixin(PersistenceMixin):
         if self.max_grad_norm is not None:
             check_number("max_grad_norm", self.max_grad_norm, 0, open_low=True)
         check_number("gamma", self.gamma, 0, 1)
+        if self.max_episode_steps is not None:
+            check_number("max_episode_steps", self.max_episode_steps, 1, integer=True)
         for name in ("exploration_initial_eps", "exploration_final_eps", "exploration_fraction"):
             check_number(name, getattr(self, name), 0, 1)
         if self.exploration_decay is not None:
@@ -410,7 +416,7 @@ class EpisodicMixin(PersistenceMixin):
         reset_num_timesteps = reset_num_timesteps and not goes_on
         budget = self._set_budget(total_timesteps, total_episodes, reset_num_timesteps, goes_on)
         if self.env is None and self.env_id is not None:  # a loaded model
-            self.set_env(self._make_env())
+            self._set_made_env()
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
         will_be_reset = reset_num_timesteps or self._last_obs is None
