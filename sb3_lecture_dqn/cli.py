@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--env", metavar="ID", help="environment id, if not the one it was trained on")
     test.add_argument("--episodes", type=int, default=100, metavar="N", help="number of episodes")
     test.add_argument(
-        "--max-episode-steps", type=int, metavar="N", help="step limit of an episode; the model's own if not given"
+        "--max-episode-steps", type=int, metavar="N", help="step limit; the model's own, or that of --env, if not given"
     )
     test.add_argument("--seed", type=int, help="makes the test repeatable")
 
@@ -229,10 +229,7 @@ def _train(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             check_number(f"--{name.replace('_', '-')}", getattr(args, name), 1, integer=True)
     check_number("--checkpoint-freq", args.checkpoint_freq, 0, integer=True)
-    # By the limit of the training: the lecture's, but for settings that are tuned for that of the id
-    test = LectureTestCallback(
-        n_test_episodes=args.test_episodes, max_episode_steps=None, verbose=0 if args.quiet else 1
-    )
+    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=0 if args.quiet else 1)
     callbacks: list[BaseCallback] = [test]
     if args.pictures:
         callbacks.append(LectureTensorBoardCallback())
@@ -251,6 +248,8 @@ def _train(args: argparse.Namespace) -> int:
             model = ALGORITHMS[args.algo].resume(run, env=None)
         for warning in passed_over:
             print(f"sb3-lecture-dqn: {warning.message}", file=sys.stderr)
+        # Said outright, as in a checkpoint of version 1.0 nothing says that these tests had the limit of the training.
+        test.max_episode_steps = own_step_limit(model)
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
     model.set_logger(configure(str(run), outputs))
     if not args.quiet:
@@ -310,8 +309,9 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
 
 def _test(args: argparse.Namespace) -> int:
     model = load_model(args.model)
-    limit = own_step_limit(model) if args.max_episode_steps is None else args.max_episode_steps
-    print(run_test(model, args.env, args.episodes, limit, seed=args.seed, progress=True))
+    if args.env is None and model.env_id is None:
+        raise ValueError("the model was not trained on an environment with an id: give --env")
+    print(run_test(model, args.env, args.episodes, args.max_episode_steps, seed=args.seed, progress=True))
     return 0
 
 

@@ -85,7 +85,7 @@ def test_registering_twice_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("given", "limit"), [({}, 1000), ({"max_episode_steps": 7}, 7), ({"max_episode_steps": None}, 200)]
+    ("given", "limit"), [({}, 1000), ({"max_episode_steps": 7}, 7), ({"max_episode_steps": None}, 1000)]
 )
 def test_make_env_puts_the_lectures_limit_in_place_of_the_ids(given, limit):
     env = make_env("Taxi-v3", **given)

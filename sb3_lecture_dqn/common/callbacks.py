@@ -22,6 +22,7 @@ from sb3_lecture_dqn.common.checkpoint import (
 )
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
     MAX_TEST_ENVS,
     PENALTY_REWARD,
@@ -33,7 +34,6 @@ from sb3_lecture_dqn.common.evaluation import (
     tabular_env,
     test_on,
 )
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.like_model import CannotCopyError, step_limit_of
 from sb3_lecture_dqn.common.logs import outliving_full_disks
 from sb3_lecture_dqn.common.seeding import make_rng
@@ -140,9 +140,8 @@ class LectureTestCallback(EventCallback):
         """Copy the training environment anew: attributes and statistics may have changed since the last test."""
         assert self.test_env is not None
         before, now = self.test_env, self._new_test_env()
-        tables = before.unwrapped, now.unwrapped
-        if all(isinstance(table, TabularVecEnv) for table in tables):
-            was, is_now = tables
+        was, is_now = before.unwrapped, now.unwrapped
+        if isinstance(was, TabularVecEnv) and isinstance(is_now, TabularVecEnv):
             if was.model.same_as(is_now.model) and was.max_episode_steps == is_now.max_episode_steps:
                 return
         set_generators_state(now, generators_state(before))

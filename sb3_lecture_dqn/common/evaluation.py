@@ -27,12 +27,7 @@ from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.envs import make_env
-from sb3_lecture_dqn.common.like_model import (
-    env_like_model,
-    own_step_limit as own_step_limit,
-    table_like_model,
-    wrap_like_model,
-)
+from sb3_lecture_dqn.common.like_model import env_like_model, step_limit_of, table_like_model, wrap_like_model
 from sb3_lecture_dqn.common.maskable import INFO_KEY, MaskReader, table_masks
 from sb3_lecture_dqn.common.tabular import (
     EpisodeFigures,
@@ -215,6 +210,17 @@ def exact_test(
     """
     check_step_limit(max_episode_steps)
     return exact_test_on(model, tabular_env(model, env, max_episode_steps), max_episode_steps, penalty_reward)
+
+
+def own_step_limit(model: BaseAlgorithm) -> int | None:
+    """
+    The step limit of the environment that a model was made for.
+
+    :param model: The model, also a loaded one that has no environment yet
+    :return: ``None`` if there is none, or it is not known
+    """
+    env = model.get_env()
+    return getattr(model, "max_episode_steps", None) if env is None else step_limit_of(env)
 
 
 def check_step_limit(max_episode_steps: int | None) -> None:

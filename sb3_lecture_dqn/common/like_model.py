@@ -138,19 +138,10 @@ def table_like_model(
     tables = [TabularModel.from_env(env, leaving_out=LEFT_OUT) for env in base.envs]
     for i, table in enumerate(tables):
         if not table.same_as(tables[0]):
-            raise CannotCopyError(f"sub-environments 0 and {i} of the model's environment have different tables", argument)
+            raise CannotCopyError(
+                f"sub-environments 0 and {i} of the model's environment have different tables", argument
+            )
     return TabularVecEnv(tables[0], max_episode_steps=max_episode_steps)
-
-
-def own_step_limit(model: BaseAlgorithm) -> int | None:
-    """
-    The step limit of the environment that a model was made for.
-
-    :param model: The model, also a loaded one that has no environment yet
-    :return: ``None`` if there is none, or it is not known
-    """
-    env = model.get_env()
-    return getattr(model, "max_episode_steps", None) if env is None else step_limit_of(env)
 
 
 def step_limit_of(env: VecEnv) -> int | None:
@@ -218,7 +209,7 @@ def _stacked(own: Any, env: VecEnv) -> VecEnv:
     stacked, is_dict = own.stacked_obs, isinstance(own.observation_space, spaces.Dict)
     parts = stacked.sub_stacked_observations if is_dict else {"": stacked}
     order = {key: "first" if part.channels_first else "last" for key, part in parts.items()}
-    return VecFrameStack(env, stacked.n_stack, order if is_dict else order[""])  # type: ignore[arg-type]
+    return VecFrameStack(env, stacked.n_stack, order if is_dict else order[""])
 
 
 _VEC_KNOWN: dict[Any, Callable[[Any, VecEnv], VecEnv]] = {
@@ -233,7 +224,7 @@ def _by_id(model: BaseAlgorithm, max_episode_steps: int | None, argument: str = 
     env_id = getattr(model, "env_id", None)
     if env_id is None:
         raise CannotCopyError("the model has no environment, and its file knows none by an id", argument)
-    limit = own_step_limit(model) if max_episode_steps is None else max_episode_steps
+    limit = getattr(model, "max_episode_steps", None) if max_episode_steps is None else max_episode_steps
     return make_env(env_id, limit, getattr(model, "env_wrapper", None))
 
 
@@ -291,6 +282,9 @@ class _Original:
         for wrapper in self.kept[:-1]:
             if _is_foreign(wrapper):
                 _check_foreign(wrapper)
+        for wrapper in whole:
+            if type(wrapper) is Monitor:
+                _check_hides_nothing(wrapper)
         self._look_through(whole)
 
     def _look_through(self, whole: list[gym.Env]) -> None:
@@ -420,6 +414,18 @@ def _check_foreign(wrapper: gym.Env) -> None:
             raise CannotCopyError(f"{name} around the model's environment may write: its {attribute} is {value!r}")
 
 
+def _check_hides_nothing(monitor: Monitor) -> None:
+    """``set_attr`` sets attributes of the outermost wrapper, where the environment does not see them."""
+    usual = vars(Monitor(gym.Env()))
+    for name in vars(monitor).keys() - usual.keys():
+        if monitor.env.has_wrapper_attr(name):
+            raise CannotCopyError(
+                f"{name!r} was set on the Monitor around the model's environment, and training goes on with "
+                f"{monitor.env.get_wrapper_attr(name)!r}, which the environment itself has (set_attr sets the "
+                f"outermost wrapper; venv.envs[i].unwrapped.{name} = ... sets the environment)"
+            )
+
+
 def _is_path(text: str) -> bool:
     return os.sep in text or "/" in text or (text not in ("", ".") and "\0" not in text and os.path.exists(text))
 
@@ -434,11 +440,15 @@ def _blank(original: gym.Env) -> gym.Env:
         try:
             made: gym.Env = kind(*args, **kwargs)
         except Exception as error:
-            raise CannotCopyError(f"{kind.__name__} cannot be made from its constructor's arguments ({error})") from error
+            raise CannotCopyError(
+                f"{kind.__name__} cannot be made from its constructor's arguments ({error})"
+            ) from error
         return made
     methods = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__del__")
     if any(_overrides(kind, method) for method in methods) or any(vars(base).get("__slots__") for base in kind.__mro__):
-        raise CannotCopyError(f"{kind.__name__} has a way of its own to be copied or given up (__deepcopy__, __del__, ...)")
+        raise CannotCopyError(
+            f"{kind.__name__} has a way of its own to be copied or given up (__deepcopy__, __del__, ...)"
+        )
     return object.__new__(kind)
 
 
@@ -492,7 +502,11 @@ def _other_numbers(generator: Any, number: int) -> Any:
 
 
 def _state_of(generator: Any) -> Any:
-    state = generator.get_state(legacy=False) if isinstance(generator, np.random.RandomState) else generator.bit_generator.state
+    state = (
+        generator.get_state(legacy=False)
+        if isinstance(generator, np.random.RandomState)
+        else generator.bit_generator.state
+    )
     # The words of some kinds are an array, whose text leaves most of them out.
     return {key: _listed(value) for key, value in state.items()}
 
@@ -543,7 +557,7 @@ def _freeze(wrapper: Any) -> None:
         wrapper.update_running_mean = False
     else:  # gymnasium < 1.0
         statistics = wrapper.obs_rms if isinstance(wrapper, NormalizeObservation) else wrapper.return_rms
-        statistics.update = lambda _: None
+        vars(statistics)["update"] = lambda _: None
 
 
 # Comparing environments
@@ -624,9 +638,13 @@ def same(one: Any, other: Any, _seen: set[tuple[int, int]] | None = None) -> boo
     if one is other or (id(one), id(other)) in seen:
         return True
     seen.add((id(one), id(other)))
-    if isinstance(one, np.ndarray | np.generic | int | float) and isinstance(other, np.ndarray | np.generic | int | float):
+    if isinstance(one, np.ndarray | np.generic | int | float) and isinstance(
+        other, np.ndarray | np.generic | int | float
+    ):
         ours, theirs = np.asarray(one), np.asarray(other)
         return ours.dtype.kind == theirs.dtype.kind and _equal_arrays(ours, theirs)
+    if isinstance(one, gym.Env) and isinstance(other, gym.Env):  # they are compared on their own
+        return True
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -640,17 +658,17 @@ def same(one: Any, other: Any, _seen: set[tuple[int, int]] | None = None) -> boo
         return one.__code__ == other.__code__ and same(captured[0], captured[1], seen)
     if isinstance(one, types.MethodType):
         return one.__func__ is other.__func__
-    if isinstance(one, gym.Env):  # is compared on its own
-        return True
+    if isinstance(one, spaces.Space):
+        return bool(one == other)
     if isinstance(one, th.Tensor):
         return same(one.detach().cpu().numpy(), other.detach().cpu().numpy())
     if isinstance(one, set | frozenset):
         return len(one) == len(other) and (one == other or not all(isinstance(item, _ATOMS) for item in one))
     if hasattr(one, "__dict__"):
         return same(vars(one), vars(other), seen)
-    return type(one).__eq__ is object.__eq__ or bool(one == other)
+    by_identity: Any = object.__eq__
+    return type(one).__eq__ is by_identity or bool(one == other)
 
 
 def _equal_arrays(one: np.ndarray, other: np.ndarray) -> bool:
     return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
-

@@ -107,9 +107,7 @@ class TabularModel:
         self._optimum_at: dict[int, OptimalValues] = {}
 
     @classmethod
-    def from_env(
-        cls, env: gym.Env | str, *, leaving_out: tuple[type[gym.Wrapper], ...] = ()
-    ) -> "TabularModel":
+    def from_env(cls, env: gym.Env | str, *, leaving_out: tuple[type[gym.Wrapper], ...] = ()) -> "TabularModel":
         """
         Read the model of one of gymnasium's toy-text environments: Taxi, FrozenLake or CliffWalking.
 

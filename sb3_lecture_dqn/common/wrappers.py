@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
+from stable_baselines3.common.monitor import Monitor
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 
@@ -159,7 +160,19 @@ class TransparentWrapper(gym.Wrapper, RecordConstructorArgs):
         if name == "env" or name.startswith("_") or hasattr(type(self), name):
             super().__setattr__(name, value)
         else:
-            setattr(self.env, name, value)
+            setattr(_owner_of(self.env, name), name, value)
+
+
+def _owner_of(env: gym.Env, name: str) -> gym.Env:
+    """Where an attribute is: Python would hide the environment's by setting the same of SB3's Monitor around it."""
+    outermost = None
+    while isinstance(env, gym.Wrapper):
+        if name in vars(env) or hasattr(type(env), name):
+            return env
+        if outermost is None and not isinstance(env, Monitor | TransparentWrapper):
+            outermost = env
+        env = env.env
+    return env if outermost is None or hasattr(env, name) else outermost
 
 
 class ResumableEnv(TransparentWrapper):
