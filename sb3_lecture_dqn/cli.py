@@ -17,7 +17,7 @@ from sb3_lecture_dqn import study
 from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, id_step_limit, make_env
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.evaluation import own_step_limit, run_test
 from sb3_lecture_dqn.common.hyperparams import read_yaml
@@ -192,6 +192,27 @@ _KEPT = (
     *("env", "algo", "policy", "episodes", "timesteps", "seed", "store_and_replay", "double_dqn", "use_masking"),
     *("tuned", "set", "engine", "test_episodes", "checkpoint_freq", "pictures"),
 )
+#: Of the package, in the same file; version 1.0 wrote none
+_VERSION = "version"
+
+
+def _as_in_1_0(config: dict[str, Any]) -> dict[str, Any]:
+    """
+    The options that a run of version 1.0 left, so that they mean what they did.
+
+    That one wrote all options and no version, and had other step limits: 1000 for every id, and the registered one for
+    ``null``.
+    """
+    if config.keys() != set(_KEPT) or not isinstance(config["env"], str):
+        return config
+    entries = list(config["set"] or [])
+    said = [i for i, entry in enumerate(entries) if str(entry).partition("=")[0] == "max_episode_steps"]
+    limit: int | None = None
+    if not said and not config["tuned"] and id_step_limit(config["env"]) != LECTURE_MAX_EPISODE_STEPS:
+        limit = LECTURE_MAX_EPISODE_STEPS
+    elif said and read_yaml("config", str(entries[said[-1]]).partition("=")[2]) is None:
+        limit = gym.spec(config["env"]).max_episode_steps
+    return config if limit is None else {**config, "set": [*entries, f"max_episode_steps={limit}"]}
 
 
 def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
@@ -205,9 +226,11 @@ def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespac
     if file is None:
         return args
     config = read_yaml(file, pathlib.Path(file).read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or (unknown := [name for name in config if name not in _KEPT]):
+    if not isinstance(config, dict) or (unknown := [name for name in config if name not in (*_KEPT, _VERSION)]):
         wrong = f"{unknown[0]!r} is no option of `train`" if isinstance(config, dict) else "it is no table"
         raise ValueError(f"{file}: {wrong}; there are {', '.join(_KEPT)}")
+    config = _as_in_1_0(config)
+    config.pop(_VERSION, None)
     words = []
     for name, value in config.items():
         option = f"--{name.replace('_', '-')}"
@@ -239,7 +262,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.resume is None:
         model = _new_model(args)
         run = model.make_run_folder()
-        config = yaml.safe_dump({name: getattr(args, name) for name in _KEPT}, sort_keys=False)
+        kept = {_VERSION: sb3_lecture_dqn.__version__} | {name: getattr(args, name) for name in _KEPT}
+        config = yaml.safe_dump(kept, sort_keys=False)
         (run / CONFIG).write_text(config, encoding="utf-8")
     else:
         run = pathlib.Path(args.resume)

@@ -22,7 +22,7 @@ from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy
 #: The options of a run on the command line, beside it
 CONFIG = "config.yaml"
 # Options that do not make a run one of another setting
-_NOT_OF_SETTING = ("seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
+_NOT_OF_SETTING = ("version", "seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 CONFIDENCE = 0.95
 #: The lecture's test, as it stands in TensorBoard: the name of a scalar and what it is called in a plot.

@@ -14,13 +14,14 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import EzPickle, RecordConstructorArgs
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
 
 from sb3_lecture_dqn import (
+    LectureCheckpointCallback,
     LectureDQN,
     LectureTestCallback,
     NotTabularError,
@@ -507,3 +508,119 @@ def test_an_episode_without_a_limit_is_warned_of(monkeypatch):
     model = LectureDQN("MlpPolicy", registered(monkeypatch, Long))
     with pytest.warns(UserWarning, match="max_episode_steps=None, and an episode of the test has had 10000 steps"):
         assert run_test(model, n_episodes=1).mean_steps == 10_500
+
+
+# Which environment a file knows
+
+
+def lake():
+    return gym.make("FrozenLake-v1", is_slippery=False)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model, path: model.set_env(lake()) or model,
+        lambda model, path: model.set_env(VecNormalize(model.get_env())) or model,
+        lambda model, path: (model.save(path), LectureDQN.load(path, env=lake()))[1],
+        lambda model, path: (model.save(path), LectureDQN.load(path, env=lake(), trust=True))[1],
+    ],
+)
+def test_a_file_knows_the_environment_that_was_trained_on_or_none(change, trust, tmp_path):
+    model = change(LectureDQN("FrozenLake-v1", seed=0), tmp_path / "before")
+    assert model.env_id is None
+    assert model.max_episode_steps == 100
+    model.learn(10)
+    model.save(tmp_path / "model")
+    loaded = LectureDQN.load(tmp_path / "model", trust=trust)
+    with pytest.raises(ValueError, match=r"env=None: the model has no environment.*; give a test environment"):
+        run_test(loaded)
+    with pytest.raises(ValueError, match=r"env=None: the model has no environment.*; give a test environment"):
+        exact_test(loaded)
+    with pytest.raises(AttributeError):  # as stock SB3
+        loaded.learn(10)
+    assert exact_test(loaded, lake()) == exact_test(model, lake())
+
+
+def test_a_file_knows_the_environment_that_was_made_by_the_models_id(tmp_path):
+    model = LectureDQN("Taxi-v3", max_episode_steps=30, seed=0)
+    model.set_env(model.get_env())
+    for _ in range(2):
+        model.learn(5)
+        model.save(tmp_path / "model")
+        model = LectureDQN.load(tmp_path / "model")
+        assert (model.env_id, model.max_episode_steps, model.env) == ("Taxi-v3", 30, None)
+    assert step_limit_of(env_like_model(model)) == 30
+
+
+def test_a_checkpoint_knows_none_after_set_env(tmp_path):
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    model.set_env(lake())
+    model.learn(20, LectureCheckpointCallback(10, tmp_path))
+    with pytest.raises(ValueError, match="env=None, and the run had an environment that was given as an object"):
+        LectureDQN.resume(tmp_path)
+    assert LectureDQN.resume(tmp_path, env=lake()).learn(40).num_timesteps == 40
+
+
+# What version 1.0 wrote
+
+GOLDEN = pathlib.Path(__file__).with_name("golden")
+
+
+def test_a_run_of_1_0_keeps_its_limit():
+    loaded = LectureDQN.load(GOLDEN / "dqn-1.0.0.zip")
+    assert (loaded.env_id, loaded.max_episode_steps) == ("FrozenLake-v1", 1000)
+    assert step_limit_of(env_like_model(loaded)) == 1000
+    loaded.learn(3)
+    assert step_limit_of(loaded.get_env()) == 1000
+    resumed = LectureDQN.resume(GOLDEN / "dqn-1.0.0.checkpoint.zip")
+    test = LectureTestCallback(test_freq=100, n_test_episodes=2, verbose=0)
+    resumed.learn(callback=test)
+    assert step_limit_of(resumed.get_env()) == step_limit_of(test.test_env) == resumed.max_episode_steps == 1000
+
+
+@pytest.mark.parametrize(("env_id", "limit"), [("Taxi-v3", 200), ("CartPole-v1", 500)])
+def test_none_in_a_file_is_the_registered_limit(env_id, limit, tmp_path):
+    """That is what version 1.0 meant by it."""
+    model = LectureDQN("MlpPolicy", env_id, seed=0).learn(3)
+    model.max_episode_steps = None
+    model.save(tmp_path / "model")
+    loaded = LectureDQN.load(tmp_path / "model")
+    assert step_limit_of(env_like_model(loaded)) == loaded.max_episode_steps == limit
+    assert step_limit_of(loaded.learn(3).get_env()) == limit
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 1000), (60, 60)])
+def test_tests_of_a_run_of_1_0_are_cut_where_that_cut_them(given, expected):
+    model = LectureDQN("TablePolicy", gym.make("Taxi-v3"), seed=0)
+    test = LectureTestCallback(test_freq=10, n_test_episodes=2, max_episode_steps=given, verbose=0)
+    model.learn(5, test)
+    state = test.get_state()
+    del state["max_episode_steps"]
+    if given is None:
+        with pytest.warns(UserWarning, match="begun by version 1.0, whose tests are cut after 1000 steps"):
+            test.set_state(state)
+    else:
+        test.set_state(state)
+    model.learn(10, test, reset_num_timesteps=False)
+    assert test.results[-1][1].mean_steps == expected, "the table goes south for ever"
+
+
+def test_no_success_is_given_by_none():
+    class Unknown(Own):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, {**info, "is_success": None}
+
+    env = Unknown()
+    assert run_test(LectureDQN("MlpPolicy", env), env, n_episodes=3).success_rate == 1
+
+
+def test_sb3s_evalcallback_does_not_warn_of_the_arrays(recwarn):
+    model = LectureDQN("FrozenLake-v1", seed=0)
+    model.learn(10, EvalCallback(Monitor(gym.make("FrozenLake-v1")), eval_freq=5, n_eval_episodes=1, verbose=0))
+    assert not [warning for warning in recwarn if "same type" in str(warning.message)]
+    other = VecNormalize(DummyVecEnv([lambda: Monitor(gym.make("FrozenLake-v1"))]))
+    with pytest.warns(UserWarning, match="not of the same type"), pytest.raises(AssertionError):
+        model.learn(10, EvalCallback(other, eval_freq=5, n_eval_episodes=1, verbose=0))

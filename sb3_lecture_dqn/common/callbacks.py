@@ -30,6 +30,7 @@ from sb3_lecture_dqn.common.evaluation import (
     check_ends,
     check_step_limit,
     exact_test_on,
+    is_own_to_close,
     make_test_env,
     tabular_env,
     test_on,
@@ -120,7 +121,7 @@ class LectureTestCallback(EventCallback):
             self._made_for = made_for
 
     def _make_test_env(self) -> None:
-        if self.test_env is not None and isinstance(self.given_env, str):
+        if self.test_env is not None and is_own_to_close(self.test_env, self.model, self.given_env):
             self.test_env.close()  # which was made for another model
         self.test_env = self._new_test_env()
         check_ends(self.test_env, self.max_episode_steps)

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
@@ -13,7 +14,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -32,7 +33,7 @@ from stable_baselines3.common.utils import (
     polyak_update,
     update_learning_rate,
 )
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callback_state import callback_numbers, callback_tree
@@ -55,6 +56,7 @@ from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, given_mask
 from sb3_lecture_dqn.common.persistence import PersistenceMixin
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 from sb3_lecture_dqn.common.stop_signals import StopSignals
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
@@ -809,7 +811,11 @@ class EpisodicMixin(PersistenceMixin):
             callbacks = callback if isinstance(callback, list) else [callback]
             callback = CallbackList([as_callback(one) for one in callbacks] + [EpisodeProgressBarCallback()])
             progress_bar = False
-        return super()._init_callback(callback, progress_bar)
+        with warnings.catch_warnings():
+            if type(self.env) is TabularVecEnv and _all_evaluate_on(callback, DummyVecEnv):
+                # SB3 compares the types, and both step gymnasium's environment without wrappers around.
+                warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
+            return super()._init_callback(callback, progress_bar)
 
     def _make_replay_buffer(self) -> None:
         assert self.replay_buffer_class is not None
@@ -848,6 +854,13 @@ def as_callback(callback: BaseCallback | Callable[..., bool] | None) -> BaseCall
     :return: The object itself, or one that calls the function.
     """
     return callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)
+
+
+def _all_evaluate_on(callback: MaybeCallback, kind: type[VecEnv]) -> bool:
+    """Whether every ``EvalCallback`` has environments of exactly this kind."""
+    callbacks = callback if isinstance(callback, list) else [callback]
+    found = [one for given in callbacks if isinstance(given, BaseCallback) for one in callback_tree(given)]
+    return all(type(one.eval_env) is kind for one in found if isinstance(one, EvalCallback))
 
 
 def new_folder(root: pathlib.Path, name: str) -> pathlib.Path:

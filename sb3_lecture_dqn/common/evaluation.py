@@ -186,7 +186,7 @@ def run_test(
             test_env.seed(seed)
         return test_on(model, test_env, n_episodes, max_episode_steps, penalty_reward, progress)
     finally:
-        if is_made_anew(model, env):
+        if is_own_to_close(test_env, model, env):
             test_env.close()
 
 
@@ -247,16 +247,18 @@ def check_ends(env: VecEnv, max_episode_steps: int | None) -> None:
         _tighter_limit(tabular, max_episode_steps)
 
 
-def is_made_anew(model: BaseAlgorithm, env: gym.Env | VecEnv | str | None) -> bool:
+def is_own_to_close(made: VecEnv, model: BaseAlgorithm, env: gym.Env | VecEnv | str | None) -> bool:
     """
-    Whether the environment of a test is one of its own, to be closed when it is done.
+    Whether the environment of a test is to be closed when it is done.
 
-    :param model: The model to be tested
+    :param made: What :func:`make_test_env` or :func:`tabular_env` returned
+    :param model: The model that was tested
     :param env: See :func:`run_test`
-    :return: ``False`` for one that the user gave, and for copies: to close those might take from the training what they
-        share with it
+    :return: ``False`` for one that the user gave, and for copies of the training's: to close those might take from the
+        training what they share with it
     """
-    return isinstance(env, str) or (env is None and model.get_env() is None)
+    made_anew = model.get_env() is None or isinstance(made.unwrapped, TabularVecEnv)
+    return isinstance(env, str) or (env is None and made_anew)
 
 
 def exact_test_on(
