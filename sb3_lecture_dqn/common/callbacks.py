@@ -142,9 +142,9 @@ class LectureTestCallback(EventCallback):
         assert self.test_env is not None
         before, now = self.test_env, self._new_test_env()
         was, is_now = before.unwrapped, now.unwrapped
-        if isinstance(was, TabularVecEnv) and isinstance(is_now, TabularVecEnv):
-            if was.model.same_as(is_now.model) and was.max_episode_steps == is_now.max_episode_steps:
-                return
+        on_arrays = isinstance(was, TabularVecEnv) and isinstance(is_now, TabularVecEnv)
+        if on_arrays and was.model.same_as(is_now.model) and was.max_episode_steps == is_now.max_episode_steps:  # type: ignore[attr-defined]
+            return
         set_generators_state(now, generators_state(before))
         self.test_env = now
 

@@ -421,6 +421,11 @@ class EpisodicMixin(PersistenceMixin):
             self._set_made_env()
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
+        if self.env is None:
+            raise ValueError(
+                "env=None: the model has no environment, and its file knows none by an id; give one by set_env(...) or "
+                "load(path, env=...)"
+            )
         will_be_reset = reset_num_timesteps or self._last_obs is None
         total_timesteps, callback = self._setup_learn(
             budget,
