@@ -21,6 +21,7 @@ from sb3_lecture_dqn.common.checkpoint import (
     remove_unfinished,
 )
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.env_copies import CannotCopyError
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
@@ -35,7 +36,7 @@ from sb3_lecture_dqn.common.evaluation import (
     tabular_env,
     test_on,
 )
-from sb3_lecture_dqn.common.like_model import CannotCopyError, step_limit_of
+from sb3_lecture_dqn.common.like_model import step_limit_of
 from sb3_lecture_dqn.common.logs import outliving_full_disks
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv

@@ -24,8 +24,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wr
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations
+from sb3_lecture_dqn.common.env_copies import CannotCopyError
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
-from sb3_lecture_dqn.common.like_model import step_limit_of
+from sb3_lecture_dqn.common.like_model import check_made_by_id, step_limit_of
 from sb3_lecture_dqn.common.logs import (
     has_logs,
     hide_later_events,
@@ -412,9 +413,13 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if env is None and model.env_id is None:
             raise ValueError("env=None, and the run had an environment that was given as an object: give one like it")
         try:
+            if env is None:
+                check_made_by_id(model)
             new_env = cls._wrap_env(model._make_env() if env is None else env, model.verbose)
             if env is None:
                 check_for_correct_spaces(new_env, model.observation_space, model.action_space)
+        except CannotCopyError:
+            raise
         except (gym.error.Error, *DAMAGED) as error:
             if env is not None:
                 raise
@@ -474,6 +479,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
 
     def _set_made_env(self, env: GymEnv | None = None) -> None:
         """Set an environment that was made by the model's id."""
+        if env is None:
+            check_made_by_id(self)
         OffPolicyAlgorithm.set_env(self, self._make_env() if env is None else env, force_reset=env is None)
 
     def _know_env(self) -> None:
