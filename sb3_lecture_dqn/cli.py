@@ -17,7 +17,7 @@ from sb3_lecture_dqn import study
 from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, id_step_limit, make_env
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.evaluation import own_step_limit, run_test
 from sb3_lecture_dqn.common.hyperparams import read_yaml
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--env", metavar="ID", help="environment id, if not the one it was trained on")
     test.add_argument("--episodes", type=int, default=100, metavar="N", help="number of episodes")
     test.add_argument(
-        "--max-episode-steps", type=int, metavar="N", help="step limit of an episode; the model's own if not given"
+        "--max-episode-steps", type=int, metavar="N", help="step limit; the model's own, or that of --env, if not given"
     )
     test.add_argument("--seed", type=int, help="makes the test repeatable")
 
@@ -192,6 +192,27 @@ _KEPT = (
     *("env", "algo", "policy", "episodes", "timesteps", "seed", "store_and_replay", "double_dqn", "use_masking"),
     *("tuned", "set", "engine", "test_episodes", "checkpoint_freq", "pictures"),
 )
+#: Of the package, in the same file; version 1.0 wrote none
+_VERSION = "version"
+
+
+def _as_in_1_0(config: dict[str, Any]) -> dict[str, Any]:
+    """
+    The options that a run of version 1.0 left, so that they mean what they did.
+
+    That one wrote all options and no version, and had other step limits: 1000 for every id, and the registered one for
+    ``null``.
+    """
+    if config.keys() != set(_KEPT) or not isinstance(config["env"], str):
+        return config
+    entries = list(config["set"] or [])
+    said = [i for i, entry in enumerate(entries) if str(entry).partition("=")[0] == "max_episode_steps"]
+    limit: int | None = None
+    if not said and not config["tuned"] and id_step_limit(config["env"]) != LECTURE_MAX_EPISODE_STEPS:
+        limit = LECTURE_MAX_EPISODE_STEPS
+    elif said and read_yaml("config", str(entries[said[-1]]).partition("=")[2]) is None:
+        limit = gym.spec(config["env"]).max_episode_steps
+    return config if limit is None else {**config, "set": [*entries, f"max_episode_steps={limit}"]}
 
 
 def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
@@ -205,9 +226,11 @@ def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespac
     if file is None:
         return args
     config = read_yaml(file, pathlib.Path(file).read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or (unknown := [name for name in config if name not in _KEPT]):
+    if not isinstance(config, dict) or (unknown := [name for name in config if name not in (*_KEPT, _VERSION)]):
         wrong = f"{unknown[0]!r} is no option of `train`" if isinstance(config, dict) else "it is no table"
         raise ValueError(f"{file}: {wrong}; there are {', '.join(_KEPT)}")
+    config = _as_in_1_0(config)
+    config.pop(_VERSION, None)
     words = []
     for name, value in config.items():
         option = f"--{name.replace('_', '-')}"
@@ -229,10 +252,7 @@ def _train(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None:
             check_number(f"--{name.replace('_', '-')}", getattr(args, name), 1, integer=True)
     check_number("--checkpoint-freq", args.checkpoint_freq, 0, integer=True)
-    # By the limit of the training: the lecture's, but for settings that are tuned for that of the id
-    test = LectureTestCallback(
-        n_test_episodes=args.test_episodes, max_episode_steps=None, verbose=0 if args.quiet else 1
-    )
+    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=0 if args.quiet else 1)
     callbacks: list[BaseCallback] = [test]
     if args.pictures:
         callbacks.append(LectureTensorBoardCallback())
@@ -242,7 +262,8 @@ def _train(args: argparse.Namespace) -> int:
     if args.resume is None:
         model = _new_model(args)
         run = model.make_run_folder()
-        config = yaml.safe_dump({name: getattr(args, name) for name in _KEPT}, sort_keys=False)
+        kept = {_VERSION: sb3_lecture_dqn.__version__} | {name: getattr(args, name) for name in _KEPT}
+        config = yaml.safe_dump(kept, sort_keys=False)
         (run / CONFIG).write_text(config, encoding="utf-8")
     else:
         run = pathlib.Path(args.resume)
@@ -251,6 +272,8 @@ def _train(args: argparse.Namespace) -> int:
             model = ALGORITHMS[args.algo].resume(run, env=None)
         for warning in passed_over:
             print(f"sb3-lecture-dqn: {warning.message}", file=sys.stderr)
+        # Said outright, as in a checkpoint of version 1.0 nothing says that these tests had the limit of the training.
+        test.max_episode_steps = own_step_limit(model)
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
     model.set_logger(configure(str(run), outputs))
     if not args.quiet:
@@ -310,8 +333,9 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
 
 def _test(args: argparse.Namespace) -> int:
     model = load_model(args.model)
-    limit = own_step_limit(model) if args.max_episode_steps is None else args.max_episode_steps
-    print(run_test(model, args.env, args.episodes, limit, seed=args.seed, progress=True))
+    if args.env is None and model.env_id is None:
+        raise ValueError("the model was not trained on an environment with an id: give --env")
+    print(run_test(model, args.env, args.episodes, args.max_episode_steps, seed=args.seed, progress=True))
     return 0
 
 

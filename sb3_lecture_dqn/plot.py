@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sb3_lecture_dqn.common import pictures
 from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id, make_env
+from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id, id_step_limit, make_env
 from sb3_lecture_dqn.common.evaluation import PENALTY_REWARD
 from sb3_lecture_dqn.common.hyperparams import read_yaml
 from sb3_lecture_dqn.common.pictures import Curve
@@ -22,7 +22,7 @@ from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy
 #: The options of a run on the command line, beside it
 CONFIG = "config.yaml"
 # Options that do not make a run one of another setting
-_NOT_OF_SETTING = ("seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
+_NOT_OF_SETTING = ("version", "seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 CONFIDENCE = 0.95
 #: The lecture's test, as it stands in TensorBoard: the name of a scalar and what it is called in a plot.
@@ -87,7 +87,9 @@ def plot_runs(
             f"runs={[*map(str, paths)]} hold no test of the lecture's ({', '.join(FIGURES)}); train with "
             "LectureTestCallback, or by `sb3-lecture-dqn train`"
         )
-    references = _references(env_id if env_id is not None else _env_id_of(folders))
+    own_id = _env_id_of(folders)
+    of_models = env_id in (None, own_id)
+    references = _references(own_id if of_models else env_id, _step_limit_of(folders) if of_models else None)
     out.parent.mkdir(parents=True, exist_ok=True)
     pictures.draw_curves(panels, references, "episodes").savefig(out, dpi=120)
     return [
@@ -192,21 +194,31 @@ def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
     return env_id
 
 
-def _references(env_id: str | None) -> dict[str, Mapping[str, float]]:
+def _step_limit_of(folders: Sequence[pathlib.Path]) -> int | None:
+    """The step limit of the models that lie beside the runs, if there is but one."""
+    found = set()
+    for folder in folders:
+        for path in folder.glob("*.zip"):
+            with contextlib.suppress(UnsafeFileError):
+                found.add(read_summary(path).max_episode_steps)
+    return found.pop() if len(found) == 1 else None
+
+
+def _references(env_id: str | None, max_episode_steps: int | None = None) -> dict[str, Mapping[str, float]]:
     """Horizontal lines: their name, and their height in every panel."""
     references: dict[str, Mapping[str, float]] = {}
     if env_id is None:
         return references
-    env = make_env(env_id, LECTURE_MAX_EPISODE_STEPS)
+    # Without any limit the lecture's: the best policies of grid worlds need fewer steps.
+    limit = max_episode_steps or id_step_limit(env_id) or LECTURE_MAX_EPISODE_STEPS
+    env = make_env(env_id, limit)
     try:
         table = TabularModel.from_env(env)
     except NotTabularError:
         return references
     finally:
         env.close()
-    best = policy_figures(
-        table, table.optimum(LECTURE_MAX_EPISODE_STEPS).actions, LECTURE_MAX_EPISODE_STEPS, PENALTY_REWARD
-    )
+    best = policy_figures(table, table.optimum(limit).actions, limit, PENALTY_REWARD)
     columns: dict[str, Any] = {
         "Steps": best.steps,
         "Penalty": best.penalties,

@@ -8,11 +8,14 @@ import warnings
 
 import gymnasium as gym
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from sb3_lecture_dqn import LectureDQN, make_env
-from sb3_lecture_dqn.common.envs import register_taxi_v3
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, make_env
+from sb3_lecture_dqn.common.envs import VARIANTS, id_step_limit, make_training_env, register_taxi_v3
+from sb3_lecture_dqn.common.evaluation import own_step_limit
+from sb3_lecture_dqn.common.like_model import step_limit_of
 
 TAXI_DIGEST = "a83a958959d4ed11c7c96a91624a74eda3b7c9bb31194cff56df85742b8560bd"
 
@@ -85,7 +88,7 @@ def test_registering_twice_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("given", "limit"), [({}, 1000), ({"max_episode_steps": 7}, 7), ({"max_episode_steps": None}, 200)]
+    ("given", "limit"), [({}, 1000), ({"max_episode_steps": 7}, 7), ({"max_episode_steps": None}, 1000)]
 )
 def test_make_env_puts_the_lectures_limit_in_place_of_the_ids(given, limit):
     env = make_env("Taxi-v3", **given)
@@ -94,6 +97,43 @@ def test_make_env_puts_the_lectures_limit_in_place_of_the_ids(given, limit):
         _, _, terminated, truncated, _ = env.step(0)
         assert not terminated
         assert truncated == (step == limit)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "limit"),
+    [
+        *((env_id, 1000) for env_id in ("Taxi-v3", "Taxi-v4", *VARIANTS)),
+        *(("CartPole-v1", 500), ("FrozenLake-v1", 100), ("MountainCar-v0", 200), ("Blackjack-v1", None)),
+    ],
+)
+def test_the_lectures_limit_is_that_of_its_own_ids(env_id, limit):
+    assert id_step_limit(env_id) == limit
+    venv = make_training_env(env_id)
+    assert step_limit_of(venv if isinstance(venv, VecEnv) else DummyVecEnv([lambda: venv])) == limit
+
+
+def test_an_environment_of_another_package_keeps_its_limit_under_an_id_of_the_variants(monkeypatch):
+    spec = EnvSpec("TaxiRainy-v3", lambda **_: gym.make("FrozenLake-v1").unwrapped, max_episode_steps=30)
+    monkeypatch.setitem(gym.registry, "TaxiRainy-v3", spec)
+    assert id_step_limit("TaxiRainy-v3") == 30
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize(("env_id", "limit"), [("CartPole-v1", 500), ("Taxi-v3", 1000), ("FrozenLake-v1", 100)])
+def test_training_and_tests_have_the_limit_of_the_id(env_id, limit, algorithm):
+    policy = "MlpPolicy" if env_id == "CartPole-v1" else "LecturePolicy"
+    model = algorithm(policy, env_id, seed=0)
+    test = LectureTestCallback(test_freq=4, n_test_episodes=2, verbose=0)
+    model.learn(5, test)
+    assert {step_limit_of(model.get_env()), step_limit_of(test.test_env), model.max_episode_steps} == {limit}
+    given = algorithm(policy, gym.make(env_id, max_episode_steps=77))
+    assert {step_limit_of(given.get_env()), given.max_episode_steps, own_step_limit(given)} == {77}
+
+
+def test_a_limit_that_a_given_environment_does_not_have_is_refused():
+    LectureDQN(gym.make("Taxi-v3"), max_episode_steps=200)
+    with pytest.raises(ValueError, match=r"max_episode_steps=50 is for an environment .* has 200: put .*TimeLimit"):
+        LectureDQN(gym.make("Taxi-v3"), max_episode_steps=50)
 
 
 def test_make_env_passes_arguments_on():

@@ -114,8 +114,10 @@ def test_an_episode_is_cut_after_max_episode_steps_and_is_no_success():
 
 def test_without_max_episode_steps_the_environments_own_limit_holds():
     stuck = LectureDQN("TablePolicy", "Taxi-v3")
-    assert run_test(stuck, gym.make("Taxi-v3"), 1, max_episode_steps=None).mean_steps == 200
-    assert run_test(stuck, "Taxi-v3", 1, max_episode_steps=None).mean_steps == 200
+    assert run_test(stuck, gym.make("Taxi-v3"), 1).mean_steps == 200
+    assert run_test(LectureDQN("TablePolicy", gym.make("Taxi-v3")), n_episodes=1).mean_steps == 200
+    assert run_test(PPO("MlpPolicy", "Taxi-v3", n_steps=8, batch_size=8), n_episodes=1).mean_steps <= 200
+    assert run_test(stuck, "Taxi-v3", 1).mean_steps == 1000, "the lecture's, by id"
 
 
 def test_the_lectures_cut_is_1000_steps_and_its_test_has_100_episodes():
@@ -127,20 +129,20 @@ def test_the_lectures_cut_is_1000_steps_and_its_test_has_100_episodes():
 @pytest.mark.parametrize("test", [exact_test, run_test])
 @pytest.mark.parametrize("loaded", [False, True])
 def test_an_environments_own_limit_can_be_asked_for(test, loaded, tmp_path):
-    for limit, own in ((70, 70), (None, 200)):
+    for limit, own in ((70, 70), (None, 1000)):
         stuck = LectureDQN("TablePolicy", "Taxi-v3", max_episode_steps=limit)
         if loaded:
             stuck.save(tmp_path / "model")
             stuck = LectureDQN.load(tmp_path / "model")
         for env, steps in (
             (None, own),
-            ("Taxi-v3", 200),
+            ("Taxi-v3", 1000),
             (gym.make("Taxi-v3"), 200),
             (gym.make("Taxi-v3", max_episode_steps=400), 400),
             (TabularVecEnv("Taxi-v3", max_episode_steps=30), 30),
         ):
             assert test(stuck, env, max_episode_steps=None).mean_steps == steps, env
-        assert test(stuck).mean_steps == 1000, "the lecture's"
+        assert test(stuck).mean_steps == own
 
 
 @pytest.mark.parametrize("limit", [40, 120])

@@ -119,10 +119,6 @@ def test_max_episode_steps_is_the_limit_of_an_environment_by_id():
     assert episode_lengths(LectureDQN("Taxi-v3", gradient_steps=0, seed=0, max_episode_steps=7), 21) == [7, 7, 7]
 
 
-def test_without_max_episode_steps_an_environment_by_id_keeps_its_own_limit():
-    assert episode_lengths(LectureDQN("Taxi-v3", gradient_steps=0, seed=0, max_episode_steps=None), 300) == [200]
-
-
 def test_an_environment_object_keeps_its_limit():
     assert episode_lengths(LectureDQN(gym.make("Taxi-v3"), gradient_steps=0, seed=0), 300) == [200]
     eleven = gym.make("Taxi-v3", max_episode_steps=11)

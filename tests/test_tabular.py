@@ -914,7 +914,7 @@ def test_the_tighter_limit_cuts(taxi):
         (TabularVecEnv(taxi, max_episode_steps=-1), 17, 17),
         (None, 1000, 1000),
         (None, None, 1000),  # the limit of the model's own environment
-        ("Taxi-v3", None, 200),
+        ("Taxi-v3", None, 1000),
     ):
         assert run_test(model, env, max_episode_steps=limit).mean_steps == steps
         assert exact_test(model, env, max_episode_steps=limit).mean_steps == steps
@@ -1001,7 +1001,7 @@ def test_lecture_dqn_takes_the_tabular_environment_by_itself():
     env = LectureDQN("Taxi-v3").get_env()
     assert type(env) is TabularVecEnv
     assert env.max_episode_steps == 1000
-    assert LectureDQN("Taxi-v3", max_episode_steps=None).get_env().max_episode_steps == 200
+    assert LectureDQN("Taxi-v3").get_env().max_episode_steps == 1000
     assert type(LectureDQN("MlpPolicy", "CartPole-v1").get_env()) is DummyVecEnv
 
 

@@ -21,6 +21,7 @@ from sb3_lecture_dqn.common.checkpoint import (
     remove_unfinished,
 )
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.env_copies import CannotCopyError
 from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
@@ -28,12 +29,15 @@ from sb3_lecture_dqn.common.evaluation import (
     MAX_TEST_ENVS,
     PENALTY_REWARD,
     TestResult,
+    check_ends,
+    check_step_limit,
     exact_test_on,
+    is_own_to_close,
     make_test_env,
-    step_limit,
     tabular_env,
     test_on,
 )
+from sb3_lecture_dqn.common.like_model import step_limit_of
 from sb3_lecture_dqn.common.logs import outliving_full_disks
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
@@ -52,7 +56,8 @@ class LectureTestCallback(EventCallback):
     Where several episodes end between two updates (several environments, long rollouts) there is one test for all.
     The children are triggered after a test; one that returns ``False`` ends the training at the next step.
 
-    :param test_env: The environment to test on, ``None`` for a new one like the training environment
+    :param test_env: The environment to test on. ``None``: for every test a copy of the training environment as it is
+        then, see :func:`run_test`
     :param n_test_episodes: The number of episodes of a test
     :param test_freq: Test after every that many environment steps, or by episodes with a tuple such as
         ``(50, "episode")``; by episodes there is also a test after the first
@@ -74,7 +79,7 @@ class LectureTestCallback(EventCallback):
         test_env: gym.Env | VecEnv | str | None = None,
         n_test_episodes: int = 100,
         test_freq: int | tuple[int, str] = (50, "episode"),
-        max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+        max_episode_steps: int | None = None,
         penalty_reward: float = PENALTY_REWARD,
         callback_on_new_best: BaseCallback | None = None,
         callback_after_test: BaseCallback | None = None,
@@ -85,8 +90,7 @@ class LectureTestCallback(EventCallback):
     ) -> None:
         super().__init__(callback_after_test, verbose)
         check_number("n_test_episodes", n_test_episodes, 1, integer=True)
-        if max_episode_steps is not None:
-            check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        check_step_limit(max_episode_steps)
         self.n_test_episodes = n_test_episodes
         self.test_freq = parse_frequency("test_freq", test_freq)
         self.max_episode_steps = max_episode_steps
@@ -119,19 +123,32 @@ class LectureTestCallback(EventCallback):
             self._made_for = made_for
 
     def _make_test_env(self) -> None:
-        if self.test_env is not None and not isinstance(self.given_env, gym.Env | VecEnv):
+        if self.test_env is not None and is_own_to_close(self.test_env, self.model, self.given_env):
             self.test_env.close()  # which was made for another model
-        self._limit = step_limit(self.model, self.given_env, self.max_episode_steps)
-        if self.exact:
-            self.test_env = tabular_env(self.model, self.given_env, self._limit)
-        else:
-            n_envs = min(self.n_test_episodes, MAX_TEST_ENVS)
-            self.test_env = make_test_env(self.model, self.given_env, self._limit, n_envs)
+        self.test_env = self._new_test_env()
+        check_ends(self.test_env, self.max_episode_steps)
         seed = self.seed
         if seed is None and self.model.seed is not None:
             seed = int(make_rng(self.model.seed, "test").integers(2**31 - 1))
         if seed is not None:
             self.test_env.seed(seed)
+
+    def _new_test_env(self) -> VecEnv:
+        if self.exact:
+            return tabular_env(self.model, self.given_env, self.max_episode_steps, "test_env")
+        n_envs = min(self.n_test_episodes, MAX_TEST_ENVS)
+        return make_test_env(self.model, self.given_env, self.max_episode_steps, n_envs, "test_env")
+
+    def _follow_training_env(self) -> None:
+        """Copy the training environment anew: attributes and statistics may have changed since the last test."""
+        assert self.test_env is not None
+        before, now = self.test_env, self._new_test_env()
+        was, is_now = before.unwrapped, now.unwrapped
+        on_arrays = isinstance(was, TabularVecEnv) and isinstance(is_now, TabularVecEnv)
+        if on_arrays and was.model.same_as(is_now.model) and was.max_episode_steps == is_now.max_episode_steps:  # type: ignore[attr-defined]
+            return
+        set_generators_state(now, generators_state(before))
+        self.test_env = now
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -177,6 +194,7 @@ class LectureTestCallback(EventCallback):
             "last_mean_reward": self.last_mean_reward,
             "test_env": None if self.test_env is None else generators_state(self.test_env),
             "continue_training": self._continue_training,
+            "max_episode_steps": self.max_episode_steps,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -194,8 +212,22 @@ class LectureTestCallback(EventCallback):
         self.results = results
         self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
         self._continue_training = bool(state["continue_training"])
+        if "max_episode_steps" not in state:
+            self._go_on_as_in_1_0()
         if self.test_env is not None:
             set_generators_state(self.test_env, state["test_env"])
+
+    def _go_on_as_in_1_0(self) -> None:
+        """Cut the tests of a run that version 1.0 began as that did, where this one would cut them elsewhere."""
+        if self.max_episode_steps is None and self.test_env is not None:
+            if step_limit_of(self.test_env) == LECTURE_MAX_EPISODE_STEPS:
+                return
+            warnings.warn(
+                f"the run was begun by version 1.0, whose tests are cut after {LECTURE_MAX_EPISODE_STEPS} steps unless "
+                "another number is given; so they go on: give max_episode_steps=... for others"
+            )
+            self.max_episode_steps = LECTURE_MAX_EPISODE_STEPS
+            self.test_env = self._new_test_env()
 
     def _count(self) -> int:
         return self.n_episodes if self.test_freq[1] == "episode" else self.model.num_timesteps
@@ -208,12 +240,19 @@ class LectureTestCallback(EventCallback):
             self._test()
 
     def _test(self) -> None:
+        if self.given_env is None:
+            try:
+                self._follow_training_env()
+            except CannotCopyError as error:  # not an end of the training, which it would be a pity to lose
+                warnings.warn(f"no test after episode {self.n_episodes}: {error}")
+                return
         assert self.test_env is not None
+        limit = self.max_episode_steps
         if isinstance(self.test_env, TabularVecEnv) and self.exact:
-            result = exact_test_on(self.model, self.test_env, self._limit, self.penalty_reward)
+            result = exact_test_on(self.model, self.test_env, limit, self.penalty_reward)
         else:
             with naming_dead_processes(self.test_env, lambda: "it is one of the test environment"):
-                result = test_on(self.model, self.test_env, self.n_test_episodes, self._limit, self.penalty_reward)
+                result = test_on(self.model, self.test_env, self.n_test_episodes, limit, self.penalty_reward)
         self.results.append((self.n_episodes, result))
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:

@@ -13,6 +13,7 @@ from sb3_lecture_dqn.common.tabular import NotTabularError
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
 
+#: The step limit of the lecture's tasks where they are given by an id
 LECTURE_MAX_EPISODE_STEPS = 1000
 TAXI_V3 = "Taxi-v3"
 # Tasks that have settings of their own, and so need an id of their own: by it, the id they are made from and how.
@@ -21,6 +22,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "FrozenLakeNotSlippery-v1": ("FrozenLake-v1", {"is_slippery": False}),
     "FrozenLake8x8NotSlippery-v1": ("FrozenLake8x8-v1", {"is_slippery": False}),
 }
+_LECTURE_IDS = {TAXI_V3, "Taxi-v4", *VARIANTS}
 
 
 def register_taxi_v3() -> None:
@@ -71,29 +73,47 @@ def check_env_id(env_id: str) -> None:
         raise ValueError(f"env={env_id!r} is not a registered environment id: {hint} ({error})") from error
 
 
+def id_step_limit(env_id: str) -> int | None:
+    """
+    The step limit that an environment has where it is given by its id.
+
+    :param env_id: A registered environment id.
+    :return: The lecture's limit for its tasks (``Taxi-v3``, ``Taxi-v4`` and :data:`VARIANTS`), of others the registered
+        one, ``None`` if there is none.
+    :raises ValueError: If the id is unknown.
+    """
+    check_env_id(env_id)
+    spec = gym.spec(env_id)
+    # Another package may have an environment of its own under an id of the variants.
+    is_toy = isinstance(spec.entry_point, str) and spec.entry_point.startswith("gymnasium.envs.toy_text")
+    return LECTURE_MAX_EPISODE_STEPS if is_toy and spec.id in _LECTURE_IDS else spec.max_episode_steps
+
+
 Wrapper = Callable[[gym.Env], gym.Env]
 
 
 def make_env(
     env_id: str,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    max_episode_steps: int | None = None,
     wrapper: Wrapper | None = None,
     **env_kwargs: Any,
 ) -> gym.Env:
     """
-    Make the environment of an id with the lecture's step limit in place of its registered one.
+    Make the environment of an id as this package does: the lecture's tasks have the lecture's step limit.
 
     ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`, unless
     a wrapper has made something else of them.
 
     :param env_id: A registered environment id.
-    :param max_episode_steps: Steps after which an episode is truncated; ``None`` keeps the limit of the id.
+    :param max_episode_steps: Steps after which an episode is truncated; ``None`` for :func:`id_step_limit`.
     :param wrapper: Put around the environment.
     :param env_kwargs: Passed to ``gymnasium.make``.
     :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it.
     :raises ValueError: If the id is unknown.
     """
-    check_env_id(env_id)
+    own_limit = id_step_limit(env_id)
+    if max_episode_steps is None:
+        max_episode_steps = own_limit
     try:
         env = gym.make(
             registered(env_id), max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs}
@@ -107,7 +127,7 @@ def make_env(
 
 def make_training_env(
     env_id: str,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    max_episode_steps: int | None = None,
     n_envs: int = 1,
     wrapper: Wrapper | None = None,
 ) -> gym.Env | VecEnv:

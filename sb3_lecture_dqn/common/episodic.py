@@ -14,7 +14,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -33,7 +33,7 @@ from stable_baselines3.common.utils import (
     polyak_update,
     update_learning_rate,
 )
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callback_state import callback_numbers, callback_tree
@@ -51,7 +51,7 @@ from sb3_lecture_dqn.common.checks import (
 )
 from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.env_state import gives_new_arrays, make_resumable
-from sb3_lecture_dqn.common.envs import make_training_env
+from sb3_lecture_dqn.common.envs import id_step_limit, make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.logs import outliving_full_disks
@@ -66,6 +66,7 @@ from sb3_lecture_dqn.common.persistence import PersistenceMixin
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 from sb3_lecture_dqn.common.step_checks import WrongStepError
 from sb3_lecture_dqn.common.stop_signals import StopSignals
+from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
@@ -92,7 +93,7 @@ class EpisodicMixin(PersistenceMixin):
     :param store_and_replay: Whether there is a replay memory
     :param double_dqn: Whether there is a target network
     :param double_q: Whether the online network chooses the next action
-    :param max_episode_steps: Step limit of an environment given by id
+    :param max_episode_steps: See :class:`LectureDQN`
     :param engine: What computes the updates
     :param use_masking: Whether only valid actions are chosen
     :param explore_least_tried: Whether to explore by the actions tried least often
@@ -156,9 +157,11 @@ class EpisodicMixin(PersistenceMixin):
             raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
         self.env_wrapper: type[gym.Wrapper] | None = None
-        self.max_episode_steps = max_episode_steps
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        # A number from here on, so that files say which it was.
+        limit = id_step_limit(env) if max_episode_steps is None and isinstance(env, str) else max_episode_steps
+        self.max_episode_steps = limit
         made: Any = self._make_env() if isinstance(env, str) else env
         if made is not None and not isinstance(made.action_space, spaces.Discrete):
             raise UnsupportedSpaceError(f"action_space={made.action_space} must be Discrete")
@@ -166,6 +169,8 @@ class EpisodicMixin(PersistenceMixin):
             settings["device"] = self._device_for(settings["device"], policy_, made.observation_space, engine)
         settings["_init_setup_model"] = False  # which not every constructor on the way has
         super().__init__(policy_, made, **settings)
+        if self.env is not None:
+            self._set_own_step_limit(self.env, None if isinstance(env, str) else max_episode_steps)
         self.exploration_decay = exploration_decay
         self.store_and_replay = store_and_replay
         self.double_dqn = double_dqn
@@ -287,6 +292,8 @@ class EpisodicMixin(PersistenceMixin):
         if self.max_grad_norm is not None:
             check_number("max_grad_norm", self.max_grad_norm, 0, open_low=True)
         check_number("gamma", self.gamma, 0, 1)
+        if self.max_episode_steps is not None:
+            check_number("max_episode_steps", self.max_episode_steps, 1, integer=True)
         for name in ("exploration_initial_eps", "exploration_final_eps", "exploration_fraction"):
             check_number(name, getattr(self, name), 0, 1)
         if self.exploration_decay is not None:
@@ -425,9 +432,14 @@ class EpisodicMixin(PersistenceMixin):
         reset_num_timesteps = reset_num_timesteps and not goes_on
         budget = self._set_budget(total_timesteps, total_episodes, reset_num_timesteps, goes_on)
         if self.env is None and self.env_id is not None:  # a loaded model
-            self.set_env(self._make_env())
+            self._set_made_env()
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
+        if self.env is None:
+            raise ValueError(
+                "env=None: the model has no environment, and its file knows none by an id; give one by set_env(...) or "
+                "load(path, env=...)"
+            )
         will_be_reset = reset_num_timesteps or self._last_obs is None
         try:
             with naming_dead_processes(self.env):
@@ -863,7 +875,11 @@ class EpisodicMixin(PersistenceMixin):
             callbacks = callback if isinstance(callback, list) else [callback]
             callback = CallbackList([as_callback(one) for one in callbacks] + [EpisodeProgressBarCallback()])
             progress_bar = False
-        return super()._init_callback(callback, progress_bar)
+        with warnings.catch_warnings():
+            if type(self.env) is TabularVecEnv and _all_evaluate_on(callback, DummyVecEnv):
+                # SB3 compares the types, and both step gymnasium's environment without wrappers around.
+                warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
+            return super()._init_callback(callback, progress_bar)
 
     def _make_replay_buffer(self) -> None:
         assert self.replay_buffer_class is not None
@@ -920,6 +936,13 @@ def as_callback(callback: BaseCallback | Callable[..., bool] | None) -> BaseCall
     :return: The object itself, or one that calls the function.
     """
     return callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)
+
+
+def _all_evaluate_on(callback: MaybeCallback, kind: type[VecEnv]) -> bool:
+    """Whether every ``EvalCallback`` has environments of exactly this kind."""
+    callbacks = callback if isinstance(callback, list) else [callback]
+    found = [one for given in callbacks if isinstance(given, BaseCallback) for one in callback_tree(given)]
+    return all(type(one.eval_env) is kind for one in found if isinstance(one, EvalCallback))
 
 
 def new_folder(root: pathlib.Path, name: str) -> pathlib.Path:

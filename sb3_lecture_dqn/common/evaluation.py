@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,18 +19,15 @@ from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecCheckNan,
     VecEnv,
-    VecEnvWrapper,
-    VecFrameStack,
     VecMonitor,
     VecNormalize,
-    VecTransposeImage,
-    is_vecenv_wrapped,
     unwrap_vec_normalize,
 )
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, make_env
+from sb3_lecture_dqn.common.envs import make_env
+from sb3_lecture_dqn.common.like_model import env_like_model, step_limit_of, table_like_model, wrap_like_model
 from sb3_lecture_dqn.common.maskable import INFO_KEY, MaskReader, table_masks
 from sb3_lecture_dqn.common.tabular import (
     EpisodeFigures,
@@ -44,6 +42,8 @@ from sb3_lecture_dqn.common.wrappers import check_not_nested
 
 PENALTY_REWARD = -10.0
 MAX_TEST_ENVS = 10
+# So long an episode without a step limit is warned of: a policy may go round in circles for ever.
+_LONG_EPISODE = 10_000
 # Expected returns closer than this, relative or absolute, differ by no more than rounding.
 EQUAL_RETURNS = 1e-9
 
@@ -84,7 +84,7 @@ class TestResult:
 
 
 def optimal_values(
-    env: TabularModel | TabularVecEnv | gym.Env | str, max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS
+    env: TabularModel | TabularVecEnv | gym.Env | str, max_episode_steps: int | None = None
 ) -> OptimalValues:
     """
     The best that any policy can do on a tabular environment, and what the random one does.
@@ -97,7 +97,7 @@ def optimal_values(
 
     :param env: A tabular environment, its model or its id; it is not stepped
     :param max_episode_steps: Steps after which an episode is cut, if the environment has not ended it before; ``None``
-        for the environment's own limit
+        for the environment's own limit alone, as by its id (for Taxi 1000 steps, see :func:`make_env`)
     :return: Values of all states, and their means over the starts
     :raises NotTabularError: If the environment is not tabular; the message says why
     :raises ValueError: If ``max_episode_steps`` is below 1, or there is no step limit
@@ -148,7 +148,7 @@ def run_test(
     model: BaseAlgorithm,
     env: gym.Env | VecEnv | str | None = None,
     n_episodes: int = 100,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    max_episode_steps: int | None = None,
     penalty_reward: float = PENALTY_REWARD,
     seed: int | None = None,
     progress: bool = False,
@@ -164,11 +164,13 @@ def run_test(
     masks (sb3-contrib's ``MaskablePPO``), where the environment offers some of Discrete actions.
 
     :param model: Any algorithm of SB3 or made on it
-    :param env: Environment to test on; it is reset before every episode. ``None``: a new one like the model's own
+    :param env: Environment to test on; it is reset before every episode. ``None``: a copy of the model's own as it is
+        now, which keeps what decides the task and leaves out what writes or shows, see :func:`env_like_model`; what
+        cannot be copied is asked for
     :param n_episodes: Number of episodes
     :param max_episode_steps: Steps after which an episode is cut: the limit of an environment that is made here, in
-        place of its own; one that is given may end it before. ``None``: the environment's own limit, which without one
-        is that of the model's, and of an id the registered one
+        place of its own; one that is given may end it before. ``None``: the environment's own limit, which of the
+        model's own is that of the training, and of an id that of :func:`make_env`
     :param penalty_reward: The reward that counts as a penalty
     :param seed: Seed of the environment
     :param progress: Show a bar of the episodes that have ended, where they are stepped one by one
@@ -177,28 +179,28 @@ def run_test(
         has no step limit
     """
     check_number("n_episodes", n_episodes, 1, integer=True)
-    limit = step_limit(model, env, max_episode_steps)
-    test_env = make_test_env(model, env, limit, min(n_episodes, MAX_TEST_ENVS))
+    check_step_limit(max_episode_steps)
+    test_env = make_test_env(model, env, max_episode_steps, min(n_episodes, MAX_TEST_ENVS))
     try:
         if seed is not None:
             test_env.seed(seed)
-        return test_on(model, test_env, n_episodes, limit, penalty_reward, progress)
+        return test_on(model, test_env, n_episodes, max_episode_steps, penalty_reward, progress)
     finally:
-        if not isinstance(env, gym.Env | VecEnv):
+        if is_own_to_close(test_env, model, env):
             test_env.close()
 
 
 def exact_test(
     model: BaseAlgorithm,
     env: gym.Env | VecEnv | str | None = None,
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+    max_episode_steps: int | None = None,
     penalty_reward: float = PENALTY_REWARD,
 ) -> TestResult:
     """
     What :func:`run_test` estimates, computed: expectations over all starts and transitions of a tabular environment.
 
     :param model: Any algorithm of SB3 or made on it
-    :param env: Environment to test on, which is not stepped. ``None``: the model's own
+    :param env: Environment to test on, which is not stepped. ``None``: the model's own, as it is now
     :param max_episode_steps: See :func:`run_test`
     :param penalty_reward: The reward that counts as a penalty
     :return: The expectations; ``n_episodes`` is the number of states in which an episode can start (300 in Taxi)
@@ -206,24 +208,8 @@ def exact_test(
     :raises ValueError: If ``max_episode_steps`` is below 1, or there is no step limit: episodes may then never end; or
         if the policy is recurrent
     """
-    limit = step_limit(model, env, max_episode_steps)
-    return exact_test_on(model, tabular_env(model, env, limit), limit, penalty_reward)
-
-
-def step_limit(model: BaseAlgorithm, env: gym.Env | VecEnv | str | None, max_episode_steps: int | None) -> int | None:
-    """
-    What the step limit that a test is given comes to.
-
-    :param model: The model to be tested
-    :param env: See :func:`run_test`
-    :param max_episode_steps: See :func:`run_test`
-    :return: A number, or ``None`` for no other than that of the environment: of an id, the registered one
-    :raises ValueError: If it is no step limit
-    """
-    if max_episode_steps is not None:
-        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-        return max_episode_steps
-    return own_step_limit(model) if env is None else None
+    check_step_limit(max_episode_steps)
+    return exact_test_on(model, tabular_env(model, env, max_episode_steps), max_episode_steps, penalty_reward)
 
 
 def own_step_limit(model: BaseAlgorithm) -> int | None:
@@ -233,13 +219,46 @@ def own_step_limit(model: BaseAlgorithm) -> int | None:
     :param model: The model, also a loaded one that has no environment yet
     :return: ``None`` if there is none, or it is not known
     """
-    own = model.get_env()
-    if own is None:
-        spec, limit = gym.registry.get(getattr(model, "env_id", None) or ""), getattr(model, "max_episode_steps", None)
-    else:
-        spec = own.get_attr("spec", 0)[0] if own.has_attr("spec") else None
-        limit = own.unwrapped.max_episode_steps if isinstance(own.unwrapped, TabularVecEnv) else None
-    return spec.max_episode_steps if limit is None and spec is not None else limit
+    env = model.get_env()
+    return getattr(model, "max_episode_steps", None) if env is None else step_limit_of(env)
+
+
+def check_step_limit(max_episode_steps: int | None) -> None:
+    """
+    Check the step limit that a test is given.
+
+    :param max_episode_steps: See :func:`run_test`
+    :raises ValueError: If it is no step limit
+    """
+    if max_episode_steps is not None:
+        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+
+
+def check_ends(env: VecEnv, max_episode_steps: int | None) -> None:
+    """
+    Check that the episodes of a test on arrays end, before work is lost.
+
+    :param env: What :func:`make_test_env` or :func:`tabular_env` returned
+    :param max_episode_steps: See :func:`run_test`
+    :raises ValueError: If there is no step limit
+    """
+    tabular = _unwrap_tabular(env)
+    if tabular is not None:
+        _tighter_limit(tabular, max_episode_steps)
+
+
+def is_own_to_close(made: VecEnv, model: BaseAlgorithm, env: gym.Env | VecEnv | str | None) -> bool:
+    """
+    Whether the environment of a test is to be closed when it is done.
+
+    :param made: What :func:`make_test_env` or :func:`tabular_env` returned
+    :param model: The model that was tested
+    :param env: See :func:`run_test`
+    :return: ``False`` for one that the user gave, and for copies of the training's: to close those might take from the
+        training what they share with it
+    """
+    made_anew = model.get_env() is None or isinstance(made.unwrapped, TabularVecEnv)
+    return isinstance(env, str) or (env is None and made_anew)
 
 
 def exact_test_on(
@@ -367,9 +386,16 @@ def _test_by_stepping(
             returns[running] += rewards[sub_envs]
             ended = dones[sub_envs]
             for episode, sub_env in zip(running[ended], sub_envs[ended], strict=True):
-                terminated = not infos[sub_env].get("TimeLimit.truncated", False)
-                successes[episode] = infos[sub_env].get("is_success", terminated)
+                success = infos[sub_env].get("is_success")
+                if success is None:  # not given, as for SB3
+                    success = not infos[sub_env].get("TimeLimit.truncated", False)
+                successes[episode] = success
             going_on = ~ended & (steps[running] < limit)
+            if max_episode_steps is None and steps[running].max() == _LONG_EPISODE:
+                warnings.warn(
+                    f"max_episode_steps=None, and an episode of the test has had {_LONG_EPISODE} steps: without a step "
+                    "limit of the environment's own it may never end; give one"
+                )
             bar.update(int(np.sum(~going_on)))
             running, sub_envs = running[going_on], sub_envs[going_on]
     return _average(EpisodeFigures(steps, penalties, returns, successes))
@@ -396,18 +422,22 @@ def make_test_env(
     env: gym.Env | VecEnv | str | None,
     max_episode_steps: int | None,
     n_envs: int,
+    argument: str = "env",
 ) -> VecEnv:
     """
     The environment of a test, wrapped as the model's own is.
 
     :param model: The model to be tested
     :param env: An environment, or its id. ``None``: one like the model's own
-    :param max_episode_steps: What :func:`step_limit` returned
+    :param max_episode_steps: See :func:`run_test`
     :param n_envs: Number of environments that are made here
+    :param argument: The argument by which the caller's user can give an environment, for messages
     :return: A vectorised environment
-    :raises ValueError: If it is not known how to make the model's environment anew, or the spaces are not the model's
+    :raises ValueError: If the model's environment cannot be copied, or the spaces are not the model's
     """
-    if isinstance(env, VecEnv):
+    if env is None:
+        vec_env = env_like_model(model, n_envs, max_episode_steps, argument)
+    elif isinstance(env, VecEnv):
         vec_env = env
     elif isinstance(env, gym.Env):
         limited = env if max_episode_steps is None else TimeLimit(env, max_episode_steps)
@@ -417,7 +447,8 @@ def make_test_env(
             vec_env = tabular_env(model, env, max_episode_steps)
         except NotTabularError:
             vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
-    vec_env = _wrap_as_own(model, vec_env, made_here=env is None or isinstance(env, str))
+    if env is not None:
+        vec_env = wrap_like_model(model, vec_env, argument if isinstance(env, str) else None)
     check_not_nested(vec_env.observation_space)
     # Not for Box: its bounds are another thing before and after a normalisation.
     needed, given = model.observation_space, vec_env.observation_space
@@ -428,57 +459,24 @@ def make_test_env(
     return vec_env
 
 
-def _wrap_as_own(model: BaseAlgorithm, env: VecEnv, made_here: bool) -> VecEnv:
-    """Put the wrappers of the model's own environment around another, from the inside out, unless it has them."""
-    own, wrappers = model.get_env(), []
-    while isinstance(own, VecEnvWrapper):
-        wrappers.append(own)
-        own = own.venv
-    for wrapper in reversed(wrappers):
-        if is_vecenv_wrapped(env, type(wrapper)) or isinstance(wrapper, VecMonitor | VecCheckNan):
-            continue
-        if isinstance(wrapper, VecTransposeImage):
-            env = VecTransposeImage(env)
-        elif isinstance(wrapper, VecNormalize):
-            env = VecNormalize(
-                env,
-                training=False,
-                norm_obs=wrapper.norm_obs,
-                norm_reward=False,
-                clip_obs=wrapper.clip_obs,
-                epsilon=wrapper.epsilon,
-                norm_obs_keys=wrapper.norm_obs_keys,
-            )
-        elif isinstance(wrapper, VecFrameStack):
-            env = VecFrameStack(env, *_stacking(wrapper))
-        elif made_here:
-            raise ValueError(
-                f"env=None: it is not known how to wrap a new environment in {type(wrapper).__name__} as the model's "
-                "own is; give a test environment"
-            )
-    return env
-
-
-def _stacking(wrapper: VecFrameStack) -> tuple[int, Any]:
-    """``n_stack`` and ``channels_order`` with which a wrapper was made."""
-    stacked = wrapper.stacked_obs
-    parts = stacked.sub_stacked_observations if isinstance(wrapper.observation_space, spaces.Dict) else {"": stacked}
-    order = {key: "first" if part.channels_first else "last" for key, part in parts.items()}
-    return stacked.n_stack, order if isinstance(wrapper.observation_space, spaces.Dict) else order[""]
-
-
 def tabular_env(
-    model: BaseAlgorithm, env: gym.Env | VecEnv | str | None, max_episode_steps: int | None
+    model: BaseAlgorithm,
+    env: gym.Env | VecEnv | str | None,
+    max_episode_steps: int | None,
+    argument: str = "env",
 ) -> TabularVecEnv:
     """
     The tabular environment behind whatever a test can be given.
 
     :param model: The model to be tested
     :param env: An environment, or its id. ``None``: one like the model's own
-    :param max_episode_steps: What :func:`step_limit` returned
+    :param max_episode_steps: See :func:`run_test`
+    :param argument: See :func:`make_test_env`
     :return: The given one, or a new one
     :raises NotTabularError: If there is none; the message says why
     """
+    if env is None:
+        return table_like_model(model, max_episode_steps, argument)
     if isinstance(env, VecEnv):
         tabular = _unwrap_tabular(env)
         if tabular is None:
@@ -486,10 +484,6 @@ def tabular_env(
         return tabular
     if isinstance(env, gym.Env):
         return TabularVecEnv(env)
-    own = model.get_env()
-    if env is None and own is not None and type(own.unwrapped) is TabularVecEnv:
-        limit = -1 if max_episode_steps is None else max_episode_steps
-        return TabularVecEnv(own.unwrapped.model, max_episode_steps=limit)
     made = _env_maker(model, env, max_episode_steps)()
     try:
         return TabularVecEnv(made)
@@ -504,27 +498,5 @@ def _unwrap_tabular(env: VecEnv) -> TabularVecEnv | None:
     return env if type(env) is TabularVecEnv else None
 
 
-def _env_maker(model: BaseAlgorithm, env_id: str | None, max_episode_steps: int | None) -> Callable[[], gym.Env]:
-    own = model.get_env()
-    if env_id is None and own is None:
-        env_id = getattr(model, "env_id", None)
-    if env_id is not None:
-        return lambda: make_env(env_id, max_episode_steps, getattr(model, "env_wrapper", None))
-    spec = None if own is None else own.get_attr("spec", 0)[0]
-    if spec is None:
-        raise ValueError(
-            "env=None: the model's environment has no gymnasium spec from which a new one could be made; "
-            "give a test environment"
-        )
-    spec = copy.copy(spec)  # SB3's Monitor, which changes nothing, is a wrapper that gymnasium cannot make anew
-    spec.additional_wrappers = tuple(w for w in spec.additional_wrappers if not w.entry_point.endswith(":Monitor"))
-
-    def make_anew() -> gym.Env:
-        try:
-            return gym.make(spec, max_episode_steps=max_episode_steps)
-        except (gym.error.Error, TypeError, ValueError) as error:
-            raise ValueError(
-                f"env=None: the model's environment cannot be made anew ({error}); give a test environment"
-            ) from error
-
-    return make_anew
+def _env_maker(model: BaseAlgorithm, env_id: str, max_episode_steps: int | None) -> Callable[[], gym.Env]:
+    return lambda: make_env(env_id, max_episode_steps, getattr(model, "env_wrapper", None))

@@ -30,8 +30,10 @@ from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, is_figure, shown
 from sb3_lecture_dqn.common.description import is_data
+from sb3_lecture_dqn.common.env_copies import CannotCopyError
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
 from sb3_lecture_dqn.common.event_files import new_mark, write_as_last
+from sb3_lecture_dqn.common.like_model import check_made_by_id, step_limit_of
 from sb3_lecture_dqn.common.logs import (
     has_logs,
     hide_later_events,
@@ -107,6 +109,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
     """
 
     env_id: str | None
+    env_wrapper: type[gym.Wrapper] | None
+    max_episode_steps: int | None
     _run_folder: str | None
     action_counts: np.ndarray
     exploration_rng: np.random.Generator
@@ -166,7 +170,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if trust:
             check_is_model(path, cls.__name__, cls._algorithm())
             kwargs = {**cls._settings_beside_stock(path, custom_objects or {}), **kwargs}
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+            model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+            model._know_env()
+            return model
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
@@ -214,10 +220,13 @@ class PersistenceMixin(OffPolicyAlgorithm):
             model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[arg-type, call-arg]
             model._check_loaded(settings)
             model.__dict__.update(settings)
+            model._know_env()
             model._check_settings()
         except DAMAGED as error:
             raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         model.__dict__.update(changes)
+        if model.env is not None and "max_episode_steps" in changes:
+            model._set_own_step_limit(model.env, changes["max_episode_steps"])
         try:
             with AllocationLimit(2 * n_numbers(parameters) + 2**20):
                 model._setup_model()
@@ -276,7 +285,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         """Check how far a training has come, for a model that is loaded, and for a checkpoint before it is written."""
         for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "_total_timesteps"):
             check_number(name, settings.get(name, 0), 0, integer=True)
-        for name in ("_total_episodes", "_default_timesteps"):
+        for name in ("_total_episodes", "_default_timesteps", "max_episode_steps"):
             if settings.get(name) is not None:
                 check_number(name, settings[name], 1, integer=True)
         steps_before, episodes_before = _of_kind("_began_at", settings.get("_began_at", (0, 0)), tuple)
@@ -546,16 +555,23 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if env is None and model.env_id is None:
             raise ValueError("env=None, and the run had an environment that was given as an object: give one like it")
         try:
+            if env is None:
+                check_made_by_id(model)
             new_env = cls._wrap_env(model._make_env() if env is None else env, model.verbose)
             if env is None:
                 check_for_correct_spaces(new_env, model.observation_space, model.action_space)
+        except CannotCopyError:
+            raise
         except (gym.error.Error, *DAMAGED) as error:
             if env is not None:
                 raise
             raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from None
         if new_env.num_envs != model.n_envs:
             raise ValueError(f"env has {new_env.num_envs} environments, and the run had {model.n_envs}")
-        model.set_env(new_env, force_reset=False)
+        if env is None:
+            model._set_made_env(new_env)
+        else:
+            model.set_env(new_env, force_reset=False)
         if model.seed is not None:
             new_env.seed(model.seed)
         try:
@@ -628,6 +644,46 @@ class PersistenceMixin(OffPolicyAlgorithm):
                     f"model.set_logger(configure({str(folder)!r}, ['tensorboard']))"
                 )
         self._resumed_logs = None
+
+    # Which environment a file may name
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Set the environment to train on, as in SB3.
+
+        :param env: The environment. Files that are saved from now on do not know how to make it, unless it is the one
+            that the model has
+        :param force_reset: Whether to begin a new episode before training
+        """
+        before = self.env
+        super().set_env(env, force_reset)
+        if self.env is not before:
+            self._know_env()
+
+    def _set_made_env(self, env: GymEnv | None = None) -> None:
+        """Set an environment that was made by the model's id."""
+        if env is None:
+            check_made_by_id(self)
+        OffPolicyAlgorithm.set_env(self, self._make_env() if env is None else env, force_reset=env is None)
+
+    def _know_env(self) -> None:
+        """After settings came from a file, or an environment from the user: of which environment the settings are."""
+        if self.env is not None:
+            self.env_id = self.env_wrapper = None
+            self.max_episode_steps = step_limit_of(self.env)
+        elif self.env_id is not None and self.max_episode_steps is None:
+            # Version 1.0 wrote None for the registered limit, which of the lecture's tasks is not that of their ids.
+            spec = gym.registry.get(self.env_id.rpartition(":")[2])
+            self.max_episode_steps = None if spec is None else spec.max_episode_steps
+
+    def _set_own_step_limit(self, env: VecEnv, asked_for: int | None) -> None:
+        """Keep the step limit of the environment, where it is what was asked for."""
+        self.max_episode_steps = step_limit_of(env)
+        if asked_for is not None and self.max_episode_steps != asked_for:
+            raise ValueError(
+                f"max_episode_steps={asked_for} is for an environment that is given by its id; the one that was given "
+                f"has {self.max_episode_steps or 'no limit'}: put gymnasium's TimeLimit around it, or leave this out"
+            )
 
     # What a model of this package knows besides
 

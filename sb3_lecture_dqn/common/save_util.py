@@ -298,10 +298,12 @@ class ModelSummary(NamedTuple):
 
     :param algorithm: What SB3 or sb3-contrib calls the algorithm
     :param env_id: Id of the environment it was trained on, ``None`` where it had none or one that imports a module
+    :param max_episode_steps: Its step limit, ``None`` for the registered one
     """
 
     algorithm: str
     env_id: str | None
+    max_episode_steps: int | None = None
 
 
 def read_summary(path: Path) -> ModelSummary:
@@ -321,7 +323,12 @@ def read_summary(path: Path) -> ModelSummary:
         algorithm, env_id = described["algorithm"], described["settings"].get("env_id")
         if not isinstance(algorithm, str):
             raise UnsafeFileError(f"its algorithm is {shown(repr(algorithm))}")
-        return ModelSummary(algorithm, env_id if isinstance(env_id, str) and ":" not in env_id else None)
+        limit = described["settings"].get("max_episode_steps")
+        return ModelSummary(
+            algorithm,
+            env_id if isinstance(env_id, str) and ":" not in env_id else None,
+            limit if type(limit) is int and 0 < limit <= 10**6 else None,
+        )
 
 
 def check_is_model(path: Path, name: str, algorithm: str) -> None:

@@ -16,7 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.read_only import ReadOnlyDict, ReadOnlyList
 from sb3_lecture_dqn.common.registration import registered
-from sb3_lecture_dqn.common.wrappers import ResumableEnv
+from sb3_lecture_dqn.common.wrappers import TransparentWrapper
 
 # Probabilities may miss a sum of 1 by this much, which is more than rounding of float64 amounts to.
 PROBABILITY_TOLERANCE = 1e-8
@@ -25,7 +25,7 @@ PROBABILITY_TOLERANCE = 1e-8
 _MAX_SWEEPS = 200_000
 
 # What `gymnasium.make` and SB3 put around an environment; none of these changes an observation or a reward.
-_TRANSPARENT_WRAPPERS = (PassiveEnvChecker, OrderEnforcing, TimeLimit, Monitor, ResumableEnv)
+_TRANSPARENT_WRAPPERS = (PassiveEnvChecker, OrderEnforcing, TimeLimit, Monitor)
 
 Outcome = tuple[float, int, float, bool]
 Transitions = Mapping[int, Any] | Sequence[Any]
@@ -112,7 +112,7 @@ class TabularModel:
         self._optimum_at: dict[int, OptimalValues] = {}
 
     @classmethod
-    def from_env(cls, env: gym.Env | str) -> "TabularModel":
+    def from_env(cls, env: gym.Env | str, *, leaving_out: tuple[type[gym.Wrapper], ...] = ()) -> "TabularModel":
         """
         Read the model of one of gymnasium's toy-text environments: Taxi, FrozenLake or CliffWalking.
 
@@ -120,6 +120,7 @@ class TabularModel:
         it to the constructor.
 
         :param env: The environment or its id; it is not stepped
+        :param leaving_out: Wrappers that are passed over, because what they do besides is not wanted
         :return: Its model, with the step limit of its ``TimeLimit``
         :raises NotTabularError: If the environment has no such model; the message says why
         """
@@ -129,10 +130,12 @@ class TabularModel:
                 return cls.from_env(made)
             finally:
                 made.close()
+        _check_known(env.unwrapped)  # first: of an environment without tables no wrapper is to blame
         max_episode_steps: int | None = None
         inner = env
         while isinstance(inner, gym.Wrapper):
-            if type(inner) not in _TRANSPARENT_WRAPPERS:
+            transparent = type(inner) in _TRANSPARENT_WRAPPERS or isinstance(inner, (TransparentWrapper, *leaving_out))
+            if not transparent:
                 raise NotTabularError(
                     f"{type(inner).__name__} around {env.unwrapped} may change observations, rewards or the end of "
                     "episodes, which the environment's P knows nothing of"
@@ -141,7 +144,6 @@ class TabularModel:
                 limit = inner._max_episode_steps
                 max_episode_steps = limit if max_episode_steps is None else min(max_episode_steps, limit)
             inner = inner.env
-        _check_known(inner)
         table: Any = inner  # has the attributes of toy-text environments
         masks = [table.action_mask(s) for s in range(len(table.P))] if hasattr(table, "action_mask") else None
         model = cls(table.P, table.initial_state_distrib, masks, max_episode_steps, inner.spec)
@@ -179,6 +181,18 @@ class TabularModel:
         if self._env is None and self.spec is not None:
             return _without_state(gym.make(self.spec).unwrapped)
         return self._env
+
+    def same_as(self, other: "TabularModel") -> bool:
+        """
+        Whether another model is of the same task.
+
+        :param other: The other model
+        :return: Whether all arrays are equal, and the step limit
+        """
+        arrays = ("probabilities", "next_states", "rewards", "terminated", "initial_state_distrib", "action_masks")
+        if self.max_episode_steps != other.max_episode_steps:
+            return False
+        return self is other or all(np.array_equal(getattr(self, name), getattr(other, name)) for name in arrays)
 
     def mean_over_starts(self, values: np.ndarray) -> float:
         """

@@ -17,25 +17,25 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.type_aliases import ReplayBufferSamples, TrainFreq
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
     PENALTY_REWARD,
     action_values,
     exact_test_on,
-    own_step_limit,
     tabular_env,
     value_network,
 )
 from sb3_lecture_dqn.common.grids import GridLayout, grid_layout
+from sb3_lecture_dqn.common.like_model import step_limit_of
 from sb3_lecture_dqn.common.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.common.maskable import table_masks
 from sb3_lecture_dqn.common.seeding import generator_state, make_rng, set_generator_state
-from sb3_lecture_dqn.common.tabular import TabularModel
+from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 
 # Optimal values nearer than this to one another are equal but for rounding.
@@ -62,8 +62,8 @@ class LectureTensorBoardCallback(BaseCallback):
       the exact optimal ones at the model's discount factor (``q_error/mean_abs``, ``q_error/max_abs``), and the share
       of states whose greedy action is optimal (``q_error/optimal_actions``), over the states in which the agent can
       come to act. With ``use_masking`` only valid actions count.
-    - *HParams*: the settings, and at the end of training ``final/*``: on tabular environments the exact figures of
-      :func:`exact_test`, else the means of the last training episodes.
+    - *HParams*: the settings, and at the end of training ``final/*``: on tabular environments with a step limit the
+      exact figures of :func:`exact_test`, else the means of the last training episodes.
 
     Everything stands at the timestep. A training that goes on where another left off (``reset_num_timesteps=False``, in
     the same folder) hides what that one had written of later timesteps, as ``SummaryWriter``'s ``purge_step`` does.
@@ -102,21 +102,22 @@ class LectureTensorBoardCallback(BaseCallback):
         self.rng = make_rng(model.seed, "tensorboard")
         self.table: TabularModel | None = None
         self.layout: GridLayout | None = None
+        self.limit: int | None = None
         try:
-            self.limit = own_step_limit(model) or LECTURE_MAX_EPISODE_STEPS
-            self.tabular = tabular_env(model, None, self.limit)
-        except ValueError:  # it has no tables, or it is not even known how to make such an environment
+            self.tabular = tabular_env(model, None, None)
+        except ValueError:  # it has no tables, or it cannot be copied
             pass
         else:
             self.table = self.tabular.model
-            self.layout = _layout_of(self.table)
+            self.layout = _layout_of(self.table, model.get_env())
+            self.limit = step_limit_of(self.tabular)
             self.states = np.flatnonzero(self.table.acting_states())
             self.optimal_q = self.table.optimal_action_values(model.gamma)  # type: ignore[attr-defined]
             self.valid = np.ones(self.optimal_q.shape, dtype=bool)
             if getattr(model, "use_masking", False):
                 self.valid = table_masks(self.table)
         self._next = {freq: self._after_now(freq) for freq in (self.histogram_freq, self.image_freq)}
-        metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.table is not None)
+        metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.limit is not None)
         self._hparams = hparams(_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
         if self.num_timesteps > 0:
             hide_later_events(self.logger, self.num_timesteps)
@@ -367,7 +368,7 @@ class LectureTensorBoardCallback(BaseCallback):
         return [str(action) for action in range(self.model.action_space.n)]  # type: ignore[attr-defined]
 
     def _write_final(self) -> None:
-        if self.table is not None:
+        if self.limit is not None:
             result = exact_test_on(self.model, self.tabular, self.limit, PENALTY_REWARD)
             final: dict[str, float | None] = {
                 "reward": result.mean_reward,
@@ -398,12 +399,19 @@ def _writer(outputs: Sequence[Any]) -> SummaryWriter:
     )
 
 
-def _layout_of(table: TabularModel) -> GridLayout | None:
+def _layout_of(table: TabularModel, own: VecEnv | None) -> GridLayout | None:
+    base = None if own is None else own.unwrapped
+    if isinstance(base, DummyVecEnv):
+        return grid_layout(base.envs[0])
     if table.spec is None:
         return None
     env = gym.make(table.spec)
     try:
-        return grid_layout(env)
+        # The spec of a random map makes another one, which may have the same tables only by being the same.
+        made = TabularModel.from_env(env)
+        return grid_layout(env) if np.array_equal(made.next_states, table.next_states) else None
+    except NotTabularError:
+        return None
     finally:
         env.close()
 

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.monitor import Monitor
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
@@ -205,7 +206,7 @@ class TransparentWrapper(gym.Wrapper):
         if not self._transparent_made or (name == "env" and _is_around(value, self.env)):
             super().__setattr__(name, value)
         else:
-            setattr(self.env, name, value)
+            setattr(_owner_of(self.env, name), name, value)
 
     def __delattr__(self, name: str) -> None:
         delattr(self.env, name)
@@ -257,6 +258,18 @@ class _Record:
     obs: Any = None
     total: float = 0.0
     check: StepCheck | None = None
+
+
+def _owner_of(env: gym.Env, name: str) -> gym.Env:
+    """Where an attribute is: Python would hide the environment's by setting the same of SB3's Monitor around it."""
+    outermost = None
+    while isinstance(env, gym.Wrapper):
+        if name in vars(env) or hasattr(type(env), name):
+            return env
+        if outermost is None and not isinstance(env, Monitor | TransparentWrapper):
+            outermost = env
+        env = env.env
+    return env if outermost is None or hasattr(env, name) else outermost
 
 
 class ResumableEnv(TransparentWrapper):

@@ -10,7 +10,6 @@ from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_lecture_dqn.common.checks import check_choice
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.learners import LOSSES
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
@@ -25,7 +24,7 @@ class LectureDQN(EpisodicMixin, DQN):
 
     :param policy: The policy model to use (LecturePolicy, TablePolicy, ActionInPolicy, MlpPolicy, CnnPolicy,
         MultiInputPolicy), "LecturePolicy" by default
-    :param env: The environment to learn from; an id gets a limit of ``max_episode_steps`` in place of its own
+    :param env: The environment to learn from, or its id
     :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
     :param buffer_size: Size of the replay buffer; of :class:`SuccessFailReplayBuffer`, the most failures
     :param learning_starts: How many steps to collect with random actions before learning starts
@@ -60,7 +59,8 @@ class LectureDQN(EpisodicMixin, DQN):
     :param double_q: Double DQN of van Hasselt et al. (2016): the online network chooses the action that the target
         network values
     :param loss: ``"mse"`` or ``"huber"``
-    :param max_episode_steps: Step limit of an environment given by id, ``None`` for that of its id
+    :param max_episode_steps: Step limit of an environment given by id. ``None``: that of its id, which of the lecture's
+        tasks (``Taxi-v3``, ``Taxi-v4`` and their variants) is the lecture's 1000. An environment object keeps its own
     :param engine: What computes the updates: ``"torch"``, any network and optimiser; ``"numba"``, the same by compiled
         loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``, the compiled one where it can.
         That one leaves no ``grad`` at the parameters, and hooks of PyTorch are not called
@@ -114,7 +114,7 @@ class LectureDQN(EpisodicMixin, DQN):
         double_dqn: bool = True,
         double_q: bool = False,
         loss: str = "mse",
-        max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+        max_episode_steps: int | None = None,
         engine: str = "auto",
         use_masking: bool = False,
         explore_least_tried: bool = False,

@@ -9,7 +9,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.learners import QuantileLearner
 from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
@@ -25,7 +24,7 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
 
     :param policy: The policy model to use (LecturePolicy, MlpPolicy, CnnPolicy, MultiInputPolicy), "LecturePolicy" by
         default
-    :param env: The environment to learn from; an id gets a limit of ``max_episode_steps`` in place of its own
+    :param env: The environment to learn from, or its id
     :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
     :param buffer_size: Size of the replay buffer; of :class:`SuccessFailReplayBuffer`, the most failures
     :param learning_starts: How many steps to collect with random actions before learning starts
@@ -59,7 +58,8 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
     :param double_dqn: The lecture's word for a separate target network. ``False``: the target is the online network
     :param double_q: Double DQN of van Hasselt et al. (2016): the online network chooses the action that the target
         network values
-    :param max_episode_steps: Step limit of an environment given by id, ``None`` for that of its id
+    :param max_episode_steps: Step limit of an environment given by id. ``None``: that of its id, which of the lecture's
+        tasks (``Taxi-v3``, ``Taxi-v4`` and their variants) is the lecture's 1000. An environment object keeps its own
     :param engine: What computes the updates: ``"torch"``, which ``"auto"`` is too. There are no compiled loops for
         quantiles, so ``"numba"`` is an error
     :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
@@ -109,7 +109,7 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
         store_and_replay: bool = True,
         double_dqn: bool = True,
         double_q: bool = False,
-        max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+        max_episode_steps: int | None = None,
         engine: str = "auto",
         use_masking: bool = False,
         explore_least_tried: bool = False,

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 from urllib.parse import quote
 
+import gymnasium as gym
+
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id
+from sb3_lecture_dqn.common.envs import check_env_id, id_step_limit
 from sb3_lecture_dqn.common.hyperparams import read_yaml
 
 LECTURE_ALGORITHMS = ("lecture_dqn", "lecture_qrdqn")
@@ -34,7 +36,7 @@ class Trial:
     :param timesteps: Budget in environment steps, ``None`` if there is one in episodes
     :param test_freq: See :class:`LectureTestCallback`
     :param n_test_episodes: Episodes of a test, where the task is not tabular
-    :param max_episode_steps: Step limit of an episode, ``None`` for that of the id
+    :param max_episode_steps: Step limit of an episode, ``None`` for none
     """
 
     task: str
@@ -83,7 +85,7 @@ class Plan:
         algorithm, whose ε falls over a budget in steps
     :param test_freq: How often a trial is tested, see :class:`LectureTestCallback`
     :param n_test_episodes: Episodes of a test, where the task is not tabular: there all starts are tested exactly
-    :param max_episode_steps: Step limit of an episode, ``None`` for that of the id
+    :param max_episode_steps: Step limit of an episode, ``None`` for that of each task, see :func:`make_env`
     :raises ValueError: If an entry is not allowed; the message names it
     """
 
@@ -94,7 +96,7 @@ class Plan:
     timesteps: int | None = None
     test_freq: tuple[int, str] = (50, "episode")
     n_test_episodes: int = 100
-    max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS
+    max_episode_steps: int | None = None
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class Plan:
         timesteps: int | None = None,
         test_freq: int | tuple[int, str] = (50, "episode"),
         n_test_episodes: int = 100,
-        max_episode_steps: int | None = LECTURE_MAX_EPISODE_STEPS,
+        max_episode_steps: int | None = None,
     ) -> None:
         def keep(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
@@ -157,9 +159,17 @@ class Plan:
             if name not in entries:
                 raise ValueError(f"{path}: {name} is missing")
         try:
-            return cls(**entries)
+            plan = cls(**entries)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+        if "max_episode_steps" in entries and plan.max_episode_steps is None:
+            for task in plan.tasks:
+                if (limit := id_step_limit(task)) != (registered := gym.spec(task).max_episode_steps):
+                    raise ValueError(
+                        f"{path}: max_episode_steps: null was the registered limit until version 1.0, of {task} "
+                        f"{registered}, and would be {limit} now: say which, or leave it out for {limit}"
+                    )
+        return plan
 
     def changed(self, seeds: int | None = None, episodes: int | None = None) -> "Plan":
         """
@@ -191,7 +201,7 @@ class Plan:
                 self.timesteps,
                 self.test_freq,
                 self.n_test_episodes,
-                self.max_episode_steps,
+                id_step_limit(task) if self.max_episode_steps is None else self.max_episode_steps,
             )
             for seed in self.seeds
             for task in self.tasks
