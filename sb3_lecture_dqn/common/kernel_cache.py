@@ -56,12 +56,13 @@ class CheckedCache(FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # whatever a damaged file makes of unpickling
+            damage = f"numba's cache in {self.cache_path} is damaged ({type(error).__name__}: {error})"
             try:
                 self.flush()  # writes an empty index, so that the files behind it are written anew
-                _say(f"numba's cache in {self.cache_path} is damaged and is rebuilt ({type(error).__name__}: {error})")
+                _say(f"{damage} and is rebuilt")
             except OSError as not_writable:
                 self.disable()
-                _say(f"numba's cache in {self.cache_path} is damaged and cannot be written, so it is left: {not_writable}")
+                _say(f"{damage} and is not used, as it cannot be written: {not_writable}")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
