@@ -89,19 +89,20 @@ def layout_of(network: Any) -> np.ndarray | None:
         return None
     if not isinstance(network.observation_space, spaces.Discrete):
         return None
+    expected: list[tuple[int, ...]] = []
     weights = [parameter for parameter in network.parameters() if parameter.ndim == 2]
     n_states, width = weights[0].shape
     if kind == 0:
-        layout, expected = [kind, n_states, width, 0, 0, 0], [(n_states, width)]
+        layout = [kind, n_states, width, 0, 0, 0]
     else:
         d1, d2, n_out = (len(weight) for weight in weights[-3:])
         n_actions, d_in = (n_out, width) if kind == 1 else (len(weights[1]), 2 * width)
         layout = [kind, n_states, n_actions, width, d1, d2]
-        expected = [(n_states, width)] + ([(n_actions, width)] if kind == 2 else [])
+        expected = [(n_actions, width)] if kind == 2 else []
         expected += [(d1, d_in), (d1,), (1,), (d2, d1), (d2,), (1,), (n_out, d2), (n_out,)]
         if kind == 2 and n_out != 1:
             return None
-    if [tuple(parameter.shape) for parameter in network.parameters()] != expected:
+    if [tuple(parameter.shape) for parameter in network.parameters()] != [(n_states, width), *expected]:
         return None
     if (n_states, layout[2]) != (network.observation_space.n, network.n_actions):
         return None
@@ -133,7 +134,7 @@ def _of_networks(model: Any, online: nn.Module, target: nn.Module) -> Iterator[s
             yield f"it knows Discrete observations, not {type(space).__name__}{_wrapper_for(space)}"
         changed = " whose layers were changed" if type(online) in _MODULES else ""
         yield f"it knows the networks of {_KNOWN}, not a network of type {type(online).__name__}{changed}"
-    elif not np.array_equal(layout_of(target), layout):
+    elif (of_target := layout_of(target)) is None or not np.array_equal(of_target, layout):
         yield f"the target network, a {type(target).__name__}, is not made as the online network is"
     if model.device.type != "cpu":
         yield f"it works on the cpu, not on device {model.device}"
@@ -149,7 +150,7 @@ def _of_networks(model: Any, online: nn.Module, target: nn.Module) -> Iterator[s
                 yield f"{name}.{method} was replaced"
             if isinstance(module, nn.Embedding):
                 for option in EMBEDDING_OPTIONS:
-                    if (value := getattr(module, option)) not in (None, False):
+                    if (value := getattr(module, option)) is not None and value is not False:
                         yield f"it does not know the embedding's option {option}={value}"
 
 
@@ -258,6 +259,10 @@ def _of_addresses(model: Any, online: nn.Module, target: nn.Module) -> Iterator[
     if all(map(is_flat, networks)):
         return
     parameters = [parameter for network in networks for parameter in network]
+    if not all(one.is_contiguous() or one.mT.is_contiguous() for one in parameters if one.ndim == 2) or not all(
+        one.is_contiguous() for one in parameters if one.ndim < 2
+    ):
+        yield "numbers of a parameter share their memory, or have some between them"
     spans = sorted((one.data_ptr(), one.data_ptr() + one.nbytes) for one in parameters)
     if any(start < end for (_, end), (start, _) in pairwise(spans)):
         yield "parameters of the networks share their memory"

@@ -22,14 +22,14 @@ class _WithChecksum(CompileResultCacheImpl):
     # Numba trusts that machine code is read as it was written: with a block of zeros in it, the process would crash.
 
     def reduce(self, cres: Any) -> tuple[bytes, bytes]:
-        data = dumps(super().reduce(cres))
+        data = dumps(super().reduce(cres))  # type: ignore[no-untyped-call]
         return hashlib.sha256(data).digest(), data
 
     def rebuild(self, target_context: Any, payload: tuple[bytes, bytes]) -> Any:
         digest, data = payload
         if hashlib.sha256(data).digest() != digest:
             raise ValueError("the checksum is another")
-        return super().rebuild(target_context, pickle.loads(data))
+        return super().rebuild(target_context, pickle.loads(data))  # type: ignore[no-untyped-call]
 
 
 class CheckedCache(FunctionCache):
@@ -54,14 +54,15 @@ class CheckedCache(FunctionCache):
         :return: The compiled function; ``None`` if it is not there or damaged, and then it is compiled
         """
         try:
-            return super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a damaged file makes of unpickling
             damage = f"numba's cache in {self.cache_path} is damaged ({type(error).__name__}: {error})"
             try:
-                self.flush()  # writes an empty index, so that the files behind it are written anew
+                # An empty index, so that the files behind it are written anew.
+                self.flush()  # type: ignore[no-untyped-call]
                 _say(f"{damage} and is rebuilt")
             except OSError as not_writable:
-                self.disable()
+                self.disable()  # type: ignore[no-untyped-call]
                 _say(f"{damage} and is not used, as it cannot be written: {not_writable}")
         return None
 
@@ -73,7 +74,7 @@ class CheckedCache(FunctionCache):
         :param data: The compiled function
         """
         try:
-            super().save_overload(sig, data)
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except Exception as error:
-            self.disable()
+            self.disable()  # type: ignore[no-untyped-call]
             _say(f"numba's cache in {self.cache_path} cannot be written, and is not used: {error}")

@@ -39,7 +39,8 @@ def _jit(function: Callable[..., Any]) -> Any:
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     dispatcher = numba.njit(**options)(function)
     with contextlib.suppress(RuntimeError):  # there is no such folder
-        dispatcher._cache = CheckedCache(function)  # what cache=True does, with numba's own in its place
+        # What cache=True does, with a cache that outlives damage.
+        dispatcher._cache = CheckedCache(function)  # type: ignore[no-untyped-call]
     return dispatcher
 
 

@@ -94,7 +94,10 @@ class TorchLearner:
 
     def is_current(self) -> bool:
         """See :meth:`Learner.is_current`."""
-        return self.model.engine == "torch" or (self.model.engine != "numba" and _why_not(self.model) is not None)
+        model = self.model
+        if type(self) is not model.torch_learner_class:
+            return False
+        return model.engine == "torch" or (model.engine != "numba" and _why_not(model) is not None)
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
