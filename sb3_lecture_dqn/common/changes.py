@@ -30,14 +30,12 @@ from sb3_lecture_dqn.common.compilable import (
     shadowed,
 )
 
-_Tensor: Any = th._C.TensorBase  # the methods of C, which a subclass of tensors shares
+_Tensor: Any = th._C.TensorBase  # the methods of C, without what Python puts around them
 _data_ptr, _is_contiguous, _numel = _Tensor.data_ptr, _Tensor.is_contiguous, _Tensor.numel
-_requires_grad = _Tensor.requires_grad.__get__
+_requires_grad = attrgetter("requires_grad")
 _hooks, _grad_hooks = _Tensor._backward_hooks.__get__, _Tensor._post_accumulate_grad_hooks.__get__
-_parts = attrgetter(
-    *("engine", "policy", "_networks", "replay_buffer", "_vec_normalize_env", "observation_space", "device"),
-    *("torch_learner_class", "policy.q_net", "policy.optimizer"),
-    *("policy.optimizer.state", "policy.optimizer.param_groups"),
+_of_model = itemgetter(
+    "engine", "policy", "q_net", "q_net_target", "replay_buffer", "_vec_normalize_env", "observation_space", "device"
 )
 _embedding_options = attrgetter(*EMBEDDING_OPTIONS)
 # Threads of these run nothing of the user's.
@@ -56,19 +54,19 @@ class Watch:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        policy, optimizer = model.policy, model.policy.optimizer
         networks = [*dict.fromkeys(model._networks)]
-        modules = [module for network in networks for module in network.modules()]
-        self.modules = modules
+        modules = self.modules = [module for network in networks for module in network.modules()]
         self.types = [*map(type, modules)]
-        self.attributes = [
-            vars(thing) for thing in (*modules, model.policy, model.policy.optimizer, model.replay_buffer)
-        ]
+        # An attribute of an object may stand before a method of its class, and is one more.
+        self.attributes = [*map(vars, (*modules, policy, optimizer, model.replay_buffer, model))]
         self.n_attributes = [*map(len, self.attributes)]
-        self.children = [module._modules for module in modules if module._modules]
-        self.known_children = [dict(children) for children in self.children]
+        self.of_model = _of_model(vars(model))
+        self.children = [module._modules for module in (*modules, policy) if module._modules]
+        self.known_children = [*map(dict, self.children)]
         self.hooks = [
             *(getattr(module, name) for module in modules for name in HOOKS),
-            *(getattr(model.policy.optimizer, name) for name in OPTIMIZER_HOOKS),
+            *(getattr(optimizer, name) for name in OPTIMIZER_HOOKS),
             *GLOBAL_HOOKS,
         ]
         self.embeddings = [module for module in modules if isinstance(module, nn.Embedding)]
@@ -77,16 +75,16 @@ class Watch:
         self.parameters = [*chain.from_iterable(map(dict.values, self.parameter_dicts))]
         self.online = [*networks[0].parameters()]
         self.addresses = [*map(_data_ptr, self.parameters)]
-        self.sizes = [*map(_numel, self.parameters)]
-        self.parts = _parts(model)
-        self.group = model.policy.optimizer.param_groups[0]
+        # Only a view of the same memory has the same address, and of a vector no other one is of use.
+        self.matrices = [parameter for parameter in self.parameters if parameter.ndim == 2]
+        self.sizes = [*map(_numel, self.matrices)]
+        self.optimizer, self.groups, self.group = optimizer, optimizer.param_groups, optimizer.param_groups[0]
         self.n_options = len(self.group)
-        names = [name for name in self.group if name not in ("params", "lr")]
-        self.read_options = itemgetter(*names)
+        self.read_options = itemgetter(*(name for name in self.group if name not in ("params", "lr")))
         self.options = self.read_options(self.group)
         self.trained = [*self.group["params"]]
-        self.states = [*model.policy.optimizer.state.values()]
-        names = moment_names(model.policy.optimizer)
+        self.state, self.states = optimizer.state, [*optimizer.state.values()]
+        names = moment_names(optimizer)
         complete = all(state.get(name) is not None for state in self.states for name in names)
         self.in_state = [itemgetter(name) for name in names] if self.states and complete else []
         self.moments = [[*map(_data_ptr, map(read, self.states))] for read in self.in_state]
@@ -104,50 +102,48 @@ class Watch:
             return False
 
     def _is_unchanged(self) -> bool:
-        # Loops of C over lists: one of Python over the modules would take as long as an update.
-        model, parts = self.model, _parts(self.model)
-        parameters = [*chain.from_iterable(map(dict.values, self.parameter_dicts))]
-        optimizer_state, groups = parts[-2:]
+        # Loops of C over lists: those of Python would take as long as an update. Lists of objects are compared one by
+        # one by identity, as tensors are equal if their numbers are.
+        model, group, optimizer = self.model, self.group, self.optimizer
         return (
-            parts[2] == self.parts[2]
-            and all(map(is_, parts[:2], self.parts[:2]))
-            and all(map(is_, parts[3:], self.parts[3:]))
+            all(map(is_, _of_model(vars(model)), self.of_model))
             and not any(self.hooks)
             and [*map(len, self.attributes)] == self.n_attributes
             and [*map(type, self.modules)] == self.types
             and self.children == self.known_children
             and [*map(_embedding_options, self.embeddings)] == self.embedding_options
-            and len(parameters) == len(self.parameters)
-            and all(map(is_, parameters, self.parameters))
-            and [*map(_data_ptr, parameters)] == self.addresses
-            and [*map(_numel, parameters)] == self.sizes
-            and all(map(_is_contiguous, parameters))
+            and all(map(is_, chain.from_iterable(map(dict.values, self.parameter_dicts)), self.parameters))
+            and [*map(_data_ptr, self.parameters)] == self.addresses
+            and [*map(_numel, self.matrices)] == self.sizes
+            and all(map(_is_contiguous, self.matrices))
             and all(map(_requires_grad, self.online))
             and not any(map(_hooks, self.online))
             and not any(map(_grad_hooks, self.online))
-            and len(groups) == 1
-            and groups[0] is self.group
-            and len(self.group) == self.n_options
-            and self.read_options(self.group) == self.options
-            and len(self.group["params"]) == len(self.trained)
-            and all(map(is_, self.group["params"], self.trained))
-            and self._has_same_state(optimizer_state)
+            and vars(model.policy)["optimizer"] is optimizer
+            and optimizer.param_groups is self.groups
+            and len(self.groups) == 1
+            and self.groups[0] is group
+            and len(group) == self.n_options
+            and self.read_options(group) == self.options
+            and len(group["params"]) == len(self.trained)
+            and all(map(is_, group["params"], self.trained))
+            and optimizer.state is self.state
+            and self._has_same_state()
             and next(of_settings(model), None) is None
-            and "_action_values" not in vars(model)
             and th.is_grad_enabled()
             and not autocasts()
         )
 
-    def _has_same_state(self, state: Any) -> bool:
-        if len(state) != len(self.states) or not all(map(is_, state.values(), self.states)):
+    def _has_same_state(self) -> bool:
+        if not self.states:
+            return not self.state
+        if len(self.state) != len(self.states) or not all(map(is_, self.state.values(), self.states)):
             return False
         for read, addresses in zip(self.in_state, self.moments, strict=True):
             if [*map(_data_ptr, map(read, self.states))] != addresses:
                 return False
-        if not self.steps:
-            return True
-        steps = [state["step"] for state in self.states]
-        return all(map(is_, steps, self.steps)) and len({*map(float, steps)}) == 1
+        steps = [state["step"] for state in self.states] if self.steps else []
+        return all(map(is_, steps, self.steps)) and len({*map(float, steps)}) <= 1
 
 
 class UserCode(enum.Enum):
