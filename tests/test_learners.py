@@ -25,8 +25,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from sb3_lecture_dqn import LectureDQN, LecturePolicy, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common import duplicates, learners
+from sb3_lecture_dqn.common import duplicates
 from sb3_lecture_dqn.common.duplicates import DictIndex
+from sb3_lecture_dqn.common.torch_layers import TableNetwork
 from tests.reference import lecture_loop
 from tests.test_oracle import NearlyThere, memory_as_tuples
 
@@ -536,7 +537,7 @@ def test_a_model_can_be_copied():
 class OneLayer(LecturePolicy):
     """Another network by the same policy."""
 
-    class Net(learners.TableNetwork):
+    class Net(TableNetwork):
         def forward(self, obs):
             return 2 * super().forward(obs)
 

@@ -38,6 +38,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.callback_state import callback_numbers, callback_tree
 from sb3_lecture_dqn.common.callbacks import EpisodeProgressBarCallback, LectureCheckpointCallback
+from sb3_lecture_dqn.common.changes import UserCode, user_code
 from sb3_lecture_dqn.common.checks import (
     Observation,
     UnsupportedSpaceError,
@@ -73,6 +74,8 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
 DEFAULT_TOTAL_EPISODES = 5000
 _BOOL = np.dtype(bool)
+# Attributes that are of one process and one call
+_OF_ENGINE = ("_user_code", "_may_be_changed", "_said")
 
 
 class EpisodicMixin(PersistenceMixin):
@@ -120,6 +123,9 @@ class EpisodicMixin(PersistenceMixin):
     batch_norm_stats: list[th.Tensor]
     batch_norm_stats_target: list[th.Tensor]
     _learner: Learner
+    _user_code = UserCode.ALWAYS  # as when `train` is called by hand
+    _may_be_changed = True
+    _said: tuple[str, ...] = ()
     _n_calls: int
     _total_episodes: int | None = None
     _began_at: tuple[int, int] = (0, 0)  # steps and episodes when `learn` was called
@@ -218,20 +224,28 @@ class EpisodicMixin(PersistenceMixin):
         return self._learner.engine
 
     def _refresh_learner(self) -> None:
-        if not self._learner.is_current():
-            self._make_learner()
+        """Before the learner is used: make another one if the user may have changed, and has, what it was made for."""
+        if self._may_be_changed:
+            if not self._learner.is_current():
+                self._make_learner()
+            self._may_be_changed = self._user_code is UserCode.ALWAYS
 
     def __getstate__(self) -> dict[str, Any]:
-        not_copied = ("_learner", "_callback", "_callback_start", "_log_mark", "_learning_since")
+        not_copied = ("_learner", "_callback", "_callback_start", "_log_mark", "_learning_since", *_OF_ENGINE)
         return {name: value for name, value in self.__dict__.items() if name not in not_copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._make_learner()  # for the networks of this copy
 
-    def _make_learner(self, announce: bool = False) -> None:
-        """Set ``_learner`` for the model as it is now."""
-        self._learner = make_learner(self, self.torch_learner_class, announce)
+    def _make_learner(self) -> None:
+        """Set ``_learner`` for the model as it is now; each that it has, and why, is said once."""
+        self._learner = make_learner(self, self._say_once)
+
+    def _say_once(self, line: str) -> None:
+        if self.verbose >= 1 and line not in self._said:
+            print(line)
+            self._said = (*self._said, line)
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -342,7 +356,7 @@ class EpisodicMixin(PersistenceMixin):
         if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
             self._seed_memory(self.seed)
         self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
-        self._make_learner(announce=self.verbose >= 1)
+        self._make_learner()
 
     def _check_stores_masks(self) -> None:
         """Check before there is a memory that it will store masks."""
@@ -460,6 +474,7 @@ class EpisodicMixin(PersistenceMixin):
             error.step = self.num_timesteps
             raise
         self._make_learner()  # settings may have been changed since the last time
+        self._user_code = user_code(self, callback)
         callback_made = callback_numbers(callback) if goes_on else []
         callback.on_training_start(locals(), globals())
         checkpoints = [one for one in callback_tree(callback) if isinstance(one, LectureCheckpointCallback)]
@@ -486,6 +501,8 @@ class EpisodicMixin(PersistenceMixin):
                     for checkpoint in checkpoints:
                         checkpoint.save_as_last(stopped=True)
                 raise
+            finally:
+                self._user_code, self._may_be_changed = UserCode.ALWAYS, True
         callback.on_training_end()
         for checkpoint in checkpoints:
             checkpoint.save_as_last()
@@ -598,6 +615,7 @@ class EpisodicMixin(PersistenceMixin):
             num_collected_steps += 1
 
             callback.update_locals(locals())
+            self._may_be_changed = self._user_code is not UserCode.NEVER
             if not callback.on_step():
                 return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, False)
             self._update_info_buffer(infos, dones)
@@ -896,7 +914,8 @@ class EpisodicMixin(PersistenceMixin):
 
     def _excluded_save_params(self) -> list[str]:
         of_env = ["_copies_obs", "_warned_of_bounds"]
-        return [*super()._excluded_save_params(), "_learner", "_mask_reader", "_env_raised", "_is_stacked", *of_env]
+        made_anew = ["_learner", "_mask_reader", "_env_raised", "_is_stacked"]
+        return [*super()._excluded_save_params(), *made_anew, *of_env, *_OF_ENGINE]
 
 
 def add_batch_dimension(obs: Any) -> Observation:

@@ -15,11 +15,14 @@ the layers            W1 (d1, d_in), b1, slope, W2 (d2, d1), b2, slope, W3 (n_ou
 where ``d_in, n_out`` are ``d0, n_actions`` for STATE_IN and ``2 * d0, 1`` for ACTION_IN.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
+
+from sb3_lecture_dqn.common.kernel_cache import CheckedCache
 
 TABLE, STATE_IN, ACTION_IN = 0, 1, 2
 SGD, ADAM = 0, 1
@@ -34,10 +37,11 @@ def _jit(function: Callable[..., Any]) -> Any:
     options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
     if function.__name__.startswith("_"):  # Python never calls these, and the code for that takes time to compile.
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:
-        return numba.njit(**options)(function)
+    dispatcher = numba.njit(**options)(function)
+    with contextlib.suppress(RuntimeError):  # there is no such folder
+        # What cache=True does, with a cache that outlives damage.
+        dispatcher._cache = CheckedCache(function)  # type: ignore[no-untyped-call]
+    return dispatcher
 
 
 @_jit
@@ -122,10 +126,18 @@ def _best_allowed(values, mask):
 
 
 @_jit
+def _row(state, start, layout):
+    """The row of a state's embedding: outside the table would be memory of others."""
+    if not start <= state < start + layout[1]:
+        raise IndexError("an observation is outside the observation space")
+    return state - start
+
+
+@_jit
 def _greedy_by_table(flat, layout, states, start, masks, actions):
     n_actions = layout[2]
     for i in range(states.shape[0]):
-        row = states[i] - start
+        row = _row(states[i], start, layout)
         actions[i] = _best_allowed(flat[row * n_actions : (row + 1) * n_actions], masks[i])
 
 
@@ -138,7 +150,7 @@ def _greedy_by_network(flat, layout, states, start, masks, actions):
     values, x = np.empty(n_actions, np.float32), np.empty(w1.shape[1], np.float32)
     n_inputs, width = (1, n_actions) if kind == STATE_IN else (n_actions, 1)
     for i in range(states.shape[0]):
-        row = states[i] - start
+        row = _row(states[i], start, layout)
         _copy(flat[row * d0 : (row + 1) * d0], x[:d0])
         for a in range(n_inputs):
             if kind == ACTION_IN:
@@ -162,6 +174,7 @@ def greedy_allowed_actions(flat, layout, states, start, masks):
     :param start: Number of the first state.
     :param masks: Which actions are valid, bool of shape (n, n_actions), or (n, 0) for all.
     :return: int64 of shape (n,).
+    :raises IndexError: If a state is none of the network's.
     """
     actions = np.empty(states.shape[0], np.int64)
     if layout[0] == TABLE:
@@ -181,6 +194,7 @@ def greedy_actions(flat, layout, states, start):
     :param states: int64 of shape (n,).
     :param start: Number of the first state.
     :return: int64 of shape (n,).
+    :raises IndexError: If a state is none of the network's.
     """
     return greedy_allowed_actions(flat, layout, states, start, np.empty((states.shape[0], 0), np.bool_))
 
@@ -230,6 +244,13 @@ def _transition(success, success_f, fail, fail_f, n_success, position):
 
 
 @_jit
+def _is_inside(state, next_state, action, start, layout):
+    """Whether a transition is in the spaces that the networks were made for: else it would be memory of others."""
+    end = start + layout[1]
+    return start <= state < end and start <= next_state < end and 0 <= action < layout[2]
+
+
+@_jit
 def _read_mask(success, fail, n_success, position, mask):
     """Which actions are valid after a transition; see :func:`train`. A mask without entries is left alone."""
     for a in range(mask.shape[0]):
@@ -272,6 +293,8 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
         state, next_state, action, reward, done = _transition(
             success, success_f, fail, fail_f, n_success, positions[u, 0]
         )
+        if not _is_inside(state, next_state, action, start, layout):
+            return -1.0, u
         x = online[(state - start) * d0 : (state - start + 1) * d0]
         here = slice((next_state - start) * d0, (next_state - start + 1) * d0)
         _read_mask(success, fail, n_success, positions[u, 0], mask)
@@ -654,10 +677,10 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
     :param loss_kind: MSE or HUBER.
     :param double_q: Whether the online network chooses the next action.
     :param optimizer: Kind, learning rate, beta1 or momentum, beta2, eps; floats but the kind.
-    :param max_norm: Largest norm of the gradient, 0 for any.
+    :param max_norm: Largest norm of the gradient, infinity for any.
     :param first_step: The optimiser's number of the first update, from 1.
     :return: Sum of the losses, and the number of updates done: fewer than wanted if a loss is not finite, and then so
-        is the sum.
+        is the sum, or if a transition is outside the spaces, and then the sum is -1.
     """
     n = positions.shape[1]
     states, actions, next_states = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
@@ -669,6 +692,8 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
             state, next_state, action, reward, done = _transition(
                 success, success_f, fail, fail_f, n_success, positions[u, i]
             )
+            if not _is_inside(state, next_state, action, start, layout):
+                return -1.0, u
             states[i], next_states[i], actions[i] = state - start, next_state - start, action
             rewards[i], discounts[i] = reward, (1 - done) * np.float32(gamma)
             _read_mask(success, fail, n_success, positions[u, i], masks[i])
@@ -678,7 +703,7 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
             return total + loss, u
         total += loss
         _add_gradient(networks[2], networks[0], layout, keys, dout, passed)
-        if max_norm > 0:
+        if max_norm < np.inf:
             _clip(networks[2], max_norm)
         _optimize(networks, layout, batch, optimizer, first_step + u)
     return total, positions.shape[0]

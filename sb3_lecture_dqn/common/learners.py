@@ -1,29 +1,29 @@
 """Gradient updates of a DQN by two engines with one meaning: plain PyTorch, and compiled loops on the same memory."""
 
 import math
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
-from torch.nn import functional as F
 
-from sb3_lecture_dqn.common.buffers import DISCRETE_ROW, LatestTransitionBuffer, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.buffers import DISCRETE_ROW, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.changes import Watch
+from sb3_lecture_dqn.common.compilable import LOSSES, is_flat, layout_of, moment_names, why_not_compiled
 from sb3_lecture_dqn.common.duplicates import why_no_numba
 from sb3_lecture_dqn.common.maskable import best_allowed, pack_masks, predict_greedily
-from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork, hidden_widths
 
-LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
 ENGINES = ("auto", "torch", "numba")
 
 
 class Model(Protocol):
     """What a learner reads of the algorithm whose networks it trains."""
 
+    torch_learner_class: ClassVar[type["TorchLearner"]]
     policy: Any
     replay_buffer: ReplayBuffer | None
     observation_space: Any
@@ -69,9 +69,9 @@ class Learner(Protocol):
 
     def is_current(self) -> bool:
         """
-        Whether the model still has the parts that this learner was made for.
+        Whether this still is the learner that the model asks for, and what it was made for is as it was.
 
-        :return: ``False`` where a network's memory, the optimiser or its state was replaced, not only changed
+        :return: ``False`` where another is to be made
         """
 
 
@@ -94,7 +94,10 @@ class TorchLearner:
 
     def is_current(self) -> bool:
         """See :meth:`Learner.is_current`."""
-        return True
+        model = self.model
+        if type(self) is not model.torch_learner_class:
+            return False
+        return model.engine == "torch" or (model.engine != "numba" and _why_not(model) is not None)
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
@@ -193,9 +196,10 @@ class CompiledLearner:
 
     The parameters of each network become views of one flat array, in which the loops work, and so do the moments of
     the optimiser. So whatever reads or writes the torch objects in place (``state_dict``, ``load_state_dict``,
-    ``save``, ``predict``, another engine) sees the same numbers.
+    ``save``, ``predict``, another engine) sees the same numbers. What is not changed in place, :class:`changes.Watch`
+    sees.
 
-    :param model: A model of which :func:`why_not_compiled` has nothing to say
+    :param model: A model of which :func:`compilable.why_not_compiled` has nothing to say
     """
 
     engine = "numba"
@@ -206,77 +210,83 @@ class CompiledLearner:
         self.model = model
         self.kernels = kernels
         self.start = int(model.observation_space.start)
-        q_net, q_net_target = self._networks = model._networks
-        online = list(q_net.parameters())
-        layout = _layout(q_net)
+        q_net, q_net_target = model._networks
+        layout = layout_of(q_net)
         assert layout is not None
         self.layout = layout
-        self.online = _flat(online)
-        self.target = _flat(list(q_net_target.parameters())) if model.double_dqn else self.online
+        self.parameters = list(q_net.parameters())
+        self.online = _flat(self.parameters)
+        self.target = self.online if q_net_target is q_net else _flat(list(q_net_target.parameters()))
+        #: Where the memory is that this learner holds
+        self.addresses = {array.ctypes.data for array in (self.online, self.target)}
         self.gradient = np.zeros_like(self.online)
-        self.moments = [np.zeros(0, np.float32)] * 2
-        self.steps: list[np.ndarray] = []
+        self.moments: list[np.ndarray] = []
+        self.steps = np.zeros(0, np.float32)
         options = self._options = model.policy.optimizer.param_groups[0]
         if isinstance(model.policy.optimizer, th.optim.Adam):
             self.optimizer = kernels.ADAM, *map(float, options["betas"]), float(options["eps"])
-            names = ["exp_avg", "exp_avg_sq"]
-            states = [model.policy.optimizer.state[parameter] for parameter in online]
-            for state in states:
-                state.setdefault("step", th.tensor(0.0))
-            self.steps = [state["step"].numpy() for state in states]
         else:
             self.optimizer = kernels.SGD, float(options["momentum"]), 0.0, 0.0
-            names = ["momentum_buffer"] if options["momentum"] else []
-        for i, name in enumerate(names):
-            self.moments[i] = _flat_moment(model.policy.optimizer, online, name)
         self._plain = layout[0] == kernels.STATE_IN and self.optimizer == (kernels.SGD, 0.0, 0.0, 0.0)
-        self._torch_optimizer, self._state = model.policy.optimizer, model.policy.optimizer.state
-        self._parameters = online[0], next(q_net_target.parameters())
-        self._addresses = self._parameters[0].data_ptr(), self._parameters[1].data_ptr()
+        self.watch = Watch(model)
 
     def is_current(self) -> bool:
         """See :meth:`Learner.is_current`."""
-        model = self.model
-        optimizer = model.policy.optimizer
-        online, target = self._parameters
-        return (
-            optimizer is self._torch_optimizer
-            and optimizer.state is self._state
-            and model._networks == self._networks
-            and (online.data_ptr(), target.data_ptr()) == self._addresses
-        )
+        return self.watch.is_unchanged()
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`Learner.train`."""
+        if gradient_steps == 0:
+            return math.nan
         model, kernels = self.model, self.kernels
-        lr = float(self._options["lr"])
+        lr, gamma = float(self._options["lr"]), float(model.gamma)
         loss_kind = kernels.MSE if model.loss == "mse" else kernels.HUBER  # type: ignore[attr-defined]
         rows = self._minibatches(gradient_steps, batch_size)
         if self._plain and batch_size == 1 and model.max_grad_norm is None:
             total, done = kernels.train_one_by_one(
-                *rows, self.start, model.gamma, self.online, self.target, self.layout, loss_kind, model.double_q, lr
+                *rows, self.start, gamma, self.online, self.target, self.layout, loss_kind, bool(model.double_q), lr
             )
         else:
+            if not self.moments:
+                self._take_moments()
             total, done = kernels.train(
                 *rows,
                 self.start,
-                model.gamma,
+                gamma,
                 (self.online, self.target, self.gradient, *self.moments),
                 self.layout,
                 loss_kind,
-                model.double_q,
+                bool(model.double_q),
                 (self.optimizer[0], lr, *self.optimizer[1:]),
-                float(model.max_grad_norm or 0),
-                int(self.steps[0]) + 1 if self.steps else 1,
+                math.inf if model.max_grad_norm is None else float(model.max_grad_norm),
+                int(self.steps[0]) + 1 if len(self.steps) else 1,
             )
-        for step in self.steps:
-            step += done
+            self.steps += done
+        if total == -1:
+            raise IndexError(
+                f"update {model._n_updates + done + 1}: a transition of the replay memory has an observation or an "
+                f"action that is not in {model.observation_space} or below {self.layout[2]}"
+            )
         if done < gradient_steps:
             raise _not_finite(model, total, done)
-        return float(total / gradient_steps) if gradient_steps else math.nan
+        return float(total / gradient_steps)
+
+    def _take_moments(self) -> None:
+        """Make what the optimiser remembers flat, and before its first step as PyTorch makes it then."""
+        optimizer = self.model.policy.optimizer
+        names = moment_names(optimizer)
+        if isinstance(optimizer, th.optim.Adam):
+            for parameter in self.parameters:
+                optimizer.state[parameter].setdefault("step", th.tensor(0.0))
+            self.steps = _flat([optimizer.state[parameter]["step"] for parameter in self.parameters])
+        moments = [_flat_moment(optimizer, self.parameters, name) for name in names]
+        self.moments = [*moments, *[np.zeros(0, np.float32)] * (2 - len(moments))]
+        self.watch = Watch(self.model)
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`Learner.greedy_actions`."""
+        if obs.dtype != np.int64 or obs.ndim != 1:  # what PyTorch makes of them
+            obs = obs.astype(np.int64).reshape(-1)
         if action_masks is not None:
             allowed: np.ndarray = self.kernels.greedy_allowed_actions(
                 self.online, self.layout, obs, self.start, action_masks
@@ -288,9 +298,10 @@ class CompiledLearner:
     def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
         """The rows of two partitions, the size of the first, and the positions drawn."""
         model, buffer = self.model, self.model.replay_buffer
-        if isinstance(buffer, SuccessFailReplayBuffer) and buffer.is_discrete and not model._vec_normalize_env:
-            success, fail = buffer.success, buffer.fail
-            positions = buffer.draw_minibatches(n, batch_size)
+        own = buffer if isinstance(buffer, SuccessFailReplayBuffer) and not model._vec_normalize_env else None
+        if own is not None and own.is_discrete and own.use_masking == (own.fail.words.shape[1] > 4):
+            success, fail = own.success, own.fail
+            positions = own.draw_minibatches(n, batch_size)
             return success.words, success.floats, fail.words, fail.floats, success.size, positions
         assert buffer is not None
         rows, masks = np.zeros((n, batch_size), DISCRETE_ROW), []
@@ -313,80 +324,24 @@ class CompiledLearner:
         return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
 
 
-def make_learner(model: Model, torch_learner_class: type[TorchLearner], announce: bool = False) -> Learner:
+def make_learner(model: Model, say: Callable[[str], None] = lambda line: None) -> Learner:
     """
     The learner that ``model.engine`` asks for.
 
     :param model: A model that is set up but for its learner
-    :param torch_learner_class: The reference for its updates
-    :param announce: Whether to print which one it is
-    :return: The compiled one, or the reference
+    :param say: Told in one line which it is, and why not the compiled one
+    :return: The compiled one, or the model's ``torch_learner_class``
     :raises ValueError: If the compiled one is asked for and does not know the model's configuration
     """
-    reason = "engine='torch'" if model.engine == "torch" else why_not_compiled(model)
+    reason = "engine='torch'" if model.engine == "torch" else _why_not(model)
     if reason is not None and model.engine == "numba":
         raise ValueError(f"engine='numba' cannot be used: {reason}; use engine='auto' or 'torch'")
-    if announce:
-        print("Using the numba engine" if reason is None else f"Using the torch engine ({reason})")
-    return CompiledLearner(model) if reason is None else torch_learner_class(model)
+    say("Using the numba engine" if reason is None else f"Using the torch engine ({reason})")
+    return CompiledLearner(model) if reason is None else model.torch_learner_class(model)
 
 
-def why_not_compiled(model: Model) -> str | None:
-    """
-    Why the compiled learner cannot train a model.
-
-    :param model: A model that is set up but for its learner
-    :return: The reason, ``None`` if it can
-    """
-    if (problem := why_no_numba()) is not None:
-        return problem
-    q_net = model._networks[0]
-    if _layout(q_net) is None:
-        known = "LecturePolicy, TablePolicy and ActionInPolicy of LectureDQN on Discrete observations"
-        return f"it knows {known}, not a network of type {type(q_net).__name__} on {model.observation_space}"
-    if model.device.type != "cpu":
-        return f"it works on the cpu, not on device {model.device}"
-    if any(parameter.dtype != th.float32 for parameter in q_net.parameters()):
-        return "it knows float32 parameters only"
-    optimizer = model.policy.optimizer
-    if type(optimizer) not in (th.optim.SGD, th.optim.Adam):
-        return f"it knows the optimisers SGD and Adam, not {type(optimizer).__name__}"
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if len(optimizer.param_groups) != 1 or [*map(id, parameters)] != [*map(id, q_net.parameters())]:
-        return "it knows optimisers of all parameters of the network, in one group"
-    if not all(parameter.requires_grad for parameter in parameters):
-        return "it trains all parameters, and some do not require a gradient"
-    for option in ("weight_decay", "dampening", "nesterov", "amsgrad", "maximize"):
-        if optimizer.param_groups[0].get(option):
-            return f"it does not know the optimiser's option {option}={optimizer.param_groups[0][option]}"
-    buffer = model.replay_buffer
-    own = isinstance(buffer, SuccessFailReplayBuffer)
-    if not isinstance(buffer, ReplayBuffer) or (own and type(buffer) not in _KNOWN_BUFFERS):
-        # Of others it takes what they sample; of these it reads the rows, and a subclass may sample in another way.
-        return f"it does not know replay buffers of type {type(buffer).__name__}"
-    return None
-
-
-_KNOWN_BUFFERS = (SuccessFailReplayBuffer, LatestTransitionBuffer)
-
-
-def _layout(network: Any) -> np.ndarray | None:
-    """How the compiled loops see a network; ``None`` if they do not know it."""
-    # Not isinstance: a subclass may compute something else.
-    kinds: dict[type, int] = {TableNetwork: 0, LectureNetwork: 1, ActionInNetwork: 2}
-    kind = kinds.get(type(network))
-    if kind is None or [type(layer) for layer in network.layers] != _LAYERS[kind]:
-        return None
-    if not isinstance(network.observation_space, spaces.Discrete):
-        return None
-    if any(isinstance(layer, th.nn.PReLU) and layer.num_parameters != 1 for layer in network.layers):
-        return None
-    widths = [0, 0, 0] if kind == 0 else hidden_widths(network.hidden_dim)
-    return np.array([kind, int(network.observation_space.n), network.n_actions, *widths])
-
-
-_HIDDEN_LAYERS = [th.nn.Linear, th.nn.PReLU, th.nn.Linear, th.nn.PReLU, th.nn.Linear]
-_LAYERS = [[th.nn.Embedding], [th.nn.Embedding, *_HIDDEN_LAYERS], _HIDDEN_LAYERS]
+def _why_not(model: Model) -> str | None:
+    return why_not_compiled(model, model.torch_learner_class, TorchLearner) or why_no_numba()
 
 
 def _flat(tensors: list[Any]) -> np.ndarray:
@@ -397,17 +352,13 @@ def _flat(tensors: list[Any]) -> np.ndarray:
     :return: The array, sharing their memory
     """
     sizes = [tensor.numel() for tensor in tensors]
-    starts = np.cumsum([0, *sizes])
-    address = tensors[0].data_ptr()
-    apart = any(tensor.data_ptr() != address + 4 * start for tensor, start in zip(tensors, starts, strict=False))
-    # Tensors that were read from a file may lie end to end and still each have a storage of its own.
-    if apart or tensors[0].untyped_storage().nbytes() < 4 * (tensors[0].storage_offset() + int(starts[-1])):
+    if not is_flat(tensors):
         flat = th.cat([tensor.detach().reshape(-1) for tensor in tensors])
         for tensor, part in zip(tensors, flat.split(sizes), strict=True):
             tensor.data = part.view(tensor.shape)
-    storage = tensors[0].detach().untyped_storage()
-    offset = tensors[0].storage_offset()
-    return th.empty(0, dtype=th.float32).set_(storage, offset, (int(starts[-1]),), (1,)).numpy()
+    first = tensors[0].detach()
+    storage = first.untyped_storage()
+    return th.empty(0, dtype=th.float32).set_(storage, first.storage_offset(), (sum(sizes),), (1,)).numpy()
 
 
 def _flat_moment(optimizer: th.optim.Optimizer, parameters: list[th.nn.Parameter], name: str) -> np.ndarray:

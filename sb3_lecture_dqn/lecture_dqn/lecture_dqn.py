@@ -10,8 +10,8 @@ from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_lecture_dqn.common.checks import check_choice
+from sb3_lecture_dqn.common.compilable import LOSSES
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
-from sb3_lecture_dqn.common.learners import LOSSES
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 
 

@@ -1,0 +1,80 @@
+"""Numba's cache of compiled loops, made to survive what a disk does to it."""
+
+import hashlib
+import pickle
+import sys
+from typing import Any
+
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.serialize import dumps
+
+_said: set[str] = set()
+
+
+def _say(line: str) -> None:
+    """One line for a process, however many loops are concerned; not a warning, which may be made an error."""
+    if line not in _said:
+        _said.add(line)
+        print(f"sb3_lecture_dqn: {line}", file=sys.stderr)
+
+
+class _WithChecksum(CompileResultCacheImpl):
+    # Numba trusts that machine code is read as it was written: with a block of zeros in it, the process would crash.
+
+    def reduce(self, cres: Any) -> tuple[bytes, bytes]:
+        data = dumps(super().reduce(cres))  # type: ignore[no-untyped-call]
+        return hashlib.sha256(data).digest(), data
+
+    def rebuild(self, target_context: Any, payload: tuple[bytes, bytes]) -> Any:
+        digest, data = payload
+        if hashlib.sha256(data).digest() != digest:
+            raise ValueError("the checksum is another")
+        return super().rebuild(target_context, pickle.loads(data))  # type: ignore[no-untyped-call]
+
+
+class CheckedCache(FunctionCache):
+    """
+    Numba's cache of a function, where a file that cannot be read is rebuilt, and one that cannot be written left out.
+
+    Numba flushes nothing to the disk, so that a power cut leaves files that are empty, short or full of zeros; and from
+    then on it would raise where the function is first called.
+
+    :param py_func: The function
+    :raises RuntimeError: If there is no folder for its files
+    """
+
+    _impl_class = _WithChecksum
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """
+        Read what was compiled for a signature.
+
+        :param sig: The signature
+        :param target_context: Numba's
+        :return: The compiled function; ``None`` if it is not there or damaged, and then it is compiled
+        """
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception as error:  # whatever a damaged file makes of unpickling
+            damage = f"numba's cache in {self.cache_path} is damaged ({type(error).__name__}: {error})"
+            try:
+                # An empty index, so that the files behind it are written anew.
+                self.flush()  # type: ignore[no-untyped-call]
+                _say(f"{damage} and is rebuilt")
+            except OSError as not_writable:
+                self.disable()  # type: ignore[no-untyped-call]
+                _say(f"{damage} and is not used, as it cannot be written: {not_writable}")
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """
+        Write what was compiled for a signature, or go on without.
+
+        :param sig: The signature
+        :param data: The compiled function
+        """
+        try:
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            self.disable()  # type: ignore[no-untyped-call]
+            _say(f"numba's cache in {self.cache_path} cannot be written, and is not used: {error}")

@@ -1,0 +1,413 @@
+"""Whatever a user changes between two steps, the compiled engine gives the results of PyTorch."""
+
+import itertools
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
+
+from sb3_lecture_dqn import LectureDQN, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.learners import TorchLearner
+from sb3_lecture_dqn.common.torch_layers import LectureNetwork
+
+pytest.importorskip("numba")
+
+OPTIMIZERS = {
+    "sgd": {},
+    "momentum": {"optimizer_kwargs": {"momentum": 0.9}},
+    "adam": {"optimizer_class": th.optim.Adam},
+}
+MOMENTS = [1, 60]  # before the first update, and in the middle
+STEPS_AFTER = 200
+
+
+def layers(model):
+    return model.q_net.layers
+
+
+def parameter(model, i=1, net="q_net"):
+    return list(getattr(model, net).parameters())[i]
+
+
+def with_data(i, net, make):
+    def change(model):
+        p = parameter(model, i, net)
+        p.data = make(p.data)
+
+    return change
+
+
+def with_option(name, value):
+    def change(model):
+        model.policy.optimizer.param_groups[0][name] = value
+
+    return change
+
+
+def with_setting(name, value):
+    return lambda model: setattr(model, name, value)
+
+
+def halve(module, inputs, output):
+    return output / 2
+
+
+def halved(model, **kwargs):
+    return lambda *args: type(model).forward(model, *args) / 2
+
+
+class Halving(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+class OtherNetwork(LectureNetwork):
+    def forward(self, obs):
+        return super().forward(obs) / 2
+
+
+def replace_class(model):
+    layers(model)[-1].__class__ = Halving
+
+
+def replace_layer(model):
+    layers(model)[1] = nn.Linear(16, 16)
+
+
+def replace_layer_in_the_optimizer_too(model):
+    replace_layer(model)
+    model.policy.optimizer.param_groups[0]["params"][1:3] = list(layers(model)[1].parameters())
+
+
+def replace_parameter(model):
+    layers(model)[3].weight = nn.Parameter(layers(model)[3].weight.data * 1.5)
+
+
+def replace_parameter_on_the_same_memory(model):
+    layers(model)[2].weight = nn.Parameter(layers(model)[2].weight.data)
+
+
+def remove_bias(model):
+    layers(model)[1].bias = None
+
+
+def add_group(model):
+    model.policy.optimizer.add_param_group({"params": [parameter(model, 0, "q_net_target").requires_grad_()]})
+
+
+def freeze_one(model):
+    parameter(model, 3).requires_grad_(False)
+
+
+def freeze_embedding(model):
+    layers(model)[0].requires_grad_(False)
+
+
+def new_optimizer(model):
+    kind = type(model.policy.optimizer)
+    model.policy.optimizer = kind(model.q_net.parameters(), **{**model.policy.optimizer.defaults, "lr": 1e-3})
+
+
+def another_optimizer(model):
+    model.policy.optimizer = th.optim.RMSprop(model.q_net.parameters(), lr=1e-3)
+
+
+def new_state(model):
+    for state in model.policy.optimizer.state.values():
+        for name, moment in state.items():
+            state[name] = th.ones_like(moment)
+
+
+def no_state(model):
+    model.policy.optimizer.state.clear()
+
+
+def one_step_back(model):
+    for state in [*model.policy.optimizer.state.values()][:1]:
+        if "step" in state:
+            state["step"] = th.tensor(1.0)
+
+
+def load_optimizer(model):
+    model.policy.optimizer.load_state_dict(model.policy.optimizer.state_dict())
+
+
+def new_target(model):
+    other = model.policy.make_q_net()
+    model.policy.q_net_target = model.q_net_target = other.train(False)
+
+
+def target_of_another_kind(model):
+    model.policy.q_net_target = model.q_net_target = OtherNetwork(model.observation_space, model.action_space, 8)
+
+
+def wider_target(model):
+    model.policy.q_net_target = model.q_net_target = LectureNetwork(model.observation_space, model.action_space, 16)
+
+
+def target_is_online(model):
+    model.q_net_target = model.q_net
+
+
+def target_on_the_memory_of_online(model):
+    for own, other in zip(model.q_net.parameters(), model.q_net_target.parameters(), strict=True):
+        other.data = own.data
+
+
+def target_on_some_memory_of_online(model):
+    parameter(model, 1, "q_net_target").data = parameter(model, 1).data
+
+
+def only_the_models_network(model):
+    model.q_net = model.policy.make_q_net()
+
+
+def share_a_layer(model):
+    model.q_net_target.layers[3] = layers(model)[3]
+
+
+def own_memory(model):
+    model.kept = th.full_like(parameter(model), 0.25)
+    parameter(model).data = model.kept
+
+
+def from_numpy(model):
+    model.kept = np.full(tuple(parameter(model).shape), 0.25, np.float32)
+    parameter(model).data = th.from_numpy(model.kept)
+
+
+def in_double(model):
+    model.q_net.double()
+    model.q_net_target.double()
+
+
+def there_and_back(model):
+    model.policy.double()
+    model.policy.float()
+
+
+def new_memory(model):
+    old = model.replay_buffer
+    model.replay_buffer = SuccessFailReplayBuffer(20, old.observation_space, old.action_space, "cpu", seed=1)
+    model.replay_buffer.set_state({**old.get_state(), "fail": old.fail.filled()[:20]})
+
+
+def memory_of_sb3(model):
+    model.replay_buffer = ReplayBuffer(50, model.observation_space, model.action_space, "cpu")
+    add_some(model.replay_buffer)
+
+
+def add_some(buffer):
+    for s in range(4):
+        args = (np.array([s]), np.array([s + 1]), np.array([[1]]), np.array([0.5], np.float32), np.array([False]))
+        buffer.add(*args, [{}])
+
+
+class Doubling(ReplayBuffer):
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(rewards=2 * batch.rewards + 1)
+
+
+def memory_of_the_users(model):
+    model.replay_buffer = Doubling(50, model.observation_space, model.action_space, "cpu")
+    add_some(model.replay_buffer)
+
+
+def own_sample(model):
+    sample = model.replay_buffer.sample
+
+    def doubled(*args, **kwargs):
+        batch = sample(*args, **kwargs)
+        return batch._replace(rewards=2 * batch.rewards + 1)
+
+    model.replay_buffer.sample = doubled
+
+
+def own_predict(model):
+    predict = model.policy.predict
+    model.policy.predict = lambda obs, **kwargs: (0 * predict(obs, **kwargs)[0], None)
+
+
+class NoFuture(TorchLearner):
+    def loss(self, batch):
+        return super().loss(batch._replace(dones=batch.dones * 0 + 1))
+
+
+def set_from_a_thread(model):
+    weights = {"policy": {name: w * 0.5 for name, w in model.policy.state_dict().items()}}
+    thread = threading.Thread(target=partial(model.set_parameters, weights, exact_match=False))
+    thread.start()
+    thread.join()
+
+
+def prune(model):
+    nn.utils.prune.l1_unstructured(layers(model)[1], "weight", amount=0.5)
+
+
+def step_is_halved(model):
+    optimizer, step = model.policy.optimizer, model.policy.optimizer.step
+
+    def half(*args, **kwargs):
+        optimizer.param_groups[0]["lr"] *= 0.5
+        return step(*args, **kwargs)
+
+    optimizer.step = half
+
+
+class Half(nn.Module):
+    def forward(self, weight):
+        return weight / 2
+
+
+def parametrize(model):
+    for network in (model.q_net, model.q_net_target):
+        nn.utils.parametrize.register_parametrization(network.layers[1], "weight", Half())
+
+
+CHANGES = {
+    "requires_grad of one": freeze_one,
+    "requires_grad of a layer": freeze_embedding,
+    **{f"data of {net}'s {i}": with_data(i, net, lambda x: x * 0 + 0.05 * th.arange(x.numel()).view(x.shape).sin())
+       for net in ("q_net", "q_net_target") for i in range(9)},
+    "data transposed in place": with_data(1, "q_net", lambda x: x.T),
+    "data with gaps": with_data(2, "q_net", lambda x: th.ones(2 * len(x))[::2]),
+    "data expanded in place": with_data(2, "q_net", lambda x: x[:1].expand(16)),
+    "data of another": own_memory,
+    "data of NumPy": from_numpy,
+    "double": in_double,
+    "double and float": there_and_back,
+    "shared memory": lambda model: model.q_net.share_memory(),
+    "set_parameters": set_from_a_thread,
+    "a layer": replace_layer,
+    "a layer, also in the optimiser": replace_layer_in_the_optimizer_too,
+    "a parameter": replace_parameter,
+    "a parameter on the same memory": replace_parameter_on_the_same_memory,
+    "no bias": remove_bias,
+    "class of a layer": replace_class,
+    "forward": lambda model: setattr(model.q_net, "forward", halved(model.q_net)),
+    "forward of a layer": lambda model: setattr(layers(model)[5], "forward", halved(layers(model)[5])),
+    "padding_idx": lambda model: setattr(layers(model)[0], "padding_idx", 0),
+    "max_norm": lambda model: setattr(layers(model)[0], "max_norm", 0.5),
+    "eval": lambda model: model.policy.set_training_mode(False),
+    "train": lambda model: model.policy.train(True),
+    "pruning": prune,
+    "parametrization": parametrize,
+    "forward hook": lambda model: layers(model)[5].register_forward_hook(halve),
+    "forward hook of the network": lambda model: model.q_net.register_forward_hook(halve),
+    "forward hook of the target": lambda model: model.q_net_target.layers[5].register_forward_hook(halve),
+    "forward pre-hook": lambda model: layers(model)[1].register_forward_pre_hook(lambda m, x: (x[0] / 2,)),
+    "backward hook": lambda model: layers(model)[5].register_full_backward_hook(lambda m, gi, go: (gi[0] / 2,)),
+    "backward pre-hook": lambda model: layers(model)[5].register_full_backward_pre_hook(lambda m, go: (go[0] / 2,)),
+    "tensor hook": lambda model: parameter(model).register_hook(lambda g: g / 2),
+    "hook after accumulation": lambda model: parameter(model).register_post_accumulate_grad_hook(
+        lambda p: p.grad.mul_(0.5)
+    ),
+    "step pre-hook": lambda model: model.policy.optimizer.register_step_pre_hook(
+        lambda o, *_: o.param_groups[0].update(lr=0.01)
+    ),
+    "step post-hook": lambda model: model.policy.optimizer.register_step_post_hook(
+        lambda o, *_: [p.data.mul_(0.999) for p in o.param_groups[0]["params"]]
+    ),
+    **{f"{name}={value}": with_option(name, value) for name, value in (
+        ("lr", 0.5), ("momentum", 0.5), ("momentum", 0), ("dampening", 0.5), ("nesterov", True), ("weight_decay", 0.1),
+        ("maximize", True), ("betas", (0.5, 0.9)), ("betas", (1.0, 0.9)), ("eps", 1e-2), ("amsgrad", True),
+        ("foreach", True), ("fused", True), ("capturable", True), ("differentiable", True),
+        ("decoupled_weight_decay", True), ("a note", "of the user's"),
+    )},
+    "a group": add_group,
+    "an optimiser": new_optimizer,
+    "another optimiser": another_optimizer,
+    "step of the optimiser": step_is_halved,
+    "state": new_state,
+    "no state": no_state,
+    "one step back": one_step_back,
+    "state loaded": load_optimizer,
+    "target": new_target,
+    "target of another kind": target_of_another_kind,
+    "wider target": wider_target,
+    "target is online": target_is_online,
+    "target on online's memory": target_on_the_memory_of_online,
+    "target on some of online's memory": target_on_some_memory_of_online,
+    "a shared layer": share_a_layer,
+    "q_net of the model alone": only_the_models_network,
+    **{f"{name}={value}": with_setting(name, value) for name, value in (
+        ("gamma", 0.1), ("gamma", 1), ("gamma", np.float32(0.5)), ("gamma", th.tensor(0.5)), ("max_grad_norm", 0.01),
+        ("max_grad_norm", 0), ("max_grad_norm", -0.01), ("loss", "huber"), ("loss", "l1"), ("double_q", True),
+        ("double_dqn", False), ("batch_size", 3), ("gradient_steps", 2), ("tau", 0.5), ("target_update_interval", 7),
+        ("engine", "torch"),
+    )},
+    "lr_schedule": with_setting("lr_schedule", lambda remaining: 0.01 * remaining),
+    "learner class": with_setting("torch_learner_class", NoFuture),
+    "memory": new_memory,
+    "memory of SB3": memory_of_sb3,
+    "memory of the user's": memory_of_the_users,
+    "sample": own_sample,
+    "predict": own_predict,
+}  # fmt: skip
+
+
+class Once(BaseCallback):
+    """Change the model at one step."""
+
+    def __init__(self, change, at):
+        super().__init__()
+        self.change, self.at = change, at
+
+    def _on_step(self):
+        if self.n_calls == self.at:
+            self.change(self.model)
+        return True
+
+
+def make(engine, optimizer="sgd", **kwargs):
+    policy_kwargs = {"hidden_dim": 8, **OPTIMIZERS[optimizer]}
+    settings = {"gradient_steps": 1, "batch_size": 2, "target_update_interval": 25, "learning_rate": 1e-3}
+    return LectureDQN("FrozenLake-v1", engine=engine, seed=0, policy_kwargs=policy_kwargs, **{**settings, **kwargs})
+
+
+def result(change, at, optimizer, engine, steps_after=STEPS_AFTER, **kwargs):
+    """The weights of both networks after a run in which a change was made, or the kind of error that it ended with."""
+    model = make(engine, optimizer, **kwargs)
+    th.manual_seed(1)
+    try:
+        model.learn(at + steps_after, Once(change, at))
+    except Exception as error:
+        return model, f"{type(error).__name__}: {error}"
+    networks = (model.q_net, model.q_net_target)
+    return model, [p.detach().double().clone() for net in networks for p in net.parameters()]
+
+
+def assert_is_pytorchs(name, at, optimizer):
+    compiled, own = result(CHANGES[name], at, optimizer, "auto")
+    _, expected = result(CHANGES[name], at, optimizer, "torch")
+    if isinstance(expected, str) or isinstance(own, str):
+        assert own == expected
+        return
+    assert len(own) == len(expected)
+    for i, (one, other) in enumerate(zip(own, expected, strict=True)):
+        assert one.shape == other.shape
+        distance = float((one - other).abs().max() / other.abs().max().clamp(min=1e-30))
+        assert distance <= 1e-4, (i, distance, compiled.engine_in_use)
+
+
+CASES = list(itertools.product(CHANGES, MOMENTS, OPTIMIZERS))
+# Every change once, and at each moment and with each optimiser a third of them.
+SOME = [(name, MOMENTS[i % 2], list(OPTIMIZERS)[i // 2 % 3]) for i, name in enumerate(CHANGES)]
+
+
+@pytest.mark.filterwarnings("ignore:For backward hooks to be called")
+@pytest.mark.parametrize(("name", "at", "optimizer"), SOME)
+def test_a_change_between_two_steps_has_the_effect_that_it_has_in_pytorch(name, at, optimizer):
+    assert_is_pytorchs(name, at, optimizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "at", "optimizer"), CASES)
+def test_every_change_at_every_moment_has_the_effect_that_it_has_in_pytorch(name, at, optimizer):
+    assert_is_pytorchs(name, at, optimizer)
