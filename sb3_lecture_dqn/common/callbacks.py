@@ -189,7 +189,7 @@ class LectureTestCallback(EventCallback):
         for name in ("best_mean_reward", "last_mean_reward"):
             check_number(name, state[name], -np.inf)
         for figure in itertools.chain.from_iterable(state["results"]):
-            if figure is not None:
+            if figure is not None and not isinstance(figure, bool):
                 check_number("figure of a test", figure, -np.inf)
         self.n_episodes, self._tested_at = state["n_episodes"], state["tested_at"]
         self.results = [(episode, TestResult(*figures)) for episode, *figures in state["results"]]

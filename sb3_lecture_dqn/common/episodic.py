@@ -46,6 +46,7 @@ from sb3_lecture_dqn.common.checks import (
     check_rewards,
     parse_frequency,
 )
+from sb3_lecture_dqn.common.divergence import check_weights
 from sb3_lecture_dqn.common.env_state import make_resumable
 from sb3_lecture_dqn.common.envs import make_training_env
 from sb3_lecture_dqn.common.hyperparams import tuned_settings
@@ -402,6 +403,8 @@ class EpisodicMixin(PersistenceMixin):
         :param progress_bar: Show a bar, over episodes if the budget is in episodes
         :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`
         :return: The trained model
+        :raises DivergedError: If a loss or weights are NaN or infinite; the message says what helps. After such a loss
+            the model has the weights from before that update
         :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves (NaN reward,
             observation outside its space)
         """
@@ -449,6 +452,7 @@ class EpisodicMixin(PersistenceMixin):
                     for checkpoint in checkpoints:
                         checkpoint.save_as_last(stopped=True)
                 raise
+        check_weights(self)
         callback.on_training_end()
         for checkpoint in checkpoints:
             checkpoint.save_as_last()
