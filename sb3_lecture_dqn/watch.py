@@ -73,6 +73,7 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
             under = {"action_masks": _mask(info)[None]} if masking else {}
             action = int(model.predict(batch, deterministic=True, **under)[0].item())  # type: ignore[arg-type]
             values = action_values(model, batch)[0]
+            values[np.isnan(values)] = np.inf  # of a network that has diverged: beyond the range of float32
             if masking:  # those of the others mean nothing: no update has ever seen them
                 values = np.where(_mask(info), values, np.nan)
             yield Moment(episode, step, env.render(), values, action, total)
