@@ -276,13 +276,18 @@ def _train(args: argparse.Namespace) -> int:
         doing = "Training" if args.resume is None else f"Going on after {model._episode_num} episodes:"
         policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
         print(f"{doing} {policy} on {args.env} ({model.engine_in_use} engine). Logs and model: {run}")
-        if args.tuned and not has_settings(f"{model.hyperparams}{'_masked' * args.use_masking}", args.env):
-            print(about_default(model, args.env))
     exit_code, failure = _learn(model, args, callbacks)
     _close_bars(model)
     model.logger.close()
     if failure is not None:
         _tell(failure)
+    return _finish(model, args, run, test, exit_code)
+
+
+def _finish(
+    model: EpisodicMixin, args: argparse.Namespace, run: pathlib.Path, test: LectureTestCallback, exit_code: int
+) -> int:
+    """Save the model, and say how the training ended and what is left of it; the exit code."""
     how = _HOW_IT_ENDED.get(exit_code, "Interrupted")
     print(f"{how} after {model._episode_num} episodes, {model.num_timesteps} steps.")
     try:
@@ -380,7 +385,11 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
     try:
         if args.tuned:
             policy = {} if args.policy is None else {"policy": args.policy}
-            return kind.tuned(args.env, args.use_masking, **policy, **settings)  # type: ignore[no-any-return]
+            model: EpisodicMixin = kind.tuned(args.env, args.use_masking, **policy, **settings)
+            file = f"{kind.hyperparams}_masked" if args.use_masking else kind.hyperparams
+            if not args.quiet and not has_settings(file, args.env):
+                print(about_default(model, repr(args.env)))
+            return model
         return kind(args.policy or "LecturePolicy", args.env, use_masking=args.use_masking, **settings)  # type: ignore[no-any-return]
     except TypeError as error:
         raise ValueError(f"--set: {error}") from error

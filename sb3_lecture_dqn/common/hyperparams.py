@@ -135,7 +135,8 @@ def default_settings(
 
     - ``Discrete``: a table, where the algorithm has one. It needs no network to tell its states apart, it does not
       depend on the scale of the rewards, and it cannot diverge.
-    - Vectors, also among other parts: SB3's networks with the settings that RL Zoo found for CartPole, Huber loss and clipped gradients.
+    - Vectors, also among other parts: SB3's networks with the settings that RL Zoo found for CartPole, Huber loss and
+      clipped gradients.
     - Images, also among other parts: SB3's networks with the settings of its paper.
 
     :param name: The file's name without extension.
@@ -201,9 +202,9 @@ def about_default(model: Any, source: str) -> str:
     :return: The line
     """
     policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
-    optimizer = type(model.policy.optimizer).__name__
+    optimizer, space = type(model.policy.optimizer).__name__, " ".join(str(model.observation_space).split())
     return (
-        f"There are no settings for {source}, so it gets the default for {model.observation_space} observations: "
+        f"There are no settings for {source}, so it gets the default for {space} observations: "
         f"{policy}, {optimizer}, minibatches of {model.batch_size}, a target network, gamma={model.gamma:g}, "
         f"{model._default_timesteps:,} timesteps. That is a start, not a tuned result."
     )

@@ -223,11 +223,11 @@ class TabularModel:
         with 20; CliffWalking one with -1; FrozenLake two, with 1 and 0.)
         """
         acting = self.acting_states()[:, None, None]
-        ends = self.terminated & (self.probabilities > 0) & acting
+        ends: np.ndarray = self.terminated & (self.probabilities > 0) & acting
         if not ends.any():
             return ends
         highest = float(self.rewards[ends].max())
-        good: np.ndarray = ends & ((self.rewards > 0) if highest > 0 else (self.rewards == highest))
+        good: np.ndarray = ends & (self.rewards > 0 if highest > 0 else self.rewards == highest)
         return good
 
     def acting_states(self) -> np.ndarray:
