@@ -25,7 +25,7 @@ from typing import Any
 import torch as th
 from tuned_results import RESULTS, History
 
-from sb3_lecture_dqn import LectureDQN, TestResult, optimal_values
+from sb3_lecture_dqn import DivergedError, LectureDQN, TestResult, optimal_values
 from sb3_lecture_dqn.common.pictures import draw_curves
 from sb3_lecture_dqn.plot import mean_curve
 
@@ -61,9 +61,7 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
     started, diverged = time.perf_counter(), False
     try:
         model.learn(budget, callback=history)
-    except ValueError as error:
-        if "the loss of update" not in str(error):
-            raise
+    except DivergedError as error:
         print(f"{rung}, seed {seed}: {error}", file=sys.stderr)
         diverged = True
     return history.history, time.perf_counter() - started, diverged

@@ -152,6 +152,9 @@ print(lecture.q_net)
 #
 # This is *naive*: every update uses the transition just seen, and the target is computed with the network that is
 # being changed.
+#
+# (The lecture's `Config` says `lr=0.01`, but its training never reads that: its optimiser has `lr=0.001`, which is the
+# default here. With 0.01 the training diverges after about 20 steps; try it, the error says how.)
 # %% ko
 # ## 4. 단순한(naive) DQN
 #
@@ -161,6 +164,10 @@ print(lecture.q_net)
 #
 # 이 방법은 너무 단순합니다. 업데이트마다 방금 본 전이만 쓰고, 지금 바뀌고 있는 바로 그 신경망으로 타깃을 계산하기
 # 때문입니다.
+#
+# (강의의 `Config`에는 `lr=0.01`이라고 쓰여 있지만 학습 코드는 그 값을 읽지 않습니다. 실제 옵티마이저는 `lr=0.001`을
+# 쓰며, 여기서도 그 값이 기본값입니다. 0.01로 하면 약 20스텝 만에 발산합니다. 직접 해 보면 오류 메시지가 까닭을
+# 알려 줍니다.)
 
 # %%
 naive = LectureDQN("Taxi-v3", store_and_replay=False, double_dqn=False, seed=0)

@@ -7,6 +7,7 @@ from sb3_lecture_dqn.common.callbacks import (
     LectureTestCallback,
 )
 from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.divergence import DivergedError
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError
 from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3, register_variants
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
@@ -28,6 +29,7 @@ __all__ = [
     "ActionMaskInfo",
     "DiscreteEmbeddingExtractor",
     "DiscreteObservationWrapper",
+    "DivergedError",
     "EpisodeNotReplayedError",
     "EpisodeProgressBarCallback",
     "LectureCheckpointCallback",

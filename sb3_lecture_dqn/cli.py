@@ -3,24 +3,31 @@
 import argparse
 import pathlib
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import yaml
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.logger import configure
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import study
-from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
+from sb3_lecture_dqn.common.callback_state import callback_tree
+from sb3_lecture_dqn.common.callbacks import (
+    EpisodeProgressBarCallback,
+    LectureCheckpointCallback,
+    LectureTestCallback,
+)
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.divergence import DivergedError, has_finite_weights
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, id_step_limit, make_env
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.evaluation import own_step_limit, run_test
-from sb3_lecture_dqn.common.hyperparams import read_yaml
+from sb3_lecture_dqn.common.hyperparams import about_default, has_settings, read_yaml
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
@@ -51,7 +58,14 @@ examples:
   sb3-lecture-dqn ablate --out study                     the lecture's two switches, 20 seeds each
   sb3-lecture-dqn ablate plan.yaml --seeds 5 --out mine  a comparison of your own
   sb3-lecture-dqn ablate --report study                  its table and figure
+
+exit codes:
+  0 done    1 the training, or a trial of a study, failed    2 a mistake in the arguments    3 the training diverged
+  130 interrupted by Ctrl-C    143 by SIGTERM
 """
+#: Exit codes of a training that ends before its budget
+FAILED, DIVERGED = 1, 3
+_HOW_IT_ENDED = {0: "Done", FAILED: "Failed", DIVERGED: "Diverged"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: The arguments, those of the process by default
-    :return: The exit code: 0 done, 1 done but for trials that failed, 2 a mistake in the arguments, 130 interrupted by
-        Ctrl-C, 143 by SIGTERM
+    :return: The exit code: 0 done, 1 a training failed after it had begun (as where the environment raises an error),
+        or trials of a study did, 2 a mistake in the arguments, 3 the training diverged, 130 interrupted by Ctrl-C, 143
+        by SIGTERM
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(argv)
@@ -68,9 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is _train:
             args = _with_config(args, argv)
         return int(args.command(args))
-    except (ValueError, OSError, ImportError, gym.error.Error) as error:
+    except _NAMED_ERRORS as error:
         print(f"sb3-lecture-dqn: error: {error}", file=sys.stderr)
         return 2
+
+
+#: Errors whose message is all that a user needs
+_NAMED_ERRORS = (ValueError, OSError, ImportError, gym.error.Error)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -280,26 +299,95 @@ def _train(args: argparse.Namespace) -> int:
         doing = "Training" if args.resume is None else f"Going on after {model._episode_num} episodes:"
         policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
         print(f"{doing} {policy} on {args.env} ({model.engine_in_use} engine). Logs and model: {run}")
-    exit_code = 0
-    try:
-        model.learn(args.timesteps, callbacks, total_episodes=args.episodes, progress_bar=not args.quiet)
-    except KeyboardInterrupt:
-        exit_code = 130
-    except SystemExit as stop:  # SIGTERM
-        exit_code = int(str(stop.code))
+    exit_code, failure = _learn(model, args, callbacks)
+    _close_bars(model)
     model.logger.close()
-    model.save(run / "model")
-    print(f"{'Interrupted' if exit_code else 'Done'} after {model._episode_num} episodes, {model.num_timesteps} steps.")
+    if failure is not None:
+        _tell(failure)
+    return _finish(model, args, run, test, exit_code)
+
+
+def _finish(
+    model: EpisodicMixin, args: argparse.Namespace, run: pathlib.Path, test: LectureTestCallback, exit_code: int
+) -> int:
+    """Save the model, and say how the training ended and what is left of it; the exit code."""
+    how = _HOW_IT_ENDED.get(exit_code, "Interrupted")
+    print(f"{how} after {model._episode_num} episodes, {model.num_timesteps} steps.")
+    try:
+        is_saved = _save_whole(model, run)
+    except OSError as error:  # such as a full disk
+        _tell(error)
+        return exit_code or FAILED
     if test.results and (exit_code or test.results[-1][0] == model._episode_num):
         print(f"Last test: {test.results[-1][1]}")
     elif not exit_code:  # training has gone on since
         last = run_test(model, None, args.test_episodes, None, seed=args.seed, progress=not args.quiet)
         print(f"Last test: {last}")
-    print(f"Model: {run / 'model.zip'}   (sb3-lecture-dqn test {run / 'model.zip'})")
+    if is_saved:
+        print(f"Model: {run / 'model.zip'}   (sb3-lecture-dqn test {run / 'model.zip'})")
+    else:
+        print("Model: none, as its weights are not finite and no checkpoint is from before (see --checkpoint-freq)")
     print(f"Curves: tensorboard --logdir {run.parent}")
-    if exit_code and args.checkpoint_freq > 0 and checkpoints_in(run / "checkpoints"):
+    if exit_code == DIVERGED:  # to go on would end the same
+        print(f"To try again: sb3-lecture-dqn train --config {run / CONFIG} {_against_divergence(args, model)}")
+    elif exit_code and args.checkpoint_freq > 0 and checkpoints_in(run / "checkpoints"):
         print(f"To go on: sb3-lecture-dqn train --resume {run}")
     return exit_code
+
+
+def _learn(
+    model: EpisodicMixin, args: argparse.Namespace, callbacks: list[BaseCallback]
+) -> tuple[int, Exception | None]:
+    """Train; the exit code, and what made it fail."""
+    begun_at = model.num_timesteps
+    try:
+        model.learn(args.timesteps, callbacks, total_episodes=args.episodes, progress_bar=not args.quiet)
+    except KeyboardInterrupt:
+        return 130, None
+    except SystemExit as stop:  # SIGTERM
+        return int(str(stop.code)), None
+    except DivergedError as error:
+        return DIVERGED, error
+    except Exception as error:
+        if model.num_timesteps == begun_at:  # nothing is lost, and it is the arguments that do not fit together
+            raise
+        return FAILED, error
+    return 0, None
+
+
+def _against_divergence(args: argparse.Namespace, model: EpisodicMixin) -> str:
+    if not args.double_dqn:
+        return "--double-dqn"
+    if not args.tuned:
+        return "--tuned"
+    return f"--set learning_rate={model.policy.optimizer.param_groups[0]['lr'] / 10:g}"
+
+
+def _tell(failure: Exception) -> None:
+    """Say why a training ended; of an error that is none of this package's or SB3's, also where it came from."""
+    if isinstance(failure, DivergedError):
+        print(f"sb3-lecture-dqn: {failure}", file=sys.stderr)
+    elif isinstance(failure, _NAMED_ERRORS):
+        print(f"sb3-lecture-dqn: the training failed: {type(failure).__name__}: {failure}", file=sys.stderr)
+    else:
+        traceback.print_exception(failure)
+
+
+def _close_bars(model: EpisodicMixin) -> None:
+    """Take away the bar of a training that was stopped, which would be drawn once more below all that is printed."""
+    for callback in callback_tree(model._callback) if model._callback is not None else []:
+        if isinstance(callback, EpisodeProgressBarCallback | ProgressBarCallback):
+            callback.on_training_end()
+
+
+def _save_whole(model: EpisodicMixin, run: pathlib.Path) -> bool:
+    """Save the model, or where its weights are not finite, that of the last checkpoint; False if there is neither."""
+    if not has_finite_weights(model):
+        if not checkpoints_in(run / "checkpoints"):
+            return False
+        model = type(model).resume(run)
+    model.save(run / "model")
+    return True
 
 
 def _new_model(args: argparse.Namespace) -> EpisodicMixin:
@@ -320,7 +408,11 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
     try:
         if args.tuned:
             policy = {} if args.policy is None else {"policy": args.policy}
-            return kind.tuned(args.env, args.use_masking, **policy, **settings)  # type: ignore[no-any-return]
+            model: EpisodicMixin = kind.tuned(args.env, args.use_masking, **policy, **settings)
+            file = f"{kind.hyperparams}_masked" if args.use_masking else kind.hyperparams
+            if not args.quiet and not has_settings(file, args.env):
+                print(about_default(model, repr(args.env)))
+            return model
         return kind(args.policy or "LecturePolicy", args.env, use_masking=args.use_masking, **settings)  # type: ignore[no-any-return]
     except TypeError as error:
         raise ValueError(f"--set: {error}") from error

@@ -73,6 +73,7 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
             under = {"action_masks": _mask(info)[None]} if masking else {}
             action = int(model.predict(batch, deterministic=True, **under)[0].item())  # type: ignore[arg-type]
             values = action_values(model, batch)[0]
+            values[np.isnan(values)] = np.inf  # of a network that has diverged: beyond the range of float32
             if masking:  # those of the others mean nothing: no update has ever seen them
                 values = np.where(_mask(info), values, np.nan)
             yield Moment(episode, step, env.render(), values, action, total)
@@ -127,10 +128,8 @@ def record(
 
     moments = list(greedy_episodes(model, env, n_episodes, seed))
     names = action_names(env)
-    valued = np.concatenate([moment.values for moment in moments if moment.values is not None])
-    # One scale for the whole video, from zero on and with some room.
-    low, high = min(0.0, float(np.nanmin(valued))), max(0.0, float(np.nanmax(valued)))
-    room = 0.05 * (high - low or 1.0)
+    low, high = _scale(moments)
+    room = 0.05 * (high - low)
     limits = low - room, high + room
     options: dict[str, Any] = {"loop": 0, "duration": 1000 / fps}
     if path.suffix.lower() == ".mp4":
@@ -143,8 +142,16 @@ def record(
     return len(moments)
 
 
+def _scale(moments: Sequence[Moment]) -> tuple[float, float]:
+    """One scale for all moments, from zero on: the lowest and the highest value, of those that are numbers."""
+    valued = np.concatenate([[0.0], *(moment.values for moment in moments if moment.values is not None)])
+    finite = valued[np.isfinite(valued)]  # of a network that has diverged, values may be beyond float32
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if low < high else (low, low + 1.0)
+
+
 def _frame(moment: Moment, names: Sequence[str], limits: tuple[float, float]) -> np.ndarray:
-    values = np.full(len(names), np.nan) if moment.values is None else moment.values
+    values = np.full(len(names), np.nan) if moment.values is None else np.clip(moment.values, *limits)
     done = "" if moment.values is not None else " (end)"
     figure = pictures.draw_action_values(values, moment.action, names, limits, moment.title + done)
     bars = pictures.to_array(figure)
@@ -173,25 +180,26 @@ def show(model: BaseAlgorithm, env: gym.Env, n_episodes: int = 1, fps: int = 4, 
         raise ValueError(f"env: its render_mode is {env.render_mode!r}, a terminal needs 'ansi'")
     names = action_names(env)
     in_terminal = sys.stdout.isatty()
-    for moment in greedy_episodes(model, env, n_episodes, seed):
+    moments = list(greedy_episodes(model, env, n_episodes, seed))
+    scale = _scale(moments)
+    for moment in moments:
         print(f"{_CLEAR_SCREEN if in_terminal else ''}{moment.title}\n{moment.render}", end="")
         if moment.values is not None:
-            print(_text_bars(moment.values, moment.action, names))
+            print(_text_bars(moment.values, moment.action, names, scale))
         if in_terminal:
             sys.stdout.flush()
             time.sleep(1 / fps)
 
 
-def _text_bars(values: np.ndarray, action: int | None, names: Sequence[str]) -> str:
-    low = min(0.0, float(np.nanmin(values)))
-    span = max(0.0, float(np.nanmax(values))) - low or 1.0
+def _text_bars(values: np.ndarray, action: int | None, names: Sequence[str], scale: tuple[float, float]) -> str:
+    low, high = scale
     width = max(map(len, names))
     lines = []
     for index, (name, value) in enumerate(zip(names, values.tolist(), strict=True)):
         if math.isnan(value):
             lines.append(f"  {name:<{width}}  (not valid)")
             continue
-        bar = "#" * round((value - low) / span * _BAR)
+        bar = "#" * round((min(max(value, low), high) - low) / (high - low) * _BAR)
         lines.append(f"{'>' if index == action else ' '} {name:<{width}} {value:8.3f} {bar}")
     return "\n".join(lines)
 

@@ -205,6 +205,41 @@ def test_success_is_what_the_environment_says_else_an_end_that_is_no_cut(termina
     assert run_test(LectureDQN(env), env, n_episodes=3).success_rate == success
 
 
+@pytest.mark.parametrize(
+    ("info", "told"), [({}, "terminated"), ({"is_success": None}, "terminated"), ({"is_success": True}, "solved")]
+)
+def test_what_is_not_known_to_be_a_success_is_not_called_one(info, told):
+    env = Outcome(True, info)
+    result = run_test(LectureDQN(env), env, n_episodes=3)
+    assert result.success_rate == 1
+    assert str(result).endswith(f"100.0% {told}")
+
+
+def goes_down_the_lake():
+    model = LectureDQN("TablePolicy", "FrozenLake-v1")
+    model.q_net.layers[0].weight.data[:, 1] = 1.0
+    return model
+
+
+@pytest.mark.parametrize(
+    "env",
+    [None, "FrozenLake-v1", TabularVecEnv("FrozenLake-v1"), gym.make("FrozenLake-v1"),
+     VecNormalize(make_vec_env("FrozenLake-v1", 2), norm_obs=False)],
+    ids=["own", "id", "arrays", "stepped", "normalised"],
+)  # fmt: skip
+def test_a_hole_in_the_ice_is_no_success(env):
+    result = run_test(goes_down_the_lake(), env, n_episodes=60, seed=0)
+    assert result.success_rate == pytest.approx(result.mean_reward)
+    assert result.success_rate < 0.5
+    assert str(result).endswith("solved")
+
+
+def test_under_wrappers_that_may_change_rewards_it_is_not_known_what_a_success_is():
+    env = gym.wrappers.TransformReward(gym.make("FrozenLake-v1"), lambda reward: reward - 1)
+    result = run_test(goes_down_the_lake(), env, n_episodes=20, seed=0)
+    assert str(result).endswith("100.0% terminated")
+
+
 def test_the_test_is_greedy_and_changes_nothing_in_the_model(model):
     model.exploration_rate = 1.0
     rng, weights = repr(model.exploration_rng.bit_generator.state), model.q_net.layers[5].weight.clone()

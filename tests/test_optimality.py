@@ -225,10 +225,23 @@ def test_elsewhere_there_is_none():
 
 def test_it_is_printed_and_logged():
     assert str(TestResult(13.07, 0, 7.93, 1, 300, 0.99987)).endswith("100.0% solved, optimality 0.9999")
+    assert str(TestResult(13.07, 0, 7.93, 0.51, 300, 0.8)).endswith("51.0% solved, optimality 0.8000")
     test = LectureTestCallback(n_test_episodes=3, exact=True, verbose=0)
     model = LectureDQN("FrozenLake-v1", seed=0)
     model.learn(total_episodes=1, callback=test)
     assert test.results[0][1].optimality == exact_test(model).optimality
+
+
+def test_of_an_agent_that_fails_it_is_known_and_not_printed():
+    """Standing still is worth more than the random policy's penalties, so it is 0.7 on the way to the best."""
+    model = doing(tabular("Taxi-v3", 1000), np.zeros(500, int))
+    result = exact_test(model)
+    assert result.success_rate == 0
+    assert result.optimality == pytest.approx(0.7, abs=0.05)
+    assert str(result) == "300 test episodes: 1000.00 steps, 0.00 penalties, -1000.00 reward, 0.0% solved"
+    assert str(TestResult(13.07, 0, 7.93, 0.5, 300, 0.9)).endswith("50.0% solved")
+    # Where it is not known what a success is, it is all that tells.
+    assert str(TestResult(9, 0, 1, 0, 3, 0.9, knows_success=False)).endswith("0.0% terminated, optimality 0.9000")
 
 
 def test_wrappers_that_change_nothing_keep_it():

@@ -103,7 +103,7 @@ def plain_episode(env: gym.Env, actions: np.ndarray, start: int, limit: int) -> 
         state, reward, terminated, _, _ = env.unwrapped.step(int(actions[state]))
         steps, penalties, total = steps + 1, penalties + (reward == -10), total + reward
         if terminated:
-            return steps, penalties, total, True
+            return steps, penalties, total, "Lake" not in type(env.unwrapped).__name__ or reward > 0  # not in a hole
     return steps, penalties, total, False
 
 
@@ -736,6 +736,16 @@ def models_with_policies(draw, deterministic: bool):
     return model, actions, draw(st.integers(1, 40))
 
 
+def ends_well(model: TabularModel, reward: float) -> bool:
+    """Whether an end with a reward is a success, where every state can be the first one."""
+    ends = [
+        model.rewards[s, a, k]
+        for s, a, k in np.ndindex(model.rewards.shape)
+        if model.terminated[s, a, k] and model.probabilities[s, a, k] > 0
+    ]
+    return reward > 0 if any(end > 0 for end in ends) else reward == max(ends)
+
+
 def plain_figures(model: TabularModel, actions: np.ndarray, start: int, limit: int) -> tuple[float, ...]:
     """Expectations by following the distribution over states forwards, one step after the other."""
     at = np.zeros(model.n_states)
@@ -749,7 +759,7 @@ def plain_figures(model: TabularModel, actions: np.ndarray, start: int, limit: i
                 reward = model.rewards[s, actions[s], k]
                 steps, penalties, total = steps + p, penalties + p * (reward == -10), total + p * reward
                 if model.terminated[s, actions[s], k]:
-                    success += p
+                    success += p * ends_well(model, reward)
                 else:
                     after[model.next_states[s, actions[s], k]] += p
         at = after
@@ -772,6 +782,38 @@ def test_stochastic_figures_are_those_of_a_plain_loop(case):
     for start in range(model.n_states):
         expected = plain_figures(model, actions, start, limit)
         np.testing.assert_allclose([column[start] for column in figures], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ends", "good"),
+    [
+        ([20.0], [20.0]),  # Taxi: one kind of end
+        ([-1.0], [-1.0]),  # CliffWalking
+        ([1.0, 0.0], [1.0]),  # FrozenLake, whose terminal states have rows of their own in P
+        ([20.0, -50.0, -20.0], [20.0]),
+        ([5.0, 10.0], [5.0, 10.0]),  # two goals
+        ([-1.0, -100.0], [-1.0]),  # a goal and a pit where every step costs
+        ([0.0, -100.0], [0.0]),
+    ],
+)
+def test_an_end_is_good_or_bad_by_its_reward(ends, good):
+    """State 0 leads by its actions to as many terminal states; a state that cannot be reached would change it all."""
+    last = len(ends) + 1
+    here = [[(1.0, 1 + action, reward, True)] for action, reward in enumerate(ends)]
+    stay = [[(1.0, state, 0.0, True)] * 1 for state in range(1, last)]
+    P = [here, *([outcome] * len(ends) for outcome in stay), [[(1.0, last, 99.0, True)]] * len(ends)]
+    model = TabularModel(P, [1.0] + [0.0] * last)
+    assert sorted(model.rewards[model.successes]) == sorted(good)
+    assert not model.successes[1:].any()
+    for action, reward in enumerate(ends):
+        figures = policy_figures(model, np.full(last + 1, action), 5, -10.0)
+        assert figures.successes[0] == (reward in good)
+
+
+def test_where_nothing_ends_nothing_succeeds():
+    model = TabularModel([[[(1.0, 0, 1.0, False)]]], [1.0])
+    assert not model.successes.any()
+    assert policy_figures(model, np.zeros(1, int), 9, -10.0).successes[0] == 0
 
 
 def test_long_horizons_stop_at_the_fixed_point():
@@ -825,12 +867,12 @@ def sampled_figures(env: TabularVecEnv, actions: np.ndarray, n_rounds: int) -> E
         running = np.ones(env.num_envs, dtype=bool)
         obs = env.reset()
         while running.any():
-            obs, rewards, dones, infos = env.step(actions[obs])
+            obs, rewards, dones, _ = env.step(actions[obs])
             figures[0, running] += 1
             figures[1, running] += rewards[running] == -10
             figures[2, running] += rewards[running]
             for i in np.flatnonzero(running & dones):
-                figures[3, i] = not infos[i]["TimeLimit.truncated"]
+                figures[3, i] = rewards[i] > 0  # the goal's, in FrozenLake
             running &= ~dones
         rounds.append(figures)
     return EpisodeFigures(*np.concatenate(rounds, axis=1))
@@ -859,7 +901,8 @@ def test_exact_test_agrees_with_sampled_episodes(n_episodes):
             assert len(column) == n_episodes
             assert abs(column.mean() - expected) < 4 * column.std() / math.sqrt(n_episodes)
     assert exact.mean_penalties == pytest.approx(exact.mean_reward, abs=1e-12)
-    assert 0.2 < exact.mean_reward < exact.success_rate < 0.9
+    assert 0.2 < exact.mean_reward < 0.9
+    assert exact.success_rate == pytest.approx(exact.mean_reward, abs=1e-12)
 
 
 @pytest.mark.parametrize("policy", ["random", "optimal"])

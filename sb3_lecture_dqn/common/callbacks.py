@@ -304,7 +304,10 @@ def _result_of(episode: Any, *kept: Any) -> tuple[int, TestResult]:
     if unknown := figures.keys() - known.keys():
         raise ValueError(f"{', '.join(sorted(unknown))}: a test of this version has no such figures")
     for name, figure in figures.items():
-        if figure is not None or known[name].default is not None:
+        default = known[name].default
+        if isinstance(default, bool) and type(figure) is not bool:
+            raise ValueError(f"{name}={figure!r} must be True or False")
+        if not isinstance(default, bool) and (figure is not None or default is not None):
             _check_figure(name, figure)
     required = {name: np.nan for name, field in known.items() if field.default is dataclasses.MISSING}
     return episode, TestResult(**{**required, **figures})

@@ -50,10 +50,11 @@ from sb3_lecture_dqn.common.checks import (
     checked_dones,
     parse_frequency,
 )
+from sb3_lecture_dqn.common.divergence import check_weights
 from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.env_state import gives_new_arrays, make_resumable
 from sb3_lecture_dqn.common.envs import id_step_limit, make_training_env
-from sb3_lecture_dqn.common.hyperparams import tuned_settings
+from sb3_lecture_dqn.common.hyperparams import about_default, default_settings, has_settings, tuned_settings
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.logs import outliving_full_disks
 from sb3_lecture_dqn.common.maskable import (
@@ -68,7 +69,7 @@ from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 from sb3_lecture_dqn.common.step_checks import WrongStepError
 from sb3_lecture_dqn.common.stop_signals import StopSignals
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.common.wrappers import check_not_nested
+from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, check_not_nested, needs_flattening
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 
@@ -255,26 +256,58 @@ class EpisodicMixin(PersistenceMixin):
         return wrapped
 
     @classmethod
-    def tuned(cls: type[SelfEpisodic], env_id: str, use_masking: bool = False, **overrides: Any) -> SelfEpisodic:
+    def tuned(
+        cls: type[SelfEpisodic], env: GymEnv | str | None = None, use_masking: bool = False, **overrides: Any
+    ) -> SelfEpisodic:
         """
         A model with recommended settings and a budget: :meth:`learn` without one trains for that many timesteps.
 
-        The settings are those of ``hyperparams/lecture_dqn.yml`` (``lecture_dqn_masked.yml`` with ``use_masking``), in
-        RL Zoo's format; for another algorithm, the file has its name. Step limits are theirs too.
+        For the ids in ``hyperparams/lecture_dqn.yml`` (with ``use_masking``, ``lecture_dqn_masked.yml``), in RL Zoo's
+        format, the settings were found by a search; for another algorithm, the file has its name. Step limits are
+        theirs too.
 
-        :param env_id: Id of the environment
+        Every other environment, and every environment object, gets the default for its observations, see
+        :func:`default_settings`: a table for ``Discrete`` ones, networks for others, with a memory of the whole
+        training, a target network and Adam. It is a start that does not diverge, not a tuned result; with ``verbose=1``
+        a line says what it is. If the environment offers action masks, ``use_masking=True`` helps most.
+
+        :param env: The environment, or its id
         :param use_masking: Whether to learn with action masks, and by the settings for that
         :param overrides: Arguments of the constructor that take the place of recommended ones
         :return: A new model
-        :raises ValueError: If there are no settings for the environment; the message says for which there are
+        :raises ValueError: If gymnasium does not know the id; the message names the nearest ones
         """
-        settings = tuned_settings(f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams, env_id)
+        env = overrides.pop("env_id", env)  # its name in 1.0
+        if env is None:
+            raise ValueError(f"env=None: give an environment or its id, as in {cls.__name__}.tuned('Taxi-v3')")
+        file = f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams
+        if not isinstance(env, str) or not has_settings(file, env):
+            return cls._with_default_settings(env, {"use_masking": use_masking, **overrides})
+        settings = tuned_settings(file, env)
         keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
-        env = make_training_env(env_id, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
-        model = cls(env=env, **keywords)
-        model.env_id = env_id
+        made = make_training_env(env, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
+        model = cls(env=made, **keywords)
+        model.env_id = env
         model.env_wrapper = settings.env_wrapper
         model._default_timesteps = settings.n_timesteps
+        return model
+
+    @classmethod
+    def _with_default_settings(cls: type[SelfEpisodic], env: GymEnv | str, overrides: dict[str, Any]) -> SelfEpisodic:
+        overrides = {"max_episode_steps": None, **overrides}
+        made: Any = make_training_env(env, overrides["max_episode_steps"]) if isinstance(env, str) else env
+        if not isinstance(made, VecEnv) and needs_flattening(made.observation_space):
+            made = TupleToDictWrapper(made)
+        n_actions, n_envs = getattr(made.action_space, "n", 1), getattr(made, "num_envs", 1)
+        settings = default_settings(
+            cls.hyperparams, made.observation_space, n_actions, n_envs, cls.policy_aliases, overrides.get("policy")
+        )
+        model = cls(env=made, **{**settings.keywords, **overrides})
+        model._default_timesteps = settings.n_timesteps
+        if isinstance(env, str):
+            model.env_id = env
+        if model.verbose >= 1:
+            print(about_default(model, repr(env) if isinstance(env, str) else "an environment object"))
         return model
 
     def _make_env(self) -> GymEnv:
@@ -438,6 +471,8 @@ class EpisodicMixin(PersistenceMixin):
         :param progress_bar: Show a bar, over episodes if the budget is in episodes
         :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`
         :return: The trained model
+        :raises DivergedError: If a loss or weights are NaN or infinite; the message says what helps. After such a loss
+            the model has the weights from before that update
         :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves (NaN reward,
             observation outside its space)
         """
@@ -503,6 +538,7 @@ class EpisodicMixin(PersistenceMixin):
                 raise
             finally:
                 self._user_code, self._may_be_changed = UserCode.ALWAYS, True
+        check_weights(self)
         callback.on_training_end()
         for checkpoint in checkpoints:
             checkpoint.save_as_last()

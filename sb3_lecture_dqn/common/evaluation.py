@@ -5,7 +5,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -57,13 +57,17 @@ class TestResult:
     :param mean_penalties: Steps per episode whose reward was the penalty (-10 in Taxi: an illegal pick-up or drop-off)
     :param mean_reward: Undiscounted return per episode
     :param success_rate: Share of episodes that succeeded, in [0, 1]: ``info["is_success"]`` of the last step where the
-        environment gives it, else whether the episode ended other than by a step limit
+        environment gives it; else whether the episode ended well in a tabular environment (see
+        :attr:`TabularModel.successes`), and in others whether it ended other than by a step limit
     :param n_episodes: Number of episodes
     :param optimality: Where the reward stands between the random policy (0) and the best possible (1), see
         :func:`optimal_values`: ``(reward - random) / (optimal - random)``, both expected from the starts of the test.
         Above 1 is only a sample of random outcomes; below 0 is a policy worse than the random one. ``None`` where the
         test did not run on arrays (see :func:`run_test`), or where no policy is better than another. Not considered in
-        comparisons of results, as it follows from the rest
+        comparisons of results, as it follows from the rest. Printed only where most episodes succeed: an agent that
+        never succeeds can be far better than the random policy and still have learnt nothing of the task
+    :param knows_success: Whether ``success_rate`` tells successes. Where an end may be good or bad, and the environment
+        does not say which, it is printed as the share of episodes that ``terminated``. Not considered in comparisons
     """
 
     __test__ = False  # not a test class of pytest's
@@ -74,13 +78,26 @@ class TestResult:
     success_rate: float
     n_episodes: int
     optimality: float | None = field(default=None, compare=False)
+    knows_success: bool = field(default=True, compare=False)
 
     def __str__(self) -> str:
         text = (
             f"{self.n_episodes} test episodes: {self.mean_steps:.2f} steps, {self.mean_penalties:.2f} penalties, "
-            f"{self.mean_reward:.2f} reward, {self.success_rate:.1%} solved"
+            f"{self.mean_reward:.2f} reward, {self.success_rate:.1%} {'solved' if self.knows_success else 'terminated'}"
         )
-        return text if self.optimality is None else f"{text}, optimality {self.optimality:.4f}"
+        if self.optimality is None or (self.knows_success and not tells_optimality(self.success_rate)):
+            return text
+        return f"{text}, optimality {self.optimality:.4f}"
+
+
+def tells_optimality(success_rate: float) -> bool:
+    """
+    Whether an agent is good enough for its optimality to mean what a reader takes it for.
+
+    :param success_rate: Share of episodes that succeeded
+    :return: Whether most did
+    """
+    return success_rate > 0.5
 
 
 def optimal_values(
@@ -366,6 +383,7 @@ def _test_by_stepping(
     limit = math.inf if max_episode_steps is None else max_episode_steps
     masks: MaskReader | None = None
     steps, penalties, returns, successes = np.zeros((4, n_episodes))
+    knows_success, good_ends = True, _rewards_of_good_ends(env)
     for first in range(0, n_episodes, env.num_envs):
         running = np.arange(first, min(first + env.num_envs, n_episodes))  # running[k] is the episode of ...
         sub_envs = np.arange(len(running))  # ... sub-environment sub_envs[k]
@@ -389,6 +407,10 @@ def _test_by_stepping(
                 success = infos[sub_env].get("is_success")
                 if success is None:  # not given, as for SB3
                     success = not infos[sub_env].get("TimeLimit.truncated", False)
+                    if good_ends is None:
+                        knows_success = False
+                    else:
+                        success = success and float(rewards[sub_env]) in good_ends
                 successes[episode] = success
             going_on = ~ended & (steps[running] < limit)
             if max_episode_steps is None and steps[running].max() == _LONG_EPISODE:
@@ -398,7 +420,23 @@ def _test_by_stepping(
                 )
             bar.update(int(np.sum(~going_on)))
             running, sub_envs = running[going_on], sub_envs[going_on]
-    return _average(EpisodeFigures(steps, penalties, returns, successes))
+    return replace(_average(EpisodeFigures(steps, penalties, returns, successes)), knows_success=knows_success)
+
+
+def _rewards_of_good_ends(env: VecEnv) -> frozenset[float] | None:
+    """The last rewards of episodes that end well, where the environment is a tabular one that is stepped."""
+    while type(env) in (VecNormalize, VecMonitor, VecCheckNan):
+        env = env.venv  # type: ignore[attr-defined]
+    try:
+        if type(env) is DummyVecEnv:
+            table = TabularModel.from_env(env.envs[0])
+        elif type(env) is TabularVecEnv:
+            table = env.model
+        else:
+            return None
+    except ValueError:
+        return None
+    return frozenset(table.rewards[table.successes].astype(np.float32).tolist())
 
 
 def _average(figures: EpisodeFigures, scale: tuple[float, float] | None = None) -> TestResult:

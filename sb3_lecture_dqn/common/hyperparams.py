@@ -1,18 +1,29 @@
-"""Recommended settings by environment, from files in RL Zoo's format; and how a user's YAML is read."""
+"""Recommended settings by environment or by its spaces, from files in RL Zoo's format; and how YAML is read."""
 
+import math
 import pathlib
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch as th
 import yaml
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
 
 FOLDER = files("sb3_lecture_dqn") / "hyperparams"
+#: The entry of a file for environments that have none, as in RL Zoo
+DEFAULT = "default"
+# So many bytes may the observations of a memory take that nobody has asked for
+_MEMORY_BYTES = 2**30
+# The numbers of tries that `explore_least_tried` counts, one for every state and action
+_MAX_COUNTS = 10**7
 
 
 def read_hyperparams(name: str) -> dict[str, dict[str, Any]]:
@@ -80,7 +91,7 @@ def tuned_settings(name: str, env_id: str) -> TunedSettings:
     The settings that a file has for an environment.
 
     :param name: The file's name without extension.
-    :param env_id: Id of the environment.
+    :param env_id: Id of the environment, or :data:`DEFAULT`.
     :return: The settings, with schedules and classes in place of the words for them.
     :raises ValueError: If there is no such file, or it has none for it; the message says for which there are.
     """
@@ -101,3 +112,99 @@ def tuned_settings(name: str, env_id: str) -> TunedSettings:
         if isinstance(keywords.get(key), str):  # RL Zoo's way to have classes in YAML
             keywords[key] = eval(keywords[key], {"dict": dict, "th": th, "nn": th.nn})
     return TunedSettings(n_timesteps, n_envs, max_episode_steps, env_wrapper, keywords)
+
+
+def has_settings(name: str, env_id: str) -> bool:
+    """
+    Whether a file has settings for an environment.
+
+    :param name: The file's name without extension.
+    :param env_id: Id of the environment.
+    :return: Whether there is such a file with such an entry.
+    """
+    return env_id != DEFAULT and (FOLDER / f"{name}.yml").is_file() and env_id in read_hyperparams(name)
+
+
+def default_settings(
+    name: str, space: spaces.Space[Any], n_actions: int, n_envs: int, policies: Container[str], policy: Any = None
+) -> TunedSettings:
+    """
+    Settings to start from, for an environment of which no more is known than its spaces.
+
+    They are the entry :data:`DEFAULT` of a file, a network that learns embeddings, with these changes:
+
+    - ``Discrete``: a table, where the algorithm has one. It needs no network to tell its states apart, it does not
+      depend on the scale of the rewards, and it cannot diverge.
+    - Vectors, also among other parts: SB3's networks with the settings that RL Zoo found for CartPole, Huber loss and
+      clipped gradients.
+    - Images, also among other parts: SB3's networks with the settings of its paper.
+
+    :param name: The file's name without extension.
+    :param space: Observation space.
+    :param n_actions: Number of actions.
+    :param n_envs: Number of environments that are stepped together; updates are per step of each.
+    :param policies: Names of the algorithm's policies.
+    :param policy: The policy, if that is given.
+    :return: The settings.
+    """
+    settings = tuned_settings(name, DEFAULT)
+    keywords = settings.keywords
+    kind = policy or _policy_for(space, policies)
+    if kind == "TablePolicy":
+        # The gradient of the squared error is twice the error, so the mean of a minibatch moves an entry by 2 * 0.5 of
+        # the errors' mean at the most: never beyond its targets, whatever the rewards and the minibatch.
+        keywords |= {"policy_kwargs": {}, "learning_rate": LinearSchedule(0.5, 0.0, 1.0), "batch_size": 32}
+        keywords |= {"train_freq": 1, "gradient_steps": 4, "target_update_interval": 4}
+    elif kind in ("CnnPolicy", "MultiInputPolicy") and any(map(is_image_space, _parts(space))):
+        keywords |= {"learning_rate": 1e-4, "batch_size": 32, "train_freq": 4, "gradient_steps": 1}
+        keywords |= {"learning_starts": 1000, "target_update_interval": 1000, "max_grad_norm": 10.0}
+    elif kind in ("MlpPolicy", "MultiInputPolicy"):
+        keywords |= {"policy_kwargs": {**keywords["policy_kwargs"], "net_arch": [256, 256]}, "learning_rate": 2.3e-3}
+        keywords |= {"learning_starts": 1000, "train_freq": 256, "gradient_steps": 128, "target_update_interval": 10}
+        keywords |= {"exploration_fraction": 0.16, "exploration_final_eps": 0.04, "max_grad_norm": 10.0}
+    if kind in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy") and "TablePolicy" in policies:
+        keywords["loss"] = "huber"  # that of QR-DQN is one already
+    keywords["policy"] = kind
+    if isinstance(space, spaces.Discrete) and int(space.n) * n_actions <= _MAX_COUNTS:
+        keywords["explore_least_tried"] = True
+    keywords["buffer_size"] = min(keywords["buffer_size"], max(1000, _MEMORY_BYTES // (2 * _bytes_of(space))))
+    keywords["replay_buffer_kwargs"]["success_capacity"] = keywords["buffer_size"]
+    updates_per_step = keywords["gradient_steps"] / keywords["train_freq"]
+    keywords["train_freq"] = max(1, keywords["train_freq"] // n_envs)
+    keywords["gradient_steps"] = max(1, round(updates_per_step * keywords["train_freq"] * n_envs))
+    return settings
+
+
+def _policy_for(space: spaces.Space[Any], policies: Container[str]) -> str:
+    if isinstance(space, spaces.Discrete):
+        return "TablePolicy" if "TablePolicy" in policies else "LecturePolicy"
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy" if any(isinstance(part, spaces.Box) for part in _parts(space)) else "LecturePolicy"
+    if isinstance(space, spaces.Box):
+        return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+    return "LecturePolicy"
+
+
+def _parts(space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
+    return list(space.values()) if isinstance(space, spaces.Dict) else [space]
+
+
+def _bytes_of(space: spaces.Space[Any]) -> int:
+    return sum(math.prod(part.shape or (1,)) * np.dtype(part.dtype).itemsize for part in _parts(space))
+
+
+def about_default(model: Any, source: str) -> str:
+    """
+    Say in a line what was chosen for an environment without settings, and why.
+
+    :param model: A model with :func:`default_settings`
+    :param source: What it was made for
+    :return: The line
+    """
+    policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
+    optimizer, space = type(model.policy.optimizer).__name__, " ".join(str(model.observation_space).split())
+    return (
+        f"There are no settings for {source}, so it gets the default for {space} observations: "
+        f"{policy}, {optimizer}, minibatches of {model.batch_size}, a target network, gamma={model.gamma:g}, "
+        f"{model._default_timesteps:,} timesteps. That is a start, not a tuned result."
+    )

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_lecture_dqn.common.buffers import DISCRETE_ROW, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.changes import Watch
 from sb3_lecture_dqn.common.compilable import LOSSES, is_flat, layout_of, moment_names, why_not_compiled
+from sb3_lecture_dqn.common.divergence import loss_not_finite
 from sb3_lecture_dqn.common.duplicates import why_no_numba
 from sb3_lecture_dqn.common.maskable import best_allowed, pack_masks, predict_greedily
 
@@ -55,7 +56,7 @@ class Learner(Protocol):
         :param gradient_steps: Number of updates
         :param batch_size: Transitions in a minibatch
         :return: Mean loss
-        :raises ValueError: If a loss is NaN or infinite; the weights are then those before that update
+        :raises DivergedError: If a loss is NaN or infinite; the weights are then those before that update
         """
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
@@ -113,14 +114,14 @@ class TorchLearner:
         :param batch_size: Transitions in the minibatch
         :param done: Updates that this call of :meth:`train` has done before, for the message
         :return: Loss before the step
-        :raises ValueError: If the loss is NaN or infinite
+        :raises DivergedError: If the loss is NaN or infinite
         """
         model = self.model
         optimizer = model.policy.optimizer
         batch = model.replay_buffer.sample(batch_size, env=model._vec_normalize_env)  # type: ignore[union-attr]
         loss = self.loss(batch)
         if not math.isfinite(loss_value := loss.item()):
-            raise _not_finite(model, loss_value, done)
+            raise loss_not_finite(model, loss_value, done)
         optimizer.zero_grad()
         loss.backward()
         if model.max_grad_norm is not None:
@@ -268,7 +269,7 @@ class CompiledLearner:
                 f"action that is not in {model.observation_space} or below {self.layout[2]}"
             )
         if done < gradient_steps:
-            raise _not_finite(model, total, done)
+            raise loss_not_finite(model, total, done)
         return float(total / gradient_steps)
 
     def _take_moments(self) -> None:
@@ -367,10 +368,3 @@ def _flat_moment(optimizer: th.optim.Optimizer, parameters: list[th.nn.Parameter
         if optimizer.state[parameter].get(name) is None:
             optimizer.state[parameter][name] = th.zeros_like(parameter)
     return _flat([optimizer.state[parameter][name] for parameter in parameters])
-
-
-def _not_finite(model: Model, loss: float, done: int = 0) -> ValueError:
-    return ValueError(
-        f"the loss of update {model._n_updates + done + 1} (environment step {model.num_timesteps}) is {loss}: "
-        "lower learning_rate, or set max_grad_norm or loss='huber'"
-    )

@@ -30,6 +30,7 @@ from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, is_figure, shown
 from sb3_lecture_dqn.common.description import is_data
+from sb3_lecture_dqn.common.divergence import check_weights
 from sb3_lecture_dqn.common.env_copies import CannotCopyError
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
 from sb3_lecture_dqn.common.event_files import new_mark, write_as_last
@@ -49,7 +50,6 @@ from sb3_lecture_dqn.common.save_util import (
     DERIVED,
     AllocationLimit,
     add_description,
-    check_finite,
     check_is_model,
     check_moments,
     check_optimizer_state,
@@ -464,7 +464,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
         :param path: Path to the file, ``.zip`` is added to a name without a suffix
         :raises ValueError: If the model is in the middle of a rollout, as in callbacks and after an exception: there,
             :class:`LectureCheckpointCallback` waits for the moment. Or if the replay memory is of a class that cannot
-            be described as data, or weights are not finite
+            be described as data
+        :raises DivergedError: If weights are not finite
         """
         if self._resumed is not None:
             raise ValueError("the model has been resumed and not gone on: its checkpoint is the one it was made from")
@@ -479,10 +480,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         """In the middle of a rollout it is not known where the running episodes are: :meth:`resume` begins new ones."""
         self._check_can_be_resumed()
         parameters = self.get_parameters()
-        try:
-            check_finite(parameters)
-        except UnsafeFileError as error:
-            raise ValueError(f"no checkpoint at environment step {self.num_timesteps}: {error}") from error
+        check_weights(self)
         counts = getattr(self, "action_counts", None)
         state = {
             "exploration_rng": generator_state(self.exploration_rng),

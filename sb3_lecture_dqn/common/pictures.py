@@ -218,8 +218,9 @@ def draw_action_values(
     axes = figure.add_axes((0.24, 0.13, 0.71, 0.79))
     colours = ["tab:orange" if index == action else "tab:blue" for index in range(len(values))]
     axes.barh(range(len(values)), values, color=colours)
-    axes.set(xlim=limits, xlabel="Q(s, a)", yticks=range(len(values)), yticklabels=action_names)
-    axes.invert_yaxis()
+    # Both axes are set, the first action above: matplotlib would fit them to the bars that there are in this picture.
+    axes.set(xlim=limits, ylim=(len(values) - 0.5, -0.5), xlabel="Q(s, a)")
+    axes.set_yticks(range(len(values)), action_names)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_title(title, fontsize=10)
     return figure

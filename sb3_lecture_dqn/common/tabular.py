@@ -265,6 +265,23 @@ class TabularModel:
                 return optimal
         raise ValueError(f"gamma={gamma}: the optimal values have not converged after {_MAX_SWEEPS} sweeps")
 
+    @functools.cached_property
+    def successes(self) -> np.ndarray:
+        """
+        Which outcomes end an episode well, bool of shape ``(S, A, K)``.
+
+        An episode may end badly too, as in a hole of FrozenLake, and only the rewards tell: those ends are successes
+        whose reward is above 0, or where that is so of none, those of the highest reward. (Taxi has one kind of end,
+        with 20; CliffWalking one with -1; FrozenLake two, with 1 and 0.)
+        """
+        acting = self.acting_states()[:, None, None]
+        ends: np.ndarray = self.terminated & (self.probabilities > 0) & acting
+        if not ends.any():
+            return ends
+        highest = float(self.rewards[ends].max())
+        good: np.ndarray = ends & (self.rewards > 0 if highest > 0 else self.rewards == highest)
+        return good
+
     def acting_states(self) -> np.ndarray:
         """
         The states in which an agent can come to act: those that an episode can reach, but for terminal ones.
@@ -435,7 +452,7 @@ class EpisodeFigures(NamedTuple):
     :param steps: Steps, float64 of shape ``(n,)``
     :param penalties: Steps with the penalty's reward, float64 of shape ``(n,)``
     :param returns: Undiscounted sums of rewards, float64 of shape ``(n,)``
-    :param successes: 1 if the episode terminated, 0 if it was cut, float64 of shape ``(n,)``
+    :param successes: 1 if the episode ended well, see :attr:`TabularModel.successes`, else 0, float64 of shape ``(n,)``
     """
 
     steps: np.ndarray
@@ -461,14 +478,14 @@ def policy_figures(
     """
     every = np.arange(model.n_states)
     next_states, rewards = model.next_states[every, actions], model.rewards[every, actions]
-    terminated = model.terminated[every, actions]
+    terminated, successes = model.terminated[every, actions], model.successes[every, actions]
     penalties = rewards == penalty_reward
     if model.deterministic:
-        columns = (penalties[:, 0], rewards[:, 0])
-        return _figures_by_doubling(next_states[:, 0], *columns, terminated[:, 0], max_episode_steps)
+        columns = (penalties[:, 0], rewards[:, 0], successes[:, 0])
+        return _figures_by_doubling(next_states[:, 0], terminated[:, 0], columns, max_episode_steps)
     probabilities = model.probabilities[every, actions]
-    # Expectations of one step: a step, a penalty, the reward, the end of the episode.
-    one_step = np.stack([np.ones_like(rewards), penalties, rewards, terminated], axis=2)
+    # Expectations of one step: a step, a penalty, the reward, a good end of the episode.
+    one_step = np.stack([np.ones_like(rewards), penalties, rewards, successes], axis=2)
     gains = np.einsum("sk,skf->sf", probabilities, one_step)
     going_on = probabilities * ~terminated
     # Backward recursion: with h + 1 steps to go, one step and then what h steps to go are worth in the next state.
@@ -481,7 +498,7 @@ def policy_figures(
 
 
 def _figures_by_doubling(
-    next_states: np.ndarray, penalties: np.ndarray, rewards: np.ndarray, terminated: np.ndarray, max_episode_steps: int
+    next_states: np.ndarray, terminated: np.ndarray, columns: tuple[np.ndarray, ...], max_episode_steps: int
 ) -> EpisodeFigures:
     """
     Run deterministic episodes from all states in O(log(max_episode_steps)) array operations.
@@ -492,9 +509,9 @@ def _figures_by_doubling(
     n = len(next_states)
     end = n  # one more state, for episodes that have terminated: it leads to itself, and nothing is counted there
     jump = np.append(np.where(terminated, end, next_states), end)
-    gains = np.zeros((n + 1, 3))
-    gains[:n] = np.stack([np.ones(n), penalties, rewards], axis=1)
-    reached, totals = np.arange(n), np.zeros((n, 3))
+    gains = np.zeros((n + 1, 4))
+    gains[:n] = np.stack([np.ones(n), *columns], axis=1)
+    reached, totals = np.arange(n), np.zeros((n, 4))
     while max_episode_steps > 0:
         if max_episode_steps % 2 == 1:
             totals += gains[reached]
@@ -502,8 +519,7 @@ def _figures_by_doubling(
         gains = gains + gains[jump]
         jump = jump[jump]
         max_episode_steps //= 2
-    steps, penalties, returns = totals.T
-    return EpisodeFigures(steps, penalties, returns, (reached == end).astype(np.float64))
+    return EpisodeFigures(*totals.T)
 
 
 def run_policy(
@@ -529,6 +545,7 @@ def run_policy(
         expected = policy_figures(model, actions, max_episode_steps, penalty_reward)
         return EpisodeFigures(*(column[starts] for column in expected))
     next_states, rewards, terminated = model.next_states.ravel(), model.rewards.ravel(), model.terminated.ravel()
+    successes = model.successes.ravel()
     figures = EpisodeFigures(*np.zeros((4, len(starts))))
     running, states = np.arange(len(starts)), starts
     for _ in range(max_episode_steps):
@@ -537,7 +554,7 @@ def run_policy(
         figures.steps[running] += 1
         figures.penalties[running] += step_rewards == penalty_reward
         figures.returns[running] += step_rewards
-        figures.successes[running[ended]] = 1
+        figures.successes[running] = successes[outcomes]
         running, states = running[~ended], next_states[outcomes[~ended]]
         if len(running) == 0:
             break

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_lecture_dqn.common import pictures
+from sb3_lecture_dqn.common.evaluation import tells_optimality
 from sb3_lecture_dqn.study.statistics import (
     Estimate,
     estimate_interquartile_mean,
@@ -17,6 +18,7 @@ from sb3_lecture_dqn.study.statistics import (
     probability_of_improvement,
 )
 from sb3_lecture_dqn.study.table import read_rows
+from sb3_lecture_dqn.study.trial import reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,8 +130,8 @@ def left_out(rows: Rows) -> list[str]:
     lines = [f"{waiting} of {len(rows)} trials are not done, and left out."] if waiting else []
     for row in rows:
         if row["state"] == "failed":
-            reason = row["error"].strip().splitlines()[-1]
-            lines.append(f"Failed, and left out: {row['task']}, {row['setting']}, seed {row['seed']}: {reason}")
+            trial = f"{row['task']}, {row['setting']}, seed {row['seed']}"
+            lines.append(f"Failed, and left out: {trial}: {reason(row['error'])}")
     return lines
 
 
@@ -143,12 +145,15 @@ def markdown(records: Sequence[Record]) -> list[str]:
     columns = list(records[0])
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for record in records:
-        cells = [_cell(name, value) for name, value in record.items()]
+        solved = record["solved"]
+        untold = ["optimality"] if solved is not None and not tells_optimality(float(solved.value)) else []
+        cells = [_cell(name, None if name in untold else value) for name, value in record.items()]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
         f"Interquartile means of runs (of `{BETTER}`, the probability of a higher reward), with 95 % intervals where "
-        "there are two runs or more.",
+        "there are two runs or more. Optimality (0: the random policy, 1: the best) is left out where at most half of "
+        "the episodes are solved: it would look better than it is.",
     ]
     if "failed" in columns:
         lines += ["The figures are those of the runs that ended; they say nothing of those that failed."]

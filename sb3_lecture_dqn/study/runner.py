@@ -20,7 +20,7 @@ from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.stop_signals import StopSignals
 from sb3_lecture_dqn.study.plan import STOCK_ALGORITHMS, Plan, Trial
 from sb3_lecture_dqn.study.table import ResultTable
-from sb3_lecture_dqn.study.trial import Row, attempt, check_trials
+from sb3_lecture_dqn.study.trial import Row, attempt, check_trials, reason
 
 #: How often a trial may lose its process before it counts as failed
 MAX_LOSSES = 5
@@ -106,7 +106,7 @@ def open_study(
 
 def _summary(row: Row) -> str:
     if "error" in row:
-        return f"failed: {row['error'].strip().splitlines()[-1]}"
+        return f"failed: {reason(row['error'])}"
     return (
         f"{row['success_rate']:.1%} solved, {row['mean_reward']:.2f} reward after {row['episodes']} episodes, "
         f"{row['timesteps']} steps"

@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
+from sb3_lecture_dqn.common.divergence import DivergedError
 from sb3_lecture_dqn.common.envs import make_env
 from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, run_test, tabular_env
 from sb3_lecture_dqn.common.save_util import written_whole
@@ -220,6 +221,18 @@ def attempt(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int) -> R
     except Exception:
         shutil.rmtree(pathlib.Path(folder) / trial.folder_name, ignore_errors=True)
         return {"error": traceback.format_exc()}
+
+
+def reason(error: str) -> str:
+    """
+    Say in a line why a trial failed.
+
+    :param error: The traceback that :func:`attempt` returned
+    :return: Its last line; of a training that diverged, when that was, without what helps against it
+    """
+    last = error.strip().splitlines()[-1]
+    _, _, diverged = last.partition(f"{DivergedError.__name__}: ")
+    return f"diverged: {diverged.partition(': training has diverged')[0]}" if diverged else last
 
 
 def _is_tabular(model: BaseAlgorithm, trial: Trial) -> bool:
