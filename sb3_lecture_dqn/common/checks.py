@@ -17,6 +17,18 @@ class UnsafeFileError(ValueError):
     """A file that is damaged, is not what it should be, or cannot be loaded without running code that it names."""
 
 
+def shown(text: str, length: int = 2000) -> str:
+    """
+    Return text of a file or a user as it can be put on a terminal: in one line, and with nothing a terminal obeys.
+
+    :param text: Any text.
+    :param length: Most letters of it; what is cut is marked by an ellipsis.
+    :return: The text with control characters, bidirectional marks and the like as escapes.
+    """
+    cut = text[:length] + "…" * (len(text) > length)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
 def check_number(
     name: str, value: Any, low: float, high: float = math.inf, *, integer: bool = False, open_low: bool = False
 ) -> None:

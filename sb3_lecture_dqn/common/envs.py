@@ -78,6 +78,22 @@ def check_env_id(env_id: str) -> None:
         raise ValueError(f"env={env_id!r} is not a registered environment id: {hint} ({error})") from error
 
 
+def check_no_module(name: str, env_id: str, instead: str) -> None:
+    """
+    Check that the id of an environment, which a file says, has gymnasium import nothing.
+
+    :param name: What says it.
+    :param env_id: The id.
+    :param instead: Where a user can say the same.
+    :raises ValueError: If it is of the form ``"module:Id-v0"``.
+    """
+    if ":" in env_id:
+        raise ValueError(
+            f"{name}={env_id!r}: what stands before the colon is a module that would be imported, and so run, because a "
+            f"file says so; if you trust it, say so by {instead}"
+        )
+
+
 Wrapper = Callable[[gym.Env], gym.Env]
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id
-from sb3_lecture_dqn.common.hyperparams import read_yaml
+from sb3_lecture_dqn.common.user_yaml import read_yaml
 
 LECTURE_ALGORITHMS = ("lecture_dqn", "lecture_qrdqn")
 #: The peers: SB3's DQN and sb3-contrib's QR-DQN as they are
