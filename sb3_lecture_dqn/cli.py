@@ -187,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--ray", action="store_true", help="run on Ray, on this machine (extra ray)")
     ablate.add_argument("--ray-address", metavar="ADDRESS", help="run on the Ray cluster of that address, or auto")
     ablate.add_argument("--report", metavar="DIR", help="run nothing: report what is in a study's folder")
+    ablate.add_argument("--trust", action="store_true", help="let ids of the plan import modules: my_envs:Grid-v0")
     ablate.add_argument("--quiet", action="store_true", help="no progress, only the report")
     return parser
 
@@ -239,8 +240,8 @@ def _config_values(file: str | pathlib.Path) -> dict[str, Any]:
     for name in config:
         if name not in _KEPT:
             near = difflib.get_close_matches(str(name).replace("-", "_"), _KEPT, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(_KEPT)}"
-            raise ValueError(f"{file}: {name!r} is no option of `train` in a file{hint}")
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"{file}: {name!r} is no option of `train` in a file; there are {', '.join(_KEPT)}{hint}")
     actions = {action.dest: action for action in _options_of_train(_parser())._actions}
     for name, value in config.items():
         try:
@@ -415,7 +416,7 @@ def _ablate(args: argparse.Namespace) -> int:
         if args.ray or {args.plan, args.seeds, args.episodes, args.processes, args.out, args.ray_address} != {None}:
             raise ValueError("--report runs nothing: leave out --out, the plan and how to run it")
     else:
-        plan = study.lecture_plan() if args.plan is None else study.Plan.from_yaml(args.plan)
+        plan = study.lecture_plan() if args.plan is None else study.Plan.from_yaml(args.plan, trust=args.trust)
         plan = plan.changed(args.seeds, args.episodes)
         try:
             if args.ray or args.ray_address is not None:

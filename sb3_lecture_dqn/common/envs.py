@@ -89,8 +89,8 @@ def check_no_module(name: str, env_id: str, instead: str) -> None:
     """
     if ":" in env_id:
         raise ValueError(
-            f"{name}={env_id!r}: what stands before the colon is a module that would be imported, and so run, because a "
-            f"file says so; if you trust it, say so by {instead}"
+            f"{name}={env_id!r}: what stands before the colon is a module that would be imported, and so run, because "
+            f"a file says so; if you trust it, say so by {instead}"
         )
 
 
