@@ -4,8 +4,8 @@ The RL Zoo with the algorithms of this package::
     python -m sb3_lecture_dqn.zoo train --algo lecture_dqn --env Taxi-v3
 
 Commands and options are the zoo's own; ``--conf-file`` also takes the name of a file of this package, see
-:func:`hyperparams_files`. Of a run's folder, all is read as data; ``--trust`` has the zoo read it as it does, which runs
-what the folder says. Needs the extra ``zoo``.
+:func:`hyperparams_files`. Of a run's folder, all is read as data; ``--trust`` has the zoo read it in its own way,
+which runs what the folder says. Needs the extra ``zoo``.
 """
 
 import argparse
@@ -58,7 +58,7 @@ COMMANDS = {
 # The zoo has no function for these, only a script
 _SCRIPTS = ("record_video", "benchmark", "push_to_hub", "load_from_hub")
 # Whose errors say that the Hugging Face Hub was not reached
-_NETWORK = ("huggingface_hub", "requests", "httpx", "httpcore", "urllib3")
+_NETWORK = ("huggingface_hub", "requests", "httpx", "httpx2", "httpcore", "urllib3")
 NET_ARCH = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}  # the zoo's
 
 
@@ -328,19 +328,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(command, args, trust)
     except ModuleNotFoundError as error:
         return _mistake(f"{error}: install the extra `zoo` (pip install 'sb3-lecture-dqn[zoo]')")
+    except ImportError as error:  # of a package that the zoo does not fit
+        return _mistake(f"`{command}` cannot run with what is installed here: {error}")
     except UnsafeFileError as error:
         return _mistake(str(error) if "--trust" in str(error) else f"{error}; {HOW_TO_TRUST}")
-    except (ValueError, OSError, AssertionError, gym.error.Error) as error:
-        # In the midst of a training, where an error comes from counts
-        if command == "train" or not str(error):
-            raise
-        if type(error).__module__.split(".")[0] in _NETWORK:
-            return _mistake(_without_network(command, error))
-        return _mistake(str(error))
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in _NETWORK:
+        if type(error).__module__.split(".")[0] in _NETWORK:
+            instead = " (--no-hub leaves it out)" if command == "benchmark" else ""
+            return _mistake(f"`{command}` needs the Hugging Face Hub, which cannot be reached{instead}: {error}")
+        # In the midst of a training, where an error comes from counts
+        known = isinstance(error, ValueError | OSError | AssertionError | gym.error.Error) and str(error)
+        if command == "train" or not known:
             raise
-        return _mistake(_without_network(command, error))
+        return _mistake(str(error))
 
 
 def _run(command: str, args: list[str], trust: bool) -> int:
@@ -353,6 +353,8 @@ def _run(command: str, args: list[str], trust: bool) -> int:
     if command == "train" and given.algo in ALGOS:
         settings = given.conf_file or given.algo
         args = [*args, "--conf-file", hyperparams_files().get(settings, settings)]  # the last of several holds
+    if command == "record_training" and trust:  # which it hands on
+        args = [*args, "--trust"]
     sys.argv = [f"{sys.argv[0]} {command}", *args]
 
     def call(words: Sequence[str], *_: Any, **__: Any) -> int:
@@ -419,11 +421,6 @@ def _trusted() -> Iterator[None]:
 def _mistake(text: str) -> int:
     print(f"sb3_lecture_dqn.zoo: error: {shown(' '.join(text.split()))}", file=sys.stderr)
     return 2
-
-
-def _without_network(command: str, error: Exception) -> str:
-    instead = "; --no-hub leaves it out" if command == "benchmark" else ""
-    return f"`{command}` needs the Hugging Face Hub, which cannot be reached{instead}: {error}"
 
 
 if __name__ == "__main__":
