@@ -341,7 +341,7 @@ def load_results(file: Any) -> Any:
         if not isinstance(_table(results).get("results_table"), dict):
             raise ValueError("it has no 'results_table', as what `all_plots --output` writes has")
     except ValueError as error:
-        raise UnsafeFileError(f"{shown(str(file.name))}: {error}; {HOW_TO_TRUST}") from error
+        raise UnsafeFileError(f"{shown(str(file.name))}: {shown(str(error), 300)}; {HOW_TO_TRUST}") from error
     return results
 
 

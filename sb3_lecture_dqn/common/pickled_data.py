@@ -38,7 +38,7 @@ class Made:
 
 def read_pickle(content: bytes) -> Any:
     """
-    Read a pickle of data.
+    Read a pickle of data, of a protocol that Python 3 writes unless it is asked for another.
 
     Of the instructions of pickle's stack machine, those that build values are carried out here, and all others refused.
     What it calls is not called: it comes out as :class:`Made`, but for NumPy's arrays and numbers, which are made here.
@@ -62,7 +62,7 @@ class _Machine:
         self._content = content
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # what is under each mark
-        self._memo: list[Any] = []
+        self._memo: dict[int, Any] = {}
         self._bytes_left = 4 * len(content)  # arrays may share their bytes, but not again and again
 
     def run(self) -> Any:
@@ -118,11 +118,15 @@ class _Machine:
         self._stack.append(self._memo[argument])
 
     def _memoize(self, _: Any) -> None:
-        self._memo.append(self._stack[-1])
+        self._memo[len(self._memo)] = self._stack[-1]
+
+    def _put(self, argument: int) -> None:
+        self._memo[argument] = self._stack[-1]
 
     def _call(self, _: Any) -> None:
         arguments = _of(tuple, self._stack.pop())
-        self._stack.append(Made(_of(_Name, self._stack.pop()), arguments))
+        name = _of(_Name, self._stack.pop())
+        self._stack.append({} if name == "collections.OrderedDict" and not arguments else Made(name, arguments))
 
     def _build(self, _: Any) -> None:
         state = self._stack.pop()
@@ -179,7 +183,9 @@ class _Machine:
 
 def _of(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise UnsafeFileError(f"there is {type(value).__name__} where something else is expected")
+        raise UnsafeFileError(
+            f"there is {getattr(value, 'name', type(value).__name__)} where something else is expected"
+        )
     return value
 
 
@@ -210,6 +216,8 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINGET": _Machine._get,
     "LONG_BINGET": _Machine._get,
     "MEMOIZE": _Machine._memoize,
+    "BINPUT": _Machine._put,
+    "LONG_BINPUT": _Machine._put,
     "REDUCE": _Machine._call,
     "NEWOBJ": _Machine._call,
     "BUILD": _Machine._build,
