@@ -19,7 +19,7 @@ from sb3_lecture_dqn import study
 from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.common.checks import check_choice, check_number, shown
-from sb3_lecture_dqn.common.envs import check_no_module, make_env
+from sb3_lecture_dqn.common.envs import make_env
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.evaluation import own_step_limit, run_test
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
@@ -187,7 +187,6 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--ray", action="store_true", help="run on Ray, on this machine (extra ray)")
     ablate.add_argument("--ray-address", metavar="ADDRESS", help="run on the Ray cluster of that address, or auto")
     ablate.add_argument("--report", metavar="DIR", help="run nothing: report what is in a study's folder")
-    ablate.add_argument("--trust", action="store_true", help="let ids of the plan import modules: my_envs:Grid-v0")
     ablate.add_argument("--quiet", action="store_true", help="no progress, only the report")
     return parser
 
@@ -215,10 +214,7 @@ def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespac
     parser = _parser()
     # As defaults, not as words before the others, of which a value could be one
     _options_of_train(parser).set_defaults(**values)
-    together = parser.parse_args(argv)
-    if args.resume is None and together.env != args.env:  # so the file says it
-        check_no_module(f"{file}: env", together.env, f"--env {together.env}")
-    return together
+    return parser.parse_args(argv)
 
 
 def _options_of_train(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -416,7 +412,7 @@ def _ablate(args: argparse.Namespace) -> int:
         if args.ray or {args.plan, args.seeds, args.episodes, args.processes, args.out, args.ray_address} != {None}:
             raise ValueError("--report runs nothing: leave out --out, the plan and how to run it")
     else:
-        plan = study.lecture_plan() if args.plan is None else study.Plan.from_yaml(args.plan, trust=args.trust)
+        plan = study.lecture_plan() if args.plan is None else study.Plan.from_yaml(args.plan)
         plan = plan.changed(args.seeds, args.episodes)
         try:
             if args.ray or args.ray_address is not None:
