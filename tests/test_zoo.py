@@ -336,6 +336,7 @@ def test_the_commands_of_the_readme(tmp_path):
         "train": ["-n", 160, "--eval-freq", 80, "--save-freq", 80, "--eval-episodes", 1, "--n-trials", 8, "--seed", 0],
         "enjoy": ["-n", 20, "--no-render"],
         "plot_train": [],
+        "record_video": ["-n", 10],
     }
     readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     lines = re.findall(r"^python -m sb3_lecture_dqn.zoo ([^#\n]*)", readme, re.MULTILINE)
