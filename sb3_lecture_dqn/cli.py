@@ -1,6 +1,8 @@
 """The command line, ``sb3-lecture-dqn``."""
 
 import argparse
+import difflib
+import inspect
 import pathlib
 import sys
 import traceback
@@ -22,13 +24,14 @@ from sb3_lecture_dqn.common.callbacks import (
     LectureTestCallback,
 )
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
-from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.checks import check_choice, check_number, shown
 from sb3_lecture_dqn.common.divergence import DivergedError, has_finite_weights
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, id_step_limit, make_env
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
 from sb3_lecture_dqn.common.evaluation import own_step_limit, run_test
-from sb3_lecture_dqn.common.hyperparams import about_default, has_settings, read_yaml
+from sb3_lecture_dqn.common.hyperparams import about_default, has_settings
 from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
+from sb3_lecture_dqn.common.user_yaml import read_yaml, read_yaml_file
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.loading import load_model
@@ -38,6 +41,8 @@ from sb3_lecture_dqn.watch import record, show
 ALGORITHMS: dict[str, type[EpisodicMixin]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
 # Settings that are options: by `--set` they would be there twice
 _OPTIONS = ("env", "policy", "store_and_replay", "double_dqn", "use_masking", "engine", "seed", "tensorboard_log")
+# No settings, or no data
+_NOT_BY_SET = {"self", "_init_setup_model", "replay_buffer_class"}
 # What SB3's own policies are for, which fail on other observations without saying so
 _OBSERVATIONS = {"CnnPolicy": "images", "MultiInputPolicy": "dictionaries"}
 
@@ -84,12 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = _with_config(args, argv)
         return int(args.command(args))
     except _NAMED_ERRORS as error:
-        print(f"sb3-lecture-dqn: error: {error}", file=sys.stderr)
+        print(f"sb3-lecture-dqn: error: {shown(str(error).replace(chr(10), ' '), 2000)}", file=sys.stderr)
         return 2
 
 
 #: Errors whose message is all that a user needs
-_NAMED_ERRORS = (ValueError, OSError, ImportError, gym.error.Error)
+_NAMED_ERRORS = (ValueError, OSError, ImportError, MemoryError, gym.error.Error)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -244,26 +249,73 @@ def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespac
         file = pathlib.Path(args.resume) / CONFIG
     if file is None:
         return args
-    config = read_yaml(file, pathlib.Path(file).read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or (unknown := [name for name in config if name not in (*_KEPT, _VERSION)]):
-        wrong = f"{unknown[0]!r} is no option of `train`" if isinstance(config, dict) else "it is no table"
-        raise ValueError(f"{file}: {wrong}; there are {', '.join(_KEPT)}")
-    config = _as_in_1_0(config)
+    values = _config_values(file)
+    if args.episodes is not None or args.timesteps is not None:  # also in place of a budget of the other kind
+        values |= {"episodes": None, "timesteps": None}
+    parser = _parser()
+    # As defaults, not as words before the others, of which a value could be one
+    _options_of_train(parser).set_defaults(**values)
+    return parser.parse_args(argv)
+
+
+def _options_of_train(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    train = commands.choices["train"]
+    assert isinstance(train, argparse.ArgumentParser)
+    return train
+
+
+def _config_values(file: str | pathlib.Path) -> dict[str, Any]:
+    """
+    Read options of `train` from a file.
+
+    :raises ValueError: If one is not what the command line takes; the message names it
+    """
+    config = read_yaml_file(file)
+    if not isinstance(config, dict):
+        raise ValueError(f"{file}: it is no table of options; there are {', '.join(_KEPT)}")
+    for name in config:
+        if name not in (*_KEPT, _VERSION):
+            near = difflib.get_close_matches(str(name).replace("-", "_"), _KEPT, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"{file}: {name!r} is no option of `train` in a file; there are {', '.join(_KEPT)}{hint}")
+    is_of_1_0 = _VERSION not in config
     config.pop(_VERSION, None)
-    words = []
+    actions = {action.dest: action for action in _options_of_train(_parser())._actions}
     for name, value in config.items():
-        option = f"--{name.replace('_', '-')}"
-        if name == "set":
-            words += [word for entry in value or [] for word in (option, str(entry))]
-        elif isinstance(value, bool):
-            words.append(option if value else option.replace("--", "--no-", 1))
-        elif value is not None:
-            words += [option, str(value)]
-    given_budget = {"--episodes", "--timesteps"} & {word.split("=")[0] for word in argv}
-    if given_budget:  # takes the place of the file's, which may be of the other kind
-        at = [i for i, word in enumerate(words) if word in ("--episodes", "--timesteps")]
-        words = [word for i, word in enumerate(words) if i not in at and i - 1 not in at]
-    return _parser().parse_args(["train", *words, *argv[1:]])
+        try:
+            _check_option(actions[name], value)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+    if config.get("episodes") is not None and config.get("timesteps") is not None:
+        raise ValueError(f"{file}: episodes={config['episodes']} and timesteps={config['timesteps']}: give one budget")
+    if is_of_1_0:
+        config = _as_in_1_0(config)
+    return {name: value for name, value in config.items() if value is not None or actions[name].default is None}
+
+
+def _check_option(action: argparse.Action, value: Any) -> None:
+    """
+    Check the value that a file has for an option.
+
+    :raises ValueError: If it is of another type, or not one of the option's choices
+    """
+    name = action.dest
+    if value is None:  # as if it were not there
+        return
+    if isinstance(action, argparse.BooleanOptionalAction):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r} must be true or false")
+    elif action.type is int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{name}={value!r} must be an integer")
+    elif name == "set":
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise ValueError(f"{name}={value!r} must be a list of NAME=VALUE, such as ['gamma=0.9']")
+    elif not isinstance(value, str):
+        raise ValueError(f"{name}={value!r} must be text")
+    elif action.choices is not None:
+        check_choice(name, value, tuple(action.choices))
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -290,7 +342,7 @@ def _train(args: argparse.Namespace) -> int:
             warnings.simplefilter("always")
             model = ALGORITHMS[args.algo].resume(run, env=None)
         for warning in passed_over:
-            print(f"sb3-lecture-dqn: {warning.message}", file=sys.stderr)
+            print(f"sb3-lecture-dqn: {shown(str(warning.message), 2000)}", file=sys.stderr)
         # Said outright, as in a checkpoint of version 1.0 nothing says that these tests had the limit of the training.
         test.max_episode_steps = own_step_limit(model)
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
@@ -298,7 +350,7 @@ def _train(args: argparse.Namespace) -> int:
     if not args.quiet:
         doing = "Training" if args.resume is None else f"Going on after {model._episode_num} episodes:"
         policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
-        print(f"{doing} {policy} on {args.env} ({model.engine_in_use} engine). Logs and model: {run}")
+        print(f"{doing} {policy} on {shown(args.env)} ({model.engine_in_use} engine). Logs and model: {run}")
     exit_code, failure = _learn(model, args, callbacks)
     _close_bars(model)
     model.logger.close()
@@ -391,6 +443,8 @@ def _save_whole(model: EpisodicMixin, run: pathlib.Path) -> bool:
 
 
 def _new_model(args: argparse.Namespace) -> EpisodicMixin:
+    kind: Any = ALGORITHMS[args.algo]
+    known = set(inspect.signature(kind.__init__).parameters) - _NOT_BY_SET
     settings: dict[str, Any] = {}
     for entry in args.set:
         name, equals, value = entry.partition("=")
@@ -399,8 +453,13 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
         if name in _OPTIONS:
             option = "out" if name == "tensorboard_log" else name.replace("_", "-")
             raise ValueError(f"--set {name}: use the option --{option}")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known - set(_OPTIONS)))}"
+            raise ValueError(f"--set: {name!r} is no setting of {args.algo}; {hint}")
         settings[name] = read_yaml(f"--set {entry}", value)
-    kind: Any = ALGORITHMS[args.algo]
+        if name.endswith("_kwargs") and not isinstance(settings[name], dict | None):
+            raise ValueError(f"--set {entry}: it must be a table, such as {name}={{a: 1}}")
     settings |= {name: getattr(args, name) for name in ("store_and_replay", "double_dqn", "engine", "seed")}
     settings["tensorboard_log"] = args.out
     if args.policy is not None and args.policy not in kind.policy_aliases:
@@ -414,8 +473,10 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
                 print(about_default(model, repr(args.env)))
             return model
         return kind(args.policy or "LecturePolicy", args.env, use_masking=args.use_masking, **settings)  # type: ignore[no-any-return]
-    except TypeError as error:
-        raise ValueError(f"--set: {error}") from error
+    except (TypeError, RuntimeError) as error:  # the second is PyTorch's, of a device
+        if not args.set:
+            raise
+        raise ValueError(f"--set {' --set '.join(args.set)}: {error}") from error
     except (AssertionError, AttributeError) as error:
         if isinstance(error, ValueError) or args.policy not in _OBSERVATIONS:  # the first is one of this package's
             raise

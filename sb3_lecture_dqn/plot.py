@@ -11,18 +11,22 @@ import numpy as np
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common import pictures
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id, id_step_limit, make_env
 from sb3_lecture_dqn.common.evaluation import PENALTY_REWARD
-from sb3_lecture_dqn.common.hyperparams import read_yaml
+from sb3_lecture_dqn.common.event_file import read_scalars
 from sb3_lecture_dqn.common.pictures import Curve
 from sb3_lecture_dqn.common.save_util import read_summary
 from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy_figures
+from sb3_lecture_dqn.common.user_yaml import read_yaml_file
 
 #: The options of a run on the command line, beside it
 CONFIG = "config.yaml"
 # Options that do not make a run one of another setting
 _NOT_OF_SETTING = ("version", "seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
+_EVENTS = "events.out.tfevents.*"
+# Most letters of an option in a label, and most options
+_MAX_WORD, _MAX_WORDS = 80, 12
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 CONFIDENCE = 0.95
 #: The lecture's test, as it stands in TensorBoard: the name of a scalar and what it is called in a plot.
@@ -71,7 +75,7 @@ def plot_runs(
     folders = find_runs(paths)
     settings: dict[tuple[str, frozenset[str]], list[dict[str, Points]]] = {}
     for folder in tqdm(folders, unit="run", leave=False, dynamic_ncols=True, disable=not progress):
-        name = _RUN_SUFFIX.sub("", folder.name) or folder.name
+        name = shown(_RUN_SUFFIX.sub("", folder.name) or folder.name, _MAX_WORD)
         settings.setdefault((name, _options(folder)), []).append(read_run(folder))
     panels: dict[str, dict[str, Curve]] = {}
     for figure, title in FIGURES.items():
@@ -80,7 +84,7 @@ def plot_runs(
             with_figure = [run[figure] for run in runs if figure in run]
             if with_figure:
                 n = len(with_figure)
-                label = f"{', '.join([name, *sorted(options - in_common)])} ({n} run{'s' * (n > 1)})"
+                label = f"{', '.join([name, *_in_words(options - in_common)])} ({n} run{'s' * (n > 1)})"
                 panels.setdefault(title, {})[label] = mean_curve(with_figure)
     if not panels:
         raise ValueError(
@@ -111,17 +115,23 @@ def find_runs(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     """
     found: set[pathlib.Path] = set()
     for path in map(pathlib.Path, paths):
-        runs = {events.parent.resolve() for events in path.rglob("events.out.tfevents.*")}
+        runs = {events.parent.resolve() for events in path.rglob(_EVENTS) if events.is_file()}
         if not runs:
             raise ValueError(f"runs={str(path)!r} is no folder with TensorBoard's event files in it")
         found |= runs
     return sorted(found)
 
 
+def _in_words(options: frozenset[str]) -> list[str]:
+    """Options for a label, which is printed too: not more than can be read."""
+    words = [shown(option, _MAX_WORD) for option in sorted(options)]
+    return words if len(words) <= _MAX_WORDS else [*words[:_MAX_WORDS], "…"]
+
+
 def _options(folder: pathlib.Path) -> frozenset[str]:
     """The options that make a run one of its setting, in words; none where it is not known which it had."""
     try:
-        config = read_yaml(folder / CONFIG, (folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_yaml_file(folder / CONFIG)
     except (OSError, ValueError):  # it was not trained on the command line
         return frozenset()
     words: set[str] = set()
@@ -141,18 +151,17 @@ def read_run(folder: pathlib.Path) -> dict[str, Points]:
 
     :param folder: The run's folder
     :return: The value at every tested episode, in their order, for every name of :data:`FIGURES` that there is
+    :raises UnsafeFileError: If a file is damaged, or no event file
     """
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-    from tensorboard.util.tensor_util import make_ndarray
-
-    run: dict[str, Points] = {}
-    for file in sorted(folder.glob("events.out.tfevents.*")):
-        for event in EventFileLoader(str(file)).Load():
-            for value in event.summary.value:
-                if value.tag in FIGURES:
-                    kept = {at: old for at, old in run.get(value.tag, {}).items() if at < event.step}
-                    run[value.tag] = {**kept, event.step: float(make_ndarray(value.tensor))}
-    return run
+    run: dict[str, list[tuple[int, float]]] = {}
+    for file in sorted(folder.glob(_EVENTS)):
+        if file.is_file():
+            for tag, step, value in read_scalars(file, FIGURES):
+                points = run.setdefault(tag, [])
+                while points and points[-1][0] >= step:
+                    points.pop()
+                points.append((step, value))
+    return {tag: dict(points) for tag, points in run.items()}
 
 
 def mean_curve(runs: Sequence[Points]) -> Curve:
@@ -183,8 +192,9 @@ def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
     found = set()
     for folder in folders:
         for path in folder.glob("*.zip"):
-            with contextlib.suppress(UnsafeFileError):  # no model of this package
-                found.add(read_summary(path).env_id)
+            with contextlib.suppress(UnsafeFileError, OSError):  # no model of this package
+                if path.is_file():
+                    found.add(read_summary(path).env_id)
     env_id = found.pop() if len(found) == 1 else None
     if env_id is not None:
         try:

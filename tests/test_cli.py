@@ -12,6 +12,7 @@ from functools import partial
 import gymnasium as gym
 import pytest
 import torch as th
+import yaml
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -163,6 +164,90 @@ def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path
     one, other = (LectureDQN.load(run_folder(tmp_path / folder) / "model.zip") for folder in "ab")
     assert (other.gamma, other.double_dqn, other.seed) == (one.gamma, one.double_dqn, one.seed) == (0.5, False, 1)
     assert (one._episode_num, other.num_timesteps) == (2, 30)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("out: elsewhere", "'out' is no option of `train` in a file; there are env, algo"),
+        ("use-masking: true", "'use-masking' is no option .*did you mean 'use_masking'"),
+        ("resume: elsewhere", "'resume' is no option"),
+        ("quiet: true", "'quiet' is no option"),
+        ("pictures: --out=elsewhere", "pictures='--out=elsewhere' must be true or false"),
+        ("tuned: 3", "tuned=3 must be true or false"),
+        ("use_masking: 'true'", "use_masking='true' must be true or false"),
+        ("double_dqn: [true]", "double_dqn=.True. must be true or false"),
+        ("env: --out=elsewhere", "env='--out=elsewhere' is not a registered"),
+        ("env: [Taxi-v3]", "env=.'Taxi-v3'. must be text"),
+        ("env: not_there:Env-v0", "env='not_there:Env-v0': no module is imported .*'Env-v0'"),
+        ("algo: ppo", "algo='ppo' must be one of 'lecture_dqn', 'lecture_qrdqn'"),
+        ("policy: 3", "policy=3 must be text"),
+        ("policy: LinearPolicy", "policy='LinearPolicy' must be one of"),
+        ("engine: true", "engine=True must be text"),
+        ("seed: [1, 2]", r"seed=\[1, 2\] must be an integer"),
+        ("seed: true", "seed=True must be an integer"),
+        ("seed: '7'", "seed='7' must be an integer"),
+        ("episodes: 1.5", "episodes=1.5 must be an integer"),
+        ("episodes: -1", "--episodes=-1 must be"),
+        ("checkpoint_freq: {a: 1}", "checkpoint_freq={'a': 1} must be an integer"),
+        ("episodes: 3\ntimesteps: 3", "episodes=3 and timesteps=3: give one budget"),
+        ("set: 5", "set=5 must be a list of NAME=VALUE"),
+        ("set: gamma=0.9", "set='gamma=0.9' must be a list of NAME=VALUE"),
+        ("set: [5]", "set=.5. must be a list of NAME=VALUE"),
+        ("set: [--out=elsewhere]", "'--out' is no setting of lecture_dqn"),
+        ("set: [tensorboard_log=elsewhere]", "use the option --out"),
+        ("set: ['gamma=[*a]']", "anchor or alias, 'a'"),
+        ("set: [_init_setup_model=false]", "'_init_setup_model' is no setting"),
+        ("set: [replay_buffer_kwargs=3]", "it must be a table"),
+        ("set: [device=the moon]", "--set device=the moon"),
+        ("seed: 1\nseed: 2", "it has 'seed' twice"),
+        ("a: &a 1", "it has an anchor or alias, 'a'"),
+        ("[" * 5000, "deep"),
+        ("- seed", "it is no table of options"),
+        ("3: 4", "3 is no option"),
+        ('env: "\\e[2J"', r"env='\\x1b\[2J'"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_an_option_in_a_file_is_a_value_of_its_type_and_nothing_else(text, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    line = mistake(["train", "--quiet", "--config", "config.yaml"], capsys)
+    assert re.match(f"sb3-lecture-dqn: error: .*({message})", line)
+    assert line.isprintable()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_options_of_a_file_are_those_of_the_command_line(tmp_path, monkeypatch):
+    """Every option that can be in a file, as a run writes it, and others before it."""
+    given = []
+    monkeypatch.setattr(cli, "_train", lambda args: given.append(vars(args)) or 0)
+    words = ["--env", "FrozenLake-v1", "--algo", "lecture_qrdqn", "--policy", "LecturePolicy", "--timesteps", "7"]
+    words += ["--seed", "3", "--no-store-and-replay", "--no-double-dqn", "--use-masking", "--tuned", "--pictures"]
+    words += [
+        "--set",
+        "gamma=0.5",
+        "--set",
+        "a=b",
+        "--engine",
+        "torch",
+        "--test-episodes",
+        "2",
+        "--checkpoint-freq",
+        "0",
+    ]
+    assert main(["train", *words]) == 0
+    config = {name: given[0][name] for name in cli._KEPT}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    file = ["--config", str(tmp_path / "config.yaml")]
+    assert main(["train", *file]) == 0
+    assert given[1] == {**given[0], "config": file[1]}
+    assert main(["train", *file, "--episodes", "4", "--double-dqn", "--set", "c=d", "--env", "my:Lake-v0"]) == 0
+    assert given[2] == {
+        **given[1],
+        **{"episodes": 4, "timesteps": None, "double_dqn": True, "set": ["gamma=0.5", "a=b", "c=d"]},
+        "env": "my:Lake-v0",
+    }
 
 
 def test_recommended_settings_masks_and_the_other_algorithm_are_options(tmp_path):

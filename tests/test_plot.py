@@ -1,6 +1,8 @@
 """Learning curves from event files."""
 
 import math
+import os
+import struct
 import zipfile
 
 import gymnasium as gym
@@ -10,10 +12,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.histogram_pb2 import HistogramProto
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT, DT_STRING
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from sb3_lecture_dqn import LectureDQN
 from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.save_util import DESCRIPTION
 from sb3_lecture_dqn.plot import FIGURES, find_runs, mean_curve, plot_runs, read_run
 
@@ -198,6 +208,119 @@ def test_of_an_environment_that_is_not_registered_here_there_are_curves_without_
     assert "optimum" not in out.read_text(encoding="utf-8")
     assert main(["plot", str(tmp_path / "run"), "--env", env_id]) == 2
     assert f"env='{env_id}' is not a registered environment id" in capsys.readouterr().err
+
+
+def event_file(folder, *values, name="events.out.tfevents.1.here"):
+    """An event file with some values of a summary, by step."""
+    folder.mkdir(exist_ok=True)
+    with open(folder / name, "wb") as file:
+        writer = RecordWriter(file)
+        for step, value in values:
+            writer.write(Event(step=step, summary=Summary(value=[value])).SerializeToString())
+    return folder / name
+
+
+def tensor(dtype=DT_FLOAT, shape=(), **content):
+    dims = [TensorShapeProto.Dim(size=size) for size in shape]
+    return Summary.Value(
+        tag="Steps", tensor=TensorProto(dtype=dtype, tensor_shape=TensorShapeProto(dim=dims), **content)
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Summary.Value(tag="Steps", simple_value=2.5),
+        tensor(float_val=[2.5]),
+        tensor(shape=(1,), float_val=[2.5]),
+        tensor(DT_DOUBLE, double_val=[2.5]),
+        tensor(tensor_content=np.float32(2.5).tobytes()),
+        tensor(DT_DOUBLE, tensor_content=np.float64(2.5).tobytes()),
+    ],
+    ids=str,
+)
+def test_single_numbers_are_read_however_they_are_written(value, tmp_path):
+    event_file(tmp_path, (3, value))
+    assert read_run(tmp_path) == {"Steps": {3: 2.5}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        tensor(shape=(2**31,), float_val=[1.0]),
+        tensor(shape=(2**62, 2**62), float_val=[1.0]),
+        tensor(shape=(-1,), float_val=[1.0]),
+        tensor(shape=(1,) * 500, float_val=[1.0]),
+        tensor(shape=(2,), float_val=[1.0, 2.0]),
+        tensor(float_val=[]),
+        tensor(DT_STRING, string_val=[b"1.0"]),
+        tensor(99, float_val=[1.0]),
+        tensor(tensor_content=b"abc"),
+        Summary.Value(tag="Steps", histo=HistogramProto(min=1.0)),
+        Summary.Value(tag="Steps"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_is_no_single_number_is_refused_by_its_name(value, tmp_path, capsys):
+    file = event_file(tmp_path / "run", (3, value))
+    assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
+    (line,) = capsys.readouterr().err.strip().split("\r")[-1].splitlines()[-1:]
+    assert f"{file}: 'Steps' at 3 is " in line
+    assert "a curve is of single numbers" in line
+
+
+def test_of_a_file_that_was_cut_what_is_whole_is_read_and_a_damaged_one_is_named(tmp_path, capsys):
+    file = event_file(tmp_path / "run", *((i, Summary.Value(tag="Steps", simple_value=i)) for i in range(1, 4)))
+    whole = file.read_bytes()
+    for n in range(len(whole) + 1):
+        file.write_bytes(whole[:n])
+        expected = {i: float(i) for i in range(1, 4) if n >= i * len(whole) // 3}
+        assert read_run(tmp_path / "run") == ({"Steps": expected} if expected else {})
+    for content in (b"no event file at all", struct.pack("<Q", 2**63) + whole[8:], b"\xff" * 50):
+        file.write_bytes(content)
+        with pytest.raises(UnsafeFileError, match="is no event file, or it is damaged"):
+            read_run(tmp_path / "run")
+    assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
+    assert capsys.readouterr().err.endswith(f"error: {file} is no event file, or it is damaged at byte 0\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_pipes_devices_links_and_folders_by_the_names_of_files_are_passed_over(tmp_path, capsys):
+    write(tmp_path / "run", [(1, 1.0)])
+    names = ("events.out.tfevents.9.pipe", "model.zip", "config.yaml")
+    for name in names:
+        os.mkfifo(tmp_path / "run" / name)
+    (tmp_path / "run" / "events.out.tfevents.9.zero").symlink_to("/dev/zero")
+    (tmp_path / "run" / "events.out.tfevents.9.loop").symlink_to("events.out.tfevents.9.loop")
+    (tmp_path / "run" / "events.out.tfevents.9.folder").mkdir()
+    (tmp_path / "run" / "here").symlink_to(".")
+    (tmp_path / "only").mkdir()
+    os.mkfifo(tmp_path / "only" / "events.out.tfevents.1.pipe")
+    assert main(["plot", str(tmp_path / "run"), "--out", str(tmp_path / "a.png")]) == 0
+    assert "run (1 run): reward per episode 1.00" in capsys.readouterr().out
+    assert main(["plot", str(tmp_path / "only"), "--out", str(tmp_path / "a.png")]) == 2
+    assert "is no folder with TensorBoard's event files" in capsys.readouterr().err
+
+
+def test_many_points_that_take_each_other_back_are_read_in_linear_time(tmp_path):
+    steps = [*range(3000), *range(2999, -1, -1), *range(3000)]
+    event_file(tmp_path, *((i, Summary.Value(tag="Steps", simple_value=n)) for n, i in enumerate(steps)))
+    assert read_run(tmp_path) == {"Steps": {i: float(6000 + i) for i in range(3000)}}
+
+
+def test_text_of_others_is_drawn_and_printed_as_it_is_and_cut(tmp_path, capsys):
+    for number, seed in ((1, "$\\frac{$"), (2, "x" * 500_000)):
+        folder = tmp_path / f"$a_b$ \x1b[2J\u202e_{number}"
+        write(folder, [(1, 1.0)])
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump({"env": seed, "set": [f"b{i}=1" for i in range(500)][:-number]})
+        )
+    assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.svg")]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.isprintable()
+    assert "$a_b$ \\x1b[2J\\u202e" in first + second
+    assert max(map(len, (first, second))) < 500
+    assert "$a_b$" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 def test_mistakes_are_named(tmp_path, capsys):

@@ -2,15 +2,18 @@
 
 import errno
 import io
+import json
 import multiprocessing
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import replace
 
 import pytest
@@ -22,8 +25,8 @@ from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_plan_on_ray, run_trial
 from sb3_lecture_dqn.study import trial as trial_module
 from sb3_lecture_dqn.study.runner import trials_folder
-from sb3_lecture_dqn.study.table import ResultTable
-from sb3_lecture_dqn.study.trial import check_trials
+from sb3_lecture_dqn.study.table import _TABLE, ResultTable
+from sb3_lecture_dqn.study.trial import FIGURES, check_trials
 
 LAKE = "FrozenLake-v1"
 #: Diverges in its first updates
@@ -81,6 +84,39 @@ def test_a_plans_numbers_may_have_an_exponent_alone(tmp_path):
     plan = Plan.from_yaml(tmp_path / "plan.yaml")
     assert plan.settings["a"]["learning_rate"] == 0.001
     check_trials(plan)
+
+
+@pytest.mark.parametrize("tasks", ["[not_there:Env-v0]", "{'not_there:Env-v0': 1}", "not_there:Env-v0"])
+def test_a_plan_has_no_module_imported(tasks, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "not_there.py").write_text("open('canary', 'w').close()")
+    (tmp_path / "plan.yaml").write_text(f"tasks: {tasks}\nsettings: {{a: }}\nseeds: 1\nepisodes: 1")
+    assert main(["ablate", "plan.yaml"]) == 2
+    assert re.search("plan.yaml: .*(import not_there yourself|must be a list)", capsys.readouterr().err)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1", "'seed' is no entry of a plan; there are tasks, .* .did you mean 'seeds'"),
+        ("tasks: &a [Taxi-v3]\nsettings: {a: {gamma: *a}}", "anchor or alias"),
+        ("tasks: [[[" + "[" * 5000, "deep"),
+        ("tasks: [Taxi-v3]\nsettings: {a: }\nseeds: 1000000000000\nepisodes: 1", "seeds=1000000000000 must be"),
+        ("tasks: [Taxi-v3]\nsettings: {a: , b: }\nseeds: 99999\nepisodes: 1", "are 199998 trials"),
+        ("tasks: [Taxi-v3]\nsettings: {a: }\nseeds: {1: 2}\nepisodes: 1", "must be a list"),
+        ('tasks: [Taxi-v3]\nsettings: {"a\\e[2J": }\nseeds: 1\nepisodes: 1', "the name .* must be text"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_plan_of_somebody_else_takes_neither_memory_nor_a_traceback(text, message, tmp_path, capsys):
+    (tmp_path / "plan.yaml").write_text(text)
+    assert main(["ablate", str(tmp_path / "plan.yaml"), "--out", str(tmp_path / "study")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert line.isprintable()
+    assert not (tmp_path / "study").exists()
 
 
 def test_names_of_folders_are_short_enough_and_differ():
@@ -374,6 +410,152 @@ def test_a_table_that_is_damaged_is_a_mistake(tmp_path, capsys):
     (tmp_path / "results.sqlite").write_text("no table at all, " * 100)
     assert main(["ablate", "--report", str(tmp_path)]) == 2
     assert f"{tmp_path / 'results.sqlite'}: file is not a database" in capsys.readouterr().err
+
+
+def done_row(**changed):
+    """A row as a study writes it, of one trial."""
+    (trial,) = Plan([LAKE], {"a": {}}, seeds=1, episodes=3).trials()
+    tests = {name: [0.5] for name in FIGURES}
+    row = {
+        **{"task": LAKE, "setting": "a", "seed": 0, "definition": trial.definition, "state": "done", "error": None},
+        **{"timesteps": 9, "episodes": 3, **dict.fromkeys(FIGURES, 0.5), "n_test_episodes": 1, "exact": 1},
+        **{"weights_sha256": "0", "curve": json.dumps({"episodes": [1], "timesteps": [3], **tests})},
+    }
+    return {**row, **changed}
+
+
+def write_table(folder, *rows, before="", after="", table=_TABLE):
+    """A file of somebody else."""
+    folder.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(folder / "results.sqlite")) as connection, connection:
+        connection.executescript(f"{before}; {table}")
+        for row in rows:
+            connection.execute(f"INSERT INTO trials VALUES ({', '.join('?' * len(row))})", list(row.values()))
+        connection.executescript(after)
+
+
+NAMES = ", ".join(f"x AS {name}" for name in done_row())
+ENDLESS = f"CREATE VIEW trials AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT {NAMES} FROM c"
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"table": ENDLESS}, "it has view 'trials' of its own making"),
+        ({"table": f"CREATE TABLE trials ({', '.join(done_row())})"}, "it is no table of a study"),
+        ({"table": _TABLE.replace("curve TEXT", "curve TEXT AS (zeroblob(900000000))")}, "it is no table of a study"),
+        ({"table": "CREATE TABLE others (a)"}, "it has table 'others' of its own making"),
+        ({"table": ""}, "it has nothing of its own making"),
+        ({"table": "CREATE VIRTUAL TABLE trials USING fts4(task)"}, "it is no table of a study"),
+        (
+            {"after": "CREATE VIEW others AS SELECT 1"},
+            "it is no table of a study: it has table 'trials', view 'others'",
+        ),
+        (
+            {"after": "CREATE TRIGGER t AFTER UPDATE ON trials BEGIN DELETE FROM trials; END"},
+            "it is no table of a study: it has table 'trials', trigger 't'",
+        ),
+        (
+            {"after": "CREATE INDEX i ON trials (abs(seed))"},
+            "it is no table of a study: it has table 'trials', index 'i'",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_file_that_is_no_table_of_a_study_is_refused(written, message, tmp_path, capsys):
+    write_table(tmp_path / "study", **written)
+    before = (tmp_path / "study" / "results.sqlite").read_bytes()
+    assert main(["ablate", "--report", str(tmp_path / "study")]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "study").iterdir()] == ["results.sqlite"]
+    assert (tmp_path / "study" / "results.sqlite").read_bytes() == before
+    if "after" in written:  # nor is it written to
+        with pytest.raises(OSError, match="it is no table of a study"):
+            ResultTable(tmp_path / "study")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"task": 3.5}, None),  # SQLite makes text of it
+        ({"task": b"Taxi"}, "task=b'Taxi' must be text"),
+        ({"task": "a\x1b[2J"}, "task='a.*x1b.2J' must be text in one line"),
+        ({"setting": "x" * 201}, "setting=.* at most 200 letters"),
+        ({"setting": ""}, "setting=''"),
+        ({"state": "gone"}, "state='gone' must be one of"),
+        ({"state": "failed"}, "error=None must be text"),
+        ({"state": "failed", "error": ""}, None),
+        ({"state": "failed", "error": "\x1b[2J"}, None),
+        ({"seed": "one"}, "seed='one' must be an integer"),
+        ({"definition": "[" * 100_000}, "recursion|nest"),
+        ({"definition": "[]"}, "definition must be a table"),
+        ({"definition": "{}"}, "test_freq=0"),
+        ({"definition": "{"}, "Expecting"),
+        ({"mean_reward": "much"}, "mean_reward='much' must be a number"),
+        ({"mean_reward": None}, "mean_reward=None must be a number"),
+        ({"mean_reward": 1e300}, "mean_reward=1e.300 must be"),
+        ({"success_rate": float("inf")}, "success_rate=inf must be"),
+        ({"optimality": None}, None),
+        ({"curve": None}, "curve must be a table"),
+        ({"curve": "[[[["}, "Expecting"),
+        ({"curve": "{}"}, "curve must be a table with"),
+        ({"curve": json.dumps({**json.loads(done_row()["curve"]), "timesteps": [1, 2]})}, "'timesteps' must be a list"),
+        ({"curve": json.dumps({**json.loads(done_row()["curve"]), "timesteps": ["a"]})}, "curve: timesteps='a'"),
+        ({"curve": json.dumps({**json.loads(done_row()["curve"]), "episodes": 3})}, "must be a list"),
+        ({"weights_sha256": "x" * 2**21}, "string or blob too big"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_row_that_no_study_writes_is_named(changed, message, tmp_path, capsys):
+    write_table(
+        tmp_path / "study", done_row(), done_row(seed=1, **changed) if "seed" not in changed else done_row(**changed)
+    )
+    code = main(["ablate", "--report", str(tmp_path / "study")])
+    out, err = capsys.readouterr()
+    assert out.replace("\n", "").isprintable()
+    if message is None:
+        assert code == int(changed.get("state") == "failed")
+    else:
+        assert code == 2
+        (line,) = err.splitlines()
+        assert line.isprintable()
+        assert re.search(f"results.sqlite: (row 2 is none of a study: )?.*({message})", line)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_report_waits_for_no_pipe_and_follows_no_link_to_write(tmp_path, capsys):
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "results.sqlite")
+    assert main(["ablate", "--report", str(tmp_path / "pipe")]) == 2
+    assert "is no folder of a study" in capsys.readouterr().err
+    for name in ("report.md", "report.csv", "report.png"):
+        write_table(tmp_path / name, done_row())
+        (tmp_path / "mine").write_text("mine")
+        (tmp_path / name / name).symlink_to(tmp_path / "mine")
+        assert main(["ablate", "--report", str(tmp_path / name)]) == 2
+        assert f"{name} is a symbolic link" in capsys.readouterr().err
+        assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_names_of_settings_are_no_formulas_and_a_large_report_is_refused(tmp_path, capsys):
+    write_table(tmp_path / "a", done_row(setting="$\\frac{$"), done_row(setting="$x$"))
+    assert main(["ablate", "--report", str(tmp_path / "a")]) == 0
+    assert "| $x$ |" in capsys.readouterr().out
+    write_table(tmp_path / "b", *(done_row(setting=str(n)) for n in range(501)))
+    assert main(["ablate", "--report", str(tmp_path / "b")]) == 2
+    assert "of 501 tasks and settings there is no report" in capsys.readouterr().err
+    write_table(tmp_path / "c", *(done_row(task=str(n)) for n in range(41)))
+    assert main(["ablate", "--report", str(tmp_path / "c")]) == 0
+    assert "There is no figure of 41 tasks" in capsys.readouterr().out
+
+
+def test_words_of_a_result_are_no_sql(tmp_path):
+    (trial,) = Plan([LAKE], {"a": {}}, seeds=1, episodes=3).trials()
+    table = ResultTable(tmp_path)
+    table.add([trial])
+    with pytest.raises(ValueError, match=r"its result has 'setting = .*which is no column"):
+        table.record(trial, {"setting = (SELECT 1), episodes": 3})
+    assert [row["state"] for row in table.rows()] == ["waiting"]
 
 
 def test_where_no_study_is_there_is_no_report(tmp_path, capsys):

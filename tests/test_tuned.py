@@ -13,7 +13,8 @@ import yaml
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer, TabularVecEnv, exact_test, run_test
-from sb3_lecture_dqn.common.hyperparams import read_hyperparams, read_yaml
+from sb3_lecture_dqn.common.hyperparams import read_hyperparams
+from sb3_lecture_dqn.common.user_yaml import read_yaml
 
 SETTINGS = read_hyperparams("lecture_dqn")
 

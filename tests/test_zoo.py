@@ -1,20 +1,25 @@
 """The real RL Zoo with the algorithms of this package: every command as a user types it, in a process of its own."""
 
 import csv
+import json
 import os
 import pathlib
+import pickle
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import types
 
 import gymnasium as gym
+import imageio.v2 as imageio
 import numpy as np
 import optuna
 import pytest
 import torch as th
 import yaml
+from stable_baselines3 import DQN
 from stable_baselines3.common import callbacks
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
@@ -70,6 +75,151 @@ def test_train_and_enjoy(tmp_path):
         tmp_path, "enjoy", "--algo", "lecture_dqn", "--env", "Taxi-v3", "-f", "logs", "--no-render", "-n", 1000
     )
     assert "Mean episode length" in enjoyed
+
+
+#: Runs commands in one process, and looks whether anything of others is another thing afterwards
+COMMANDS = """
+import json, sys, types
+import gymnasium, optuna, rl_zoo3.enjoy, rl_zoo3.train, stable_baselines3, yaml
+from rl_zoo3.plots import plot_from_file
+from sb3_lecture_dqn import zoo
+
+def things():
+    found = {("argv",): tuple(sys.argv), ("algos",): tuple(rl_zoo3.ALGOS.items())}
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in ("gymnasium", "stable_baselines3", "sb3_contrib", "rl_zoo3", "yaml", "subprocess"):
+            for key, value in list(vars(module).items()):
+                if isinstance(value, types.FunctionType | type):
+                    found[name, key] = value
+                if isinstance(value, type) and value.__module__ == name:
+                    found |= {(name, key, inner): part for inner, part in vars(value).items() if callable(part)
+                              or isinstance(part, staticmethod | classmethod)}
+    return found
+
+before = things()
+for words in json.loads(sys.argv[1]):
+    try:
+        code = zoo.main(words)
+    except SystemExit as stop:
+        code = stop.code
+    print("exit code", code, flush=True)
+    print("exit code", code, file=sys.stderr, flush=True)
+after = things()
+print("changed", [name for name in before if after.get(name) is not before[name] and after.get(name) != before[name]])
+"""
+
+
+def run_all(folder, *commands):
+    """Commands one after the other: of each its exit code, what it printed, and its errors."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps([[*map(str, words)] for words in commands])],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "changed []"
+    out, err = (re.split(r"^exit code (\d+)\n", text, flags=re.MULTILINE) for text in (done.stdout, done.stderr))
+    return [*zip(map(int, out[1::2]), out[::2], err[::2], strict=False)]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A folder of runs of the zoo: one with masks and checkpoints, one normalised; and what recording them printed."""
+    folder = tmp_path_factory.mktemp("zoo")
+    small = ["--seed", 0, "--eval-episodes", 1, "--device", "cpu"]
+    taxi = ["--algo", "lecture_dqn", "--env", "Taxi-v3"]
+    cart = ["--algo", "lecture_dqn", "--env", "CartPole-v1"]
+    masked = ["--conf-file", "lecture_dqn_masked", "--eval-freq", 160, "--save-freq", 160]
+    normalized = ["-params", "normalize:'dict(norm_obs=True, norm_reward=False)'", "policy:'MlpPolicy'"]
+    normalized += ["policy_kwargs:dict(optimizer_class=th.optim.Adam)"]
+    here = ["-f", "logs", "--no-render"]
+    results = run_all(
+        folder,
+        ["train", *taxi, "-n", 320, *masked, *small],
+        ["train", *cart, "-n", 200, "--eval-freq", 100, "--conf-file", "lecture", *normalized, *small],
+        ["record_video", *taxi, *here, "-n", 30],
+        ["record_video", *taxi, *here, "-n", 20, "--load-best", "-o", "best videos"],
+        ["record_training", *taxi, "-f", "logs", "-n", 10, "-o", "all; touch canary", "--gif"],
+        ["enjoy", *taxi, *here, "-n", 210, "--env-kwargs", "max_episode_steps:100"],
+        ["enjoy", *cart, *here, "-n", 100, "--device", "cpu"],
+        ["benchmark", "--no-hub", "--log-dir", "logs", "--benchmark-dir", "bench", "-n", 1100, "--seed", 1],
+    )
+    return folder, results
+
+
+def test_all_commands_run_with_masks_and_leave_the_process_as_it_was(recorded):
+    folder, results = recorded
+    assert [code for code, _, _ in results] == [0] * 8, results
+    videos = folder / "logs" / "lecture_dqn" / "Taxi-v3_1" / "videos"
+    frames = {}
+    for path in (
+        videos / "final-model-lecture_dqn-Taxi-v3-step-0-to-step-30.mp4",
+        folder / "best videos" / "best-model-lecture_dqn-Taxi-v3-step-0-to-step-20.mp4",
+        folder / "all; touch canary" / "training.mp4",
+    ):
+        with imageio.get_reader(path) as video:
+            frames[path.name.split("-")[0]] = video.count_frames()
+    assert frames["final"] >= 30
+    assert frames["best"] >= 20
+    assert frames["training.mp4"] >= 4 * 10  # two checkpoints, the last model and the best
+    assert (folder / "all; touch canary" / "training.gif").read_bytes().startswith(b"GIF")
+    assert not (folder / "canary").exists()
+    rewards = [float(reward) for reward in re.findall(r"Episode Reward: (\S+)", results[5][1])]
+    assert len(rewards) == 2
+    assert min(rewards) >= -100  # a step costs 1, and what a mask forbids costs 10
+    assert "Loading running average" in results[6][1]
+    assert "Mean reward" in results[6][1]
+    table = (folder / "bench" / "benchmark.md").read_text()
+    assert re.search(r"lecture_dqn\|Taxi-v3 *\|", table)
+    assert re.search(r"lecture_dqn\|CartPole-v1 *\|", table)
+
+
+def test_a_folder_of_somebody_else_runs_nothing(recorded, tmp_path):
+    """Each file that the zoo would run something of, by each command that would; and `--trust` does run it."""
+    folder, _ = recorded
+    shutil.copytree(folder / "logs", tmp_path / "logs")
+    taxi, cart = (tmp_path / "logs" / "lecture_dqn" / name for name in ("Taxi-v3_1", "CartPole-v1_1"))
+    stock = tmp_path / "logs" / "dqn" / "CartPole-v1_1" / "CartPole-v1"
+    stock.mkdir(parents=True)
+    shutil.copy(cart / "CartPole-v1" / "args.yml", stock)
+    (stock / "config.yml").write_text("n_timesteps: 5\n")
+    DQN("MlpPolicy", "CartPole-v1", buffer_size=10, device="cpu").save(stock.parent / "CartPole-v1")
+    call = f"!!python/object/apply:os.mkdir ['{tmp_path / 'canary'}']\n"
+    (taxi / "Taxi-v3" / "config.yml").write_text(call)
+    (cart / "CartPole-v1" / "vecnormalize.pkl").write_bytes(pickle.dumps(Calls(os.mkdir, str(tmp_path / "canary"))))
+    (tmp_path / "results.pkl").write_bytes(pickle.dumps(Calls(os.mkdir, str(tmp_path / "canary"))))
+    of = {name: ["--algo", "lecture_dqn", "--env", name, "-f", "logs"] for name in ("Taxi-v3", "CartPole-v1")}
+    commands = [
+        (["enjoy", *of["Taxi-v3"], "-n", 5, "--no-render"], "config.yml: it would make a .*os.mkdir"),
+        (["record_video", *of["Taxi-v3"], "-n", 5], "config.yml: it would make a .*os.mkdir"),
+        (["record_training", *of["Taxi-v3"], "-n", 5], "config.yml: it would make a .*os.mkdir"),
+        (
+            ["benchmark", "--no-hub", "--log-dir", "logs", "--benchmark-dir", "b", "-n", 5, "--test-mode"],
+            "os.mkdir|os.mk",
+        ),
+        (["enjoy", *of["CartPole-v1"], "-n", 5, "--no-render"], "vecnormalize.pkl: it is no VecNormalize"),
+        (
+            ["train", *of["CartPole-v1"][:4], "-i", cart / "CartPole-v1.zip", "-n", 5],
+            "vecnormalize.pkl: it is no VecNorm",
+        ),
+        (["plot_from_file", "-i", "results.pkl"], "results.pkl: it has .*mkdir"),
+        (
+            ["enjoy", "--algo", "dqn", *of["CartPole-v1"][2:], "-n", 5, "--no-render"],
+            "Stable-Baselines3, which unpickles",
+        ),
+        (["enjoy", *of["Taxi-v3"], "-n", 5, "--no-render", "--exp-id", 7], "Taxi-v3_7 folder was not found"),
+    ]
+    for (code, _, err), (words, message) in zip(run_all(tmp_path, *(w for w, _ in commands)), commands, strict=False):
+        assert re.search(message, err), (words, err)
+        if words[0] != "benchmark":  # which leaves out what it cannot evaluate
+            assert code == 2, words
+            assert re.fullmatch(r"sb3_lecture_dqn\.zoo: error: .*\n", err.splitlines(keepends=True)[-1])
+        assert "Traceback" not in err
+        assert not (tmp_path / "canary").exists(), words
+    ((code, _, _),) = run_all(tmp_path, [*commands[7][0], "--device", "cpu", "--trust"])
+    assert code == 0
 
 
 @pytest.mark.slow
@@ -186,6 +336,7 @@ def test_the_commands_of_the_readme(tmp_path):
         "train": ["-n", 160, "--eval-freq", 80, "--save-freq", 80, "--eval-episodes", 1, "--n-trials", 8, "--seed", 0],
         "enjoy": ["-n", 20, "--no-render"],
         "plot_train": [],
+        "record_video": ["-n", 10],
     }
     readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     lines = re.findall(r"^python -m sb3_lecture_dqn.zoo ([^#\n]*)", readme, re.MULTILINE)
@@ -207,6 +358,16 @@ def test_plots(tmp_path):
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+class Calls:
+    """Pickles to a call: what runs if it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
 class OnlyValidActions(gym.Wrapper):
     """Taxi, in which an action that is not valid is an error."""
 
@@ -225,14 +386,14 @@ def only_valid():
 
 
 @pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
-def test_evaluation_is_with_masks_where_training_was(algorithm, monkeypatch):
+def test_evaluation_is_with_masks_where_training_was(algorithm):
     """SB3's own callback, whose argmax over all actions is soon one that is not valid; without masks it stays so."""
     masked = algorithm(only_valid(), use_masking=True, seed=0)
     with pytest.raises(AssertionError, match="not valid"):
         masked.learn(20, EvalCallback(only_valid(), n_eval_episodes=5, eval_freq=10, verbose=0))
-    monkeypatch.setattr(callbacks, "evaluate_policy", zoo._evaluate_policy)
     evaluation = EvalCallback(only_valid(), n_eval_episodes=5, eval_freq=10, verbose=0)
-    masked.learn(20, evaluation)
+    with zoo.masked_evaluation():
+        masked.learn(20, evaluation)
     assert -30 <= evaluation.last_mean_reward < 20
     with pytest.raises(AssertionError, match="not valid"):
         algorithm(make_env("Taxi-v3", 30), seed=0).learn(20, EvalCallback(only_valid(), eval_freq=10, verbose=0))
@@ -252,7 +413,6 @@ def zoo_that_says_what_it_was_given(monkeypatch):
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(sys, "argv", ["zoo"])
-    monkeypatch.setattr(callbacks, "evaluate_policy", callbacks.evaluate_policy)
     return given
 
 
@@ -274,16 +434,23 @@ def test_the_settings_are_those_of_the_file_that_is_given(words, file, zoo_that_
 
 def test_an_algorithm_of_your_own_is_registered_with_those_of_the_package(zoo_that_says_what_it_was_given, monkeypatch):
     monkeypatch.setitem(zoo.ALGOS, "my_dqn", LectureDQN)
+    before = callbacks.evaluate_policy
     zoo.register()
     tables = sys.modules["rl_zoo3.hyperparams_opt"]
     for table in (sys.modules["rl_zoo3"].ALGOS, tables.HYPERPARAMS_SAMPLER, tables.HYPERPARAMS_CONVERTER):
         assert list(table) == ["lecture_dqn", "lecture_qrdqn", "my_dqn"]
-    assert callbacks.evaluate_policy is zoo._evaluate_policy
+    assert callbacks.evaluate_policy is before
 
 
 def test_mistakes_in_the_arguments(tmp_path, capsys):
     assert zoo.main(["tarin", "--algo", "lecture_dqn"]) == 2
-    assert "{train,enjoy,plot_train,all_plots,plot_from_file}" in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert (
+        "'tarin' is no command; there are train, enjoy, record_video, record_training, benchmark, push_to_hub" in said
+    )
+    assert "(did you mean 'train'?)" in said
+    assert zoo.main(["\x1b[2J"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
     assert zoo.main(["--help"]) == zoo.main([]) == 0
 
 

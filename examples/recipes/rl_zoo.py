@@ -22,4 +22,5 @@ zoo.register("Taxi-v3")  # with what `--optimize` searches
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["--algo", "my_dqn", "--conf-file", zoo.hyperparams_files()["lecture_dqn"]]
-    train()
+    with zoo.masked_evaluation():  # for models that use masks; nothing else of the zoo or of SB3 is changed
+        train()

@@ -60,12 +60,19 @@ def check_env_id(env_id: str) -> None:
     """
     Check that gymnasium knows an environment.
 
-    :param env_id: An id such as ``"Taxi-v3"``, or ``"module:Id-v0"`` for one that the module registers on import.
-    :raises ValueError: If the id is not registered; the message names the nearest known ids.
+    :param env_id: An id such as ``"Taxi-v3"``.
+    :raises ValueError: If the id is not registered; the message names the nearest known ids. Also if it is of the form
+        ``"module:Id-v0"``, by which gymnasium imports the module: an id may come from a file.
     """
+    module, colon, bare_id = env_id.partition(":")
+    if colon:
+        raise ValueError(
+            f"env={env_id!r}: no module is imported by an id here; import {module} yourself, which registers its "
+            f"environments, and give the id {bare_id!r}"
+        )
     try:
         gym.spec(env_id)
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except gym.error.Error as error:
         near = difflib.get_close_matches(env_id, gym.registry, n=3, cutoff=0.5)
         hint = (
             f"the nearest known ids are {', '.join(map(repr, near))}" if near else "see `gymnasium.pprint_registry()`"

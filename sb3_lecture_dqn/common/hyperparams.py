@@ -1,8 +1,6 @@
-"""Recommended settings by environment or by its spaces, from files in RL Zoo's format; and how YAML is read."""
+"""Recommended settings by environment or by its spaces, from files in RL Zoo's format."""
 
 import math
-import pathlib
-import re
 from collections.abc import Container
 from dataclasses import dataclass
 from importlib import import_module
@@ -42,29 +40,6 @@ def read_hyperparams(name: str) -> dict[str, dict[str, Any]]:
         )
     settings: dict[str, dict[str, Any]] = yaml.safe_load((FOLDER / f"{name}.yml").read_text(encoding="utf-8"))
     return settings
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-3`` as the number that it is since YAML 1.2; in YAML 1.1, which PyYAML reads, it is text."""
-
-
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
-
-
-def read_yaml(source: str | pathlib.Path, text: str) -> Any:
-    """
-    Read what a user has written in YAML.
-
-    :param source: Where it comes from, for the message.
-    :param text: The YAML.
-    :return: What it says.
-    :raises ValueError: If it is none.
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True)

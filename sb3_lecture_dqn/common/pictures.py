@@ -34,6 +34,16 @@ def require_viz(what: str) -> None:
         raise ImportError(f"{what} needs matplotlib: pip install 'sb3-lecture-dqn[viz]'") from error
 
 
+def as_plain_text(text: str) -> str:
+    """
+    Keep matplotlib from reading text as formulas, which it does between two dollars.
+
+    :param text: Any text
+    :return: What is drawn as that text
+    """
+    return text.replace("$", r"\$")
+
+
 def to_array(figure: "Figure", dpi: int = 100) -> np.ndarray:
     """
     Draw a figure.
@@ -275,5 +285,7 @@ def draw_curves(
         axes.set(title=name, xlabel=x_label, ylim=height)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
-    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=min(3, len(lines)))
+    figure.legend(
+        list(lines.values()), [*map(as_plain_text, lines)], loc="outside lower center", ncols=min(3, len(lines))
+    )
     return figure

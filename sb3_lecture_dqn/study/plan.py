@@ -1,5 +1,6 @@
 """What a study runs: tasks × settings × seeds."""
 
+import difflib
 import hashlib
 import json
 import pathlib
@@ -13,12 +14,14 @@ import gymnasium as gym
 
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
 from sb3_lecture_dqn.common.envs import check_env_id, id_step_limit
-from sb3_lecture_dqn.common.hyperparams import read_yaml
+from sb3_lecture_dqn.common.user_yaml import read_yaml_file
 
 LECTURE_ALGORITHMS = ("lecture_dqn", "lecture_qrdqn")
 #: The peers: SB3's DQN and sb3-contrib's QR-DQN as they are
 STOCK_ALGORITHMS = ("dqn", "qrdqn")
 ALGORITHMS = (*LECTURE_ALGORITHMS, *STOCK_ALGORITHMS)
+#: Most trials of a study
+MAX_TRIALS = 100_000
 _SETTING_NAME = re.compile(r"[^\x00-\x1f|]{1,60}")
 
 
@@ -117,11 +120,14 @@ class Plan:
             check_env_id(task)
         keep("settings", _checked_settings(settings))
         if isinstance(seeds, int):
-            check_number("seeds", seeds, 1, integer=True)
+            check_number("seeds", seeds, 1, MAX_TRIALS, integer=True)
             seeds = range(seeds)
         keep("seeds", _checked_list("seeds", seeds, int))
         for seed in self.seeds:
             check_number("seeds", seed, 0, 2**32 - 1, integer=True)
+        n_trials = len(self.tasks) * len(self.settings) * len(self.seeds)
+        if n_trials > MAX_TRIALS:
+            raise ValueError(f"tasks × settings × seeds are {n_trials} trials, and a study has {MAX_TRIALS} at most")
         if (episodes is None) == (timesteps is None):
             raise ValueError(f"episodes={episodes} and timesteps={timesteps}: give one budget")
         for name, number in (
@@ -148,13 +154,15 @@ class Plan:
         :return: The plan
         :raises ValueError: If it is none; the message names the file and the entry
         """
-        entries = read_yaml(path, pathlib.Path(path).read_text(encoding="utf-8"))
+        entries = read_yaml_file(path)
         known = [field.name for field in fields(cls)]
         if not isinstance(entries, dict):
             raise ValueError(f"{path}: it is no table; there are {', '.join(known)}")
         for name in entries:
             if name not in known:
-                raise ValueError(f"{path}: {name!r} is no entry of a plan; there are {', '.join(known)}")
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"{path}: {name!r} is no entry of a plan; there are {', '.join(known)}{hint}")
         for name in ("tasks", "settings", "seeds"):
             if name not in entries:
                 raise ValueError(f"{path}: {name} is missing")
@@ -180,7 +188,7 @@ class Plan:
         :return: The other plan
         """
         if seeds is not None:
-            check_number("seeds", seeds, 1, integer=True)
+            check_number("seeds", seeds, 1, MAX_TRIALS, integer=True)
         plan = self if seeds is None else replace(self, seeds=tuple(range(seeds)))
         return plan if episodes is None else replace(plan, episodes=episodes, timesteps=None)
 
@@ -225,14 +233,16 @@ def lecture_plan() -> Plan:
 
 
 def _checked_list(name: str, values: Any, kind: type) -> tuple[Any, ...]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise ValueError(f"{name}={values!r} must be a list")
     found = tuple(values)
+    seen: set[Any] = set()
     for value in found:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name}: {value!r} must be {'text' if kind is str else 'an integer'}")
-        if found.count(value) > 1:
+        if value in seen:
             raise ValueError(f"{name}: {value!r} is there more than once")
+        seen.add(value)
     if not found:
         raise ValueError(f"{name} is empty")
     return found
@@ -243,7 +253,7 @@ def _checked_settings(settings: Any) -> dict[str, dict[str, Any]]:
         raise ValueError(f"settings={settings!r} must be a table with an entry for every setting")
     found = {}
     for name, setting in settings.items():
-        if not isinstance(name, str) or _SETTING_NAME.fullmatch(name) is None:
+        if not isinstance(name, str) or _SETTING_NAME.fullmatch(name) is None or not name.isprintable():
             raise ValueError(f"settings: the name {name!r} must be text of 1 to 60 characters in one line, without '|'")
         if setting is not None and not isinstance(setting, Mapping):
             raise ValueError(f"settings: {name!r}: {setting!r} is no table of arguments")

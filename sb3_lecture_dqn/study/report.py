@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_lecture_dqn.common import pictures
+from sb3_lecture_dqn.common.checks import shown
 from sb3_lecture_dqn.common.evaluation import tells_optimality
+from sb3_lecture_dqn.common.pictures import as_plain_text
 from sb3_lecture_dqn.study.statistics import (
     Estimate,
     estimate_interquartile_mean,
@@ -28,6 +30,8 @@ METRICS = {"success_rate": "solved", "mean_reward": "reward", "optimality": "opt
 # Rewards of different tasks have no mean that says anything.
 _OVER_TASKS = ("success_rate", "optimality")
 ALL_TASKS = "all tasks"
+#: Most pairs of a task and a setting in a report, most tasks in its picture, and most points of a curve there
+MAX_GROUPS, MAX_PANELS, MAX_POINTS = 500, 40, 2000
 BETTER = "better than baseline"
 
 Rows = list[dict[str, Any]]
@@ -45,6 +49,11 @@ def write_report(folder: str | pathlib.Path) -> list[str]:
     """
     folder = pathlib.Path(folder)
     rows = read_rows(folder)
+    for name in ("report.md", "report.csv", "report.png"):
+        if (folder / name).is_symlink():
+            raise ValueError(
+                f"{folder / name} is a symbolic link, and what it leads to would be overwritten: remove it"
+            )
     records = summary(rows)
     lines = [*markdown(records), "", *left_out(rows)]
     (folder / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
@@ -53,6 +62,8 @@ def write_report(folder: str | pathlib.Path) -> list[str]:
         pictures.require_viz("the figure of a study")
     except ImportError as error:
         return [*lines, str(error)]
+    if (n_tasks := len({row["task"] for row in _done(rows)})) > MAX_PANELS:
+        return [*lines, f"There is no figure of {n_tasks} tasks: {MAX_PANELS} are the most."]
     draw(rows).savefig(folder / "report.png", dpi=120)
     return [*lines, f"Figure: {folder / 'report.png'}"]
 
@@ -70,6 +81,8 @@ def summary(rows: Rows) -> list[Record]:
     :raises ValueError: If no trial is done
     """
     done, settings = _done(rows), _settings(rows)
+    if (n_groups := len({(row["task"], row["setting"]) for row in rows})) > MAX_GROUPS:
+        raise ValueError(f"of {n_groups} tasks and settings there is no report: {MAX_GROUPS} are the most")
     failed = [row for row in rows if row["state"] == "failed"]
     tasks = list(dict.fromkeys(row["task"] for row in done))
     records = []
@@ -131,7 +144,7 @@ def left_out(rows: Rows) -> list[str]:
     for row in rows:
         if row["state"] == "failed":
             trial = f"{row['task']}, {row['setting']}, seed {row['seed']}"
-            lines.append(f"Failed, and left out: {trial}: {reason(row['error'])}")
+            lines.append(f"Failed, and left out: {trial}: {shown(reason(row['error']), 500)}")
     return lines
 
 
@@ -230,19 +243,22 @@ def draw(rows: Rows) -> "Figure":
                     _draw_band(axes, x, curve, f"C{number}")
                 in_range += [end[len(x) // 2 :] for end in curve]
             share = performance_profile([np.array([row["mean_reward"] for row in runs])], thresholds)
-            _draw_band(profile, thresholds, share, f"C{number}", setting, drawstyle="steps-post")
+            _draw_band(profile, thresholds, share, f"C{number}", as_plain_text(setting), drawstyle="steps-post")
             of_setting = [record for record in records if (record["task"], record["setting"]) == (task, setting)]
             _draw_improvement(better, number, of_setting[0][BETTER])
-        solved.set(title=task, xlabel=_x_axis(here[0]), ylabel="share of solved episodes", ylim=(-0.02, 1.02))
+        solved.set(
+            title=as_plain_text(task), xlabel=_x_axis(here[0]), ylabel="share of solved episodes", ylim=(-0.02, 1.02)
+        )
         reward.set(xlabel=_x_axis(here[0]), ylabel="reward")
         if in_range:
             low, high = np.min(np.concatenate(in_range)), np.max(np.concatenate(in_range))
             margin = 0.05 * (high - low) or 1.0
             reward.set(ylim=(low - margin, high + margin))
         profile.set(xlabel="reward τ at the end", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
-        better.set(xlabel=f"probability of more reward than\n{settings[0]!r}", xlim=(0, 1))
+        baseline = as_plain_text(repr(settings[0]))
+        better.set(xlabel=f"probability of more reward than\n{baseline}", xlim=(0, 1))
         better.axvline(0.5, color="black", linestyle=":", linewidth=1)
-        better.set_yticks(range(1, len(settings)), settings[1:])
+        better.set_yticks(range(1, len(settings)), [*map(as_plain_text, settings[1:])])
         better.invert_yaxis()
     handles, labels = panels[0][2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
@@ -261,6 +277,8 @@ def learning_curve(runs: Rows, metric: str) -> tuple[np.ndarray, Estimate]:
     at = [np.array(row["curve"][_x_axis(row)]) for row in runs]
     x = np.unique(np.concatenate(at))
     x = x[x >= max(points[0] for points in at)]
+    if len(x) > MAX_POINTS:
+        x = x[np.linspace(0, len(x) - 1, MAX_POINTS).astype(int)]
     values = np.array(
         [
             np.array(row["curve"][metric])[np.searchsorted(points, x, side="right") - 1]

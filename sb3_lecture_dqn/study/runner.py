@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.checks import check_number, shown
 from sb3_lecture_dqn.common.stop_signals import StopSignals
 from sb3_lecture_dqn.study.plan import STOCK_ALGORITHMS, Plan, Trial
 from sb3_lecture_dqn.study.table import ResultTable
@@ -106,7 +106,7 @@ def open_study(
 
 def _summary(row: Row) -> str:
     if "error" in row:
-        return f"failed: {reason(row['error'])}"
+        return f"failed: {shown(reason(row['error']), 500)}"
     return (
         f"{row['success_rate']:.1%} solved, {row['mean_reward']:.2f} reward after {row['episodes']} episodes, "
         f"{row['timesteps']} steps"

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from sb3_lecture_dqn.study.plan import Trial
-from sb3_lecture_dqn.study.trial import Row
+from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency, shown
+from sb3_lecture_dqn.study.plan import MAX_TRIALS, Trial
+from sb3_lecture_dqn.study.trial import FIGURES, Row
 
 FILE = "results.sqlite"
 #: Columns that a trial fills, with their types
@@ -25,14 +26,18 @@ _RESULTS = {
     "weights_sha256": "TEXT",
     "curve": "TEXT",
 }
-_CREATE = f"""
-CREATE TABLE IF NOT EXISTS trials (
+_TABLE = f"""
+CREATE TABLE trials (
     task TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL,
     definition TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', error TEXT,
     {", ".join(f"{name} {kind}" for name, kind in _RESULTS.items())},
     PRIMARY KEY (task, setting, seed)
 )
 """
+#: Most letters of a text and most numbers of a curve in a file of others
+_MAX_TEXT, _MAX_POINTS = 2**20, 2**16
+#: Most that a number there may be: the sums and squares of larger ones are no numbers
+_LARGEST = 1e30
 
 
 class ResultTable:
@@ -49,15 +54,14 @@ class ResultTable:
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._connected() as connection:
-            connection.execute(_CREATE)
+            connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+            _check_schema(connection)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self.folder / FILE, timeout=60)) as connection, connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise OSError(f"{self.folder / FILE}: {error}") from error
+        file = self.folder / FILE
+        with _errors_named(file), closing(sqlite3.connect(file, timeout=60)) as connection, connection:
+            yield connection
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -117,6 +121,8 @@ class ResultTable:
         :param trial: The trial
         :param row: What :func:`study.trial.attempt` returned
         """
+        if unknown := row.keys() - _RESULTS.keys() - {"error"}:  # names would be read as SQL
+            raise ValueError(f"{trial}: its result has {', '.join(map(repr, sorted(unknown)))}, which is no column")
         columns = {"state": "failed" if "error" in row else "done", "error": None, **row}
         if "curve" in columns:
             columns["curve"] = json.dumps(columns["curve"])
@@ -132,23 +138,104 @@ class ResultTable:
 
         :return: All rows, in the order in which the trials were added; curves as tables of columns
         """
-        with self._connected() as connection:
-            connection.row_factory = sqlite3.Row
-            found = [dict(row) for row in connection.execute("SELECT * FROM trials ORDER BY rowid")]
-        for row in found:
-            row["curve"] = None if row["curve"] is None else json.loads(row["curve"])
-            row["exact"] = None if row["exact"] is None else bool(row["exact"])
-        return found
+        return read_rows(self.folder)
+
+
+@contextmanager
+def _errors_named(file: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"{file}: {error}") from error
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """
+    Check that there is the table and nothing else. In its place there could be a view that never ends, in its columns
+    an expression of any size, and beside it triggers.
+    """
+    found = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 2").fetchall()
+    if [(kind, name) for kind, name, _ in found] != [("table", "trials")] or found[0][2].split() != _TABLE.split():
+        what = ", ".join(f"{kind} {name!r}" for kind, name, _ in found) or "nothing"
+        raise sqlite3.DatabaseError(f"it is no table of a study: it has {shown(what, 200)} of its own making")
 
 
 def read_rows(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     """
-    Read the results of a study.
+    Read the results of a study, also of one that somebody else has made, without writing to its folder.
 
     :param folder: Its folder
     :return: See :meth:`ResultTable.rows`
     :raises FileNotFoundError: If there is none
+    :raises OSError: If the file cannot be read, or is no table of a study
+    :raises ValueError: If a row is not one of a study; the message says which
     """
-    if not (pathlib.Path(folder) / FILE).is_file():
+    file = pathlib.Path(folder) / FILE
+    if not file.is_file():
         raise FileNotFoundError(f"{str(folder)!r} is no folder of a study: it has no {FILE}")
-    return ResultTable(folder).rows()
+    # Read-only: a journal beside the file, which is rolled back before writing, can name other files to be removed
+    address = f"{file.resolve().as_uri()}?mode=ro"
+    found: list[dict[str, Any]] = []
+    with _errors_named(file), closing(sqlite3.connect(address, uri=True, timeout=60)) as connection:
+        if hasattr(connection, "setlimit"):  # Python 3.11
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_TEXT)
+        _check_schema(connection)
+        connection.row_factory = sqlite3.Row
+        left = 2 * file.stat().st_size + _MAX_TEXT  # pages of a file may be in each other, again and again
+        for row in connection.execute("SELECT * FROM trials ORDER BY rowid"):
+            left -= sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
+            if left < 0 or len(found) == MAX_TRIALS:
+                raise sqlite3.DatabaseError(
+                    f"it has more than {MAX_TRIALS} rows, or larger ones than there is room for"
+                )
+            found.append(dict(row))
+    for number, row in enumerate(found, 1):
+        try:
+            _check_row(row)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file}: row {number} is none of a study: {shown(str(error), 300)}") from error
+    return found
+
+
+def _check_row(row: dict[str, Any]) -> None:
+    """
+    Check a row, and read what it has as JSON.
+
+    :raises ValueError: If it is not one that a study writes
+    """
+    for name in ("task", "setting", "definition", "state"):
+        if not isinstance(row[name], str):
+            raise ValueError(f"{name}={row[name]!r} must be text")
+    for name in ("task", "setting"):
+        if not row[name].isprintable() or not 0 < len(row[name]) <= 200:
+            raise ValueError(f"{name}={row[name]!r} must be text in one line of at most 200 letters")
+    check_choice("state", row["state"], ("waiting", "done", "failed"))
+    if row["state"] == "failed" and not isinstance(row["error"], str):
+        raise ValueError(f"error={row['error']!r} must be text")
+    definition = json.loads(row["definition"])
+    if not isinstance(definition, dict):
+        raise ValueError("definition must be a table")
+    parse_frequency("test_freq", definition.get("test_freq", 0))
+    check_number("seed", row["seed"], 0, 2**32 - 1, integer=True)
+    done = row["state"] == "done"
+    for name, kind in _RESULTS.items():
+        if kind == "TEXT" or (row[name] is None and (not done or name == "optimality")):
+            continue
+        check_number(name, row[name], -_LARGEST, _LARGEST, integer=kind == "INTEGER")
+    row["exact"] = None if row["exact"] is None else bool(row["exact"])
+    if row["curve"] is not None or done:
+        row["curve"] = _checked_curve(json.loads(row["curve"] or "null"))
+
+
+def _checked_curve(curve: Any) -> dict[str, list[float | None]]:
+    columns = {"episodes", "timesteps", *FIGURES}
+    if not isinstance(curve, dict) or not columns <= curve.keys():
+        raise ValueError(f"curve must be a table with {', '.join(sorted(columns))}")
+    n_points = len(curve["episodes"]) if isinstance(curve["episodes"], list) else -1
+    for name, values in curve.items():
+        if not isinstance(values, list) or not len(values) == n_points <= _MAX_POINTS:
+            raise ValueError(f"curve: {name!r} must be a list, as long as the others and of {_MAX_POINTS} at most")
+        for value in values:
+            if value is not None or name != "optimality":
+                check_number(f"curve: {name}", value, -_LARGEST, _LARGEST)
+    return curve

@@ -230,7 +230,7 @@ def reason(error: str) -> str:
     :param error: The traceback that :func:`attempt` returned
     :return: Its last line; of a training that diverged, when that was, without what helps against it
     """
-    last = error.strip().splitlines()[-1]
+    last = (error.strip().splitlines() or ["(it does not say why)"])[-1]
     _, _, diverged = last.partition(f"{DivergedError.__name__}: ")
     return f"diverged: {diverged.partition(': training has diverged')[0]}" if diverged else last
 

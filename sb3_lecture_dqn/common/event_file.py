@@ -1,0 +1,85 @@
+"""TensorBoard's event files, read for single numbers: in bounded memory, whatever a file says of itself."""
+
+import pathlib
+import struct
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.common.user_yaml import open_regular
+
+#: Most bytes of an event; the largest are of pictures
+_MAX_EVENT = 2**28
+_LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
+
+
+class Scalar(NamedTuple):
+    """
+    A number that was logged.
+
+    :param tag: Its name
+    :param step: When, in what the run counts by
+    :param value: The number
+    """
+
+    tag: str
+    step: int
+    value: float
+
+
+def read_scalars(path: pathlib.Path, tags: Collection[str]) -> Iterator[Scalar]:
+    """
+    Read numbers of a file in the order in which they were written. A file that is cut off ends where it is cut.
+
+    :param path: The file
+    :param tags: Which
+    :return: The numbers
+    :raises UnsafeFileError: If the file is damaged, or has something else than a number by one of the names
+    :raises ValueError: If it is no regular file
+    """
+    for content in _records(path):
+        event = Event()
+        try:
+            event.ParseFromString(content)
+        except DecodeError as error:
+            raise UnsafeFileError(f"{shown(str(path))} is no event file, or it is damaged: {error}") from error
+        for value in event.summary.value:
+            if value.tag in tags:
+                yield Scalar(value.tag, event.step, _number(path, value, event.step))
+
+
+def _records(path: pathlib.Path) -> Iterator[bytes]:
+    """The events of a file: each a length, its checksum, so many bytes, and their checksum."""
+    with open_regular(path) as file:
+        while len(head := file.read(12)) == 12:
+            (length,), (checksum,) = _LENGTH.unpack(head[:8]), _CHECKSUM.unpack(head[8:])
+            if masked_crc32c(head[:8]) != checksum or length > _MAX_EVENT:
+                at = file.tell() - 12
+                raise UnsafeFileError(f"{shown(str(path))} is no event file, or it is damaged at byte {at}")
+            content = file.read(length)
+            if len(content) < length or len(file.read(4)) < 4:
+                return  # it is still being written, or the run was killed
+            # The second checksum takes a second for a picture in Python; protobuf notices most damage
+            yield content
+
+
+def _number(path: pathlib.Path, value: Summary.Value, step: int) -> float:
+    if value.WhichOneof("value") == "simple_value":
+        return float(value.simple_value)
+    tensor = value.tensor
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    # Not by `make_ndarray`, which writes out one number as often as the shape says
+    if value.WhichOneof("value") == "tensor" and shape in ([], [1]):
+        for dtype, values, form in ((DT_FLOAT, tensor.float_val, "<f"), (DT_DOUBLE, tensor.double_val, "<d")):
+            if tensor.dtype == dtype and len(tensor.tensor_content) == struct.calcsize(form):
+                return float(struct.unpack(form, tensor.tensor_content)[0])
+            if tensor.dtype == dtype and len(values) == 1:
+                return float(values[0])
+    found = f"a tensor of shape {shape[:8]}" if value.WhichOneof("value") == "tensor" else "something else"
+    raise UnsafeFileError(f"{shown(str(path))}: {value.tag!r} at {step} is {found}, and a curve is of single numbers")
