@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sb3_lecture_dqn.common.buffers import DISCRETE_ROW, LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.duplicates import why_no_numba
+from sb3_lecture_dqn.common.hindsight import sample
 from sb3_lecture_dqn.common.maskable import best_allowed, pack_masks, predict_greedily
 from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork, hidden_widths
 
@@ -114,7 +115,7 @@ class TorchLearner:
         """
         model = self.model
         optimizer = model.policy.optimizer
-        batch = model.replay_buffer.sample(batch_size, env=model._vec_normalize_env)  # type: ignore[union-attr]
+        batch = sample(model.replay_buffer, batch_size, model._vec_normalize_env)
         loss = self.loss(batch)
         if not math.isfinite(loss_value := loss.item()):
             raise _not_finite(model, loss_value, done)

@@ -78,6 +78,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
     action_counts: np.ndarray
     exploration_rng: np.random.Generator
     _last_masks: np.ndarray | None = None
+    #: Whether ``buffer_size`` bounds failures only, whatever the observations are: so it was in files of version 1
+    _version_1_memory: bool
     #: Whether the model is in the middle of a rollout, where it is not known how to go on
     _in_rollout = False
     #: Callbacks of the last call of `learn`, and what of them described it at its start
@@ -164,6 +166,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             model = cls(policy=policy, env=env, device=device, _init_setup_model=False)  # type: ignore[arg-type, call-arg]
             model._check_loaded(settings)
             model.__dict__.update(settings)
+            model._version_1_memory = settings.get("_version_1_memory", True)
             model._check_settings()
         except DAMAGED as error:
             raise UnsafeFileError(f"path={str(path)!r}: {error}") from error
@@ -187,8 +190,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
     @classmethod
     def _settings_of_stock_file(cls, path: str | pathlib.Path | io.BufferedIOBase) -> dict[str, Any]:
         """Settings that stock SB3 has not, as it behaves, for a file that it wrote."""
-        if "exploration_decay" in saved_settings(path):
-            return {}
+        saved = saved_settings(path)
+        if "exploration_decay" in saved:
+            return {} if "_version_1_memory" in saved else {"_version_1_memory": True}
         loss = {"loss": "huber"} if cls._algorithm() == "DQN" else {}
         return {"exploration_decay": None, "max_episode_steps": None, **loss}
 
@@ -210,7 +214,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             check_number(name, settings.get(name, 0), 0, integer=True)
         for name in ("_total_episodes", "_default_timesteps"):
             if settings.get(name) is not None:
-                check_number(name, settings[name], 1, integer=True)
+                check_number(name, settings[name], 0, integer=True)
         steps_before, episodes_before = _of_kind("_began_at", settings.get("_began_at", (0, 0)), tuple)
         for count in (steps_before, episodes_before):
             check_number("_began_at", count, 0, integer=True)
