@@ -132,11 +132,9 @@ def test_no_environment_is_named(arguments):
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        ({"total_timesteps": 0}, "total_timesteps=0 .*at least 1"),
-        ({"total_timesteps": -5}, "total_timesteps=-5 .*at least 1"),
-        ({"total_timesteps": math.nan}, "total_timesteps=nan .*at least 1"),
-        ({"total_episodes": 0}, "total_episodes=0 .*at least 1"),
-        ({"total_episodes": -5}, "total_episodes=-5 .*at least 1"),
+        ({"total_timesteps": -5}, "total_timesteps=-5 .*at least 0"),
+        ({"total_timesteps": math.nan}, "total_timesteps=nan .*at least 0"),
+        ({"total_episodes": -5}, "total_episodes=-5 .*at least 0"),
         ({"total_episodes": 1.5}, "total_episodes=1.5 .*an integer"),
         ({"total_timesteps": 5, "total_episodes": 6}, "total_timesteps=5 and total_episodes=6: .*one"),
         ({"total_timesteps": 0, "total_episodes": 0}, "total_timesteps=0 and total_episodes=0: .*one"),

@@ -108,6 +108,7 @@ def add_one(buffer, state, action=0, next_state=0, reward=-1.0, done=False, info
 
 def numbered(n_success, n_fail, **kwargs):
     """A memory over 1000 numbered states, with so many successes (from state 0 on) and failures (from 500 on)."""
+    kwargs = {"success_capacity": math.inf, **kwargs}  # the lecture's
     buffer = SuccessFailReplayBuffer(kwargs.pop("buffer_size", 1000), spaces.Discrete(1000), ACTIONS, seed=0, **kwargs)
     for state in range(n_success):
         add_one(buffer, state, reward=20.0, done=True)
@@ -117,9 +118,10 @@ def numbered(n_success, n_fail, **kwargs):
 
 
 class TwoLists:
-    """The lecture's memory, word for word."""
+    """The lecture's memory, word for word; without ``success_capacity``, ``fail_capacity`` bounds both lists."""
 
     def __init__(self, fail_capacity, success_capacity, deduplicate, rng):
+        self.bound = fail_capacity if success_capacity is None else math.inf
         self.capacities = {True: success_capacity, False: fail_capacity}
         self.deduplicate = deduplicate
         self.rng = rng
@@ -129,7 +131,12 @@ class TwoLists:
         memory, capacity = self.lists[success], self.capacities[success]
         if self.deduplicate and transition in memory:
             return
-        if capacity is not None and len(memory) == capacity:
+        if len(self.lists[True]) + len(self.lists[False]) == self.bound:
+            larger = max(memory, self.lists[not success], key=len)  # the first, if they are equal
+            at = int(self.rng.random() * len(larger))
+            larger[at] = larger[-1]
+            larger.pop()
+        if len(memory) == capacity:
             memory[int(self.rng.random() * capacity)] = transition
         else:
             memory.append(transition)
@@ -159,7 +166,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @initialize(
         buffer_size=st.integers(1, 6),
-        success_capacity=st.one_of(st.none(), st.integers(1, 3)),
+        success_capacity=st.one_of(st.none(), st.integers(1, 3), st.just(math.inf)),
         deduplicate=st.booleans(),
         success_criterion=st.sampled_from(["terminal", "is_success", "positive_reward", is_costly]),
         success_fraction=st.one_of(st.none(), st.floats(0, 1)),

@@ -160,8 +160,8 @@ class EpisodicMixin(PersistenceMixin):
         self.max_episode_steps = max_episode_steps
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-        if isinstance(env, str) and settings["verbose"] >= 1:
-            print(f"Creating environment from the given name '{env}'")  # as SB3 says it
+        if isinstance(env, str):
+            _announce(env, settings["verbose"])
         made: Any = self._make_env() if isinstance(env, str) else env
         if made is not None:
             check_is_env(made)
@@ -258,6 +258,7 @@ class EpisodicMixin(PersistenceMixin):
         """
         settings = tuned_settings(f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams, env_id)
         keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
+        _announce(env_id, keywords.get("verbose", 0))
         env = make_training_env(env_id, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
         model = cls(env=env, **keywords)
         model.env_id = env_id
@@ -904,6 +905,11 @@ class EpisodicMixin(PersistenceMixin):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), *_PASSING]
+
+
+def _announce(env_id: str, verbose: int) -> None:
+    if verbose >= 1:
+        print(f"Creating environment from the given name '{env_id}'")  # SB3's words
 
 
 def _is_policy(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """What SB3's ``HerReplayBuffer`` needs where it is used with the lecture's schedule: updates from the first step on."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from stable_baselines3.common.buffers import BaseBuffer
@@ -43,11 +43,11 @@ def sample(memory: Any, batch_size: int, env: VecNormalize | None) -> ReplayBuff
         return memory.sample(batch_size, env=env)  # type: ignore[no-any-return]
     real_and_new = memory.sample(2, env=env)  # in this order
     one = slice(1, 2) if np.random.random() < memory.her_ratio else slice(0, 1)  # noqa: NPY002
-    batch: ReplayBufferSamples = real_and_new._replace(
+    batch = real_and_new._replace(
         observations={key: part[one] for key, part in real_and_new.observations.items()},
         actions=real_and_new.actions[one],
         next_observations={key: part[one] for key, part in real_and_new.next_observations.items()},
         dones=real_and_new.dones[one],
         rewards=real_and_new.rewards[one],
     )
-    return batch
+    return cast(ReplayBufferSamples, batch)
