@@ -13,11 +13,12 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lecture_dqn import SuccessFailReplayBuffer
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common import duplicates
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
 
@@ -361,6 +362,122 @@ def test_the_memory_grows_in_order_and_failures_stop_at_buffer_size():
     assert kept <= set(range(500, 900))
 
 
+BOUNDED = {
+    "box": lambda **kw: LectureDQN("MlpPolicy", "CartPole-v1", **kw),
+    "dict": lambda **kw: LectureQRDQN("Blackjack-v1", **kw),
+    "discrete with repetitions": lambda **kw: LectureDQN("FrozenLake-v1", **memory_kwargs(kw, deduplicate=False)),
+    "several": lambda **kw: LectureDQN("MlpPolicy", make_vec_env("CartPole-v1", 3, seed=0), **kw),
+    "stock": lambda **kw: DQN("MlpPolicy", "CartPole-v1", replay_buffer_class=SuccessFailReplayBuffer, **kw),
+    "stock and tabular": lambda **kw: DQN(
+        "MlpPolicy",
+        "FrozenLake-v1",
+        replay_buffer_class=SuccessFailReplayBuffer,
+        **memory_kwargs(kw, deduplicate=False),
+    ),
+    "stock sac": lambda **kw: SAC(
+        "MlpPolicy",
+        "Pendulum-v1",
+        replay_buffer_class=SuccessFailReplayBuffer,
+        **memory_kwargs(kw, success_criterion=lambda reward, terminal, info: reward > -5),
+    ),
+}
+
+
+def memory_kwargs(kwargs, **more):
+    return {**kwargs, "replay_buffer_kwargs": more}
+
+
+@pytest.mark.parametrize("make", BOUNDED.values(), ids=BOUNDED)
+def test_buffer_size_bounds_the_whole_memory_of_an_algorithm_and_is_used_up(make):
+    model = make(buffer_size=30, gradient_steps=0, seed=0)
+    sizes = []
+    model.learn(400, callback=lambda *_: sizes.append(model.replay_buffer.size()) or True)
+    assert max(sizes) == sizes[-1] == 30
+    assert model.replay_buffer.success_size > 0
+    assert model.replay_buffer.full
+    model.replay_buffer.check_valid()
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+def test_the_lectures_memory_of_a_tabular_task_keeps_all_successes(algorithm):
+    model = algorithm("FrozenLake-v1", buffer_size=5, gradient_steps=0, seed=0).learn(2000)
+    assert (model.replay_buffer.fail_size, model.replay_buffer.success.capacity) == (5, None)
+    assert model.replay_buffer.success_size > 5
+    assert model.replay_buffer_kwargs == {}
+
+
+@given(
+    kind=st.sampled_from(sorted(SPACES)),
+    buffer_size=st.integers(1, 9),
+    deduplicate=st.booleans(),
+    n_envs=st.integers(1, 3),
+    steps=st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=40),
+    split=st.integers(0, 40),
+)
+def test_no_more_than_buffer_size_transitions_are_ever_held(kind, buffer_size, deduplicate, n_envs, steps, split):
+    """Whatever comes, also through the state of the memory; what is held is what came, and nothing is lost early."""
+    space, pool = SPACES[kind]
+    made = [
+        SuccessFailReplayBuffer(buffer_size, space, ACTIONS, n_envs=n_envs, deduplicate=deduplicate, seed=0)
+        for _ in range(2)
+    ]
+    buffer, came = made[0], 0
+    for step, (number, success) in enumerate(steps):
+        if step == split:
+            made[1].set_state(buffer.get_state())
+            buffer = made[1]
+        obs = batched(space, [pool[(number + i) % len(pool)] for i in range(n_envs)])
+        reward, done = np.full(n_envs, float(number)), np.full(n_envs, success)
+        buffer.add(obs, obs, np.full((n_envs, 1), number % 2), reward, done, [{}] * n_envs)
+        came += n_envs
+        assert buffer.size() == buffer.pos <= buffer_size
+        assert buffer.full == (buffer.size() == buffer_size)
+        assert deduplicate or buffer.size() == min(came, buffer_size)
+        buffer.check_valid()
+    rewards = {float(np.float32(number)) for number, _ in steps}
+    assert {float(reward) for reward in buffer.rewards.ravel()} <= rewards
+
+
+def test_successes_stay_until_they_are_half_of_a_full_memory():
+    buffer = numbered(4, 300, buffer_size=10, success_capacity=None)
+    assert buffer.success_states == {0, 1, 2, 3}
+    for state in range(4, 200):
+        add_one(buffer, state, reward=20.0, done=True)
+    assert (buffer.success_size, buffer.fail_size) == (5, 5)
+    add_one(buffer, 700)
+    assert (buffer.success_size, buffer.fail_size) == (5, 5)
+    assert 700 in buffer.observations.ravel().tolist()
+
+
+def test_what_is_forgotten_is_a_uniformly_random_one_of_the_larger_part():
+    counts = np.zeros(20)
+    for seed in range(3000):
+        buffer = numbered(0, 20, buffer_size=20, success_capacity=None)
+        buffer.seed(seed)
+        add_one(buffer, 0, reward=20.0, done=True)
+        left = set(buffer.observations.ravel().tolist())
+        (gone,) = set(range(500, 520)) - left
+        counts[gone - 500] += 1
+    assert abs(counts - 150).max() < 5 * math.sqrt(150)
+
+
+def test_a_state_of_more_than_buffer_size_is_refused_and_the_way_on_is_named():
+    buffer = numbered(0, 0, buffer_size=6, success_capacity=None)
+    with pytest.raises(ValueError, match=r"7 transitions, .* buffer_size=6 .*success_capacity=math.inf"):
+        buffer.set_state(numbered(3, 4, buffer_size=6).get_state())
+    assert buffer.size() == 0
+
+
+def test_a_memory_that_version_1_has_pickled_keeps_its_bounds():
+    buffer = numbered(9, 3, buffer_size=4)
+    del buffer.bounds_all
+    restored = pickle.loads(pickle.dumps(buffer))
+    for state in range(10, 30):
+        add_one(restored, state, reward=20.0, done=True)
+        add_one(restored, 500 + state)
+    assert (restored.success_size, restored.fail_size) == (29, 4)
+
+
 def test_arrays_have_the_layout_of_sb3s_buffers():
     """Code that reads SB3's buffers finds (rows, n_envs, ...)."""
     buffer = numbered(2, 3)
@@ -686,6 +803,8 @@ def test_the_latest_transition_buffer_holds_the_last_step_of_all_environments_on
         ("success_fraction", 1.1),
         ("success_fraction", math.nan),
         ("success_capacity", 0),
+        ("success_capacity", 2.5),
+        ("success_capacity", math.nan),
         ("success_criterion", "delivered"),
         ("optimize_memory_usage", True),
     ],

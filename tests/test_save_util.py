@@ -668,6 +668,33 @@ def test_a_memory_of_an_own_class_is_a_pickle_that_has_to_be_trusted(tmp_path):
     assert model.replay_buffer.size() == 20
 
 
+@pytest.mark.parametrize("trust", [False, True])
+def test_buffer_size_means_in_a_file_of_version_1_what_it_meant_there(trust, tmp_path):
+    def bounds(model):
+        return model.replay_buffer.bounds_all, model.replay_buffer.success.capacity, model.replay_buffer.fail.capacity
+
+    model = LectureDQN("MlpPolicy", "CartPole-v1", seed=0, buffer_size=20, gradient_steps=0)
+    assert bounds(model) == (True, 20, 20)
+    model.save(tmp_path / "version 2")
+    del model._version_1_memory  # which it did not know
+    model.save(tmp_path / "version 1")
+    assert bounds(LectureDQN.load(tmp_path / "version 2", trust=trust)) == (True, 20, 20)
+    loaded = LectureDQN.load(tmp_path / "version 1", trust=trust)
+    assert bounds(loaded) == (False, None, 20)
+    loaded.learn(600)
+    assert loaded.replay_buffer.size() > 20
+    loaded.save_replay_buffer(tmp_path / "memory")
+    loaded.save(tmp_path / "again")
+    again = LectureDQN.load(tmp_path / "again")
+    again.load_replay_buffer(tmp_path / "memory")
+    assert again.replay_buffer.size() == loaded.replay_buffer.size()
+    with pytest.raises(UnsafeFileError, match=r"buffer_size=20 .*success_capacity=math.inf"):
+        LectureDQN.load(tmp_path / "version 2").load_replay_buffer(tmp_path / "memory")
+    kwargs = {"success_capacity": math.inf}
+    LectureDQN("MlpPolicy", "CartPole-v1", buffer_size=20, replay_buffer_kwargs=kwargs).save(tmp_path / "unbounded")
+    assert bounds(LectureDQN.load(tmp_path / "unbounded")) == (False, None, 20)
+
+
 def test_a_large_memory_is_never_there_twice(tmp_path):
     settings = {"buffer_size": 1_000_000, "replay_buffer_kwargs": {"deduplicate": False}}
     model = LectureDQN("Taxi-v3", seed=0, **settings)

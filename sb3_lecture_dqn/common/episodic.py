@@ -153,6 +153,9 @@ class EpisodicMixin(PersistenceMixin):
                 f"replay_buffer_class={settings['replay_buffer_class'].__name__} and store_and_replay=False, which "
                 "means no replay memory: give one of them"
             )
+        for name in ("policy_kwargs", "replay_buffer_kwargs"):
+            if not isinstance(settings[name], dict | None):
+                raise ValueError(f"{name}={settings[name]!r} must be a dictionary of keyword arguments, or None")
         if env is None and _init_setup_model:
             raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None

@@ -115,9 +115,10 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
         explore_least_tried: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
-        policy_kwargs = dict(policy_kwargs or {})
-        if "optimizer_kwargs" in policy_kwargs:
-            policy_kwargs.setdefault("optimizer_class", th.optim.Adam)  # else sb3-contrib puts its own in their place
+        if isinstance(policy_kwargs, dict):
+            policy_kwargs = dict(policy_kwargs)  # sb3-contrib adds to it
+            if "optimizer_kwargs" in policy_kwargs:
+                policy_kwargs.setdefault("optimizer_class", th.optim.Adam)  # else it puts its own in their place
         super().__init__(
             policy,
             env,
