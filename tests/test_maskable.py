@@ -368,7 +368,9 @@ def test_what_means_to_go_without_masks_does_not_warn(algorithm):
     """All of this package, masks that allow all, and a model that was learnt without."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = algorithm("Taxi-v3", use_masking=True, seed=0).learn(30, callback=LectureTestCallback(10, 2))
+        model = algorithm("Taxi-v3", use_masking=True, seed=0).learn(
+            30, callback=LectureTestCallback(n_test_episodes=2, test_freq=10)
+        )
         run_test(model, "Taxi-v3", 2, 5, seed=0)
         run_test(model, masked_taxi(), 2, 5, seed=0)
         exact_test(model, "Taxi-v3", 20)
