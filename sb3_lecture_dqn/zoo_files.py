@@ -347,8 +347,8 @@ def load_results(file: Any) -> Any:
 
 def _refuse_stock(path: Any, *args: Any, **kwargs: Any) -> Any:
     raise UnsafeFileError(
-        f"{shown(str(path), 1000)} is of an algorithm of Stable-Baselines3, which unpickles it, and so runs what it says; "
-        f"{HOW_TO_TRUST}"
+        f"{shown(str(path), 1000)} is of an algorithm of Stable-Baselines3, which unpickles it, and so runs what it "
+        f"says; {HOW_TO_TRUST}"
     )
 
 

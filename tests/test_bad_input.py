@@ -1,5 +1,6 @@
 """What a user gets wrong is answered with the argument's name, what was given and what is allowed."""
 
+import copy
 import math
 import re
 import zipfile
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, HerReplayBuffer
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_lecture_dqn import LectureDQN, LectureTestCallback, SuccessFailReplayBuffer, run_test
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, SuccessFailReplayBuffer, run_test
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,23 @@ def test_the_q_table_refuses_observations_that_are_not_discrete():
         LectureDQN("TablePolicy", "CartPole-v1")
 
 
+class Observing(gym.Env):
+    """Any observations of a space."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, space):
+        self.observation_space = copy.deepcopy(space)
+        self.observation_space.seed(0)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, bool(self.np_random.random() < 0.3), False, {}
+
+
 # Environments and policies by name
 
 
@@ -120,6 +139,96 @@ def test_an_unknown_policy_is_answered_with_the_known_ones(arguments):
         LectureDQN(*arguments)
 
 
+NO_ENVS = {
+    "a vector environment": (lambda: gym.make_vec("CartPole-v1", num_envs=2), r"make_vec_env\(env_id, n_envs=2\)"),
+    "a class": (lambda: Buttons, r"give an environment, Buttons\(...\)"),
+    "a specification": (lambda: gym.spec("Taxi-v3"), r"give its id, 'Taxi-v3'"),
+    "a function": (lambda: lambda: gym.make("Taxi-v3"), r"a function: give the environment .*make_vec_env"),
+    "functions": (lambda: [lambda: gym.make("Taxi-v3")] * 2, r"a function: give the environment .*make_vec_env"),
+    "environments": (lambda: [gym.make("Taxi-v3"), gym.make("Taxi-v3")], r"several: .*make_vec_env"),
+    "an object": (object, r"is none: give an environment of gymnasium"),
+    "a number": (lambda: 5, r"5 is none"),
+}
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize(("make", "message"), NO_ENVS.values(), ids=NO_ENVS)
+def test_what_is_no_environment_is_named_with_the_way_to_one(algorithm, make, message):
+    model = algorithm("FrozenLake-v1")
+    for give in (
+        lambda env: algorithm("MlpPolicy", env),
+        lambda env: algorithm(policy="LecturePolicy", env=env),
+        algorithm,
+        model.set_env,
+    ):
+        with pytest.raises(ValueError, match=rf"(?s)env=.*{message}"):
+            give(make())
+
+
+SB3S_KEYWORDS = [{"net_arch": [64]}, {"activation_fn": th.nn.ReLU}, {"features_extractor_class": FlattenExtractor}]
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize("policy_kwargs", SB3S_KEYWORDS, ids=lambda kwargs: next(iter(kwargs)))
+@pytest.mark.parametrize(("env_id", "policy"), [("Taxi-v3", "MlpPolicy"), ("Blackjack-v1", "MultiInputPolicy")])
+def test_sb3s_keywords_of_the_lectures_policy_are_answered_with_its_own_and_sb3s_policy(
+    algorithm, policy_kwargs, env_id, policy
+):
+    name = next(iter(policy_kwargs))
+    message = rf"policy_kwargs: Lecture\w*Policy takes no '{name}' .*'hidden_dim'.*policy='{policy}'"
+    with pytest.raises(TypeError, match=message):
+        algorithm(env_id, policy_kwargs=policy_kwargs)
+    algorithm(policy, env_id, policy_kwargs=policy_kwargs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"policy_kwargs": {"hiden_dim": 8}},
+            r"policy_kwargs: .*no 'hiden_dim' \(given as 8\), the nearest is 'hidden_dim'",
+        ),
+        ({"policy_kwargs": {"n_quantile": 8}}, r"policy_kwargs: .*no 'n_quantile'"),
+        ({"policy_kwargs": {"lr_schedule": 8}}, r"policy_kwargs: 'lr_schedule' .* is what the algorithm gives it"),
+        ({"policy_kwargs": [64, 64]}, r"policy_kwargs=\[64, 64\] must be a dictionary"),
+        (
+            {"policy_kwargs": {"optimizer_kwargs": {"momentom": 0.5}}},
+            r"\['optimizer_kwargs'\]: \w+ takes no 'momentom'",
+        ),
+        ({"policy_kwargs": {"optimizer_kwargs": {"lr": 0.5}}}, r"\['optimizer_kwargs'\]: 'lr' of \w+ is what"),
+        ({"replay_buffer_kwargs": {"dedup": False}}, r"replay_buffer_kwargs: Succ\w+ takes no 'dedup'.*'deduplicate'"),
+        ({"replay_buffer_kwargs": {"buffer_size": 5}}, r"replay_buffer_kwargs: 'buffer_size' of Succ\w+ is what"),
+        ({"replay_buffer_kwargs": 5}, r"replay_buffer_kwargs=5 must be a dictionary"),
+        ({"n_steps": 3, "replay_buffer_kwargs": {"n_step": 3}}, r"NStep\w+ takes no 'n_step'.*nearest is 'n_steps'"),
+        (
+            {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"n_sampled_goals": 3}},
+            r"HerReplayBuffer takes no 'n_sampled_goals' .*nearest is 'n_sampled_goal'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+def test_keywords_that_nothing_takes_are_named_with_the_nearest_and_all_others(algorithm, settings, message):
+    with pytest.raises(ValueError, match=message):
+        algorithm("Taxi-v3", **settings)
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize(
+    ("space", "policy"),
+    [
+        (spaces.Discrete(5, start=-3), "MlpPolicy"),
+        (spaces.Discrete(5, start=1), "MlpPolicy"),
+        (spaces.MultiDiscrete([2, 3], start=[0, 1]), "MlpPolicy"),
+        (spaces.Dict(a=spaces.Discrete(2, start=1)), "MultiInputPolicy"),
+    ],
+)
+def test_one_hot_policies_refuse_numbers_that_do_not_start_at_zero(algorithm, space, policy):
+    env = Observing(space)
+    with pytest.raises(ValueError, match=r"start=\S+.* starts at .*TransformObservation .*LecturePolicy"):
+        algorithm(policy, env)
+    algorithm("LecturePolicy", env).learn(10)
+
+
 @pytest.mark.parametrize("arguments", [(), ("LecturePolicy",), (None,)])
 def test_no_environment_is_named(arguments):
     with pytest.raises(ValueError, match="env=None"):
@@ -132,11 +241,9 @@ def test_no_environment_is_named(arguments):
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        ({"total_timesteps": 0}, "total_timesteps=0 .*at least 1"),
-        ({"total_timesteps": -5}, "total_timesteps=-5 .*at least 1"),
-        ({"total_timesteps": math.nan}, "total_timesteps=nan .*at least 1"),
-        ({"total_episodes": 0}, "total_episodes=0 .*at least 1"),
-        ({"total_episodes": -5}, "total_episodes=-5 .*at least 1"),
+        ({"total_timesteps": -5}, "total_timesteps=-5 .*at least 0"),
+        ({"total_timesteps": math.nan}, "total_timesteps=nan .*at least 0"),
+        ({"total_episodes": -5}, "total_episodes=-5 .*at least 0"),
         ({"total_episodes": 1.5}, "total_episodes=1.5 .*an integer"),
         ({"total_timesteps": 5, "total_episodes": 6}, "total_timesteps=5 and total_episodes=6: .*one"),
         ({"total_timesteps": 0, "total_episodes": 0}, "total_timesteps=0 and total_episodes=0: .*one"),

@@ -13,11 +13,12 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lecture_dqn import SuccessFailReplayBuffer
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common import duplicates
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
 
@@ -108,6 +109,7 @@ def add_one(buffer, state, action=0, next_state=0, reward=-1.0, done=False, info
 
 def numbered(n_success, n_fail, **kwargs):
     """A memory over 1000 numbered states, with so many successes (from state 0 on) and failures (from 500 on)."""
+    kwargs = {"success_capacity": math.inf, **kwargs}  # the lecture's
     buffer = SuccessFailReplayBuffer(kwargs.pop("buffer_size", 1000), spaces.Discrete(1000), ACTIONS, seed=0, **kwargs)
     for state in range(n_success):
         add_one(buffer, state, reward=20.0, done=True)
@@ -117,9 +119,10 @@ def numbered(n_success, n_fail, **kwargs):
 
 
 class TwoLists:
-    """The lecture's memory, word for word."""
+    """The lecture's memory, word for word; without ``success_capacity``, ``fail_capacity`` bounds both lists."""
 
     def __init__(self, fail_capacity, success_capacity, deduplicate, rng):
+        self.bound = fail_capacity if success_capacity is None else math.inf
         self.capacities = {True: success_capacity, False: fail_capacity}
         self.deduplicate = deduplicate
         self.rng = rng
@@ -129,7 +132,12 @@ class TwoLists:
         memory, capacity = self.lists[success], self.capacities[success]
         if self.deduplicate and transition in memory:
             return
-        if capacity is not None and len(memory) == capacity:
+        if len(self.lists[True]) + len(self.lists[False]) == self.bound:
+            larger = max(memory, self.lists[not success], key=len)  # the first, if they are equal
+            at = int(self.rng.random() * len(larger))
+            larger[at] = larger[-1]
+            larger.pop()
+        if len(memory) == capacity:
             memory[int(self.rng.random() * capacity)] = transition
         else:
             memory.append(transition)
@@ -159,7 +167,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @initialize(
         buffer_size=st.integers(1, 6),
-        success_capacity=st.one_of(st.none(), st.integers(1, 3)),
+        success_capacity=st.one_of(st.none(), st.integers(1, 3), st.just(math.inf)),
         deduplicate=st.booleans(),
         success_criterion=st.sampled_from(["terminal", "is_success", "positive_reward", is_costly]),
         success_fraction=st.one_of(st.none(), st.floats(0, 1)),
@@ -352,6 +360,122 @@ def test_the_memory_grows_in_order_and_failures_stop_at_buffer_size():
     kept = set(buffer.observations[300:, 0, 0].tolist())
     assert len(kept) == 350
     assert kept <= set(range(500, 900))
+
+
+BOUNDED = {
+    "box": lambda **kw: LectureDQN("MlpPolicy", "CartPole-v1", **kw),
+    "dict": lambda **kw: LectureQRDQN("Blackjack-v1", **kw),
+    "discrete with repetitions": lambda **kw: LectureDQN("FrozenLake-v1", **memory_kwargs(kw, deduplicate=False)),
+    "several": lambda **kw: LectureDQN("MlpPolicy", make_vec_env("CartPole-v1", 3, seed=0), **kw),
+    "stock": lambda **kw: DQN("MlpPolicy", "CartPole-v1", replay_buffer_class=SuccessFailReplayBuffer, **kw),
+    "stock and tabular": lambda **kw: DQN(
+        "MlpPolicy",
+        "FrozenLake-v1",
+        replay_buffer_class=SuccessFailReplayBuffer,
+        **memory_kwargs(kw, deduplicate=False),
+    ),
+    "stock sac": lambda **kw: SAC(
+        "MlpPolicy",
+        "Pendulum-v1",
+        replay_buffer_class=SuccessFailReplayBuffer,
+        **memory_kwargs(kw, success_criterion=lambda reward, terminal, info: reward > -5),
+    ),
+}
+
+
+def memory_kwargs(kwargs, **more):
+    return {**kwargs, "replay_buffer_kwargs": more}
+
+
+@pytest.mark.parametrize("make", BOUNDED.values(), ids=BOUNDED)
+def test_buffer_size_bounds_the_whole_memory_of_an_algorithm_and_is_used_up(make):
+    model = make(buffer_size=30, gradient_steps=0, seed=0)
+    sizes = []
+    model.learn(400, callback=lambda *_: sizes.append(model.replay_buffer.size()) or True)
+    assert max(sizes) == sizes[-1] == 30
+    assert model.replay_buffer.success_size > 0
+    assert model.replay_buffer.full
+    model.replay_buffer.check_valid()
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+def test_the_lectures_memory_of_a_tabular_task_keeps_all_successes(algorithm):
+    model = algorithm("FrozenLake-v1", buffer_size=5, gradient_steps=0, seed=0).learn(2000)
+    assert (model.replay_buffer.fail_size, model.replay_buffer.success.capacity) == (5, None)
+    assert model.replay_buffer.success_size > 5
+    assert model.replay_buffer_kwargs == {}
+
+
+@given(
+    kind=st.sampled_from(sorted(SPACES)),
+    buffer_size=st.integers(1, 9),
+    deduplicate=st.booleans(),
+    n_envs=st.integers(1, 3),
+    steps=st.lists(st.tuples(st.integers(0, 10**6), st.booleans()), max_size=40),
+    split=st.integers(0, 40),
+)
+def test_no_more_than_buffer_size_transitions_are_ever_held(kind, buffer_size, deduplicate, n_envs, steps, split):
+    """Whatever comes, also through the state of the memory; what is held is what came, and nothing is lost early."""
+    space, pool = SPACES[kind]
+    made = [
+        SuccessFailReplayBuffer(buffer_size, space, ACTIONS, n_envs=n_envs, deduplicate=deduplicate, seed=0)
+        for _ in range(2)
+    ]
+    buffer, came = made[0], 0
+    for step, (number, success) in enumerate(steps):
+        if step == split:
+            made[1].set_state(buffer.get_state())
+            buffer = made[1]
+        obs = batched(space, [pool[(number + i) % len(pool)] for i in range(n_envs)])
+        reward, done = np.full(n_envs, float(number)), np.full(n_envs, success)
+        buffer.add(obs, obs, np.full((n_envs, 1), number % 2), reward, done, [{}] * n_envs)
+        came += n_envs
+        assert buffer.size() == buffer.pos <= buffer_size
+        assert buffer.full == (buffer.size() == buffer_size)
+        assert deduplicate or buffer.size() == min(came, buffer_size)
+        buffer.check_valid()
+    rewards = {float(np.float32(number)) for number, _ in steps}
+    assert {float(reward) for reward in buffer.rewards.ravel()} <= rewards
+
+
+def test_successes_stay_until_they_are_half_of_a_full_memory():
+    buffer = numbered(4, 300, buffer_size=10, success_capacity=None)
+    assert buffer.success_states == {0, 1, 2, 3}
+    for state in range(4, 200):
+        add_one(buffer, state, reward=20.0, done=True)
+    assert (buffer.success_size, buffer.fail_size) == (5, 5)
+    add_one(buffer, 700)
+    assert (buffer.success_size, buffer.fail_size) == (5, 5)
+    assert 700 in buffer.observations.ravel().tolist()
+
+
+def test_what_is_forgotten_is_a_uniformly_random_one_of_the_larger_part():
+    counts = np.zeros(20)
+    for seed in range(3000):
+        buffer = numbered(0, 20, buffer_size=20, success_capacity=None)
+        buffer.seed(seed)
+        add_one(buffer, 0, reward=20.0, done=True)
+        left = set(buffer.observations.ravel().tolist())
+        (gone,) = set(range(500, 520)) - left
+        counts[gone - 500] += 1
+    assert abs(counts - 150).max() < 5 * math.sqrt(150)
+
+
+def test_a_state_of_more_than_buffer_size_is_refused_and_the_way_on_is_named():
+    buffer = numbered(0, 0, buffer_size=6, success_capacity=None)
+    with pytest.raises(ValueError, match=r"7 transitions, .* buffer_size=6 .*success_capacity=math.inf"):
+        buffer.set_state(numbered(3, 4, buffer_size=6).get_state())
+    assert buffer.size() == 0
+
+
+def test_a_memory_that_version_1_has_pickled_keeps_its_bounds():
+    buffer = numbered(9, 3, buffer_size=4)
+    del buffer.bounds_all
+    restored = pickle.loads(pickle.dumps(buffer))
+    for state in range(10, 30):
+        add_one(restored, state, reward=20.0, done=True)
+        add_one(restored, 500 + state)
+    assert (restored.success_size, restored.fail_size) == (29, 4)
 
 
 def test_arrays_have_the_layout_of_sb3s_buffers():
@@ -679,6 +803,8 @@ def test_the_latest_transition_buffer_holds_the_last_step_of_all_environments_on
         ("success_fraction", 1.1),
         ("success_fraction", math.nan),
         ("success_capacity", 0),
+        ("success_capacity", 2.5),
+        ("success_capacity", math.nan),
         ("success_criterion", "delivered"),
         ("optimize_memory_usage", True),
     ],

@@ -1,6 +1,8 @@
 """Masks: no action is executed, explored or bootstrapped from that the environment does not allow."""
 
 import copy
+import functools
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -16,13 +18,17 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy as sb3_evaluate_policy
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
 from sb3_lecture_dqn import (
     ActionMaskInfo,
     LectureDQN,
     LectureQRDQN,
+    LectureTestCallback,
     SuccessFailReplayBuffer,
     TabularModel,
     TabularVecEnv,
@@ -333,6 +339,45 @@ def test_evaluation_of_sb3_contrib(algorithm, tmp_path):
     assert callback.last_mean_reward >= -30
     assert evaluate_policy(model, masked_taxi(), 3, warn=False, callback=no_penalty)[0] >= -30
     assert algorithm.load(tmp_path / "best_model").use_masking
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_an_evaluation_without_masks_warns_once_and_names_the_one_with_masks(algorithm, deterministic, tmp_path):
+    def warned(call):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        return [str(warning.message) for warning in caught if "action_masks" in str(warning.message)]
+
+    model = algorithm("Taxi-v3", use_masking=True, seed=0)
+    env = Monitor(gym.make("Taxi-v3", max_episode_steps=5))
+    evaluate = functools.partial(sb3_evaluate_policy, model, env, n_eval_episodes=2, deterministic=deterministic)
+    (message,) = warned(evaluate)
+    for name in ("use_masking=True", "MaskableEvalCallback", "evaluate_policy", "run_test"):
+        assert name in message
+    assert not warned(evaluate)
+    model.save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model")
+    loaded.set_env(model.get_env())
+    callback = EvalCallback(env, eval_freq=5, n_eval_episodes=1, deterministic=deterministic, warn=False, verbose=0)
+    assert len(warned(lambda: loaded.learn(20, callback=callback))) == 1
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+def test_what_means_to_go_without_masks_does_not_warn(algorithm):
+    """All of this package, masks that allow all, and a model that was learnt without."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = algorithm("Taxi-v3", use_masking=True, seed=0).learn(
+            30, callback=LectureTestCallback(n_test_episodes=2, test_freq=10)
+        )
+        run_test(model, "Taxi-v3", 2, 5, seed=0)
+        run_test(model, masked_taxi(), 2, 5, seed=0)
+        exact_test(model, "Taxi-v3", 20)
+        evaluate_policy(model, masked_taxi(), 1, warn=False)
+        model.predict(3, action_masks=np.ones(6, bool), deterministic=True)
+        algorithm("Taxi-v3", seed=0).predict(3, deterministic=True)
 
 
 @pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])

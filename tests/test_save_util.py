@@ -695,7 +695,7 @@ def test_our_files_are_for_stock_algorithms_to_learn_on_and_for_ours_as_they_wer
         assert type(stock.target_update_interval) is int
         before = copy.deepcopy(stock.policy.state_dict())
         stock.learn(30)
-        assert stock.num_timesteps == 30
+        assert 30 <= stock.num_timesteps < 30 + stock.n_envs
         assert any((before[name] != weight).any() for name, weight in stock.policy.state_dict().items())
         for trust in (False, True):
             ours = type(model).load(tmp_path / "model", trust=trust)
@@ -1119,6 +1119,33 @@ def test_of_two_memories_under_one_name_the_one_of_this_kind_is_loaded(tmp_path)
     assert repr(ours.replay_buffer.get_state()) == state
     with pytest.raises(FileNotFoundError, match="nothing"):
         ours.load_replay_buffer(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_buffer_size_means_in_a_file_of_version_1_what_it_meant_there(trust, tmp_path):
+    def bounds(model):
+        return model.replay_buffer.bounds_all, model.replay_buffer.success.capacity, model.replay_buffer.fail.capacity
+
+    model = LectureDQN("MlpPolicy", "CartPole-v1", seed=0, buffer_size=20, gradient_steps=0)
+    assert bounds(model) == (True, 20, 20)
+    model.save(tmp_path / "version 2")
+    del model._version_1_memory  # which it did not know
+    model.save(tmp_path / "version 1")
+    assert bounds(LectureDQN.load(tmp_path / "version 2", trust=trust)) == (True, 20, 20)
+    loaded = LectureDQN.load(tmp_path / "version 1", trust=trust)
+    assert bounds(loaded) == (False, None, 20)
+    loaded.learn(600)
+    assert loaded.replay_buffer.size() > 20
+    loaded.save_replay_buffer(tmp_path / "memory")
+    loaded.save(tmp_path / "again")
+    again = LectureDQN.load(tmp_path / "again")
+    again.load_replay_buffer(tmp_path / "memory")
+    assert again.replay_buffer.size() == loaded.replay_buffer.size()
+    with pytest.raises(UnsafeFileError, match=r"buffer_size=20 .*success_capacity=math.inf"):
+        LectureDQN.load(tmp_path / "version 2").load_replay_buffer(tmp_path / "memory")
+    kwargs = {"success_capacity": math.inf}
+    LectureDQN("MlpPolicy", "CartPole-v1", buffer_size=20, replay_buffer_kwargs=kwargs).save(tmp_path / "unbounded")
+    assert bounds(LectureDQN.load(tmp_path / "unbounded")) == (False, None, 20)
 
 
 def test_a_large_memory_is_never_there_twice(tmp_path):

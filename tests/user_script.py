@@ -46,6 +46,8 @@ def main() -> None:
     assert_type(LectureDQN.load("model"), LectureDQN)
     assert_type(LectureDQN.tuned("Taxi-v3", seed=0), LectureDQN)
     assert_type(LectureQRDQN("Taxi-v3").learn(100), LectureQRDQN)
+    assert_type(LectureDQN.with_sb3_defaults("MlpPolicy", "CartPole-v1", double_q=True), LectureDQN)
+    assert_type(LectureQRDQN.with_sb3_defaults("MlpPolicy", env), LectureQRDQN)
 
     callbacks = [LectureTensorBoardCallback(), EvalCallback(make_env("Taxi-v3"))]
     settings().learn(100, callback=callbacks, progress_bar=False)

@@ -1,5 +1,6 @@
 """The lecture's replay memory: one partition for successes, one for everything else."""
 
+import math
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lecture_dqn.common.checks import Observation, check_stored
+from sb3_lecture_dqn.common.checks import Observation, check_number, check_stored
 from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
 from sb3_lecture_dqn.common.maskable import MaskableReplayBufferSamples, n_mask_words, pack_masks, unpack_masks
 from sb3_lecture_dqn.common.seeding import draw_indices, generator_state, make_rng, set_generator_state
@@ -142,7 +143,7 @@ class Partition:
         :param rng: Draws the row to overwrite if the partition is full.
         :return: The number of the row it was stored in, or ``None`` if it is held already.
         """
-        if self.index is not None and self.index.find(self.words, row) >= 0:
+        if self.holds(row):
             return None
         if not self.full:
             at = self.size
@@ -158,6 +159,30 @@ class Partition:
         else:
             self.index.replace(self.words, at, row)
         return at
+
+    def holds(self, row: np.ndarray) -> bool:
+        """
+        Whether :meth:`insert` would leave a transition out.
+
+        :param row: The words of a record, shape ``(1, words)``.
+        :return: Whether one that is equal is held, where those are not stored again.
+        """
+        return self.index is not None and self.index.find(self.words, row) >= 0
+
+    def remove(self, at: int) -> None:
+        """
+        Forget one transition; the last one takes its row.
+
+        :param at: The number of its row.
+        """
+        last = self.size - 1
+        for row in {at, last} if self.index is not None else ():
+            self.index.remove(self.words, row)  # type: ignore[union-attr]
+        if at != last:
+            self.words[at] = self.words[last]
+            if self.index is not None:
+                self.index.add(self.words, at)
+        self.size = last
 
     def filled(self) -> np.ndarray:
         """
@@ -229,24 +254,29 @@ class Partition:
 
 class SuccessFailReplayBuffer(ReplayBuffer):
     """
-    The lecture's replay memory: successes are kept for good, everything else in a bounded list.
+    The lecture's replay memory: one partition for successes, one for everything else.
 
     A transition goes to the *success* partition if it meets ``success_criterion``, else to the *fail* partition. One
-    that is held already is not stored again; when its partition is full, a new one overwrites a uniformly random
-    slot. A draw is uniform over both partitions, with replacement. Insert, duplicate check, replacement and draw are
-    O(1) each.
+    that is held already is not stored again. A draw is uniform over both partitions, with replacement. Insert,
+    duplicate check, replacement and draw are O(1) each.
 
     It takes the place of SB3's :class:`ReplayBuffer` and :class:`DictReplayBuffer` in any off-policy algorithm
-    (``replay_buffer_class=SuccessFailReplayBuffer``), with one difference: ``buffer_size`` bounds the fail partition,
-    for all environments together.
+    (``replay_buffer_class=SuccessFailReplayBuffer``). As there, ``buffer_size`` bounds the whole memory, for all
+    environments together: when it is full, a new transition takes the place of a random one in the larger partition,
+    of its own where they are equal. So successes are kept until they are half of the memory.
+
+    With ``success_capacity``, the partitions have a bound each: ``buffer_size`` is that of the fail partition, and in a
+    full one a new transition overwrites a random one. The lecture's memory has ``success_capacity=math.inf``, so that
+    successes are kept for good. :class:`LectureDQN` makes it so for ``Discrete`` observations with ``deduplicate``,
+    where there are only so many different ones.
 
     .. warning::
       Where a transition has several outcomes, values are only right if each weighs as often as it happens. So in
       stochastic environments pass ``deduplicate=False``: otherwise a rare outcome weighs as much as a frequent one.
-      ``success_fraction``, and failures that are overwritten while successes are kept, make outcomes that are
-      successes weigh more: leave it at ``None``, and let ``buffer_size`` be as large as the training is long.
+      ``success_fraction``, and failures that are forgotten while successes are kept, make outcomes that are successes
+      weigh more: leave it at ``None``, and let ``buffer_size`` be as large as the training is long.
 
-    :param buffer_size: Most transitions in the fail partition
+    :param buffer_size: Most transitions in the memory; with ``success_capacity``, in the fail partition
     :param observation_space: Observation space
     :param action_space: Action space
     :param device: PyTorch device of the samples
@@ -261,13 +291,17 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         a share that is no whole number of transitions is rounded at random, so that its mean is exact.
         ``None``: uniform over both partitions, as in the lecture
     :param deduplicate: Whether a transition that is held already is not stored again
-    :param success_capacity: Most transitions in the success partition, ``None`` for no bound
+    :param success_capacity: Most transitions in the success partition besides ``buffer_size`` in the other,
+        ``math.inf`` for no bound. ``None``: ``buffer_size`` bounds both together
     :param seed: Seed of the buffer's own generator. ``None``: one number from NumPy's global generator, once, which
         the ``seed`` of an SB3 algorithm has set just before
     :param use_masking: Whether the valid actions of the next state are stored with a transition, one bit for each.
         Transitions are then equal only if these are too
     :raises ValueError: If an argument is out of range
     """
+
+    #: Whether ``buffer_size`` bounds both partitions together; not in a memory that 1.0 has pickled
+    bounds_all = False
 
     def __init__(
         self,
@@ -281,7 +315,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         success_criterion: SuccessCriterion = "terminal",
         success_fraction: float | None = None,
         deduplicate: bool = True,
-        success_capacity: int | None = None,
+        success_capacity: float | None = None,
         seed: int | None = None,
         use_masking: bool = False,
     ) -> None:
@@ -291,8 +325,9 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             raise ValueError("optimize_memory_usage=True is not supported by SuccessFailReplayBuffer, it must be False")
         if success_fraction is not None and not 0 <= success_fraction <= 1:
             raise ValueError(f"success_fraction={success_fraction} must be None or in [0, 1]")
-        if success_capacity is not None and success_capacity < 1:
-            raise ValueError(f"success_capacity={success_capacity} must be None or at least 1")
+        unbounded = success_capacity is not None and success_capacity == math.inf
+        if success_capacity is not None and not unbounded:
+            check_number("success_capacity", success_capacity, 1, integer=True)
         if not callable(success_criterion) and success_criterion not in SUCCESS_CRITERIA:
             raise ValueError(
                 f"success_criterion={success_criterion!r} must be one of {list(SUCCESS_CRITERIA)} or a function"
@@ -334,7 +369,9 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             self._all_valid = pack_masks(np.ones((1, self.n_actions), dtype=bool))[0]
             fields.append(("next_action_masks", np.dtype(np.int64), (n_mask_words(self.n_actions),)))
         dtype = transition_dtype(fields)
-        self.success = Partition(dtype, success_capacity, deduplicate)
+        self.bounds_all = success_capacity is None
+        most_successes = buffer_size if success_capacity is None else None if unbounded else int(success_capacity)
+        self.success = Partition(dtype, most_successes, deduplicate)
         self.fail = Partition(dtype, buffer_size, deduplicate)
         #: Whether a row is the words state, next state, action, (reward, done) and, with masks, those of the next
         #: state's, as the compiled loops read it.
@@ -464,9 +501,23 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             if masks is not None and not self._write_mask(masks[i], terminal):
                 continue
             write_row(i, obs, next_obs, action, r, terminal)
-            success = self._is_success(r, terminal, info)
-            (self.success if success else self.fail).insert(self._new_words, self.rng)
-        self.pos, self.full = self.size(), self.fail.full
+            partition = self.success if self._is_success(r, terminal, info) else self.fail
+            if self.bounds_all:
+                self._make_room(partition)
+            partition.insert(self._new_words, self.rng)
+        self._count()
+
+    def _make_room(self, partition: Partition) -> None:
+        """Forget a transition if the memory is full, and the new one is to be stored in this partition."""
+        if self.size() < self.buffer_size or partition.holds(self._new_words):
+            return
+        other = self.fail if partition is self.success else self.success
+        larger = partition if partition.size >= other.size else other
+        larger.remove(int(self.rng.random() * larger.size))
+
+    def _count(self) -> None:
+        self.pos = self.size()
+        self.full = self.pos >= self.buffer_size if self.bounds_all else self.fail.full
 
     def _write_mask(self, words: list[int], terminal: bool) -> bool:
         """Write the mask of a new row; ``False`` if it says that the valid actions are not known."""
@@ -578,8 +629,16 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             success = self.success.holding(state["success"])
         with _named("fail partition"):
             fail = self.fail.holding(state["fail"])
+        self._check_together(success, fail)
         self.success, self.fail, self.rng = success, fail, rng
-        self.pos, self.full = self.size(), self.fail.full
+        self._count()
+
+    def _check_together(self, success: Partition, fail: Partition) -> None:
+        if self.bounds_all and success.size + fail.size > self.buffer_size:
+            raise ValueError(
+                f"there are {success.size + fail.size} transitions, and at most buffer_size={self.buffer_size} are "
+                "held: give a larger buffer_size, or success_capacity=math.inf to bound failures only, as in version 1"
+            )
 
     def check_rows(self, rows: np.ndarray) -> None:
         """
@@ -607,6 +666,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             self.success.check_valid()
         with _named("fail partition"):
             self.fail.check_valid()
+        self._check_together(self.success, self.fail)
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         rows = self._rows(batch_inds)

@@ -46,6 +46,14 @@ class DuplicateIndex(Protocol):
         :param row: The new one, of shape (1, words).
         """
 
+    def remove(self, rows: np.ndarray, at: int) -> None:
+        """
+        Take a row out of the index; the row itself is left as it is.
+
+        :param rows: The partition's rows.
+        :param at: The number of the row.
+        """
+
     def build(self, rows: np.ndarray, size: int) -> None:
         """
         Index other rows in place of these.
@@ -78,6 +86,10 @@ class DictIndex:
         del self._row_of[self._key(rows[at])]
         rows[at] = row[0]
         self.add(rows, at)
+
+    def remove(self, rows: np.ndarray, at: int) -> None:
+        """See :meth:`DuplicateIndex.remove`."""
+        del self._row_of[self._key(rows[at])]
 
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""

@@ -96,6 +96,33 @@ def id_step_limit(env_id: str) -> int | None:
     return LECTURE_MAX_EPISODE_STEPS if is_toy and spec.id in _LECTURE_IDS else spec.max_episode_steps
 
 
+def check_is_env(env: Any) -> None:
+    """
+    Check that what was given for an environment is one.
+
+    :param env: It should be an environment of gymnasium or a ``VecEnv`` of SB3.
+    :raises ValueError: If it is neither; the message says what to do with it.
+    """
+    if isinstance(env, gym.Env | VecEnv):
+        return
+    if isinstance(env, gym.vector.VectorEnv):
+        raise ValueError(
+            f"env={env} is a vector environment of gymnasium, which SB3 does not take: make one of SB3's, "
+            f"stable_baselines3.common.env_util.make_vec_env(env_id, n_envs={env.num_envs})"
+        )
+    if isinstance(env, type) and issubclass(env, gym.Env):
+        way_on = f"a class: give an environment, {env.__name__}(...)"
+    elif isinstance(env, gym.envs.registration.EnvSpec):
+        way_on = f"a specification: give its id, {env.id!r}, or an environment, gymnasium.make(...)"
+    elif callable(env) or (isinstance(env, list | tuple) and all(callable(one) for one in env)):
+        way_on = "a function: give the environment that it returns, or make_vec_env(function, n_envs=...) of several"
+    elif isinstance(env, list | tuple):
+        way_on = "several: make one VecEnv of them, stable_baselines3.common.env_util.make_vec_env(env_id, n_envs=...)"
+    else:
+        way_on = "none: give an environment of gymnasium (shimmy makes one of OpenAI Gym's), a VecEnv of SB3, or an id"
+    raise ValueError(f"env={env!r} is {way_on}")
+
+
 Wrapper = Callable[[gym.Env], gym.Env]
 
 

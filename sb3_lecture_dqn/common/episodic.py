@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import pathlib
 import sys
 import warnings
@@ -13,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import ActionNoise
@@ -53,22 +54,21 @@ from sb3_lecture_dqn.common.checks import (
 from sb3_lecture_dqn.common.divergence import check_weights
 from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.env_state import gives_new_arrays, make_resumable
-from sb3_lecture_dqn.common.envs import id_step_limit, make_training_env
+from sb3_lecture_dqn.common.envs import check_is_env, id_step_limit, make_training_env
+from sb3_lecture_dqn.common.hindsight import waits_for_episode
 from sb3_lecture_dqn.common.hyperparams import about_default, default_settings, has_settings, tuned_settings
+from sb3_lecture_dqn.common.keywords import check_keywords, check_memory_keywords, check_policy_keywords
 from sb3_lecture_dqn.common.learners import ENGINES, Learner, TorchLearner, make_learner
 from sb3_lecture_dqn.common.logs import outliving_full_disks
-from sb3_lecture_dqn.common.maskable import (
-    MaskReader,
-    draw_allowed,
-    give_mask_infos,
-    given_masks,
-    predict_greedily,
-)
+from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, give_mask_infos, given_masks, predict_greedily
+from sb3_lecture_dqn.common.observations import as_model_takes
 from sb3_lecture_dqn.common.persistence import PersistenceMixin
 from sb3_lecture_dqn.common.seeding import draw_indices, make_rng
 from sb3_lecture_dqn.common.step_checks import WrongStepError
+from sb3_lecture_dqn.common.stock import stock_algorithm, stock_memory, stock_settings
 from sb3_lecture_dqn.common.stop_signals import StopSignals
 from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.common.torch_layers import check_counts_from_zero
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, check_not_nested, needs_flattening
 
 SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
@@ -77,6 +77,13 @@ DEFAULT_TOTAL_EPISODES = 5000
 _BOOL = np.dtype(bool)
 # Attributes that are of one process and one call
 _OF_ENGINE = ("_user_code", "_may_be_changed", "_said")
+_OF_ENV = ("_copies_obs", "_warned_of_bounds", "_warned_of_missing_masks")
+_PASSING = ("_learner", "_mask_reader", "_env_raised", "_is_stacked", *_OF_ENGINE, *_OF_ENV)
+_UNMASKED = (
+    "use_masking=True, and predict() has no action_masks: what a model says of actions that it never took is "
+    "worthless. SB3's evaluate_policy and EvalCallback give none: use those of sb3_contrib.common.maskable, "
+    "evaluation.evaluate_policy and callbacks.MaskableEvalCallback, or this package's run_test and LectureTestCallback"
+)
 
 
 class EpisodicMixin(PersistenceMixin):
@@ -137,6 +144,7 @@ class EpisodicMixin(PersistenceMixin):
     _run_folder: str | None = None
     _default_timesteps: int | None = None
     _mask_reader: MaskReader | None = None
+    _warned_of_missing_masks = False
 
     def __init__(
         self,
@@ -160,6 +168,9 @@ class EpisodicMixin(PersistenceMixin):
                 f"replay_buffer_class={settings['replay_buffer_class'].__name__} and store_and_replay=False, which "
                 "means no replay memory: give one of them"
             )
+        for name in ("policy_kwargs", "replay_buffer_kwargs"):
+            if not isinstance(settings[name], dict | None):
+                raise ValueError(f"{name}={settings[name]!r} must be a dictionary of keyword arguments, or None")
         if env is None and _init_setup_model:
             raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
         self.env_id = env if isinstance(env, str) else None
@@ -169,7 +180,11 @@ class EpisodicMixin(PersistenceMixin):
         # A number from here on, so that files say which it was.
         limit = id_step_limit(env) if max_episode_steps is None and isinstance(env, str) else max_episode_steps
         self.max_episode_steps = limit
+        if isinstance(env, str):
+            _announce(env, settings["verbose"])
         made: Any = self._make_env() if isinstance(env, str) else env
+        if made is not None:
+            check_is_env(made)
         if made is not None and not isinstance(made.action_space, spaces.Discrete):
             raise UnsupportedSpaceError(f"action_space={made.action_space} must be Discrete")
         if made is not None:
@@ -185,6 +200,7 @@ class EpisodicMixin(PersistenceMixin):
         self.engine = engine
         self.use_masking = use_masking
         self.explore_least_tried = explore_least_tried
+        self._version_1_memory = False
         if _init_setup_model:
             self._setup_model()
 
@@ -193,7 +209,7 @@ class EpisodicMixin(PersistenceMixin):
         cls, policy: str | type[BasePolicy] | GymEnv, env: GymEnv | str | None
     ) -> tuple[str | type[BasePolicy], GymEnv | str | None]:
         """One positional argument is the environment, two are (policy, env)."""
-        is_policy = policy in cls.policy_aliases if isinstance(policy, str) else isinstance(policy, type)
+        is_policy = policy in cls.policy_aliases if isinstance(policy, str) else _is_policy(policy)
         if env is None and not is_policy:
             return "LecturePolicy", policy  # type: ignore[return-value]
         if not is_policy:
@@ -250,6 +266,7 @@ class EpisodicMixin(PersistenceMixin):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_is_env(env)
         check_not_nested(env.observation_space)
         wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
         make_resumable(wrapped)
@@ -285,6 +302,7 @@ class EpisodicMixin(PersistenceMixin):
             return cls._with_default_settings(env, {"use_masking": use_masking, **overrides})
         settings = tuned_settings(file, env)
         keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
+        _announce(env, keywords.get("verbose", 0))
         made = make_training_env(env, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
         model = cls(env=made, **keywords)
         model.env_id = env
@@ -308,6 +326,39 @@ class EpisodicMixin(PersistenceMixin):
             model.env_id = env
         if model.verbose >= 1:
             print(about_default(model, repr(env) if isinstance(env, str) else "an environment object"))
+        return model
+
+    @classmethod
+    def with_sb3_defaults(
+        cls: type[SelfEpisodic], policy: str | type[BasePolicy], env: GymEnv | str, **overrides: Any
+    ) -> SelfEpisodic:
+        """
+        A model that does what the stock algorithm (SB3's ``DQN``, sb3-contrib's ``QRDQN``) does with its own defaults.
+
+        It has their value for every keyword of their constructor, their replay memory, and what they do without a
+        keyword: ε falls by timesteps, an id has its registered step limit, the loss of DQN is Huber's. What is left of
+        ours is what was asked for by name, the generators that exploration draws from, and faster steps::
+
+            LectureDQN.with_sb3_defaults("MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, double_q=True)
+
+        :param policy: The policy model to use
+        :param env: The environment to learn from, or its id
+        :param overrides: Arguments of the constructor, of theirs or ours, that take the place of these defaults
+        :return: A new model
+        :raises ValueError: If there is no such argument, or as by the constructor
+        """
+        check_keywords(f"{cls.__name__}.with_sb3_defaults", overrides, cls, filled=("policy", "env"))
+        keywords = {**stock_settings(cls, env), **overrides}
+        set_up = keywords.pop("_init_setup_model")
+        model = cls(policy, env, **keywords, _init_setup_model=False)
+        if model.env is None and set_up:
+            raise ValueError("env=None: give an environment or its id")
+        ours_is_meant = model.use_masking or not model.store_and_replay
+        other_is_meant = model.replay_buffer_class is not None or model.n_steps > 1
+        if model.env is not None and not ours_is_meant and not other_is_meant:
+            model.replay_buffer_class = stock_memory(model.observation_space)
+        if set_up:
+            model._setup_model()
         return model
 
     def _make_env(self) -> GymEnv:
@@ -372,10 +423,11 @@ class EpisodicMixin(PersistenceMixin):
             self.replay_buffer_class = ours  # after `load(path, store_and_replay=...)` too
         elif self.replay_buffer_class is None and self.n_steps == 1 and not self.optimize_memory_usage:
             self.replay_buffer_class = ours
-        given_kwargs = self.replay_buffer_kwargs
         if self.use_masking:
             self._check_stores_masks()
-            self.replay_buffer_kwargs = {**given_kwargs, "use_masking": True}
+        self._check_parts()
+        given_kwargs = self.replay_buffer_kwargs
+        self.replay_buffer_kwargs = self._memory_kwargs()
         count, unit = parse_frequency("target_update_interval", self.target_update_interval)
         # SB3 compares an int with the number of environments.
         self.target_update_interval = count if unit == "step" else sys.maxsize
@@ -390,6 +442,30 @@ class EpisodicMixin(PersistenceMixin):
             self._seed_memory(self.seed)
         self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
         self._make_learner()
+
+    def _memory_kwargs(self) -> dict[str, Any]:
+        """Keywords of the replay memory: those given, and for one of ours what follows from other settings."""
+        kind, given = self.replay_buffer_class, self.replay_buffer_kwargs
+        if kind is None or not issubclass(kind, SuccessFailReplayBuffer):
+            return given
+        kwargs = {**given, "use_masking": True} if self.use_masking else dict(given)
+        # The lecture keeps all successes, which are so many at most only where they repeat and are not stored again.
+        repeat = isinstance(self.observation_space, spaces.Discrete) and given.get("deduplicate", True)
+        if given.get("success_capacity") is None and (repeat or self._version_1_memory):
+            kwargs["success_capacity"] = math.inf
+        return kwargs
+
+    def _check_parts(self) -> None:
+        """Check what policy and memory are to be made of, before anything is made."""
+        stock = stock_algorithm(type(self))
+        name = "MultiInputPolicy" if isinstance(self.observation_space, spaces.Dict) else "MlpPolicy"
+        check_policy_keywords(self.policy_class, self.policy_kwargs, name, stock.policy_aliases[name])
+        memory = self.replay_buffer_class
+        if memory is None:
+            memory = NStepReplayBuffer if self.n_steps > 1 else stock_memory(self.observation_space)
+        check_memory_keywords(memory, self.replay_buffer_kwargs)
+        if self.policy_class in stock.policy_aliases.values():
+            check_counts_from_zero(self.observation_space)
 
     def _check_stores_masks(self) -> None:
         """Check before there is a memory that it will store masks."""
@@ -462,7 +538,7 @@ class EpisodicMixin(PersistenceMixin):
         Both are lower bounds, as in SB3: training stops after the rollout (see ``train_freq``) that reaches them, with
         the default ``train_freq=1`` after exactly that episode.
 
-        :param total_timesteps: Budget in environment steps
+        :param total_timesteps: Budget in environment steps; 0 as in SB3: sets the logger up, and trains nothing
         :param callback: Callback(s) called at every step with the state of the algorithm
         :param log_interval: Episodes between two logs
         :param tb_log_name: Name of the TensorBoard run, to which SB3 adds a number. ``None``: the lecture's,
@@ -473,7 +549,7 @@ class EpisodicMixin(PersistenceMixin):
         :return: The trained model
         :raises DivergedError: If a loss or weights are NaN or infinite; the message says what helps. After such a loss
             the model has the weights from before that update
-        :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves (NaN reward,
+        :raises ValueError: If both budgets are given, one is below 0, or the environment misbehaves (NaN reward,
             observation outside its space)
         """
         goes_on = self._resumed is not None  # with the call that was stopped
@@ -566,7 +642,7 @@ class EpisodicMixin(PersistenceMixin):
         if total_timesteps is not None:
             if isinstance(total_timesteps, float) and total_timesteps % 1 == 0:  # 1e5 is what many write for SB3
                 total_timesteps = int(total_timesteps)
-            check_number("total_timesteps", total_timesteps, 1, integer=True)
+            check_number("total_timesteps", total_timesteps, 0, integer=True)
             self._total_episodes = None
         elif total_episodes is None and goes_on:
             return min(self._total_timesteps, sys.maxsize) - self.num_timesteps
@@ -574,7 +650,7 @@ class EpisodicMixin(PersistenceMixin):
             total_timesteps, self._total_episodes = self._default_timesteps, None
         else:
             total_episodes = DEFAULT_TOTAL_EPISODES if total_episodes is None else total_episodes
-            check_number("total_episodes", total_episodes, 1, integer=True)
+            check_number("total_episodes", total_episodes, 0, integer=True)
             self._total_episodes = total_episodes + episodes_before
             # SB3 adds the steps that were taken before, and the sum is in the files of models, where it is an int64.
             return sys.maxsize - (0 if from_zero else self.num_timesteps)
@@ -596,7 +672,7 @@ class EpisodicMixin(PersistenceMixin):
         )
         if not rollout.continue_training:
             return False
-        if self.num_timesteps > self.learning_starts:
+        if self.num_timesteps > self.learning_starts and not waits_for_episode(self.replay_buffer):
             gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
             if gradient_steps > 0:
                 self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
@@ -681,15 +757,21 @@ class EpisodicMixin(PersistenceMixin):
         """
         Choose actions: greedy, or ε-greedy with :attr:`exploration_rate`, drawn for every observation on its own.
 
-        :param observation: The observation(s)
+        :param observation: The observation(s), also ``Tuple`` and nested ones as the environment itself gives them
         :param state: Not used, as no policy here is recurrent
         :param episode_start: Not used
         :param deterministic: Whether to be greedy
         :param action_masks: Which actions are valid, bool of shape ``(n_actions,)``, with a leading dimension for
-            several observations. ``None``: all, also of a model that was trained with masks
+            several observations. ``None``: all; a model that was trained with masks warns once, unless it is given
+            masks that allow all
         :return: The action(s), and ``state`` as it was given
-        :raises ValueError: If the masks are of another shape, or one allows nothing
+        :raises ValueError: If the observation has other parts than the model's space, the masks are of another shape,
+            or one allows nothing
         """
+        observation = as_model_takes(observation, self.observation_space)
+        if action_masks is None and self.use_masking and not self._warned_of_missing_masks:
+            self._warned_of_missing_masks = True
+            warnings.warn(_UNMASKED, stacklevel=2)
         if deterministic:
             return self._predict_greedily(observation, action_masks), state
         vectorized = self.policy.is_vectorized_observation(observation)
@@ -944,14 +1026,20 @@ class EpisodicMixin(PersistenceMixin):
             device=self.device,
             n_envs=self.n_envs,
             optimize_memory_usage=self.optimize_memory_usage,
-            **self.replay_buffer_kwargs,
-            **({"use_masking": True} if self.use_masking else {}),
+            **self._memory_kwargs(),
         )
 
     def _excluded_save_params(self) -> list[str]:
-        of_env = ["_copies_obs", "_warned_of_bounds"]
-        made_anew = ["_learner", "_mask_reader", "_env_raised", "_is_stacked"]
-        return [*super()._excluded_save_params(), *made_anew, *of_env, *_OF_ENGINE]
+        return [*super()._excluded_save_params(), *_PASSING]
+
+
+def _announce(env_id: str, verbose: int) -> None:
+    if verbose >= 1:
+        print(f"Creating environment from the given name '{env_id}'")  # SB3's words
+
+
+def _is_policy(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BasePolicy)
 
 
 def add_batch_dimension(obs: Any) -> Observation:

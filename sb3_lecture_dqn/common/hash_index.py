@@ -38,6 +38,11 @@ class HashIndex:
         """See :meth:`DuplicateIndex.replace`."""
         kernels.index_replace(self._slots, rows, at, row)
 
+    def remove(self, rows: np.ndarray, at: int) -> None:
+        """See :meth:`DuplicateIndex.remove`."""
+        kernels.index_remove(self._slots, rows, at)
+        self._size -= 1
+
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""
         n_slots = max(_MIN_SLOTS, 1 << (2 * size).bit_length())

@@ -16,6 +16,7 @@ from sb3_lecture_dqn.common.changes import Watch
 from sb3_lecture_dqn.common.compilable import LOSSES, is_flat, layout_of, moment_names, why_not_compiled
 from sb3_lecture_dqn.common.divergence import loss_not_finite
 from sb3_lecture_dqn.common.duplicates import why_no_numba
+from sb3_lecture_dqn.common.hindsight import sample
 from sb3_lecture_dqn.common.maskable import best_allowed, pack_masks, predict_greedily
 
 ENGINES = ("auto", "torch", "numba")
@@ -118,7 +119,7 @@ class TorchLearner:
         """
         model = self.model
         optimizer = model.policy.optimizer
-        batch = model.replay_buffer.sample(batch_size, env=model._vec_normalize_env)  # type: ignore[union-attr]
+        batch = sample(model.replay_buffer, batch_size, model._vec_normalize_env)
         loss = self.loss(batch)
         if not math.isfinite(loss_value := loss.item()):
             raise loss_not_finite(model, loss_value, done)

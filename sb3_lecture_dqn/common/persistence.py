@@ -115,6 +115,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
     action_counts: np.ndarray
     exploration_rng: np.random.Generator
     _last_masks: np.ndarray | None = None
+    #: Whether ``buffer_size`` bounds failures only, whatever the observations are: so it was in files of version 1
+    _version_1_memory: bool
     #: Whether the model is in the middle of a rollout, where it is not known how to go on
     _in_rollout = False
     #: Callbacks of the last call of `learn`, and what of them described it at its start
@@ -221,6 +223,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             model._check_loaded(settings)
             model.__dict__.update(settings)
             model._know_env()
+            model._version_1_memory = settings.get("_version_1_memory", True)
             model._check_settings()
         except DAMAGED as error:
             raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
@@ -287,7 +290,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             check_number(name, settings.get(name, 0), 0, integer=True)
         for name in ("_total_episodes", "_default_timesteps", "max_episode_steps"):
             if settings.get(name) is not None:
-                check_number(name, settings[name], 1, integer=True)
+                check_number(name, settings[name], 0, integer=True)
         steps_before, episodes_before = _of_kind("_began_at", settings.get("_began_at", (0, 0)), tuple)
         for count in (steps_before, episodes_before):
             check_number("_began_at", count, 0, integer=True)

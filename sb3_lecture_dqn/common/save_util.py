@@ -358,7 +358,8 @@ def own_settings(path: Path) -> dict[str, Any] | None:
         if DESCRIPTION not in archive.namelist():
             return None
         settings = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)["settings"]
-        return {name: restore(settings[name], {}) for name in OTHERWISE_IN_STOCK if name in settings}
+        own = {name: restore(settings[name], {}) for name in OTHERWISE_IN_STOCK if name in settings}
+        return {**own, "_version_1_memory": settings.get("_version_1_memory") is not False}  # which 1.0 did not write
 
 
 #: Settings that stock SB3 and sb3-contrib know too, and not all values of

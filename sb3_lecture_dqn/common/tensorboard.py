@@ -256,7 +256,7 @@ class LectureTensorBoardCallback(BaseCallback):
         if memory.success_fraction is not None and successes and failures:
             share = memory.success_fraction
         return {
-            "fill": failures / memory.buffer_size,
+            "fill": (memory.size() if memory.bounds_all else failures) / memory.buffer_size,
             "successes": successes,
             "failures": failures,
             "share_of_successes_drawn": share,

@@ -106,13 +106,24 @@ class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
         return labels
 
 
+def check_counts_from_zero(space: spaces.Space[Any]) -> None:
+    """
+    Check that SB3 can make one-hot vectors of observations.
+
+    :param space: Their space
+    :raises UnsupportedSpaceError: If numbers in it do not start at 0; the message says what to do
+    """
+    for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
+        if isinstance(part, spaces.Discrete | spaces.MultiDiscrete) and np.any(part.start != 0):
+            raise UnsupportedSpaceError(
+                f"observation space {part} starts at {part.start}: SB3's one-hot vectors count from 0, so shift its "
+                "observations with gymnasium.wrappers.TransformObservation (LecturePolicy takes them as they are)"
+            )
+
+
 def _n_values(space: spaces.Space[Any]) -> list[int]:
     """How many values every discrete number of a space has; none for a ``Box``."""
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start != 0):
-        raise UnsupportedSpaceError(
-            f"observation space {space} starts at {space.start}: SB3's one-hot vectors count from 0, so shift its "
-            "observations with gymnasium.wrappers.TransformObservation"
-        )
+    check_counts_from_zero(space)
     if isinstance(space, spaces.Discrete):
         return [int(space.n)]
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:

@@ -240,6 +240,18 @@ class TransparentWrapper(gym.Wrapper):
         return self.env.spec
 
 
+def _owner_of(env: gym.Env, name: str) -> gym.Env:
+    """Where an attribute is: Python would hide the environment's by setting the same of SB3's Monitor around it."""
+    outermost = None
+    while isinstance(env, gym.Wrapper):
+        if name in vars(env) or hasattr(type(env), name):
+            return env
+        if outermost is None and not isinstance(env, Monitor | TransparentWrapper):
+            outermost = env
+        env = env.env
+    return env if outermost is None or hasattr(env, name) else outermost
+
+
 def _is_around(env: Any, inner: gym.Env) -> bool:
     """Whether one environment is in the other: as the inner one's attribute, the outer one would be in itself."""
     while isinstance(env, gym.Wrapper):
@@ -258,18 +270,6 @@ class _Record:
     obs: Any = None
     total: float = 0.0
     check: StepCheck | None = None
-
-
-def _owner_of(env: gym.Env, name: str) -> gym.Env:
-    """Where an attribute is: Python would hide the environment's by setting the same of SB3's Monitor around it."""
-    outermost = None
-    while isinstance(env, gym.Wrapper):
-        if name in vars(env) or hasattr(type(env), name):
-            return env
-        if outermost is None and not isinstance(env, Monitor | TransparentWrapper):
-            outermost = env
-        env = env.env
-    return env if outermost is None or hasattr(env, name) else outermost
 
 
 class ResumableEnv(TransparentWrapper):

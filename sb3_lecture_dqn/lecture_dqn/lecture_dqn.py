@@ -26,8 +26,10 @@ class LectureDQN(EpisodicMixin, DQN):
         MultiInputPolicy), "LecturePolicy" by default
     :param env: The environment to learn from, or its id
     :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
-    :param buffer_size: Size of the replay buffer; of :class:`SuccessFailReplayBuffer`, the most failures
-    :param learning_starts: How many steps to collect with random actions before learning starts
+    :param buffer_size: Most transitions in the replay buffer. In the lecture's, for ``Discrete`` observations, most
+        failures: successes, which repeat there, are all kept, see :class:`SuccessFailReplayBuffer`
+    :param learning_starts: How many steps to collect with random actions before learning starts; with
+        ``HerReplayBuffer``, not before an episode has ended
     :param batch_size: Minibatch size for each gradient update
     :param tau: The soft update coefficient ("Polyak update", between 0 and 1), 1 for hard update
     :param gamma: The discount factor
