@@ -1,5 +1,6 @@
 """The package as its users get it: built, checked, installed without the repository."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -10,6 +11,7 @@ import zipfile
 import pytest
 
 import sb3_lecture_dqn
+from sb3_lecture_dqn.common.envs import VARIANTS
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -35,6 +37,16 @@ def run(*words, folder, **environment):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_importing_the_package_changes_nothing_but_gymnasiums_registry(tmp_path):
+    """In a process of its own, in which all modules of gymnasium, SB3, sb3-contrib and RL Zoo were imported before."""
+    said = run(sys.executable, "-W", "ignore", ROOT / "tests" / "import_leaves_no_trace.py", folder=tmp_path)
+    seen = json.loads(said.splitlines()[-1])
+    assert seen.pop("n") > 5000, "attributes of modules and of their classes"
+    ours = {"Taxi-v3", *VARIANTS}
+    assert set(seen.pop("ids")) in (ours, ours - {"Taxi-v3"})
+    assert seen == {"replaced": [], "added": [], "process": [], "registry": []}
 
 
 @pytest.mark.slow

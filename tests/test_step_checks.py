@@ -161,7 +161,7 @@ def test_what_is_neither_true_nor_false_ends_no_episode_but_the_training(name, v
     ],
 )
 def test_what_is_stored_as_it_was_is_let_through(space, usual):
-    for at_step in (0, 4, 10):
+    for at_step in (0, 4, 10) if "obs" in usual else (4,):
         envs = Returns(space), Returns(space, at_step, **usual)
         plain, other = (LectureDQN(policy_for(space), env, seed=0).learn(20) for env in envs)
         assert_same_training(plain, other)

@@ -565,6 +565,143 @@ def test_attributes_of_sub_environments(taxi):
         env.env_method("no_such_method")
 
 
+ASKED = ["P", "desc", "initial_state_distrib", "nrow", "ncol", "locs", "start_state_index", "_cliff", "lastaction", "s"]
+ASKED += ["metadata", "render_mode", "reward_range", "_elapsed_steps", "_max_episode_steps", "no_such_attribute"]
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize(("env_id", "kwargs"), DETERMINISTIC)
+def test_the_environments_answer_what_toy_text_users_ask(env_id, kwargs, n_envs):
+    """The oracle: the environments themselves in a ``DummyVecEnv``, brought to the same states."""
+    theirs = make_vec_env(env_id, n_envs, seed=0, env_kwargs=kwargs)
+    ours = TabularVecEnv(make_vec_env(env_id, env_kwargs=kwargs).envs[0], n_envs, seed=0)
+    theirs.reset(), ours.reset()
+    for env, state in zip(theirs.envs, ours.get_attr("s"), strict=True):
+        env.unwrapped.s = state
+    actions = np.array([2, 1, 0])[:n_envs]
+    for _ in range(3):
+        for name in ASKED:
+            known = theirs.has_attr(name)
+            assert ours.has_attr(name) == known
+            if known:
+                for one, other in zip(ours.get_attr(name), theirs.get_attr(name), strict=True):
+                    np.testing.assert_array_equal(one, other)
+                    assert one is None or isinstance(one, type(other) | int | dict)
+            for inner in (lambda env: env, lambda env: env.unwrapped) if not name.startswith("_el") else ():
+                assert hasattr(inner(ours.envs[0]), name) or not hasattr(inner(theirs.envs[0]), name)
+        if "Taxi" in env_id:
+            states = theirs.get_attr("s")
+            for method, *args in [("decode", states[0]), ("encode", 1, 2, 3, 0), ("action_mask", states[0])]:
+                answers = zip(ours.env_method(method, *args), theirs.env_method(method, *args), strict=True)
+                assert all(list(np.ravel(one)) == list(np.ravel(other)) for one, other in answers)
+        assert len(ours.envs) == n_envs
+        ours.step(actions), theirs.step(actions)
+
+
+def test_the_generator_is_the_one_that_is_drawn_from():
+    ours = TabularVecEnv("FrozenLake-v1", seed=4)
+    ours.reset()
+    twin = TabularVecEnv("FrozenLake-v1", seed=4)
+    twin.reset()
+    (generator,) = ours.get_attr("np_random")
+    assert ours.get_attr("np_random_seed") == [4]
+    other = np.random.default_rng(7)
+    ours.set_attr("np_random", other)
+    assert ours.envs[0].np_random is other
+    twin.rng = np.random.default_rng(7)
+    np.testing.assert_array_equal(rollout(ours)[0], rollout(twin)[0])
+    assert generator.random() == np.random.default_rng(4).random(4)[-1] or generator is not other
+    with pytest.raises(TypeError, match=r"numpy\.random\.Generator"):
+        ours.set_attr("np_random", np.random.RandomState(0))
+    with pytest.raises(AttributeError, match=r"one of 2 environments.*seed\(\)"):
+        TabularVecEnv("FrozenLake-v1", 2).set_attr("np_random", other)
+
+
+def test_a_state_that_is_set_is_stepped_from():
+    for n_envs in (1, 2):
+        env = TabularVecEnv(make_vec_env("FrozenLake-v1", env_kwargs={"is_slippery": False}).envs[0], n_envs)
+        env.reset()
+        env.envs[0].unwrapped.s = np.int64(9)
+        assert env.step(np.full(n_envs, 2))[0][0] == 10
+        for wrong in (2.5, 16, -1, True, None):
+            with pytest.raises(ValueError, match=r"s=.*at least 0 and at most 15"):
+                env.set_attr("s", wrong)
+
+
+@pytest.mark.parametrize(
+    "name", ["P", "desc", "initial_state_distrib", "nrow", "spec", "model", "lastaction", "unwrapped", "_tabular_venv"]
+)
+def test_what_would_have_no_effect_cannot_be_set(name):
+    env = TabularVecEnv("FrozenLake-v1")
+    env.reset()
+    with pytest.raises(AttributeError, match=rf"'{name}' cannot be set.*gymnasium\.make"):
+        env.set_attr(name, 1)
+    with pytest.raises(AttributeError, match=rf"'{name}' cannot be set"):
+        setattr(env.envs[0].unwrapped, name, 1)
+
+
+def test_what_would_have_no_effect_cannot_be_changed_in_place():
+    env = TabularVecEnv("FrozenLake-v1")
+    P = env.envs[0].unwrapped.P
+    for change in (
+        lambda: P.update({0: {}}),
+        lambda: P[0].__setitem__(0, []),
+        lambda: P[0].pop(0),
+        lambda: P[0][0].append((0.0, 0, 0.0, True)),
+        lambda: P[0][0].__setitem__(0, (1.0, 0, 0.0, True)),
+        lambda: P[0][0].sort(),
+    ):
+        with pytest.raises(TypeError, match="P cannot be changed"):
+            change()
+    for array in (env.envs[0].desc, env.envs[0].initial_state_distrib):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    with pytest.raises(TypeError):
+        env.envs[0] = gym.make("FrozenLake-v1")
+    with pytest.raises(AttributeError):
+        env.envs = []
+    for name in ("reset", "step"):
+        with pytest.raises(NotImplementedError, match=rf"no {name}\(\) of its own"):
+            env.env_method(name, *[0] * (name == "step"))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda P: pickle.loads(pickle.dumps(P))])
+def test_a_copy_of_the_table_can_be_changed_and_trained_on(copied):
+    env = TabularVecEnv("FrozenLake-v1")
+    P = copied(env.get_attr("P")[0])
+    P[0][0].append((0.0, 0, 0.0, True))
+    P[0][1][:] = [(1.0, 15, 7.0, True)]
+    changed = TabularVecEnv(TabularModel(P, env.get_attr("initial_state_distrib")[0], max_episode_steps=100))
+    changed.reset()
+    assert changed.step(np.array([1]))[1:3] == (np.array([7.0]), np.array([True]))
+    assert changed.get_attr("P")[0][0][1] == [(1.0, 15, 7.0, True)]
+    assert not changed.has_attr("desc")
+
+
+def test_a_random_map_is_that_of_the_environment():
+    """The spec alone makes another one."""
+    lake = gym.make("FrozenLake-v1", desc=None, map_name=None)
+    env = TabularVecEnv(lake)
+    np.testing.assert_array_equal(env.envs[0].unwrapped.desc, lake.unwrapped.desc)
+    letters = lake.unwrapped.desc.copy()
+    lake.unwrapped.desc[0, 1] = b"G"  # of the caller's own environment
+    np.testing.assert_array_equal(env.envs[0].unwrapped.desc, letters)
+
+
+def test_an_environment_that_has_been_drawn_can_be_read_and_copied():
+    pytest.importorskip("pygame")
+    lake = gym.make("FrozenLake-v1", render_mode="rgb_array", desc=None, map_name=None)
+    lake.reset()
+    lake.render()
+    env = TabularVecEnv(lake, 2, seed=0)
+    env.reset()
+    for one in (env, copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+        one.step(np.array([1, 2]))
+        lake.unwrapped.s, lake.unwrapped.lastaction = one.envs[1].s, 2
+        np.testing.assert_array_equal(one.get_images()[1], lake.render())
+    assert len(pickle.dumps(env)) < 10**6, "no pictures"
+
+
 @pytest.mark.parametrize("n_envs", [1, 4])
 def test_action_masks(taxi, n_envs):
     env = TabularVecEnv(taxi, n_envs, seed=0)

@@ -78,7 +78,7 @@ class _SubEnv(gym.Env):
     def lastaction(self) -> int | None:
         """The action that led to the state, ``None`` at the start of an episode."""
         pairs = self._tabular_venv._pairs
-        if pairs is None or self._elapsed_steps == 0:
+        if pairs is None or self._tabular_venv._steps_of(self._tabular_index) == 0:
             return None
         return int(np.ravel(pairs)[self._tabular_index]) % self._tabular_venv.model.n_actions
 
@@ -104,10 +104,12 @@ class _SubEnv(gym.Env):
         entropy = getattr(getattr(self.np_random.bit_generator, "seed_seq", None), "entropy", None)
         return entropy if isinstance(entropy, int) else -1
 
+    # What `TimeLimit` has, where there is one
+
     @property
     def _elapsed_steps(self) -> int:
-        began: Any = self._tabular_venv._began[self._tabular_index]
-        return self._tabular_venv._clock - int(began)
+        _ = self._max_episode_steps
+        return self._tabular_venv._steps_of(self._tabular_index)
 
     @property
     def _max_episode_steps(self) -> int:
@@ -133,7 +135,7 @@ class _SubEnv(gym.Env):
 
     @property
     def metadata(self) -> dict[str, Any]:  # type: ignore[override]
-        return self._tabular_venv.metadata
+        return self._tabular_venv.metadata if self.model.env is None else self.model.env.metadata
 
     @property
     def render_mode(self) -> str | None:  # type: ignore[override]
@@ -367,6 +369,9 @@ class TabularVecEnv(VecEnv):
         self._states[0] = state
         return np.array([state], np.int64), np.array([reward], np.float32), np.array([done]), [info]
 
+    def _steps_of(self, index: int) -> int:
+        return self._clock - int(self._began[index])
+
     def _reset_info(self, state: int) -> dict[str, Any]:
         info = self._infos[state].copy()
         del info["TimeLimit.truncated"]
@@ -376,7 +381,7 @@ class TabularVecEnv(VecEnv):
         """Complete the info of an episode's last step and begin the next episode with the state returned."""
         info["episode"] = {
             "r": round(float(self._returns[index]), 6),
-            "l": self._clock - int(self._began[index]),
+            "l": self._steps_of(index),
             "t": round(time.time() - self._t_start, 6),
         }
         info["TimeLimit.truncated"] = not terminated
