@@ -6,6 +6,7 @@ A coverage-guided fuzz run of the loaders, by atheris (https://github.com/google
         corpus/ tests/seeds/
 
 An input is one byte, which says what part of what file it is, and that part; all checksums of the file are made right.
+Or it is a whole file. ``--only=load``, ``--only=resume`` and ``--only=load_replay_buffer`` fuzz one loader alone.
 Loading it must give an ``UnsafeFileError`` or succeed, must unpickle and run nothing, and must write nowhere but in its
 own folder. Inputs that found something are kept in ``tests/seeds``; `test_hostile_files.py` loads them all.
 """
@@ -33,18 +34,24 @@ from sb3_lecture_dqn import LectureDQN, UnsafeFileError
 from sb3_lecture_dqn.common.save_util import MEMORY
 
 VALUES = [None, True, -1, 0, 1, 2**31, 2**63, 2**200, 0.5, 1e308, "", "x", [], [0], {}, {"$": "float", "value": "nan"}]
+VALUES += ["\x1b[31m", 10**7, {"$": "name", "name": "MlpPolicy"}, {"$": "class", "name": "torch.nn.TransformerEncoder"}]
+VALUES += [{"$": "class", "name": f"stable_baselines3.common.buffers.{name}"} for name in ("ReplayBuffer", "Evil")]
+
+
+LOADERS = {"load": ["model"], "load_replay_buffer": ["memory"], "resume": ["FrozenLake-v1", "CartPole-v1"]}
 
 
 class Fuzzer:
     """
-    Loads what it is given in place of one part of a good file.
+    Loads what it is given in place of one part of a good file, or of all of it.
 
     :param folder: For its files
+    :param loaders: What loads them
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, loaders=tuple(LOADERS)) -> None:
         self.paths = {name: hostile_files.make_run(folder / name, name) for name in ("FrozenLake-v1", "CartPole-v1")}
-        self.model = hostile_files.make_model()
+        self.model, self.other = hostile_files.make_model(), hostile_files.make_model()
         model, memory = io.BytesIO(), io.BytesIO()
         self.model.save(model)
         self.model.save_replay_buffer(memory)
@@ -56,12 +63,15 @@ class Fuzzer:
                 for name, path in self.paths.items()
             },
         }
-        self.targets = [(file, part) for file, (members, _) in self.files.items() for part in sorted(members)]
+        files = {file: self.files[file][0] for loader in loaders for file in LOADERS[loader]}
+        self.targets = [(file, part) for file, members in files.items() for part in sorted(members)]
+        self.targets += [(file, None) for file in files]
 
     def seeds(self):
-        """Every part of the good files."""
+        """Every part of the good files, and these."""
         for i, (file, part) in enumerate(self.targets):
-            yield bytes([i]) + self.files[file][0][part]
+            members, archive_of = self.files[file]
+            yield bytes([i]) + (archive_of(members) if part is None else members[part])
 
     def load(self, data: bytes) -> None:
         """
@@ -71,13 +81,17 @@ class Fuzzer:
         """
         file, part = self.targets[data[0] % len(self.targets)]
         members, archive_of = self.files[file]
-        changed = {**members, part: data[1:]}
-        content = hostile_files.archive_of(changed)
-        with contextlib.suppress(ValueError, TypeError):  # a description that is none has no place for checksums
-            content = archive_of(changed)
+        content = data[1:]
+        if part is not None:
+            changed = {**members, part: data[1:]}
+            content = hostile_files.archive_of(changed)
+            with contextlib.suppress(ValueError, TypeError):  # a description that is none has no place for checksums
+                content = archive_of(changed)
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), contextlib.suppress(UnsafeFileError):
             warnings.simplefilter("ignore")
             if file == "model":
+                with contextlib.suppress(UnsafeFileError):
+                    self.other.set_parameters(io.BytesIO(content))
                 LectureDQN.load(io.BytesIO(content), device="cpu")
             elif file == "memory":
                 self.model.load_replay_buffer(io.BytesIO(content))
@@ -95,8 +109,8 @@ class Fuzzer:
         :return: Another input
         """
         rng = random.Random(seed)
-        _, part = self.targets[data[0] % len(self.targets)] if data else ("", "")
-        if (part.endswith(".json") or part == MEMORY) and rng.random() < 0.8:
+        part = self.targets[data[0] % len(self.targets)][1] if data else None
+        if part is not None and (part.endswith(".json") or part == MEMORY) and rng.random() < 0.8:
             with contextlib.suppress(ValueError, RecursionError):
                 changed = json.dumps(changed_value(json.loads(data[1:]), rng)).encode()
                 if len(changed) < max_size:
@@ -146,7 +160,9 @@ def forbid(folder: Path) -> None:
 
 def main():
     folder = Path(tempfile.mkdtemp()).resolve()
-    fuzzer = Fuzzer(folder)
+    only = [word.removeprefix("--only=") for word in sys.argv if word.startswith("--only=")]
+    sys.argv = [word for word in sys.argv if not word.startswith("--only=")]
+    fuzzer = Fuzzer(folder, only or tuple(LOADERS))
     corpus = next((Path(word) for word in sys.argv[1:] if not word.startswith("-")), folder)
     corpus.mkdir(exist_ok=True)
     for i, seed in enumerate(fuzzer.seeds()):

@@ -427,7 +427,7 @@ def check_is_no_other(archive: zipfile.ZipFile, own: str, algorithm: str = "Lect
     names = archive.namelist()
     for member, message in _OTHER_FILES.items():
         if member in names and own not in names:
-            raise UnsafeFileError(message.format(algorithm=algorithm))
+            raise UnsafeFileError(f"it has no {own!r}: {message.format(algorithm=algorithm)}")
 
 
 def _read_settings(
