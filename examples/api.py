@@ -4,6 +4,7 @@ Write the API reference, ``api.md`` beside this file, from the docstrings of eve
     python examples/api.py
 """
 
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import study, zoo
+
+PROPERTIES = (property, functools.cached_property)
 
 API = Path(__file__).with_name("api.md")
 HEAD = """\
@@ -66,7 +69,7 @@ def members(kind: type) -> list[tuple[str, Any]]:
         if base.__module__.startswith("sb3_lecture_dqn"):
             found.update({name: getattr(kind, name) for name in vars(base) if not name.startswith("_")})
     documented = {name: one for name, one in found.items() if (inspect.getdoc(one) or "See").split()[0] != "See"}
-    return [(n, one) for n, one in documented.items() if inspect.isroutine(one) or isinstance(one, property)]
+    return [(n, one) for n, one in documented.items() if inspect.isroutine(one) or isinstance(one, PROPERTIES)]
 
 
 def describe(name: str, thing: Any) -> str:
@@ -80,7 +83,7 @@ def describe(name: str, thing: Any) -> str:
     parts = [f"## {name}", f"```text\n{name.split('.')[-1]}{signature(thing)}\n```", to_markdown(thing.__doc__)]
     if inspect.isclass(thing):
         for member, one in members(thing):
-            call = "" if isinstance(one, property) else signature(one)
+            call = "" if isinstance(one, PROPERTIES) else signature(one)
             parts += [f"### {name}.{member}", f"```text\n{member}{call}\n```", to_markdown(inspect.getdoc(one) or "")]
     return "\n\n".join(parts)
 
