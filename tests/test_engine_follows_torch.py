@@ -314,7 +314,7 @@ CHANGES = {
     "step post-hook": lambda model: model.policy.optimizer.register_step_post_hook(
         lambda o, *_: [p.data.mul_(0.999) for p in o.param_groups[0]["params"]]
     ),
-    **{f"{name}={value}": with_option(name, value) for name, value in (
+    **{f"{name}={value!r}": with_option(name, value) for name, value in (
         ("lr", 0.5), ("momentum", 0.5), ("momentum", 0), ("dampening", 0.5), ("nesterov", True), ("weight_decay", 0.1),
         ("maximize", True), ("betas", (0.5, 0.9)), ("betas", (1.0, 0.9)), ("eps", 1e-2), ("amsgrad", True),
         ("foreach", True), ("fused", True), ("capturable", True), ("differentiable", True),
@@ -336,7 +336,7 @@ CHANGES = {
     "target on some of online's memory": target_on_some_memory_of_online,
     "a shared layer": share_a_layer,
     "q_net of the model alone": only_the_models_network,
-    **{f"{name}={value}": with_setting(name, value) for name, value in (
+    **{f"{name}={value!r}": with_setting(name, value) for name, value in (
         ("gamma", 0.1), ("gamma", 1), ("gamma", np.float32(0.5)), ("gamma", th.tensor(0.5)), ("max_grad_norm", 0.01),
         ("max_grad_norm", 0), ("max_grad_norm", -0.01), ("loss", "huber"), ("loss", "l1"), ("double_q", True),
         ("double_dqn", False), ("batch_size", 3), ("gradient_steps", 2), ("tau", 0.5), ("target_update_interval", 7),
@@ -411,3 +411,241 @@ def test_a_change_between_two_steps_has_the_effect_that_it_has_in_pytorch(name, 
 @pytest.mark.parametrize(("name", "at", "optimizer"), CASES)
 def test_every_change_at_every_moment_has_the_effect_that_it_has_in_pytorch(name, at, optimizer):
     assert_is_pytorchs(name, at, optimizer)
+
+
+def test_what_it_cannot_follow_is_an_error_by_name_if_it_was_asked_for():
+    for name, reason in (
+        ("requires_grad of one", "q_net.layers.2.weight does not require a gradient"),
+        ("weight_decay=0.1", "weight_decay=0.1"),
+        ("forward hook", "q_net.layers.5 has one"),
+        ("forward", "q_net.forward was replaced"),
+        ("sample", "the replay buffer's sample was replaced"),
+        (f"gamma={np.float32(0.5)!r}", "gamma=np.float32"),
+        ("data of another", "memory was replaced"),
+        ("learner class", "not of NoFuture"),
+    ):
+        model, error = result(CHANGES[name], 5, "sgd", "numba")
+        assert "engine='numba' cannot be used" in error, name
+        assert reason in error
+        assert model.num_timesteps == 5  # nothing was trained after the change
+
+
+def test_pytorch_takes_over_and_hands_back_and_each_is_said_once(capsys):
+    class Thawing(BaseCallback):
+        def _on_step(self):
+            parameter(self.model, 3).requires_grad_(self.n_calls % 20 < 10)
+            used.append(self.model.engine_in_use)
+            return True
+
+    used = []
+    make("auto", verbose=1).learn(100, Thawing(), log_interval=None)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "engine" in line]
+    assert lines == [
+        "Using the numba engine",
+        "Using the torch engine (it trains all parameters, and q_net.layers.2.weight does not require a gradient)",
+    ]
+    # A callback sees what made the last updates.
+    assert used == [("torch" if n > 1 and (n - 1) % 20 >= 10 else "numba") for n in range(1, 101)]
+
+
+def test_what_a_callback_leaves_alone_makes_no_other_learner():
+    class Recording(BaseCallback):
+        def _on_step(self):
+            learners.append(self.model._learner)
+            self.model.predict(0)
+            self.model.gamma *= 0.999
+            with th.no_grad():
+                parameter(self.model).mul_(0.999)
+            return True
+
+    learners = []
+    for optimizer in OPTIMIZERS:
+        make("auto", optimizer).learn(100, Recording())
+        assert len({*map(id, learners[-50:])}) == 1
+
+
+@pytest.mark.parametrize("kept", [lambda model: parameter(model).data, lambda model: parameter(model).detach().numpy()])
+def test_memory_that_somebody_else_holds_stays_where_it_is(kept):
+    """Here the weights are exchanged for a while, as for a test with averaged ones, and then put back."""
+
+    def exchange(model):
+        model.backup = parameter(model).data
+        model.view = kept(model)
+        parameter(model).data = th.full_like(model.backup, 0.25)
+        model.before = model.backup.clone()
+
+    class ThereAndBack(Once):
+        def _on_step(self):
+            if self.n_calls == 80:
+                assert th.equal(self.model.backup, self.model.before)
+                parameter(self.model).data = self.model.backup
+            return super()._on_step()
+
+    runs = []
+    for engine in ("auto", "torch"):
+        model = make(engine)
+        model.learn(150, ThereAndBack(exchange, 30))
+        assert np.shares_memory(np.asarray(model.view), parameter(model).detach().numpy())
+        runs.append(parameter(model).detach().clone())
+    th.testing.assert_close(*runs, rtol=1e-4, atol=1e-5)
+
+
+class Greedy(LecturePolicy):
+    """Acts in its own way."""
+
+    def _predict(self, observation, deterministic=True):
+        return super()._predict(observation, deterministic) * 0
+
+
+class OwnValues(LectureDQN):
+    def _action_values(self, obs):
+        return -super()._action_values(obs)
+
+
+class OwnLearner(LectureDQN):
+    torch_learner_class = NoFuture
+
+
+@pytest.mark.parametrize(
+    ("cls", "policy", "reason"),
+    [
+        (LectureDQN, Greedy, "Greedy._predict"),
+        (OwnValues, "LecturePolicy", "OwnValues._action_values"),
+        (OwnLearner, "LecturePolicy", "not of NoFuture"),
+    ],
+)
+def test_a_subclass_that_overrides_what_the_loops_stand_for_is_not_passed_over(cls, policy, reason, capsys):
+    assert cls(policy, "FrozenLake-v1", verbose=1).engine_in_use == "torch"
+    assert reason in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("context", [th.autocast("cpu", dtype=th.bfloat16), th.no_grad()], ids=["autocast", "no_grad"])
+def test_a_mode_of_pytorch_around_learn_is_pytorchs(context):
+    model = make("auto")
+    with context:
+        try:
+            model.learn(5)
+        except RuntimeError as error:
+            assert "does not require grad" in str(error)  # noqa: PT017
+    assert model.engine_in_use == "torch"
+
+
+def test_a_registered_global_hook_is_called():
+    calls = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: calls.append(module))
+    try:
+        assert make("auto").learn(5).engine_in_use == "torch"
+    finally:
+        handle.remove()
+    assert calls
+
+
+def code_in(callback=None, env=None, **kwargs):
+    model = LectureDQN(env="FrozenLake-v1" if env is None else env, **kwargs)
+    _, callback = model._setup_learn(10, callback)
+    return user_code(model, callback)
+
+
+class OnRolloutStart(BaseCallback):
+    def _on_rollout_start(self):
+        pass
+
+    def _on_step(self):
+        return True
+
+
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+def test_no_time_is_spent_to_look_where_no_code_but_known_code_runs(tmp_path):
+    env = DummyVecEnv([lambda: make_env("Taxi-v3")])
+    for callback in (None, [], CheckpointCallback(10, str(tmp_path)), CallbackList([EvalCallback(env)])):
+        assert code_in(callback) is UserCode.NEVER
+        assert code_in(callback, env=env) is UserCode.NEVER
+        assert code_in(callback, tensorboard_log=str(tmp_path)) is UserCode.NEVER
+
+
+class UsersEnv(gym.Env):
+    observation_space, action_space = spaces.Discrete(2), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+def test_code_of_the_users_is_noticed():
+    once = Once(None, 1)
+    eval_of_the_users = EvalCallback(DummyVecEnv([UsersEnv]))
+    stepping = (
+        once,
+        lambda *_: True,
+        [once],
+        CallbackList([EvalCallback(make_env("Taxi-v3"), once)]),
+        eval_of_the_users,
+    )
+    for callback in stepping:
+        assert code_in(callback) is UserCode.BETWEEN_STEPS
+    wrapped = gym.wrappers.TransformReward(make_env("Taxi-v3"), lambda reward: reward)
+    for env in (UsersEnv(), gym.Wrapper(UsersEnv()), DummyVecEnv([UsersEnv]), wrapped):
+        assert code_in(env=env) is UserCode.BETWEEN_STEPS
+    assert code_in(learning_rate=lambda remaining: 1e-3) is UserCode.BETWEEN_STEPS
+    kwargs = {"success_criterion": lambda reward, terminal, info: terminal}
+    assert code_in(replay_buffer_kwargs=kwargs) is UserCode.BETWEEN_STEPS
+
+    assert code_in([OnRolloutStart()]) is UserCode.ALWAYS
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        assert code_in() is UserCode.ALWAYS
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_another_thread_may_change_what_it_likes():
+    """The change is made at some step, so the frozen weights are compared with what they were when they were frozen."""
+    model, frozen = make("auto"), []
+
+    def freeze():
+        while model._n_updates < 20 and training.is_set():
+            pass
+        parameter(model, 3).requires_grad_(False)
+
+    training = threading.Event()
+    training.set()
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    try:
+        model.learn(2000)
+    finally:
+        training.clear()
+        thread.join()
+    frozen.append(parameter(model, 3).detach().clone())
+    model.learn(50)
+    assert th.equal(parameter(model, 3), frozen[0])
+    assert model.engine_in_use == "torch"
+
+
+def test_numbers_outside_the_spaces_are_refused_and_no_memory_of_others_is_touched():
+    def add_wrong(model, state=0, next_state=0, action=0):
+        row = (np.array([state]), np.array([next_state]), np.array([[action]]), np.array([1.0], np.float32))
+        model.replay_buffer.add(*row, np.array([False]), [{}])
+
+    for wrong in ({"state": 10**6}, {"next_state": -1}, {"action": 4}):
+        for batch_size in (1, 4):
+            model = make("auto", batch_size=batch_size)
+            model.learn(20)
+            add_wrong(model, **wrong)
+            with pytest.raises(IndexError, match=r"a transition of the replay memory .* not in Discrete\(16\)"):
+                model.train(500, batch_size)
+    for wrong in (16, -1, 10**9):
+        with pytest.raises(IndexError, match="outside the observation space"):
+            make("auto")._learner.greedy_actions(np.array([wrong]))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.float32, np.float64])
+def test_observations_of_any_type_are_acted_on_as_pytorch_does(dtype):
+    states = np.arange(16)
+    compiled, torch = make("auto"), make("torch")
+    expected = torch._learner.greedy_actions(states)
+    assert np.array_equal(compiled._learner.greedy_actions(states.astype(dtype)), expected)
+    assert np.array_equal(compiled._learner.greedy_actions(states.astype(dtype)[:, None]), expected)

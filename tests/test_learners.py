@@ -5,6 +5,8 @@ import io
 import itertools
 import math
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -618,6 +620,35 @@ def test_what_the_compiled_engine_does_not_know_is_refused_and_left_to_pytorch_b
     assert line.startswith("Using the torch engine (")
 
 
+def observing(space):
+    class Observing(gym.Env):
+        observation_space, action_space = space, spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return space.sample(), {}
+
+    return Observing()
+
+
+@pytest.mark.parametrize(
+    ("space", "helps"),
+    [
+        (spaces.MultiDiscrete([4, 2, 2]), True),
+        (spaces.MultiDiscrete([10_000, 10_000]), False),  # more states than one number should be
+        (spaces.Dict({"a": spaces.Discrete(2)}), False),
+        (spaces.Box(np.arange(250.0, dtype=np.float32), np.arange(1.0, 251.0, dtype=np.float32)), False),
+    ],
+)
+@pytest.mark.parametrize("policy", ["LecturePolicy", "usual"])
+def test_why_it_is_pytorch_is_said_in_one_short_line_with_the_way_on(space, helps, policy, capsys):
+    if policy == "usual":
+        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    LectureDQN(policy, observing(space), verbose=1)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "engine" in line]
+    assert len(line) < 200
+    assert ("DiscreteObservationWrapper" in line) == (helps and policy == "LecturePolicy")
+
+
 @pytest.mark.parametrize("engine", ["auto", "numba"])
 def test_the_compiled_engine_is_announced_once(engine, capsys):
     model = LectureDQN("Taxi-v3", engine=engine, verbose=1, seed=0)
@@ -753,6 +784,86 @@ def test_updates_are_compiled_without_a_cache_folder(tmp_path):
     result = train_without_a_cache(tmp_path, "every folder", gradient_steps=5)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["numba", "100", "None"]
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[:100],
+    "cut at the end": lambda content: content[:-1],
+    "zeros": lambda content: bytes(len(content)),
+    "zeros at the end": lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2),
+    "garbage": lambda content: bytes(range(256)) * (len(content) // 256 + 1),
+    "a bit": lambda content: (
+        content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+    ),
+    "another version": lambda content: pickle.dumps("0.1") + content[20:],
+    "another object": lambda content: pickle.dumps(("no", "cache")),
+}
+
+ACT = """
+    import numpy as np
+    from sb3_lecture_dqn import LectureDQN
+    model = LectureDQN("Taxi-v3", engine="numba", gradient_steps=0, seed=0).learn(20)
+    print(model.num_timesteps, model._learner.greedy_actions(np.arange(5)))
+    """
+
+
+@pytest.fixture(scope="module")
+def filled_cache(tmp_path_factory):
+    """A cache as greedy actions and the memory fill it; the compilation of an update takes its time."""
+    folder = tmp_path_factory.mktemp("cache")
+    result = python(ACT, NUMBA_CACHE_DIR=str(folder))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return folder, result.stdout
+
+
+@pytest.mark.parametrize(
+    "damage", [name if i % 3 == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(DAMAGES)]
+)
+def test_a_damaged_cache_is_rebuilt_with_one_line_that_says_so(damage, filled_cache, tmp_path):
+    source, expected = filled_cache
+    folder = tmp_path / "cache"
+    shutil.copytree(source, folder)
+    note = folder / "a file of the user's.nbi"
+    note.write_text("not numba's")
+    # The index of one function, of the next what it was compiled to, and so on.
+    indices = sorted(file for file in folder.rglob("*.nbi") if file != note)
+    assert len(indices) > 1
+    for i, index in enumerate(indices):
+        for file in [index] if i % 2 else index.parent.glob(index.stem + ".*.nbc"):
+            file.write_bytes(DAMAGES[damage](file.read_bytes()))
+    result = python(ACT, NUMBA_CACHE_DIR=str(folder))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == expected
+    (line,) = result.stderr.splitlines()
+    assert str(folder) in line
+    assert "is damaged" in line
+    assert line.endswith("is rebuilt")
+    assert note.read_text() == "not numba's"
+    if damage == "empty":
+        again = python(ACT, NUMBA_CACHE_DIR=str(folder))
+        assert (again.stdout, again.stderr) == (expected, "")
+
+
+def test_a_cache_that_cannot_be_written_is_left_with_a_line_that_says_so(tmp_path):
+    """Where the folder is there, but no file can be written, as on a full disk."""
+    result = python(
+        """
+        import numba, sys
+        from sb3_lecture_dqn.common import kernels
+        from numba.core.caching import IndexDataCacheFile
+        def full(self, path):
+            raise OSError(28, "No space left on device")
+        IndexDataCacheFile._open_for_write = full
+        """
+        + ACT.replace("\n    ", "\n        "),
+        NUMBA_CACHE_DIR=str(tmp_path),
+    )
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert "cannot be written" in line
+    assert "No space left" in line
 
 
 # Losses that are no numbers

@@ -65,7 +65,8 @@ class LectureDQN(EpisodicMixin, DQN):
         tasks (``Taxi-v3``, ``Taxi-v4`` and their variants) is the lecture's 1000. An environment object keeps its own
     :param engine: What computes the updates: ``"torch"``, any network and optimiser; ``"numba"``, the same by compiled
         loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``, the compiled one where it can.
-        That one leaves no ``grad`` at the parameters, and hooks of PyTorch are not called
+        That one leaves no ``grad`` at the parameters. What it cannot follow, such as a hook, a frozen layer or an
+        option of the optimiser set in a callback, PyTorch computes from that step on; with ``"numba"`` it is an error
     :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
         the environment says by ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
         ``info["action_mask"]``. Not with ``n_steps > 1`` or replay buffers of SB3's
