@@ -294,6 +294,49 @@ def test_the_step_limit_of_a_test_is_the_models_own_unless_given(tmp_path, capsy
         assert capsys.readouterr().out.startswith(f"2 test episodes: {steps}.00 steps")
 
 
+def test_a_test_on_another_environment_has_the_limit_of_that(tmp_path, capsys):
+    LectureDQN("TablePolicy", "FrozenLakeNotSlippery-v1", max_episode_steps=7).save(tmp_path / "model")
+    for env_id, steps in (("FrozenLakeNotSlippery-v1", 1000), ("FrozenLake-v1", 100)):
+        assert main(["test", str(tmp_path / "model"), "--episodes", "200", "--env", env_id]) == 0
+        longest = float(re.search(r"episodes: ([\d.]+) steps", capsys.readouterr().out).group(1))
+        assert longest == steps or (env_id == "FrozenLake-v1" and longest < steps)
+
+
+def test_a_model_whose_file_knows_no_environment_asks_for_one(tmp_path, capsys):
+    model = LectureDQN("FrozenLake-v1")
+    model.set_env(gym.make("FrozenLake-v1", is_slippery=False))
+    model.save(tmp_path / "model")
+    for command in ("test", "watch"):
+        assert main([command, str(tmp_path / "model")]) == 2
+        assert "give --env" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("of_1_0", "more", "limit"),
+    [
+        (True, {}, 1000),
+        (True, {"set": ["max_episode_steps=null"]}, 500),
+        (True, {"set": ["max_episode_steps=30"]}, 30),
+        (True, {"env": "Taxi-v3", "policy": "TablePolicy", "set": ["max_episode_steps=null"]}, 200),
+        (False, {}, 500),
+    ],
+)
+def test_options_that_version_1_0_left_mean_what_they_did(of_1_0, more, limit, tmp_path):
+    options = {
+        **{"env": "CartPole-v1", "algo": "lecture_dqn", "policy": "MlpPolicy", "episodes": 1, "timesteps": None},
+        **{"seed": 0, "store_and_replay": True, "double_dqn": True, "use_masking": False, "tuned": False, "set": []},
+        **{"engine": "torch", "test_episodes": 1, "checkpoint_freq": 0, "pictures": False, **more},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(options if of_1_0 else {"version": "2.0.0", **options}))
+    assert main(["train", "--config", str(file), "--out", str(tmp_path / "runs"), "--quiet"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert LectureDQN.load(run / "model").max_episode_steps == limit
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
+    (again,) = (tmp_path / "again").iterdir()
+    assert LectureDQN.load(again / "model").max_episode_steps == limit, "what was written says it too"
+
+
 def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
     """Quantiles that say "down" in every state: on ice that does not slip, that ends in the lower left corner."""
     down = 1

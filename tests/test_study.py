@@ -78,6 +78,20 @@ def test_a_plan_is_every_setting_on_every_task_by_every_seed(tmp_path):
     assert (changed.seeds, changed.timesteps) == ((0, 1, 2), 100)
 
 
+def test_the_step_limit_of_a_plan_is_that_of_each_task(tmp_path):
+    plan = Plan(["Taxi-v3", "FrozenLake-v1", "CartPole-v1"], {"mine": {}}, 1, episodes=5)
+    assert [trial.max_episode_steps for trial in plan.trials()] == [1000, 100, 500]
+    given = Plan(["Taxi-v3", "FrozenLake-v1"], {"mine": {}}, 1, episodes=5, max_episode_steps=30)
+    assert [trial.max_episode_steps for trial in given.trials()] == [30, 30]
+    file = tmp_path / "limits.yaml"
+    text = "{{tasks: [{}], settings: {{mine: }}, seeds: 1, episodes: 5, max_episode_steps: null}}"
+    file.write_text(text.format("FrozenLake-v1"))
+    assert Plan.from_yaml(file).trials()[0].max_episode_steps == 100
+    file.write_text(text.format("Taxi-v3"))
+    with pytest.raises(ValueError, match="null was the registered limit .* of Taxi-v3 200, and would be 1000 now"):
+        Plan.from_yaml(file)
+
+
 def test_a_plans_numbers_may_have_an_exponent_alone(tmp_path):
     text = "{tasks: [Taxi-v3], settings: {a: {learning_rate: 1e-3}}, seeds: 1, episodes: 3}"
     (tmp_path / "plan.yaml").write_text(text)
