@@ -15,7 +15,7 @@ import numpy as np
 from stable_baselines3.common.logger import HumanOutputFormat, Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.checks import check_number, shown
 
 
 @contextmanager
@@ -137,7 +137,9 @@ def rewind_logs(folder: pathlib.Path, sizes: dict[str, int]) -> None:
     if (too_early := newest + 1 - time.time()) > 0:
         time.sleep(min(too_early, 1))
     if missing := [name for name, size in sizes.items() if found.get(name, -1) < size]:
-        warnings.warn(f"{folder}: of the logs, {', '.join(missing)} are not as long as they were; curves have gaps")
+        warnings.warn(
+            f"{folder}: of the logs, {shown(', '.join(missing), 1000)} are not as long as they were; curves have gaps"
+        )
 
 
 def newest_log(logger: Logger, root: pathlib.Path) -> str | None:
