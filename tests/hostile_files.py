@@ -631,6 +631,15 @@ def checkpoints(good, own_log, victim):
         "results of text": (f"{callback} 2 state own results", [["a"] * 7]),
         "results of too few": (f"{callback} 2 state own results", [[1]]),
         "a test elsewhere": (f"{callback} 2 state own test_env states", one("<i8", 99)),
+        "an escape sequence for a folder of logs": ("settings _run_folder", "runs/\x1b]0;evil\x07"),
+        "an escape sequence for a root of logs": ("settings tensorboard_log", "\x1b]0;evil\x07"),
+        "an escape sequence for a log": ("state logs sizes", {own_log: 0, "events.out.tfevents.\x1b]0;evil\x07": 9}),
+        "an escape sequence for an environment": ("state env base kind", "\x1b]0;evil\x07"),
+        "an escape sequence for a wrapper": ("state env wrappers", [{"kind": "\x1b]0;evil\x07", "state": {}}]),
+        "an escape sequence for a callback": (f"{callback} 1 class", "\x1b]0;evil\x07"),
+        "an escape sequence for a state": (f"{callback} 0 state \x1b]0;evil\x07", 1),
+        "an escape sequence for a log's number": ("state pending_logs", {"\x1b]0;evil\x07": 1}),
+        "an escape sequence for code": ("settings learning_rate", {"$": "code", "what": "\x1b]0;evil\x07"}),
     }
     for name, (where, value) in changes.items():
         yield name, saying(tabular, where, value)
@@ -831,16 +840,22 @@ def limit_memory(more):
 def outcome(load):
     """What came of loading a file, for which there are 30 seconds of the processor's time."""
     signal.setitimer(signal.ITIMER_PROF, 30)
-    try:
-        load()
-    except UnsafeFileError as error:
-        shown = "".join(traceback.format_exception(error)).replace("\n", "")
-        return ("refused", str(error)) if shown.isprintable() else ("refused with text as it is", shown)
-    except BaseException as error:
-        return type(error).__name__, str(error)
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-    return "loaded", ""
+    result = "loaded", ""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            load()
+        except UnsafeFileError as error:
+            result = "refused", str(error)
+            said = "".join(traceback.format_exception(error)).replace("\n", "")
+            if not said.isprintable():
+                result = "refused with text as it is", said
+        except BaseException as error:
+            result = type(error).__name__, str(error)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    raw = [str(warning.message) for warning in warned if not str(warning.message).isprintable()]
+    return (f"{result[0]} with a warning as it is", raw[0]) if raw else result
 
 
 def give_up(signum, frame):

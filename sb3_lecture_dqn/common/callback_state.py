@@ -12,7 +12,7 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.description import describe
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state
 from sb3_lecture_dqn.common.seeding import generator_state, new_generator, set_generator_state
@@ -184,7 +184,9 @@ def set_callback_data(callback: BaseCallback, data: list[dict[str, Any]], made: 
         arguments = set(match["unchanged"]).intersection(_same(now, was))
         _set_data(one, {name: value for name, value in match["state"].items() if name not in arguments})
     if names := [entry["class"] for entry in left if _says_something(entry)]:
-        warnings.warn(f"the callbacks {', '.join(names)} of the run are not given now; their states are left out")
+        warnings.warn(
+            f"the callbacks {shown(', '.join(names), 1000)} of the run are not given now; their states are left out"
+        )
 
 
 def _says_something(entry: dict[str, Any]) -> bool:

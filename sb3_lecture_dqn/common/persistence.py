@@ -394,7 +394,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if root is None:
             return
         if self._log_file is not None and is_log(pathlib.Path(root), self._log_file):
-            self.tensorboard_log = str(root)
+            self.tensorboard_log = root
             if run is not None and pathlib.Path(run).parent == pathlib.Path(root):
                 self._run_folder = run
         else:
@@ -598,7 +598,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
                 self.tensorboard_log, self._run_folder = str(folder.parent), str(folder)
         elif not as_named or not has_logs(run):  # type: ignore[arg-type]
             warnings.warn(
-                f"the logs of the run are neither with the checkpoint nor in {run}, so it goes on without: "
+                f"the logs of the run are neither with the checkpoint nor in {shown(run)}, so it goes on without: "
                 "give custom_objects={'tensorboard_log': ...} for new ones"
             )
             self.tensorboard_log = self._run_folder = None
@@ -724,7 +724,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             self._check_last_obs(self.env)
             set_env_state(self.env, state["env"])
         except EpisodeNotReplayedError as error:
-            warnings.warn(f"the environment is not where it was, so new episodes begin: {error}")
+            warnings.warn(f"the environment is not where it was, so new episodes begin: {shown(error, 1000)}")
             self._last_obs = self._last_masks = None
 
     def _checked_array(self, name: str, value: Any) -> np.ndarray:
