@@ -4,14 +4,18 @@ import itertools
 import threading
 from functools import partial
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback, EvalCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-from sb3_lecture_dqn import LectureDQN, SuccessFailReplayBuffer
+from sb3_lecture_dqn import LectureDQN, LecturePolicy, SuccessFailReplayBuffer, make_env
+from sb3_lecture_dqn.common.changes import UserCode, user_code
 from sb3_lecture_dqn.common.learners import TorchLearner
 from sb3_lecture_dqn.common.torch_layers import LectureNetwork
 

@@ -157,7 +157,9 @@ def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool, c
             with file.open("r+b") as opened:
                 opened.truncate(sizes[file.name])
     if (marked or ours) and (missing := [name for name, size in sizes.items() if found.get(name, -1) < size]):
-        warnings.warn(f"{folder}: of the logs, {shown(', '.join(missing), 1000)} are not as long as they were; curves have gaps")
+        warnings.warn(
+            f"{folder}: of the logs, {shown(', '.join(missing), 1000)} are not as long as they were; curves have gaps"
+        )
 
 
 def newest_log(logger: Logger, root: pathlib.Path) -> str | None:
