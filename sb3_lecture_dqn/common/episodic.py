@@ -415,8 +415,9 @@ class EpisodicMixin(PersistenceMixin):
         :param progress_bar: Show a bar, over episodes if the budget is in episodes
         :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`
         :return: The trained model
-        :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves (NaN reward,
-            observation outside its space)
+        :raises ValueError: If both budgets are given, one is below 1, or the environment misbehaves: a reward that is
+            no finite number, an episode's end that is neither true nor false, an observation of another shape, NaN, or
+            none of the numbers of a discrete space. Finite numbers outside a ``Box`` are warned of once
         """
         goes_on = self._resumed is not None  # with the call that was stopped
         self._in_rollout = self._env_raised = False
