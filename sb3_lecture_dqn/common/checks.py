@@ -267,17 +267,21 @@ def _check_part(
 
 def changed_by_cast(array: np.ndarray, space: spaces.Space[Any]) -> np.ndarray | None:
     """
-    Find numbers that a space of integers cannot store.
+    Find numbers that a space cannot store.
+
+    One of integers cannot store fractions and large numbers, one of floats what would be infinite there.
 
     :param array: Numbers
     :param space: The space
     :return: bool of the array's shape, ``None`` where the types say that there are none
     """
     dtype = np.dtype(space.dtype)
-    if dtype.kind == "f" or np.can_cast(array.dtype, dtype):
+    if np.can_cast(array.dtype, dtype):
         return None
-    with np.errstate(invalid="ignore"):
-        return np.asarray(array.astype(dtype) != array)
+    with np.errstate(invalid="ignore", over="ignore"):
+        stored = array.astype(dtype)
+    changed = np.isfinite(array) & ~np.isfinite(stored) if dtype.kind == "f" else stored != array
+    return np.asarray(changed)
 
 
 def find_outside(

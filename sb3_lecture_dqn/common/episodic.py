@@ -549,8 +549,9 @@ class EpisodicMixin(PersistenceMixin):
         :return: The trained model
         :raises DivergedError: If a loss or weights are NaN or infinite; the message says what helps. After such a loss
             the model has the weights from before that update
-        :raises ValueError: If both budgets are given, one is below 0, or the environment misbehaves (NaN reward,
-            observation outside its space)
+        :raises ValueError: If both budgets are given, one is below 0, or the environment misbehaves: a reward that is
+            no finite number, an episode's end that is neither true nor false, an observation of another shape, NaN, or
+            none of the numbers of a discrete space. Finite numbers outside a ``Box`` are warned of once
         """
         goes_on = self._resumed is not None  # with the call that was stopped
         self._in_rollout = self._env_raised = False
