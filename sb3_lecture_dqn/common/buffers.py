@@ -625,18 +625,18 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         rng = make_rng(0, "memory")
         with _named("rng"):
             set_generator_state(rng, state["rng"])
+        self._check_together(len(state["success"]), len(state["fail"]))
         with _named("success partition"):
             success = self.success.holding(state["success"])
         with _named("fail partition"):
             fail = self.fail.holding(state["fail"])
-        self._check_together(success, fail)
         self.success, self.fail, self.rng = success, fail, rng
         self._count()
 
-    def _check_together(self, success: Partition, fail: Partition) -> None:
-        if self.bounds_all and success.size + fail.size > self.buffer_size:
+    def _check_together(self, n_success: int, n_fail: int) -> None:
+        if self.bounds_all and n_success + n_fail > self.buffer_size:
             raise ValueError(
-                f"there are {success.size + fail.size} transitions, and at most buffer_size={self.buffer_size} are "
+                f"there are {n_success + n_fail} transitions, and at most buffer_size={self.buffer_size} are "
                 "held: give a larger buffer_size, or success_capacity=math.inf to bound failures only, as in version 1"
             )
 
@@ -666,7 +666,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             self.success.check_valid()
         with _named("fail partition"):
             self.fail.check_valid()
-        self._check_together(self.success, self.fail)
+        self._check_together(self.success.size, self.fail.size)
 
     def _get_samples(self, batch_inds: np.ndarray, env: VecNormalize | None = None) -> ReplayBufferSamples:
         rows = self._rows(batch_inds)
