@@ -193,6 +193,7 @@ class Crash(gym.Env):
     """An environment of which the 40th step raises an exception."""
 
     observation_space, action_space = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
+    metadata = {"render_modes": ["rgb_array"]}  # or gymnasium warns
     error: Exception = OSError("the simulator is gone")
     steps = 0
 
