@@ -26,7 +26,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from sb3_lecture_dqn import LectureDQN, LecturePolicy, SuccessFailReplayBuffer
+from sb3_lecture_dqn import (DivergedError, LectureDQN, LecturePolicy, SuccessFailReplayBuffer)
 from sb3_lecture_dqn.common import duplicates
 from sb3_lecture_dqn.common.duplicates import DictIndex
 from sb3_lecture_dqn.common.torch_layers import TableNetwork
@@ -886,7 +886,9 @@ def train_until_it_stops(model, at_a_time):
         for _ in range(0, 50, at_a_time):
             model.train(at_a_time, model.batch_size)
 
-    with pytest.raises(ValueError, match=r"the loss of update \d+ \(.* is (nan|inf): lower learning_rate") as stopped:
+    with pytest.raises(
+        DivergedError, match=r"the loss of update \d+ \(.* is (nan|inf): training has diverged"
+    ) as stopped:
         train()
     return int(str(stopped.value).split("update ")[1].split()[0])
 

@@ -165,6 +165,15 @@ def test_the_bar_of_the_action_taken_stands_out():
     assert to_array(figure, dpi=50).shape == (200, 180, 3)
 
 
+def test_the_axes_of_the_bars_do_not_depend_on_the_values():
+    nan, limits = np.nan, set()
+    for values in ([1, 2, 3, 4], [nan, 2, nan, nan], [1, nan, nan, 4], [nan] * 4, [-9, 99, 0, 0], [0] * 4):
+        (axes,) = draw_action_values(np.array(values, float), None, "abcd", (-5, 20)).axes
+        limits.add((axes.get_xlim(), axes.get_ylim()))
+        assert [label.get_text() for label in axes.get_yticklabels()] == list("abcd")
+    assert limits == {((-5, 20), (3.5, -0.5))}
+
+
 def test_curves_have_bands_and_reference_lines():
     x = np.array([1, 50])
     curves = {"a": Curve(x, np.array([1.0, 2.0]), np.array([0.5, 0.25])), "b": Curve(x, x * 1.0, x * np.nan)}

@@ -6,14 +6,20 @@ from collections import Counter
 from pathlib import Path
 
 import gymnasium as gym
+import hypothesis
 import numpy as np
 import pytest
 import torch as th
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer, TabularVecEnv, exact_test, run_test
+from sb3_lecture_dqn import (LectureDQN, LectureQRDQN, SuccessFailReplayBuffer, TabularModel, TabularVecEnv, exact_test, run_test)
+from sb3_lecture_dqn.common.evaluation import own_step_limit
 from sb3_lecture_dqn.common.hyperparams import read_hyperparams
+from sb3_lecture_dqn.common.save_util import check_finite
 from sb3_lecture_dqn.common.user_yaml import read_yaml
 
 SETTINGS = read_hyperparams("lecture_dqn")
@@ -23,7 +29,6 @@ def test_the_files_are_yaml_that_rl_zoo_can_read():
     """RL Zoo: a number or "lin_<number>" for schedules, Python in strings of keyword arguments, the rest as it is."""
     for file in (Path(sb3_lecture_dqn.__file__).parent / "hyperparams").glob("*.yml"):
         for env_id, settings in yaml.safe_load(file.read_text()).items():
-            assert (env_id == "default") == (file.stem == "lecture")
             assert env_id == "default" or gym.spec(env_id)
             assert float(settings["n_timesteps"]) % 1 == 0
             schedule, value = (
@@ -38,9 +43,9 @@ def test_the_files_are_yaml_that_rl_zoo_can_read():
 @pytest.mark.parametrize(
     ("algorithm", "use_masking", "env_id"),
     [
-        *[(LectureDQN, False, env_id) for env_id in SETTINGS],
+        *[(LectureDQN, False, env_id) for env_id in SETTINGS if env_id != "default"],
         *[(LectureDQN, True, env_id) for env_id in read_hyperparams("lecture_dqn_masked")],
-        *[(LectureQRDQN, False, env_id) for env_id in read_hyperparams("lecture_qrdqn")],
+        *[(LectureQRDQN, False, env_id) for env_id in read_hyperparams("lecture_qrdqn") if env_id != "default"],
     ],
 )
 def test_every_environment_has_a_model_with_its_settings_and_budget(algorithm, use_masking, env_id):
@@ -65,6 +70,8 @@ def test_every_environment_has_a_model_with_its_settings_and_budget(algorithm, u
 
 def test_stochastic_tasks_weigh_outcomes_as_often_as_they_happen():
     for env_id, settings in SETTINGS.items():
+        if env_id == "default":
+            continue
         model = LectureDQN.tuned(env_id, device="cpu")
         if isinstance(model.env, TabularVecEnv) and not model.env.model.deterministic:
             assert not model.replay_buffer.deduplicate
@@ -89,15 +96,225 @@ def test_overrides_take_the_place_of_settings():
         LectureDQN.tuned("Taxi-v3", gama=0.5)
 
 
-def test_an_environment_without_settings_is_an_error_that_lists_those_with():
-    with pytest.raises(ValueError, match=r"env_id='Taxi-v9'.*'Taxi-v3'.*'CartPole-v1'"):
+def test_an_id_that_gymnasium_does_not_know_is_an_error_that_names_the_nearest():
+    with pytest.raises(ValueError, match=r"env='Taxi-v9' is not a registered environment id: .* 'Taxi-v3'"):
         LectureDQN.tuned("Taxi-v9")
+    with pytest.raises(ValueError, match=r"env=None: give an environment or its id, as in LectureQRDQN.tuned\('Taxi"):
+        LectureQRDQN.tuned()
+
+
+def test_the_argument_may_have_its_old_name():
+    assert LectureDQN.tuned(env_id="FrozenLakeNotSlippery-v1", device="cpu").env_id == "FrozenLakeNotSlippery-v1"
+
+
+# The default, for environments of which nothing is known but their spaces
+
+
+class Depot(gym.Env):
+    """
+    A robot fetches a parcel from one corner of 4 x 4 cells and brings it to another; one cell is a pit.
+    """
+
+    action_space = gym.spaces.Discrete(5)
+    metadata = {"render_modes": ["rgb_array"]}  # or gymnasium warns
+
+    def __init__(self, kind="discrete", scale=1.0):
+        self.kind, self.scale = kind, scale
+        parts = [gym.spaces.Discrete(4), gym.spaces.Discrete(4), gym.spaces.Discrete(2)]
+        self.observation_space = {
+            "discrete": gym.spaces.Discrete(32),
+            "from 7 on": gym.spaces.Discrete(32, start=7),
+            "numbers": gym.spaces.MultiDiscrete([4, 4, 2]),
+            "bits": gym.spaces.MultiBinary(5),
+            "tuple": gym.spaces.Tuple(parts),
+            "dict": gym.spaces.Dict(dict(zip("abc", parts, strict=True))),
+            "vector": gym.spaces.Box(0, 4, (3,), np.float32),
+            "mixed": gym.spaces.Dict(at=gym.spaces.Box(0, 4, (2,), np.float32), has=parts[2]),
+            "image": gym.spaces.Box(0, 255, (1, 36, 36), np.uint8),
+        }[kind]
+
+    def observe(self):
+        row, column, has = self.at[0], self.at[1], self.has
+        number = (row * 4 + column) * 2 + has
+        return {
+            "discrete": number,
+            "from 7 on": number + 7,
+            "numbers": np.array([row, column, has]),
+            "bits": np.array([number >> bit & 1 for bit in range(5)], np.int8),
+            "tuple": (row, column, has),
+            "dict": {"a": row, "b": column, "c": has},
+            "vector": np.array([row, column, has], np.float32),
+            "mixed": {"at": np.array([row, column], np.float32), "has": has},
+            "image": np.full((1, 36, 36), 8 * number, np.uint8),
+        }[self.kind]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.has = (1, 2), 0
+        return self.observe(), {}
+
+    def step(self, action):
+        reward, end = -1.0, False
+        if action < 4:
+            down, right = ((-1, 0), (1, 0), (0, -1), (0, 1))[action]
+            self.at = min(max(self.at[0] + down, 0), 3), min(max(self.at[1] + right, 0), 3)
+            if self.at == (2, 1):
+                reward, end = -50.0, True
+        elif self.at == (0, 3) and not self.has:
+            self.has, reward = 1, 5.0
+        elif self.at == (0, 0) and self.has:
+            reward, end = 20.0, True
+        else:
+            reward = -10.0
+        return self.observe(), reward * self.scale, end, False, {"is_success": end and reward > 0}
+
+
+BEST = -2 + 5 - 3 + 20  # two steps to the parcel, three to the door
+SPACES = {
+    "discrete": "TablePolicy",
+    "from 7 on": "TablePolicy",
+    "numbers": "LecturePolicy",
+    "bits": "LecturePolicy",
+    "tuple": "LecturePolicy",
+    "dict": "LecturePolicy",
+    "vector": "MlpPolicy",
+    "mixed": "MultiInputPolicy",
+    "image": "CnnPolicy",
+}
+
+
+def depot(kind="discrete", scale=1.0):
+    return gym.wrappers.TimeLimit(Depot(kind, scale), 60)
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize("kind", SPACES)
+def test_every_kind_of_observations_has_a_default_that_trains_saves_and_loads(algorithm, kind, tmp_path):
+    model = algorithm.tuned(depot(kind), seed=0, device="cpu", learning_starts=20, train_freq=8, gradient_steps=2)
+    table_is_there = "TablePolicy" in algorithm.policy_aliases
+    policy = SPACES[kind] if table_is_there else SPACES[kind].replace("Table", "Lecture")
+    assert model.policy_class is algorithm.policy_aliases[policy]
+    model.learn(120)
+    assert model._n_updates >= 20
+    check_finite(model.get_parameters())
+    model.save(tmp_path / "model")
+    env = model.get_env()
+    again = algorithm.load(tmp_path / "model", env=env, device="cpu")
+    obs = env.reset()
+    assert (again.predict(obs, deterministic=True)[0] == model.predict(obs, deterministic=True)[0]).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e6])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_default_solves_a_task_of_ones_own_whatever_the_scale_of_its_rewards(scale, seed):
+    model = LectureDQN.tuned(depot(scale=scale), seed=seed).learn(4000)
+    result = run_test(model, depot(scale=scale), n_episodes=1, max_episode_steps=None)
+    assert (result.success_rate, result.mean_reward) == (1, pytest.approx(BEST * scale))
+
+
+@pytest.mark.parametrize("n_envs", [3, 8])
+def test_several_environments_at_once_get_as_many_updates_a_step(n_envs):
+    one = LectureDQN.tuned(depot(), seed=0)
+    model = LectureDQN.tuned(DummyVecEnv([depot] * n_envs), seed=0).learn(4000)
+    one.learn(400)
+    per_step = [each._n_updates / (each.num_timesteps - each.learning_starts) for each in (model, one)]
+    assert per_step[0] == pytest.approx(per_step[1], rel=0.05)
+    assert run_test(model, depot(), n_episodes=1, max_episode_steps=None).mean_reward == BEST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "kind"),
+    [(LectureDQN, "numbers"), (LectureDQN, "tuple"), (LectureDQN, "vector"), (LectureQRDQN, "discrete")],
+)
+def test_networks_solve_it_too(algorithm, kind):
+    model = algorithm.tuned(depot(kind), seed=0, device="cpu").learn(30_000)
+    assert run_test(model, model.get_env(), n_episodes=1, max_episode_steps=None).mean_reward == BEST
+
+
+@pytest.mark.slow
+def test_the_pole_is_held_for_longer():
+    before = LectureDQN.tuned(gym.make("CartPole-v1"), seed=0, device="cpu")
+    reward = run_test(before, n_episodes=20, max_episode_steps=None, seed=0).mean_reward
+    assert run_test(before.learn(), n_episodes=20, max_episode_steps=None, seed=0).mean_reward > 5 * reward
+
+
+@given(
+    n_states=st.integers(1, 4),
+    n_actions=st.integers(1, 3),
+    scale=st.sampled_from([1e-6, 1.0, 1e9]),
+    gamma=st.sampled_from([0.5, 0.99, 1.0]),
+    seed=st.integers(0, 10**6),
+)
+@hypothesis.settings(max_examples=12, deadline=None)
+def test_a_table_with_the_default_cannot_diverge(n_states, n_actions, scale, gamma, seed):
+    """Its values are averages of targets: none is beyond the largest reward over 1 - γ, or times the updates."""
+    rng = np.random.default_rng(seed)
+    rewards = scale * rng.choice([-50, -1, 0, 20], size=(n_states, n_actions))
+    P = [
+        [[(1.0, int(rng.integers(n_states)), float(rewards[s, a]), bool(rng.random() < 0.2))] for a in range(n_actions)]
+        for s in range(n_states)
+    ]
+    env = TabularVecEnv(TabularModel(P, np.full(n_states, 1 / n_states), max_episode_steps=20))
+    model = LectureDQN.tuned(env, gamma=gamma, seed=seed, learning_starts=0).learn(250)
+    largest = np.abs(model.q_net(th.arange(n_states)).detach().numpy()).max()
+    steps = model._n_updates if gamma == 1 else 1 / (1 - gamma)
+    assert largest <= np.abs(rewards).max() * steps * 1.0001
+
+
+def test_what_was_chosen_is_said_in_a_line_and_overrides_count_more(capsys):
+    model = LectureDQN.tuned(depot("numbers"), verbose=1, gamma=0.5, batch_size=8, device="cpu")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("There are no settings")]
+    assert "an environment object, so it gets the default for MultiDiscrete([4 4 2]) observations" in line
+    assert "LecturePolicy, Adam, minibatches of 8, a target network, gamma=0.5, 50,000 timesteps" in line
+    assert line.endswith("That is a start, not a tuned result.")
+    assert (model.gamma, model.batch_size) == (0.5, 8)
+    LectureDQN.tuned("FrozenLakeNotSlippery-v1", verbose=1)
+    assert "no settings" not in capsys.readouterr().out
+
+
+def test_another_policy_gets_settings_that_are_for_it():
+    model = LectureDQN.tuned(depot(), policy="LecturePolicy")
+    assert isinstance(model.policy.optimizer, th.optim.Adam)
+    assert model.learning_rate(1.0) == 0.003
+
+
+def test_its_budget_is_kept_and_an_id_keeps_its_limit(monkeypatch):
+    spec = gym.envs.registration.EnvSpec("Depot-v0", entry_point=Depot, max_episode_steps=60)
+    monkeypatch.setitem(gym.registry, "Depot-v0", spec)
+    model = LectureDQN.tuned("Depot-v0", seed=0)
+    started = []
+    model.learn(callback=lambda locals_, _: bool(started.append(locals_["total_timesteps"])))
+    assert started == [50_000]
+    assert (model.env_id, own_step_limit(model)) == ("Depot-v0", 60)
+
+
+def test_masks_are_learnt_with_where_asked_for():
+    model = LectureDQN.tuned(TabularVecEnv("Taxi-v3", max_episode_steps=200), use_masking=True, seed=0)
+    model.learn(20_000)
+    assert model.use_masking
+    assert exact_test(model).success_rate > 0.9
+    assert LectureQRDQN.tuned("Taxi-v3", use_masking=True).use_masking
+
+
+def test_a_memory_that_nobody_asked_for_is_no_larger_than_a_gibibyte():
+    class Film(gym.Env):
+        observation_space = gym.spaces.Box(0, 255, (4, 210, 160), np.uint8)
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.observation_space.sample(), {}
+
+    model = LectureDQN.tuned(Film(), device="cpu")
+    assert 2 * model.buffer_size * 4 * 210 * 160 <= 2**30
+    assert model.buffer_size == model.replay_buffer.success.capacity > 3000
 
 
 def test_settings_that_there_are_not_are_an_error_that_lists_those_that_there_are():
     known = "lecture, lecture_dqn, lecture_dqn_masked, lecture_qrdqn"
     with pytest.raises(ValueError, match=f"no masked settings for lecture_qrdqn; there are {known}"):
-        LectureQRDQN.tuned("Taxi-v3", use_masking=True)
+        read_hyperparams("lecture_qrdqn_masked")
     with pytest.raises(ValueError, match=f"no settings for ppo; there are {known}"):
         read_hyperparams("ppo")
 

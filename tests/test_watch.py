@@ -7,9 +7,11 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3 import DQN
 
 from sb3_lecture_dqn import LectureDQN, TabularModel
 from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.common import pictures
 from sb3_lecture_dqn.common.envs import make_env
 from sb3_lecture_dqn.watch import greedy_episodes, record, show
 
@@ -114,6 +116,58 @@ def test_masks_are_kept_to(tmp_path, capsys):
     )
     with pytest.raises(ValueError, match=r"neither action_masks\(\) nor info\['action_mask'\]"):
         next(greedy_episodes(model, make_env("FrozenLake-v1", 30), 1))
+
+
+class Watched(gym.Wrapper):
+    """Offers masks that allow other actions in every step, the first and the last ones too seldom."""
+
+    def action_masks(self):
+        return np.arange(self.action_space.n) % 2 == self.env.get_wrapper_attr("_elapsed_steps") % 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: (optimal_model(), make_env("Taxi-v3", 6)),
+        lambda: (LectureDQN("Taxi-v3", use_masking=True, seed=0), make_env("Taxi-v3", 6)),
+        lambda: (LectureDQN("FrozenLake-v1", use_masking=True, seed=0), Watched(make_env("FrozenLake-v1", 6))),
+        lambda: (LectureDQN("MlpPolicy", "CartPole-v1", seed=0), make_env("CartPole-v1", 6)),
+        lambda: (DQN("MlpPolicy", "CartPole-v1", seed=0), make_env("CartPole-v1", 6)),
+    ],
+    ids=["taxi", "masks", "alternating", "vectors", "stock"],
+)
+def test_the_axes_are_the_same_in_all_pictures_and_hold_all_bars(make, tmp_path, monkeypatch):
+    model, env = make()
+    figures, draw = [], pictures.draw_action_values
+    monkeypatch.setattr(pictures, "draw_action_values", lambda *args: figures.append(draw(*args)) or figures[-1])
+    n_pictures = record(model, env, tmp_path / "a.gif", n_episodes=2, seed=1)
+    limits = {(figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) for figure in figures}
+    assert len(figures) == n_pictures
+    ((low, high), (bottom, top)) = limits.pop()
+    assert not limits
+    assert (bottom, top) == (env.action_space.n - 0.5, -0.5)
+    widths = [bar.get_width() for figure in figures for bar in figure.axes[0].patches]
+    assert low < min(0, np.nanmin(widths))
+    assert max(0, np.nanmax(widths)) < high
+
+
+def test_bars_of_text_are_on_one_scale_too(model, capsys):
+    show(model, make_env("Taxi-v3", 8, render_mode="ansi"), seed=3)
+    bars = re.findall(r"^[> ] [a-z ]+? +(-?\d+\.\d+) (#*)$", capsys.readouterr().out, re.MULTILINE)
+    values, lengths = np.array([(float(value), len(bar)) for value, bar in bars]).T
+    assert len(values) == 8 * 6
+    low, high = min(0, values.min()), max(0, values.max())
+    np.testing.assert_allclose(lengths, (values - low) / (high - low) * 24, atol=0.51)
+
+
+def test_a_model_that_has_diverged_is_watched_too(tmp_path, capsys):
+    """Of weights this large, values are infinite, or infinities that are subtracted."""
+    model = LectureDQN("Taxi-v3", seed=0)
+    for weight in model.policy.parameters():
+        weight.data *= 1e30
+    assert record(model, make_env("Taxi-v3", 3), tmp_path / "a.gif", seed=1) == 4
+    show(model, make_env("Taxi-v3", 3, render_mode="ansi"), seed=1)
+    assert "not valid" not in capsys.readouterr().out
 
 
 def test_the_command_makes_a_gif_beside_the_model(file, capsys):
