@@ -85,7 +85,7 @@ def test_the_step_limit_of_a_plan_is_that_of_each_task(tmp_path):
     file.write_text(text.format("FrozenLake-v1"))
     assert Plan.from_yaml(file).trials()[0].max_episode_steps == 100
     file.write_text(text.format("Taxi-v3"))
-    with pytest.raises(ValueError, match="null was the registered limit .* of Taxi-v3 200, and would be 1000 now"):
+    with pytest.raises(ValueError, match=r"null was the registered limit .* of Taxi-v3 200, and would be 1000 now"):
         Plan.from_yaml(file)
 
 
