@@ -271,12 +271,15 @@ def _check_hides_nothing(monitor: Monitor) -> None:
     """``set_attr`` sets attributes of the outermost wrapper, where the environment does not see them."""
     usual = vars(Monitor(gym.Env()))
     for name in vars(monitor).keys() - usual.keys():
-        if monitor.env.has_wrapper_attr(name):
-            raise CannotCopyError(
-                f"{name!r} was set on the Monitor around the model's environment, and training goes on with "
-                f"{monitor.env.get_wrapper_attr(name)!r}, which the environment itself has (set_attr sets the "
-                f"outermost wrapper; venv.envs[i].unwrapped.{name} = ... sets the environment)"
-            )
+        try:
+            hidden = monitor.env.get_wrapper_attr(name)
+        except AttributeError:
+            continue
+        raise CannotCopyError(
+            f"{name!r} was set on the Monitor around the model's environment, and training goes on with {hidden!r}, which"
+            " the environment itself has (set_attr sets the outermost wrapper; "
+            f"venv.envs[i].unwrapped.{name} = ... sets the environment)"
+        )
 
 
 def _is_path(text: str) -> bool:
@@ -351,7 +354,10 @@ def _other_numbers(generator: Any, number: int) -> Any:
         return random.Random(seed)
     if isinstance(generator, np.random.RandomState):
         return np.random.RandomState(seed % 2**32)
-    return np.random.Generator(type(generator.bit_generator)(seed))
+    try:
+        return np.random.Generator(type(generator.bit_generator)(seed))
+    except TypeError as error:
+        raise CannotCopyError(f"the generator {generator} of the model's environment cannot be seeded") from error
 
 
 def _state_of(generator: Any) -> Any:

@@ -23,6 +23,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.env_copies import CannotCopyError
 from sb3_lecture_dqn.common.evaluation import (
     PENALTY_REWARD,
     action_values,
@@ -105,8 +106,10 @@ class LectureTensorBoardCallback(BaseCallback):
         self.limit: int | None = None
         try:
             self.tabular = tabular_env(model, None, None)
-        except ValueError:  # it has no tables, or it cannot be copied
+        except NotTabularError:
             pass
+        except CannotCopyError as error:
+            warnings.warn(f"LectureTensorBoardCallback shows no values of states: {error.why}")
         else:
             self.table = self.tabular.model
             self.layout = _layout_of(self.table, model.get_env())
