@@ -14,7 +14,14 @@ from stable_baselines3 import PPO, HerReplayBuffer
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_lecture_dqn import (DivergedError, LectureDQN, LectureQRDQN, LectureTestCallback, SuccessFailReplayBuffer, run_test)
+from sb3_lecture_dqn import (
+    DivergedError,
+    LectureDQN,
+    LectureQRDQN,
+    LectureTestCallback,
+    SuccessFailReplayBuffer,
+    run_test,
+)
 
 
 @pytest.mark.parametrize(

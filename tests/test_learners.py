@@ -26,7 +26,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from sb3_lecture_dqn import (DivergedError, LectureDQN, LecturePolicy, SuccessFailReplayBuffer)
+from sb3_lecture_dqn import DivergedError, LectureDQN, LecturePolicy, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common import duplicates
 from sb3_lecture_dqn.common.duplicates import DictIndex
 from sb3_lecture_dqn.common.torch_layers import TableNetwork

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import (LectureDQN, LectureQRDQN, SuccessFailReplayBuffer, TabularModel, TabularVecEnv, exact_test, run_test)
+from sb3_lecture_dqn import (
+    LectureDQN,
+    LectureQRDQN,
+    SuccessFailReplayBuffer,
+    TabularModel,
+    TabularVecEnv,
+    exact_test,
+    run_test,
+)
 from sb3_lecture_dqn.common.evaluation import own_step_limit
 from sb3_lecture_dqn.common.hyperparams import read_hyperparams
 from sb3_lecture_dqn.common.save_util import check_finite
