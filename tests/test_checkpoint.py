@@ -194,7 +194,7 @@ RUNS = {
 
 
 def in_its_file(model, path):
-    """What is in the file of a model, but for times and the names of folders."""
+    """What is in the file of a model, but for times and the names of folders and logs."""
     model.save(path)
     described = {}
     for name, content in members_of(path.read_bytes()).items():
@@ -206,8 +206,8 @@ def in_its_file(model, path):
     del described["system_info.txt"], described["sb3_lecture_dqn.json"]["members"]
     settings = described["sb3_lecture_dqn.json"]["settings"]
     for part in (described["data"], settings):
-        for name in ("start_time", "_run_folder", "tensorboard_log"):
-            del part[name]
+        for name in ("start_time", "_run_folder", "tensorboard_log", "_log_file"):
+            part.pop(name, None)
     # Of every episode SB3 keeps the time it took, in a pickle.
     del described["data"]["ep_info_buffer"], described["data"]["ep_success_buffer"]
     for episode in settings["ep_info_buffer"]["items"]:
