@@ -635,6 +635,24 @@ def test_moments_that_are_given_fit_too(wrong):
     given["policy.optimizer"]["state"][0]["exp_avg"] = wrong
     with pytest.raises(ValueError, match="exp_avg of parameter 0 does not fit it"):
         model.set_parameters(given)
+    given["policy.optimizer"]["state"][0]["exp_avg"] = th.ones(16, 64, dtype=th.float64)
+    model.set_parameters(given)
+    assert model.policy.optimizer.state_dict()["state"][0]["exp_avg"].dtype == th.float32
+
+
+def test_of_a_file_that_need_not_match_the_known_weights_are_taken(tmp_path):
+    model, other = LectureDQN("FrozenLake-v1", seed=0), LectureDQN("FrozenLake-v1", seed=1)
+    model.save(tmp_path / "model")
+
+    def rename(weights):
+        weights["q_net.more"] = weights.pop("q_net.layers.0.weight")
+
+    poisoned(tmp_path / "model.zip", rename)
+    with pytest.raises(UnsafeFileError, match=r"policy has no 'q_net\.more'"):
+        other.set_parameters(tmp_path / "model")
+    other.set_parameters(tmp_path / "model", exact_match=False)
+    same = [weight.equal(model.q_net.state_dict()[name]) for name, weight in other.q_net.state_dict().items()]
+    assert same == [False] + [True] * (len(same) - 1)
 
 
 def test_a_file_of_stock_sb3_loads_when_it_is_trusted_and_behaves_as_there(tmp_path):
@@ -710,6 +728,8 @@ def test_our_files_are_for_stock_algorithms_to_learn_on_and_for_ours_as_they_wer
 def test_stock_copies_the_target_about_as_often_as_ours_did(tmp_path):
     model = LectureDQN("FrozenLake-v1", seed=0)
     model.save(tmp_path / "new")
+    LectureDQN("FrozenLake-v1", target_update_interval=np.int64(30)).save(tmp_path / "numpy")
+    assert DQN.load(tmp_path / "numpy").target_update_interval == 30
     assert DQN.load(tmp_path / "new").target_update_interval == 10_000
     model.learn(total_episodes=30).save(tmp_path / "trained")
     assert DQN.load(tmp_path / "trained").target_update_interval == 20 * model.num_timesteps // 30

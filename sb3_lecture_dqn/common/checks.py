@@ -36,7 +36,7 @@ class UnsafeFileError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shown(message, 4000))
+        super().__init__(shown(message.replace("\n\t", " ").replace("\n", " "), 4000))
 
 
 def check_number(

@@ -162,19 +162,19 @@ def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool, c
         )
 
 
-def newest_log(logger: Logger, root: pathlib.Path) -> str | None:
+def first_log(logger: Logger, root: pathlib.Path) -> str | None:
     """
-    Name what TensorBoard writes to.
+    Name the logs of a training, which may go on in another event file.
 
     :param logger: A model's logger
     :param root: A folder of runs
-    :return: Path of the newest event file below it, ``None`` if the logs are elsewhere or not TensorBoard's
+    :return: Path of their oldest event file below it, ``None`` if the logs are elsewhere or not TensorBoard's
     """
     for writer in writers_of(logger):
         folder = pathlib.Path(writer.get_logdir()).resolve()
         names = [file.name for file in event_files(folder)] if folder.is_dir() else []
         if names and folder.is_relative_to(root.resolve()):
-            return (folder.relative_to(root.resolve()) / max(names)).as_posix()
+            return (folder.relative_to(root.resolve()) / min(names)).as_posix()
     return None
 
 
@@ -183,7 +183,7 @@ def is_log(root: pathlib.Path, name: str) -> bool:
     Look whether a folder of runs has a certain event file; its name, by time and process, tells it from all others.
 
     :param root: The folder, which need not exist
-    :param name: What :func:`newest_log` returned
+    :param name: What :func:`first_log` returned
     :return: Whether the file is there
     """
     file = pathlib.PurePath(name)

@@ -28,7 +28,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wr
 
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
-from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, is_figure, shown
+from sb3_lecture_dqn.common.checks import (UnsafeFileError, check_number, check_observations, is_figure, parse_frequency, shown)
 from sb3_lecture_dqn.common.description import is_data
 from sb3_lecture_dqn.common.divergence import check_weights
 from sb3_lecture_dqn.common.env_copies import CannotCopyError
@@ -36,12 +36,12 @@ from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state,
 from sb3_lecture_dqn.common.event_files import new_mark, write_as_last
 from sb3_lecture_dqn.common.like_model import check_made_by_id, step_limit_of
 from sb3_lecture_dqn.common.logs import (
+    first_log,
     has_logs,
     hide_later_events,
     is_log,
     log_folder,
     log_state,
-    newest_log,
     pending_logs,
     rewind_logs,
     set_pending_logs,
@@ -130,7 +130,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
     _began_at: tuple[int, int]
     #: What the names of this run's event files end with
     _log_mark: str | None = None
-    #: The newest event file of TensorBoard when the model was saved, below `tensorboard_log`
+    #: The first event file that TensorBoard wrote of the last training, below `tensorboard_log`
     _log_file: str | None = None
     #: Where a file says that the model logs, and nothing else does
     _log_of_file: str | None = None
@@ -235,7 +235,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
                 model._setup_model()
             model._set_loaded_parameters(parameters, exact_match=True, device=device)
         except DAMAGED as error:
-            if changes and type(error) is ValueError:
+            if changes and isinstance(error, ValueError) and not isinstance(error, UnsafeFileError):
                 raise
             raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         return model
@@ -259,9 +259,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
 
     def _settings_for_stock(self) -> dict[str, Any]:
         """What stock SB3 and sb3-contrib understand, in place of settings of which they do not know all values."""
-        interval = self.target_update_interval  # type: ignore[attr-defined]
-        if not isinstance(interval, int):  # as many steps as so many episodes have had, else what theirs is by default
-            steps = interval[0] * self.num_timesteps // self._episode_num if self._episode_num else 10_000
+        interval, unit = parse_frequency("target_update_interval", self.target_update_interval)  # type: ignore[attr-defined]
+        if unit == "episode":  # as many steps as so many episodes have had, else what theirs is by default
+            steps = interval * self.num_timesteps // self._episode_num if self._episode_num else 10_000
             interval = max(1, steps)
         norm = self.max_grad_norm  # type: ignore[attr-defined]
         no_clipping = math.inf if self._algorithm() == "DQN" else None
@@ -312,9 +312,9 @@ class PersistenceMixin(OffPolicyAlgorithm):
             raise UnsafeFileError(f"it has weights of {shown(others)}, and those of {', '.join(known)} are read")
         if "policy.optimizer" in parameters:
             check_optimizer_state(parameters["policy.optimizer"], self.policy.optimizer)
-        super().set_parameters(self._fitting(parameters, from_file=True), exact_match, device)
+        super().set_parameters(self._fitting(parameters, exact_match, from_file=True), exact_match, device)
 
-    def _fitting(self, parameters: dict[str, Any], *, from_file: bool) -> dict[str, Any]:
+    def _fitting(self, parameters: dict[str, Any], exact_match: bool, *, from_file: bool) -> dict[str, Any]:
         """The same parameters for the networks that there are, of which PyTorch copies the weights and nothing else."""
         fit = self._for_own_networks(parameters)
         for name, state in fit.items():
@@ -322,7 +322,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             with contextlib.suppress(AttributeError, TypeError):  # which SB3 says better
                 module = operator.attrgetter(name)(self)
             if isinstance(module, th.nn.Module) and isinstance(state, Mapping):
-                fit = {**fit, name: fitting(name, state, module, from_file=from_file)}
+                fit = {**fit, name: fitting(name, state, module, exact_match, from_file=from_file)}
         return fit
 
     def set_parameters(
@@ -345,12 +345,12 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if isinstance(load_path_or_dict, dict):
             if isinstance(state := load_path_or_dict.get("policy.optimizer"), dict):
                 try:
-                    check_moments(state.get("state", {}), self.policy.optimizer)
+                    check_moments(state.get("state", {}), self.policy.optimizer, exactly=False)
                 except UnsafeFileError as error:
                     raise ValueError(str(error)) from None
                 except (LookupError, TypeError, AttributeError):
                     pass  # of another number of parameters, or none at all: PyTorch says what is wrong
-            super().set_parameters(self._fitting(load_path_or_dict, from_file=False), exact_match, device)
+            super().set_parameters(self._fitting(load_path_or_dict, exact_match, from_file=False), exact_match, device)
             return
         parameters = read_parameters(load_path_or_dict)
         try:
@@ -373,18 +373,18 @@ class PersistenceMixin(OffPolicyAlgorithm):
         :param exclude: Names of settings that are left out in addition to the default ones
         :param include: Names of settings that would be left out but should not be
         """
-        attributes = {**self.__dict__, "_log_file": self._newest_log()}
+        attributes = {**self.__dict__, "_log_file": self._first_log()}
         stock = object.__new__(type(self))  # a view of the model, to be written as stock SB3 understands it
         stock.__dict__.update(attributes, **self._settings_for_stock())
         with written_whole(path, "zip") as file:
             super(PersistenceMixin, stock).save(file, exclude, include)  # type: ignore[arg-type]
             add_description(file, self._algorithm(), attributes, self.policy_aliases)
 
-    def _newest_log(self) -> str | None:
+    def _first_log(self) -> str | None:
         """See :attr:`_log_file`."""
         if self.tensorboard_log is None or not hasattr(self, "_logger"):
             return self._log_file
-        return newest_log(self.logger, pathlib.Path(self.tensorboard_log)) or self._log_file
+        return first_log(self.logger, pathlib.Path(self.tensorboard_log)) or self._log_file
 
     def _log_where_it_did(self) -> None:
         """Log to a folder that a file names only if it has the logs that the model wrote."""

@@ -275,7 +275,8 @@ def read_model(
         _check_algorithm(members, algorithm)
         if print_system_info:
             print("== SAVED MODEL SYSTEM INFO ==")
-            print("\n".join(map(shown, members.get("system_info.txt", b"").decode().splitlines()[:100])))
+            for line in members.get("system_info.txt", b"").decode().splitlines()[:100]:
+                print(shown(line, 300))
         settings = _read_settings(members, algorithm, names, custom_objects or {})
         return settings, state_dicts(members)
 
@@ -587,15 +588,16 @@ def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
             if not _is_option(value, own_group[name]):
                 what = repr(value) if isinstance(value, int | float) else type(value).__name__
                 raise UnsafeFileError(f"policy.optimizer: {name}={what} is none for it")
-    check_moments(state["state"], optimizer)
+    check_moments(state["state"], optimizer, exactly=True)
 
 
-def check_moments(moments: Any, optimizer: th.optim.Optimizer) -> None:
+def check_moments(moments: Any, optimizer: th.optim.Optimizer, *, exactly: bool) -> None:
     """
     Check that moments are of the kind that an optimizer keeps.
 
     :param moments: Under ``"state"`` in ``optimizer.state_dict()``
     :param optimizer: The optimizer that is to take them over
+    :param exactly: Whether they have the dtype of their parameter; otherwise PyTorch rounds floating-point numbers
     :raises UnsafeFileError: If one is no number and no tensor, or has another shape or dtype than its parameter
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -604,7 +606,10 @@ def check_moments(moments: Any, optimizer: th.optim.Optimizer) -> None:
         for name, moment in entries.items():
             is_number, is_tensor = isinstance(moment, int | float), isinstance(moment, th.Tensor)
             if name in _LIKE_PARAMETERS:
-                fits = moment is None or (is_tensor and (moment.shape, moment.dtype) == (own.shape, own.dtype))
+                rounded = is_tensor and not exactly and moment.is_floating_point()
+                fits = moment is None or (
+                    is_tensor and moment.shape == own.shape and (rounded or moment.dtype == own.dtype)
+                )
             elif name in _OF_ONE_NUMBER:
                 fits = is_number or (is_tensor and moment.dtype == th.float32 and moment.numel() == 1)
             else:

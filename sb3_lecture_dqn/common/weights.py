@@ -21,7 +21,9 @@ _DTYPES = {
 _PLAIN = (bool, int, float, str)
 
 
-def fitting(name: str, state: Mapping[str, Any], module: th.nn.Module, *, from_file: bool) -> "OrderedDict[str, Any]":
+def fitting(
+    name: str, state: Mapping[str, Any], module: th.nn.Module, exact_match: bool, *, from_file: bool
+) -> "OrderedDict[str, Any]":
     """
     Check that weights are of the kind that a module has, so that PyTorch copies them into it and changes nothing else.
 
@@ -31,15 +33,16 @@ def fitting(name: str, state: Mapping[str, Any], module: th.nn.Module, *, from_f
     :param name: What messages call the module
     :param state: Its state dictionary
     :param module: The module
-    :param from_file: Whether a file says them, which has what the module had: then dtypes, shapes and names have to be
-        the same. Otherwise floating-point numbers may be rounded, and all else is left to PyTorch
+    :param exact_match: Whether it may have no others than the module
+    :param from_file: Whether a file says them, which has what the module had: then dtypes and shapes have to be the
+        same. Otherwise floating-point numbers may be rounded, and all else is left to PyTorch
     :return: The same weights, for ``module.load_state_dict``
     :raises UnsafeFileError: If they do not fit, and a file says them
     :raises ValueError: If they do not fit; the message says which, what they are and what they have to be
     """
     error = UnsafeFileError if from_file else ValueError
     own = module.state_dict()
-    if from_file and (unknown := [key for key in state if key not in own]):
+    if from_file and exact_match and (unknown := [key for key in state if key not in own]):
         raise error(f"{name} has no {', '.join(shown(repr(key)) for key in unknown[:10])}")
     for key, weight in own.items():
         if key not in state or not isinstance(weight, th.Tensor) or th.nn.parameter.is_lazy(weight):
