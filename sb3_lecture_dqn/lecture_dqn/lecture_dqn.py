@@ -26,7 +26,8 @@ class LectureDQN(EpisodicMixin, DQN):
     :param policy: The policy model to use (LecturePolicy, TablePolicy, ActionInPolicy, MlpPolicy, CnnPolicy,
         MultiInputPolicy), "LecturePolicy" by default
     :param env: The environment to learn from; an id gets a limit of ``max_episode_steps`` in place of its own
-    :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
+    :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0). The
+        default is that of the lecture's optimiser; the 0.01 of its ``Config`` is never used there, and diverges
     :param buffer_size: Size of the replay buffer; of :class:`SuccessFailReplayBuffer`, the most failures
     :param learning_starts: How many steps to collect with random actions before learning starts
     :param batch_size: Minibatch size for each gradient update
