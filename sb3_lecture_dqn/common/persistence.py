@@ -28,7 +28,14 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wr
 
 from sb3_lecture_dqn.common import checkpoint
 from sb3_lecture_dqn.common.callback_state import callback_data, callback_numbers, set_callback_data
-from sb3_lecture_dqn.common.checks import (UnsafeFileError, check_number, check_observations, is_figure, parse_frequency, shown)
+from sb3_lecture_dqn.common.checks import (
+    UnsafeFileError,
+    check_number,
+    check_observations,
+    is_figure,
+    parse_frequency,
+    shown,
+)
 from sb3_lecture_dqn.common.description import is_data
 from sb3_lecture_dqn.common.divergence import check_weights
 from sb3_lecture_dqn.common.env_copies import CannotCopyError

@@ -25,7 +25,8 @@ class LectureDQN(EpisodicMixin, DQN):
     :param policy: The policy model to use (LecturePolicy, TablePolicy, ActionInPolicy, MlpPolicy, CnnPolicy,
         MultiInputPolicy), "LecturePolicy" by default
     :param env: The environment to learn from, or its id
-    :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
+    :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0). The
+        default is that of the lecture's optimiser; the 0.01 of its ``Config`` is never used there, and diverges
     :param buffer_size: Most transitions in the replay buffer. In the lecture's, for ``Discrete`` observations, most
         failures: successes, which repeat there, are all kept, see :class:`SuccessFailReplayBuffer`
     :param learning_starts: How many steps to collect with random actions before learning starts; with
