@@ -389,7 +389,7 @@ def only_valid():
 def test_evaluation_is_with_masks_where_training_was(algorithm):
     """SB3's own callback, whose argmax over all actions is soon one that is not valid; without masks it stays so."""
     masked = algorithm(only_valid(), use_masking=True, seed=0)
-    with pytest.raises(AssertionError, match="not valid"):
+    with pytest.warns(UserWarning, match="MaskableEvalCallback"), pytest.raises(AssertionError, match="not valid"):
         masked.learn(20, EvalCallback(only_valid(), n_eval_episodes=5, eval_freq=10, verbose=0))
     evaluation = EvalCallback(only_valid(), n_eval_episodes=5, eval_freq=10, verbose=0)
     with zoo.masked_evaluation():
