@@ -276,8 +276,8 @@ def _check_hides_nothing(monitor: Monitor) -> None:
         except AttributeError:
             continue
         raise CannotCopyError(
-            f"{name!r} was set on the Monitor around the model's environment, and training goes on with {hidden!r}, which"
-            " the environment itself has (set_attr sets the outermost wrapper; "
+            f"{name!r} was set on the Monitor around the model's environment, and training goes on with {hidden!r}, "
+            "which the environment itself has (set_attr sets the outermost wrapper; "
             f"venv.envs[i].unwrapped.{name} = ... sets the environment)"
         )
 
