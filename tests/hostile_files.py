@@ -532,7 +532,8 @@ def checkpoints(good, own_log, victim):
     described = json.loads(tabular[STATE])
     names = {"settings": described["settings"], "state": described["state"], "callbacks": described["callbacks"][1]}
     for group, entries in names.items():
-        for key in entries.keys() - {"env_id"}:  # which says itself that an environment has to be given
+        # The first says itself that an environment has to be given, and version 1.0.0 did not keep the second.
+        for key in entries.keys() - {"env_id", "elapsed_ns"}:
             where = f"{group} 1 {key}" if group == "callbacks" else f"{group} {key}"
             yield f"without {where}", saying(tabular, where, ...)
     base, callback = "state env base state", "callbacks"
@@ -549,10 +550,24 @@ def checkpoints(good, own_log, victim):
         yield f"an environment's generator {name}", saying(tabular, f"{base} rng", wrong)
         yield f"an episode's generator {name}", saying(stepped, f"{base} episodes 0 start generator", wrong)
     last, infos = "settings _last_obs", "settings ep_info_buffer items"
+    torch = {
+        name: one("|u1", *struct.pack("<QiiQ", 1, left, 1, position), *bytes(5056 - 24))
+        for name, (left, position) in {"after": (624, 624), "far after": (1, 2**63), "never": (0, 0)}.items()
+    }
+    old = {"name": "MT19937", "words": array("<u4", [624])}
     changes = {
-        # NumPy would read at the position that it is given
-        "a generator that reads elsewhere": ("state generators numpy rest", [10**7, 0, 0.0]),
-        "a generator that reads before": ("state generators numpy rest", [-(10**7), 0, 0.0]),
+        # NumPy and PyTorch would read at the position that they are given
+        "a generator that reads elsewhere": ("state generators numpy state pos", 10**7),
+        "a generator that reads before": ("state generators numpy state pos", -(10**7)),
+        "a generator of version 1 that reads elsewhere": ("state generators numpy", {**old, "rest": [10**7, 0, 0.0]}),
+        "a generator of NumPy of another kind": ("state generators numpy", generator),
+        **{f"a generator of PyTorch that reads {name}": ("state generators torch", it) for name, it in torch.items()},
+        "a mark of logs that is a path": ("state logs mark", "../../victim/"),
+        "a mark of logs that is empty": ("state logs mark", ""),
+        "a time that is text": ("state elapsed_ns", "x"),
+        "a negative time": ("state elapsed_ns", -1),
+        "masks of seven": ("state last_masks", one("|u1", *[7] * 4) | {"dtype": "|b1", "shape": [1, 4]}),
+        "what was to be logged, as code": ("state pending_logs", {"x": {"value": [1], "count": 0, "excluded": None}}),
         "a generator of text": ("state generators python gauss", "x"),
         "a generator of too few words": ("state generators python words", one("<u4", 1, 2)),
         "a generator of PyTorch of too few": ("state generators torch", one("|u1", 1, 2)),

@@ -621,7 +621,6 @@ class PersistenceMixin(OffPolicyAlgorithm):
         elapsed = 0 if self._resumed is None else self._resumed.state.get("elapsed_ns")
         self._learning_since = time.monotonic_ns()
         if elapsed is not None:  # which versions before 2.0 did not keep
-            check_number("elapsed_ns", elapsed, 0, 2**63 - 1, integer=True)
             self._learning_since -= elapsed
             self._num_timesteps_at_start = self._began_at[0]
 
@@ -712,6 +711,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         raise NotImplementedError
 
     def _set_state(self, state: dict[str, Any], path: pathlib.Path) -> None:
+        check_number("elapsed_ns", state.get("elapsed_ns", 0), 0, 2**63 - 1, integer=True)
         self.exploration_rng = new_generator(state["exploration_rng"])
         set_generator_state(self.exploration_rng, state["exploration_rng"])
         for name, value in (("action_counts", state["action_counts"]), ("_last_masks", state["last_masks"])):
