@@ -75,7 +75,7 @@ class Watch:
         self.parameters = [*chain.from_iterable(map(dict.values, self.parameter_dicts))]
         self.online = [*networks[0].parameters()]
         self.addresses = [*map(_data_ptr, self.parameters)]
-        # Only a view of the same memory has the same address, and of a vector no other one is of use.
+        # Only a view of the same memory has the same address. One that is shorter leaves no matrix as it was.
         self.matrices = [parameter for parameter in self.parameters if parameter.ndim == 2]
         self.sizes = [*map(_numel, self.matrices)]
         self.optimizer, self.groups, self.group = optimizer, optimizer.param_groups, optimizer.param_groups[0]
@@ -115,7 +115,7 @@ class Watch:
             and all(map(is_, chain.from_iterable(map(dict.values, self.parameter_dicts)), self.parameters))
             and [*map(_data_ptr, self.parameters)] == self.addresses
             and [*map(_numel, self.matrices)] == self.sizes
-            and all(map(_is_contiguous, self.matrices))
+            and all(map(_is_contiguous, self.parameters))
             and all(map(_requires_grad, self.online))
             and not any(map(_hooks, self.online))
             and not any(map(_grad_hooks, self.online))
