@@ -257,6 +257,24 @@ def test_a_run_that_goes_on_twice_from_one_checkpoint_gives_up_what_it_had_logge
     assert curves(run) == curves(alone)
 
 
+def test_a_folder_that_a_checkpoint_names_is_logged_to_only_if_it_has_the_runs_own_logs(tmp_path):
+    checkpoints = LectureCheckpointCallback((1, "episode"), save_path=tmp_path / "checkpoints")
+    model = LectureDQN("FrozenLake-v1", seed=0, tensorboard_log=str(tmp_path / "runs"))
+    model.learn(total_episodes=3, callback=checkpoints)
+    run = pathlib.Path(model._run_folder)
+    assert LectureDQN.resume(tmp_path / "checkpoints").tensorboard_log == str(tmp_path / "runs")
+    for file in event_files(run):
+        file.unlink()
+    with SummaryWriter(str(run)) as others:
+        others.add_scalar("Steps", 1.0, 1)
+    with pytest.warns(UserWarning, match="neither with the checkpoint nor in"):
+        resumed = LectureDQN.resume(tmp_path / "checkpoints")
+    assert resumed.tensorboard_log is None
+    before = {file: file.read_bytes() for file in run.iterdir()}
+    resumed.learn(total_episodes=5)
+    assert {file: file.read_bytes() for file in run.iterdir()} == before
+
+
 def test_to_resume_and_not_to_train_changes_nothing(tmp_path):
     run = go_on(make(tensorboard_log=str(tmp_path)), 90)
     before = content_of(run, [])

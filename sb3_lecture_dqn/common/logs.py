@@ -193,14 +193,17 @@ def is_log(root: pathlib.Path, name: str) -> bool:
     return path.parent.is_dir() and path in event_files(path.parent)
 
 
-def has_logs(folder: pathlib.Path) -> bool:
+def has_logs(folder: pathlib.Path, mark: str | None) -> bool:
     """
-    Look whether TensorBoard has logged to a folder.
+    Look whether a run has logged to a folder.
 
     :param folder: It need not exist
-    :return: Whether it has event files
+    :param mark: The mark of the run's event files, ``None`` where it is not known
+    :return: Whether it has such event files
     """
-    return folder.is_dir() and bool(event_files(folder))
+    if mark is not None:
+        check_mark(mark)
+    return folder.is_dir() and bool(event_files(folder, mark))
 
 
 def hide_later_events(logger: Logger, step: int) -> None:

@@ -501,6 +501,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             "in_rollout": self._in_rollout,
             "elapsed_ns": 0 if self._learning_since is None else time.monotonic_ns() - self._learning_since,
             "logs": log_state(self.logger, path, self._log_mark) if hasattr(self, "_logger") else None,
+            "log_mark": self._log_mark,
             "pending_logs": pending_logs(self.logger) if hasattr(self, "_logger") else {},
         }
         callbacks = []
@@ -586,7 +587,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             model._set_state(found.state, path)
             logs = log_folder(path, found.state["logs"])
             if "tensorboard_log" not in (custom_objects or {}):
-                model._log_where_the_run_did(logs)
+                model._log_where_the_run_did(logs, found.state.get("log_mark"))
         except UnsafeFileError as error:
             raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         except (gym.error.Error, *DAMAGED) as error:
@@ -594,8 +595,13 @@ class PersistenceMixin(OffPolicyAlgorithm):
         model._resumed, model._resumed_logs = found, logs
         return model
 
-    def _log_where_the_run_did(self, folder: pathlib.Path | None) -> None:
-        """Go on with logs that are there; a file's word is not enough to write to any folder that it names."""
+    def _log_where_the_run_did(self, folder: pathlib.Path | None, mark: str | None) -> None:
+        """
+        Go on with logs that are there; a file's word is not enough to write to any folder that it names.
+
+        :param folder: Where the logs are, if they are with the checkpoint
+        :param mark: What the names of the run's event files end with, ``None`` in files of versions before 2.0
+        """
         if self.tensorboard_log is None:
             return
         run = None if self._run_folder is None else pathlib.Path(self._run_folder)
@@ -603,7 +609,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
         if folder is not None:
             if not as_named or run.resolve() != folder:  # type: ignore[union-attr] # it may have been moved
                 self.tensorboard_log, self._run_folder = str(folder.parent), str(folder)
-        elif not as_named or not has_logs(run):  # type: ignore[arg-type]
+        elif not as_named or not has_logs(run, mark):  # type: ignore[arg-type]
             warnings.warn(
                 f"the logs of the run are neither with the checkpoint nor in {shown(run)}, so it goes on without: "
                 "give custom_objects={'tensorboard_log': ...} for new ones"
@@ -637,7 +643,8 @@ class PersistenceMixin(OffPolicyAlgorithm):
             if self._log_mark is None or self.num_timesteps == 0:
                 self._log_mark = new_mark()
         elif self._log_mark is None:
-            self._log_mark = (resumed.state["logs"] or {}).get("mark") or new_mark()
+            kept = resumed.state.get("log_mark") or (resumed.state["logs"] or {}).get("mark")
+            self._log_mark = kept or new_mark()
         current = write_as_last(self.logger, self._log_mark)
         if folder is not None:
             there = [file.parent.resolve() for file in current]
