@@ -199,7 +199,7 @@ def check_observations(
     :raises ValueError: If one has another shape, is NaN, is infinite in a bounded ``Box``, or is none of the numbers
         that a discrete space has.
     """
-    if type(space) is spaces.Discrete and isinstance(obs, np.ndarray) and obs.shape == (1,):
+    if type(space) is spaces.Discrete and type(obs) is np.ndarray and obs.shape == (1,):
         number = obs.item()
         if type(number) is int and 0 <= number - int(space.start) < space.n:
             return None  # nearly all of training, in a fraction of the time

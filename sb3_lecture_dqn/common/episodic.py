@@ -77,7 +77,7 @@ DEFAULT_TOTAL_EPISODES = 5000
 _BOOL = np.dtype(bool)
 # Attributes that are of one process and one call
 _OF_ENGINE = ("_user_code", "_may_be_changed", "_said")
-_OF_ENV = ("_copies_obs", "_warned_of_bounds", "_warned_of_missing_masks")
+_OF_ENV = ("_copies_obs", "_states", "_warned_of_bounds", "_warned_of_missing_masks")
 _PASSING = ("_learner", "_mask_reader", "_env_raised", "_is_stacked", *_OF_ENGINE, *_OF_ENV)
 _UNMASKED = (
     "use_masking=True, and predict() has no action_masks: what a model says of actions that it never took is "
@@ -141,6 +141,7 @@ class EpisodicMixin(PersistenceMixin):
     _is_stacked = False  # in VecFrameStack, whose space has the bounds of vectors in another order than the numbers
     _copies_obs = True  # because the environment may write the next ones into the same memory
     _warned_of_bounds = False
+    _states = range(0)  # of a Discrete observation space
     _run_folder: str | None = None
     _default_timesteps: int | None = None
     _mask_reader: MaskReader | None = None
@@ -577,10 +578,7 @@ class EpisodicMixin(PersistenceMixin):
                     progress_bar,
                 )
                 assert self.env is not None and self._last_obs is not None
-                self._is_stacked = is_vecenv_wrapped(self.env, VecFrameStack)
-                self._copies_obs = not gives_new_arrays(self.env)
-                self._check_obs(self._last_obs)
-                self._last_obs = self._kept(self._last_obs)
+                self._take_first_obs(self.env, self._last_obs)
                 self._read_first_masks(will_be_reset)
         except WrongStepError as error:
             error.step = self.num_timesteps
@@ -863,14 +861,23 @@ class EpisodicMixin(PersistenceMixin):
             assert isinstance(replay_buffer, SuccessFailReplayBuffer)
             self._last_masks, next_masks = self._mask_reader.after_step(dones, infos)
             replay_buffer.add(self._last_original_obs, next_obs, buffer_action, reward, dones, infos, next_masks)  # type: ignore[arg-type]
-        self._last_obs = self._kept(new_obs)
+        self._last_obs = self._kept(new_obs) if self._copies_obs else new_obs
         if normalize is not None:
             self._last_original_obs = original_obs
 
+    def _take_first_obs(self, env: VecEnv, obs: Observation) -> None:
+        """Check the observations with which training begins; how, and how they are kept, depends on the environment."""
+        self._is_stacked = is_vecenv_wrapped(env, VecFrameStack)
+        self._copies_obs = not gives_new_arrays(env)
+        if isinstance(self.observation_space, spaces.Discrete):
+            first = int(self.observation_space.start)
+            self._states = range(first, first + int(self.observation_space.n))
+        self._check_obs(obs)
+        if self._copies_obs:
+            self._last_obs = self._kept(obs)
+
     def _kept(self, obs: Any) -> Any:
         """Observations as they have to be kept until the next step, states as whole numbers."""
-        if not self._copies_obs:
-            return obs
         if isinstance(self.observation_space, spaces.Discrete):
             return np.array(obs, np.int64)
         return copy.deepcopy(obs)
@@ -893,24 +900,27 @@ class EpisodicMixin(PersistenceMixin):
 
     def _check_obs(self, obs: Observation) -> None:
         """Check observations as the environments gave them: normalised ones have no bounds."""
-        normalize = self._vec_normalize_env
-        if normalize is None:
-            self._check_some_obs(obs, self.observation_space, normalized=self._is_stacked)
-        else:
-            self._check_some_obs(
-                normalize.get_original_obs(), normalize.venv.observation_space, normalized=self._is_stacked
-            )
+        if type(obs) is np.ndarray and obs.shape == (1,) and type(state := obs.item()) is int and state in self._states:
+            return  # nearly all of training, in a fraction of the time
+        normalize, space = self._vec_normalize_env, self.observation_space
+        if normalize is not None:
+            obs, space = normalize.get_original_obs(), normalize.venv.observation_space
+        beyond = check_observations(obs, space, self.num_timesteps, normalized=self._is_stacked)
+        if beyond is not None:
+            self._warn_of_bounds(beyond)
 
     def _check_terminal_obs(self, infos: list[dict[str, Any]]) -> None:
         normalized = self._vec_normalize_env is not None or self._is_stacked
+        space = self.observation_space
         for i, info in enumerate(infos):
             if (obs := info.get("terminal_observation")) is not None:
-                batch = one_of_space(obs, self.observation_space)
-                self._check_some_obs(batch, self.observation_space, i, normalized=normalized)
+                batch = one_of_space(obs, space)
+                beyond = check_observations(batch, space, self.num_timesteps, i, normalized=normalized)
+                if beyond is not None:
+                    self._warn_of_bounds(beyond)
 
-    def _check_some_obs(self, obs: Observation, space: spaces.Space[Any], first: int = 0, *, normalized: bool) -> None:
-        beyond = check_observations(obs, space, self.num_timesteps, first, normalized=normalized)
-        if beyond is not None and not self._warned_of_bounds:
+    def _warn_of_bounds(self, beyond: str) -> None:
+        if not self._warned_of_bounds:
             self._warned_of_bounds = True
             warnings.warn(
                 f"{beyond}; training goes on, as in SB3, and this is said once: give the environment the bounds that "
