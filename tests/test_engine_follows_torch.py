@@ -417,6 +417,90 @@ def test_every_change_at_every_moment_has_the_effect_that_it_has_in_pytorch(name
     assert_is_pytorchs(name, at, optimizer)
 
 
+class Holding(BaseCallback):
+    """Freezes a parameter, in one step, that it was given at another moment."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.when, self.kept = when, None
+
+    def take(self, when):
+        if when == self.when:
+            self.kept = self.model.policy.optimizer.param_groups
+
+    def _init_callback(self):
+        self.take("init")
+
+    def _on_training_start(self):
+        self.take("start")
+
+    def _on_training_end(self):
+        self.take("end")
+
+    def _on_step(self):
+        if self.n_calls == 10:
+            self.take("step")
+        if self.n_calls == 50 and self.kept is not None:
+            self.kept[0]["params"][3].requires_grad_(False)
+            self.frozen = self.kept[0]["params"][3].detach().clone()
+        return True
+
+
+class Interrupted(Holding):
+    def _on_step(self):
+        if self.n_calls == 10:
+            self.take("interrupt")
+            raise KeyboardInterrupt
+        return self.n_calls < 10
+
+
+@pytest.mark.parametrize("when", ["before", "init", "start", "step", "end", "interrupt"])
+def test_who_was_given_the_networks_at_any_moment_may_change_them_at_another(when):
+    model = make("auto")
+    assert not model._escaped
+    callback = Holding(when)
+    if when == "before":
+        callback.kept = model.policy.optimizer.param_groups
+    if when == "end":
+        model.learn(5, callback)
+    if when == "interrupt":
+        interrupted = Interrupted(when)
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(20, interrupted)
+        callback.kept = interrupted.kept
+    model.learn(100, callback)
+    assert model.engine_in_use == "torch"
+    assert th.equal(parameter(model, 3), callback.frozen)
+
+
+def test_an_environment_may_be_given_the_model():
+    class Knowing(gym.Wrapper):
+        def step(self, action):
+            if model.num_timesteps == 50:
+                model.q_net.requires_grad_(False)
+                model.frozen = parameter(model).clone()
+            return super().step(action)
+
+    env = Knowing(gym.make("FrozenLake-v1"))
+    model = LectureDQN(env, seed=0, policy_kwargs={"hidden_dim": 8})
+    with pytest.raises(RuntimeError, match="does not require grad"):  # as PyTorch says of a loss without parameters
+        model.learn(100)
+    assert model.num_timesteps == 51
+    assert th.equal(parameter(model), model.frozen)
+
+
+def test_a_callback_that_asks_for_no_network_is_not_looked_after_closely():
+    class Usual(BaseCallback):
+        def _on_step(self):
+            self.model.predict(0)
+            self.logger.record("a/b", self.locals["rewards"][0])
+            return True
+
+    model = make("auto")
+    model.learn(50, Usual())
+    assert not model._escaped
+
+
 def test_what_it_cannot_follow_is_an_error_by_name_if_it_was_asked_for():
     for name, reason in (
         ("requires_grad of one", "q_net.layers.2.weight does not require a gradient"),
@@ -544,6 +628,14 @@ def test_a_registered_global_hook_is_called():
     assert calls
 
 
+class OnRolloutEnd(BaseCallback):
+    def _on_rollout_end(self):
+        pass
+
+    def _on_step(self):
+        return True
+
+
 def code_in(callback=None, env=None, **kwargs):
     model = LectureDQN(env="FrozenLake-v1" if env is None else env, **kwargs)
     _, callback = model._setup_learn(10, callback)
@@ -586,10 +678,11 @@ def test_code_of_the_users_is_noticed():
         eval_of_the_users,
     )
     for callback in stepping:
-        assert code_in(callback) is UserCode.BETWEEN_STEPS
+        assert code_in(callback) is UserCode.IN_STEPS
     wrapped = gym.wrappers.TransformReward(make_env("Taxi-v3"), lambda reward: reward)
     for env in (UsersEnv(), gym.Wrapper(UsersEnv()), DummyVecEnv([UsersEnv]), wrapped):
-        assert code_in(env=env) is UserCode.BETWEEN_STEPS
+        assert code_in(env=env) is UserCode.IN_STEPS
+    assert code_in(OnRolloutEnd()) is UserCode.BETWEEN_STEPS
     assert code_in(learning_rate=lambda remaining: 1e-3) is UserCode.BETWEEN_STEPS
     kwargs = {"success_criterion": lambda reward, terminal, info: terminal}
     assert code_in(replay_buffer_kwargs=kwargs) is UserCode.BETWEEN_STEPS

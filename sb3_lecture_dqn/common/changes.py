@@ -59,15 +59,16 @@ class Watch:
         modules = self.modules = [module for network in networks for module in network.modules()]
         self.types = [*map(type, modules)]
         # An attribute of an object may stand before a method of its class, and is one more.
-        self.attributes = [*map(vars, (*modules, policy, optimizer, model.replay_buffer, model))]
+        self.attributes = [*map(vars, (*modules, policy, optimizer))]
         self.n_attributes = [*map(len, self.attributes)]
+        self.of_buffer = vars(model.replay_buffer)
+        self.n_of_buffer, self.n_of_model = len(self.of_buffer), len(vars(model))
         self.of_model = _of_model(vars(model))
         self.children = [module._modules for module in (*modules, policy) if module._modules]
         self.known_children = [*map(dict, self.children)]
         self.hooks = [
             *(getattr(module, name) for module in modules for name in HOOKS),
             *(getattr(optimizer, name) for name in OPTIMIZER_HOOKS),
-            *GLOBAL_HOOKS,
         ]
         self.embeddings = [module for module in modules if isinstance(module, nn.Embedding)]
         self.embedding_options = [*map(_embedding_options, self.embeddings)]
@@ -90,24 +91,37 @@ class Watch:
         self.moments = [[*map(_data_ptr, map(read, self.states))] for read in self.in_state]
         self.steps = [state["step"] for state in self.states] if "exp_avg" in names and self.in_state else []
 
-    def is_unchanged(self) -> bool:
+    def is_unchanged(self, networks: bool = True) -> bool:
         """
         Compare all with what it was.
 
+        :param networks: Whether to look at the networks and the optimiser too, which takes ten times as long
         :return: Whether it is the same
         """
         try:
-            return self._is_unchanged()
+            return self._is_same_model() and (not networks or self._are_same_networks())
         except Exception:  # what is compared is the user's, and may be gone
             return False
 
-    def _is_unchanged(self) -> bool:
-        # Loops of C over lists: those of Python would take as long as an update. Lists of objects are compared one by
-        # one by identity, as tensors are equal if their numbers are.
-        model, group, optimizer = self.model, self.group, self.optimizer
+    # Loops of C over lists: those of Python would take as long as an update. Objects are compared one by one and by
+    # identity, as tensors are equal if their numbers are.
+
+    def _is_same_model(self) -> bool:
+        model = self.model
         return (
             all(map(is_, _of_model(vars(model)), self.of_model))
-            and not any(self.hooks)
+            and len(vars(model)) == self.n_of_model
+            and len(self.of_buffer) == self.n_of_buffer
+            and next(of_settings(model), None) is None
+            and not any(GLOBAL_HOOKS)
+            and th.is_grad_enabled()
+            and not autocasts()
+        )
+
+    def _are_same_networks(self) -> bool:
+        policy, group, optimizer = self.of_model[1], self.group, self.optimizer
+        return (
+            not any(self.hooks)
             and [*map(len, self.attributes)] == self.n_attributes
             and [*map(type, self.modules)] == self.types
             and self.children == self.known_children
@@ -119,7 +133,7 @@ class Watch:
             and all(map(_requires_grad, self.online))
             and not any(map(_hooks, self.online))
             and not any(map(_grad_hooks, self.online))
-            and vars(model.policy)["optimizer"] is optimizer
+            and vars(policy)["optimizer"] is optimizer
             and optimizer.param_groups is self.groups
             and len(self.groups) == 1
             and self.groups[0] is group
@@ -129,9 +143,6 @@ class Watch:
             and all(map(is_, group["params"], self.trained))
             and optimizer.state is self.state
             and self._has_same_state()
-            and next(of_settings(model), None) is None
-            and th.is_grad_enabled()
-            and not autocasts()
         )
 
     def _has_same_state(self) -> bool:
@@ -146,12 +157,38 @@ class Watch:
         return all(map(is_, steps, self.steps)) and len({*map(float, steps)}) <= 1
 
 
+class HandedOut:
+    """
+    An attribute of which the object notes, as ``_handed_out``, that somebody asked for it or set it.
+
+    Nobody changes a network who was not given it, or what it is in.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        attributes = vars(instance)
+        attributes["_handed_out"] = True
+        try:
+            return attributes[self.name]
+        except KeyError:
+            raise AttributeError(f"{type(instance).__name__!r} object has no attribute {self.name!r}") from None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self.name] = value
+        vars(instance)["_handed_out"] = True
+
+
 class UserCode(enum.Enum):
     """When code of the user's runs that might change a model."""
 
     NEVER = enum.auto()
-    BETWEEN_STEPS = enum.auto()  #: in the environment, in callbacks: before the updates
-    ALWAYS = enum.auto()  #: as well in other threads, or within the updates
+    IN_STEPS = enum.auto()  #: in the environment and in callbacks, while they are called for a step
+    BETWEEN_STEPS = enum.auto()  #: as well after these, but before the updates
+    ALWAYS = enum.auto()  #: as well in other threads, or after the updates
 
 
 def user_code(model: Any, callback: BaseCallback) -> UserCode:
@@ -170,21 +207,25 @@ def user_code(model: Any, callback: BaseCallback) -> UserCode:
         or shadowed(model) is not None
         or not all(type(one).__module__.partition(".")[0] in _KNOWN_THREADS for one in threads)
         or any(isinstance(handler, FunctionType | MethodType) and not _is_known(handler) for handler in handlers)
-        or any(type(one)._on_rollout_start is not BaseCallback._on_rollout_start for one in _unknown(callbacks))
-        or any(type(one).on_rollout_start is not BaseCallback.on_rollout_start for one in _unknown(callbacks))
+        or _overrides(callbacks, "on_rollout_start", "_on_rollout_start")
     ):
         return UserCode.ALWAYS
-    things = [*callbacks, *_layers_of(model.env), model.replay_buffer, model.lr_schedule, model.exploration_schedule]
-    things += [model.logger, *model.logger.output_formats]
+    others = [model.replay_buffer, model.lr_schedule, model.exploration_schedule]
+    others += [model.logger, *model.logger.output_formats]
+    if not all(map(_is_known, others)) or _overrides(callbacks, "on_rollout_end", "_on_rollout_end"):
+        return UserCode.BETWEEN_STEPS
+    things = [*callbacks, *_layers_of(model.env)]
     for one in callbacks:  # those that they test on
         things += [
             layer for env in vars(one).values() if isinstance(env, VecEnv | gym.Env) for layer in _layers_of(env)
         ]
-    return UserCode.NEVER if all(map(_is_known, things)) else UserCode.BETWEEN_STEPS
+    return UserCode.NEVER if all(map(_is_known, things)) else UserCode.IN_STEPS
 
 
-def _unknown(callbacks: list[BaseCallback]) -> list[BaseCallback]:
-    return [one for one in callbacks if not _is_known(one)]
+def _overrides(callbacks: list[BaseCallback], *methods: str) -> bool:
+    """Whether one of the user's callbacks does something at another moment than a step."""
+    unknown = [type(one) for one in callbacks if not _is_known(one)]
+    return any(getattr(one, method) is not getattr(BaseCallback, method) for one in unknown for method in methods)
 
 
 def _layers_of(env: Any) -> Iterator[Any]:

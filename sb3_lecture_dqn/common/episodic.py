@@ -76,7 +76,7 @@ SelfEpisodic = TypeVar("SelfEpisodic", bound="EpisodicMixin")
 DEFAULT_TOTAL_EPISODES = 5000
 _BOOL = np.dtype(bool)
 # Attributes that are of one process and one call
-_OF_ENGINE = ("_user_code", "_may_be_changed", "_said")
+_OF_ENGINE = ("_user_code", "_may_be_changed", "_handed_out", "_escaped", "_said")
 _OF_ENV = ("_copies_obs", "_states", "_warned_of_bounds", "_warned_of_missing_masks")
 _PASSING = ("_learner", "_mask_reader", "_env_raised", "_is_stacked", *_OF_ENGINE, *_OF_ENV)
 _UNMASKED = (
@@ -133,6 +133,8 @@ class EpisodicMixin(PersistenceMixin):
     _learner: Learner
     _user_code = UserCode.ALWAYS  # as when `train` is called by hand
     _may_be_changed = True
+    _handed_out = True  # whether somebody has asked for the networks since this was last set to False
+    _escaped = True  # whether somebody may hold them
     _said: tuple[str, ...] = ()
     _n_calls: int
     _total_episodes: int | None = None
@@ -244,11 +246,24 @@ class EpisodicMixin(PersistenceMixin):
     def _refresh_learner(self) -> None:
         """Before the learner is used: make another one if the user may have changed, and has, what it was made for."""
         if self._may_be_changed:
-            if not self._learner.is_current():
+            # Steps change no network if nobody in them asks for one, or did before.
+            networks = self._user_code is not UserCode.IN_STEPS or self._escaped
+            if not self._learner.is_current(networks):
                 self._make_learner()
             self._may_be_changed = self._user_code is UserCode.ALWAYS
 
+    def _call_at_step(self, callback: BaseCallback) -> bool:
+        goes_on = callback.on_step()
+        self._may_be_changed = self._user_code is not UserCode.NEVER
+        self._note_escape()
+        return goes_on
+
+    def _note_escape(self) -> None:
+        if self._handed_out:
+            self._escaped = True
+
     def __getstate__(self) -> dict[str, Any]:
+        self._handed_out = True
         not_copied = ("_learner", "_callback", "_callback_start", "_log_mark", "_learning_since", *_OF_ENGINE)
         return {name: value for name, value in self.__dict__.items() if name not in not_copied}
 
@@ -443,6 +458,7 @@ class EpisodicMixin(PersistenceMixin):
             self._seed_memory(self.seed)
         self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
         self._make_learner()
+        self._handed_out = self._escaped = False
 
     def _memory_kwargs(self) -> dict[str, Any]:
         """Keywords of the replay memory: those given, and for one of ours what follows from other settings."""
@@ -583,10 +599,13 @@ class EpisodicMixin(PersistenceMixin):
         except WrongStepError as error:
             error.step = self.num_timesteps
             raise
+        self._note_escape()
         self._make_learner()  # settings may have been changed since the last time
         self._user_code = user_code(self, callback)
+        self._handed_out = False
         callback_made = callback_numbers(callback) if goes_on else []
         callback.on_training_start(locals(), globals())
+        self._note_escape()
         checkpoints = [one for one in callback_tree(callback) if isinstance(one, LectureCheckpointCallback)]
         self._begin_or_go_on(callback, bool(checkpoints), callback_made)
         with (
@@ -612,7 +631,9 @@ class EpisodicMixin(PersistenceMixin):
                         checkpoint.save_as_last(stopped=True)
                 raise
             finally:
-                self._user_code, self._may_be_changed = UserCode.ALWAYS, True
+                self._user_code, self._may_be_changed, self._handed_out = UserCode.ALWAYS, True, False
+                if sys.exc_info()[0] is not None:  # perhaps in a step, before it was noted who was given the networks
+                    self._escaped = True
         check_weights(self)
         callback.on_training_end()
         for checkpoint in checkpoints:
@@ -713,6 +734,7 @@ class EpisodicMixin(PersistenceMixin):
         continue_training = True
         while (num_collected_steps if by_step else num_collected_episodes) < train_freq.frequency:
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
+            self._handed_out = False
             try:
                 new_obs, rewards, dones, infos = env.step(actions)
             except WrongStepError as error:
@@ -726,8 +748,7 @@ class EpisodicMixin(PersistenceMixin):
             num_collected_steps += 1
 
             callback.update_locals(locals())
-            self._may_be_changed = self._user_code is not UserCode.NEVER
-            if not callback.on_step():
+            if not self._call_at_step(callback):
                 return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, False)
             self._update_info_buffer(infos, dones)
             self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)  # type: ignore[arg-type]
@@ -773,7 +794,7 @@ class EpisodicMixin(PersistenceMixin):
             warnings.warn(_UNMASKED, stacklevel=2)
         if deterministic:
             return self._predict_greedily(observation, action_masks), state
-        vectorized = self.policy.is_vectorized_observation(observation)
+        vectorized = vars(self)["policy"].is_vectorized_observation(observation)
         batch = observation if vectorized else add_batch_dimension(observation)
         if action_masks is not None:
             n = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
@@ -784,7 +805,8 @@ class EpisodicMixin(PersistenceMixin):
     def _predict_greedily(self, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
         if action_masks is not None:
             return predict_greedily(self.policy, self._action_values, obs, action_masks)
-        return self.policy.predict(obs, deterministic=True)[0]
+        actions: np.ndarray = vars(self)["policy"].predict(obs, deterministic=True)[0]  # which hands it to nobody
+        return actions
 
     def _explore(
         self, obs: Observation, greedy: Callable[..., np.ndarray], action_masks: np.ndarray | None = None

@@ -69,10 +69,11 @@ class Learner(Protocol):
         :return: int64 of shape ``(n_envs,)``
         """
 
-    def is_current(self) -> bool:
+    def is_current(self, networks: bool = True) -> bool:
         """
         Whether this still is the learner that the model asks for, and what it was made for is as it was.
 
+        :param networks: Whether the networks or their optimiser may have been changed
         :return: ``False`` where another is to be made
         """
 
@@ -94,7 +95,7 @@ class TorchLearner:
         self.model.policy.set_training_mode(True)
         return float(np.mean([self.update(batch_size, done) for done in range(gradient_steps)]))
 
-    def is_current(self) -> bool:
+    def is_current(self, networks: bool = True) -> bool:
         """See :meth:`Learner.is_current`."""
         model = self.model
         if type(self) is not model.torch_learner_class:
@@ -232,9 +233,9 @@ class CompiledLearner:
         self._plain = layout[0] == kernels.STATE_IN and self.optimizer == (kernels.SGD, 0.0, 0.0, 0.0)
         self.watch = Watch(model)
 
-    def is_current(self) -> bool:
+    def is_current(self, networks: bool = True) -> bool:
         """See :meth:`Learner.is_current`."""
-        return self.watch.is_unchanged()
+        return self.watch.is_unchanged(networks)
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`Learner.train`."""

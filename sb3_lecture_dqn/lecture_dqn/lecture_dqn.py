@@ -9,6 +9,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_lecture_dqn.common.changes import HandedOut
 from sb3_lecture_dqn.common.checks import check_choice
 from sb3_lecture_dqn.common.compilable import LOSSES
 from sb3_lecture_dqn.common.episodic import EpisodicMixin
@@ -85,6 +86,10 @@ class LectureDQN(EpisodicMixin, DQN):
     }
     hyperparams = "lecture_dqn"
     compiled_policies = (LecturePolicy, TablePolicy, ActionInPolicy)
+
+    policy: Any = HandedOut()
+    q_net: Any = HandedOut()
+    q_net_target: Any = HandedOut()
 
     def __init__(
         self,
