@@ -583,22 +583,9 @@ class EpisodicMixin(PersistenceMixin):
                 "env=None: the model has no environment, and its file knows none by an id; give one by set_env(...) or "
                 "load(path, env=...)"
             )
-        will_be_reset = reset_num_timesteps or self._last_obs is None
-        try:
-            with naming_dead_processes(self.env):
-                total_timesteps, callback = self._setup_learn(
-                    budget,
-                    callback,
-                    reset_num_timesteps,
-                    tb_log_name,
-                    progress_bar,
-                )
-                assert self.env is not None and self._last_obs is not None
-                self._take_first_obs(self.env, self._last_obs)
-                self._read_first_masks(will_be_reset)
-        except WrongStepError as error:
-            error.step = self.num_timesteps
-            raise
+        total_timesteps, callback = self._reset_for_training(
+            budget, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
         self._note_escape()
         self._make_learner()  # settings may have been changed since the last time
         self._user_code = user_code(self, callback)
@@ -647,6 +634,23 @@ class EpisodicMixin(PersistenceMixin):
         if last is None:
             return f"{at}, and there is no checkpoint: give learn() a LectureCheckpointCallback to be able to go on"
         return f"{at}. The last checkpoint is kept; go on with {kind}.resume({str(last)!r}, env=...).learn(...)"
+
+    def _reset_for_training(
+        self, budget: int, callback: MaybeCallback, from_zero: bool, tb_log_name: str | None, progress_bar: bool
+    ) -> tuple[int, BaseCallback]:
+        """SB3's :meth:`_setup_learn`, and a look at what the environment says at the start."""
+        assert self.env is not None
+        will_be_reset = from_zero or self._last_obs is None
+        try:
+            with naming_dead_processes(self.env):
+                total_timesteps, made = self._setup_learn(budget, callback, from_zero, tb_log_name, progress_bar)
+                assert self._last_obs is not None
+                self._take_first_obs(self.env, self._last_obs)
+                self._read_first_masks(will_be_reset)
+        except WrongStepError as error:
+            error.step = self.num_timesteps
+            raise
+        return total_timesteps, made
 
     def _set_budget(
         self, total_timesteps: int | None, total_episodes: int | None, from_zero: bool, goes_on: bool
