@@ -108,9 +108,10 @@ class Watch:
 
     def _is_same_model(self) -> bool:
         model = self.model
+        attributes = vars(model)
         return (
-            all(map(is_, _of_model(vars(model)), self.of_model))
-            and len(vars(model)) == self.n_of_model
+            _of_model(attributes) == self.of_model  # no tensors
+            and len(attributes) == self.n_of_model
             and len(self.of_buffer) == self.n_of_buffer
             and next(of_settings(model), None) is None
             and not any(GLOBAL_HOOKS)
