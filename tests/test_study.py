@@ -287,7 +287,7 @@ def test_after_a_full_disk_a_trial_goes_on(where, name, tmp_path, monkeypatch, l
 def test_after_an_error_of_its_own_or_of_its_environment_a_trial_begins_anew(tmp_path, monkeypatch):
     """Also after an ``OSError`` of the environment, whose last checkpoint would go on with new episodes."""
     trial = Plan([LAKE], {"lecture": {}}, 1, timesteps=300).trials()[0]
-    assert "ValueError" in trial_module.attempt(replace(trial, keywords=BAD), tmp_path, 100)["error"]
+    assert "DivergedError" in trial_module.attempt(replace(trial, keywords=BAD), tmp_path, 100)["error"]
     assert list(tmp_path.iterdir()) == []
 
     step = TabularVecEnv.step_wait
@@ -336,7 +336,11 @@ def test_every_trial_has_a_row_equal_to_that_of_the_trial_alone_and_a_failing_on
     for trial, row in zip(plan.trials(), rows, strict=True):
         if trial.setting == "bad":
             assert row["state"] == "failed"
-            assert row["error"].splitlines()[-1].startswith("ValueError: the loss of update 2")
+            assert (
+                row["error"]
+                .splitlines()[-1]
+                .startswith("sb3_lecture_dqn.common.divergence.DivergedError: the loss of update 2")
+            )
         else:
             assert same(row, run_trial(trial, tmp_path))
             assert row["exact"]
@@ -347,8 +351,8 @@ def test_every_trial_has_a_row_equal_to_that_of_the_trial_alone_and_a_failing_on
 
 def test_progress_is_shown(study):
     _, _, _, printed = study
-    assert "FrozenLake-v1, lecture, seed 4: 100.0% solved, 0.00 reward after" in printed
-    assert "FrozenLake-v1, bad, seed 4: failed: ValueError: the loss of update 2" in printed
+    assert "FrozenLake-v1, lecture, seed 4: 0.0% solved, 0.00 reward after" in printed
+    assert "FrozenLake-v1, bad, seed 4: failed: diverged: the loss of update 2" in printed
     assert "4/4" in printed
 
 
@@ -381,7 +385,7 @@ def test_the_report_is_printed_and_written(study, capsys):
     assert printed in printed_before
     assert "| FrozenLake-v1 | SB3 | 1 | 0 | " in printed
     assert "| FrozenLake-v1 | bad | 0 | 1 |  |" in printed
-    assert "Failed, and left out: FrozenLake-v1, bad, seed 4: ValueError: the loss" in printed
+    assert "Failed, and left out: FrozenLake-v1, bad, seed 4: diverged: the loss" in printed
     assert (folder / "report.md").read_text() in printed
     assert (folder / "report.csv").read_text().count("\n") == 5
     assert (folder / "report.png").stat().st_size > 10_000
