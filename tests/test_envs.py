@@ -128,14 +128,14 @@ def test_training_and_tests_have_the_limit_of_the_id(env_id, limit, algorithm):
     test = LectureTestCallback(test_freq=4, n_test_episodes=2, verbose=0)
     model.learn(5, test)
     assert {step_limit_of(model.get_env()), step_limit_of(test.test_env), model.max_episode_steps} == {limit}
-    given = algorithm(policy, gym.make(env_id, max_episode_steps=77))
+    given = algorithm(policy, make_env(env_id, max_episode_steps=77))
     assert {step_limit_of(given.get_env()), given.max_episode_steps, own_step_limit(given)} == {77}
 
 
 def test_a_limit_that_a_given_environment_does_not_have_is_refused():
-    LectureDQN(gym.make("Taxi-v3"), max_episode_steps=200)
-    with pytest.raises(ValueError, match=r"max_episode_steps=50 is for an environment .* has 200: put .*TimeLimit"):
-        LectureDQN(gym.make("Taxi-v3"), max_episode_steps=50)
+    LectureDQN(gym.make("FrozenLake-v1"), max_episode_steps=100)
+    with pytest.raises(ValueError, match=r"max_episode_steps=50 is for an environment .* has 100: put .*TimeLimit"):
+        LectureDQN(gym.make("FrozenLake-v1"), max_episode_steps=50)
 
 
 def test_make_env_passes_arguments_on():
