@@ -532,8 +532,8 @@ def checkpoints(good, own_log, victim):
     described = json.loads(tabular[STATE])
     names = {"settings": described["settings"], "state": described["state"], "callbacks": described["callbacks"][1]}
     for group, entries in names.items():
-        # The first says itself that an environment has to be given, and version 1.0.0 did not keep the second.
-        for key in entries.keys() - {"env_id", "elapsed_ns"}:
+        # The first says itself that an environment has to be given, and version 1.0.0 did not keep the others.
+        for key in entries.keys() - {"env_id", "elapsed_ns", "log_mark"}:
             where = f"{group} 1 {key}" if group == "callbacks" else f"{group} {key}"
             yield f"without {where}", saying(tabular, where, ...)
     base, callback = "state env base state", "callbacks"
@@ -566,6 +566,8 @@ def checkpoints(good, own_log, victim):
         "a mark of logs that is empty": ("state logs mark", ""),
         "a time that is text": ("state elapsed_ns", "x"),
         "a negative time": ("state elapsed_ns", -1),
+        "a mark that is a number": ("state log_mark", 1),
+        "a mark that is a path": ("state log_mark", "../x"),
         "masks of seven": ("state last_masks", one("|u1", *[7] * 4) | {"dtype": "|b1", "shape": [1, 4]}),
         "what was to be logged, as code": ("state pending_logs", {"x": {"value": [1], "count": 0, "excluded": None}}),
         "a generator of text": ("state generators python gauss", "x"),

@@ -40,7 +40,7 @@ from sb3_lecture_dqn.common.description import is_data
 from sb3_lecture_dqn.common.divergence import check_weights
 from sb3_lecture_dqn.common.env_copies import CannotCopyError
 from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
-from sb3_lecture_dqn.common.event_files import new_mark, write_as_last
+from sb3_lecture_dqn.common.event_files import check_mark, new_mark, write_as_last
 from sb3_lecture_dqn.common.like_model import check_made_by_id, step_limit_of
 from sb3_lecture_dqn.common.logs import (
     first_log,
@@ -585,9 +585,11 @@ class PersistenceMixin(OffPolicyAlgorithm):
             new_env.seed(model.seed)
         try:
             model._set_state(found.state, path)
+            if (mark := found.state.get("log_mark")) is not None:
+                check_mark(mark)
             logs = log_folder(path, found.state["logs"])
             if "tensorboard_log" not in (custom_objects or {}):
-                model._log_where_the_run_did(logs, found.state.get("log_mark"))
+                model._log_where_the_run_did(logs, mark)
         except UnsafeFileError as error:
             raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
         except (gym.error.Error, *DAMAGED) as error:
