@@ -139,6 +139,8 @@ def default_settings(
         keywords |= {"exploration_fraction": 0.16, "exploration_final_eps": 0.04, "max_grad_norm": 10.0}
     if kind in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy") and "TablePolicy" in policies:
         keywords["loss"] = "huber"  # that of QR-DQN is one already
+    if kind not in ("LecturePolicy", "TablePolicy"):
+        keywords["gamma"] = 0.99
     keywords["policy"] = kind
     if isinstance(space, spaces.Discrete) and int(space.n) * n_actions <= _MAX_COUNTS:
         keywords["explore_least_tried"] = True

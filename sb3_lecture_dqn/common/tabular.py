@@ -265,7 +265,7 @@ class TabularModel:
                 return optimal
         raise ValueError(f"gamma={gamma}: the optimal values have not converged after {_MAX_SWEEPS} sweeps")
 
-    @functools.cached_property
+    @property
     def successes(self) -> np.ndarray:
         """
         Which outcomes end an episode well, bool of shape ``(S, A, K)``.
@@ -274,12 +274,16 @@ class TabularModel:
         whose reward is above 0, or where that is so of none, those of the highest reward. (Taxi has one kind of end,
         with 20; CliffWalking one with -1; FrozenLake two, with 1 and 0.)
         """
+        return self._successes
+
+    @functools.cached_property
+    def _successes(self) -> np.ndarray:
         acting = self.acting_states()[:, None, None]
-        ends: np.ndarray = self.terminated & (self.probabilities > 0) & acting
-        if not ends.any():
-            return ends
-        highest = float(self.rewards[ends].max())
-        good: np.ndarray = ends & (self.rewards > 0 if highest > 0 else self.rewards == highest)
+        good: np.ndarray = self.terminated & (self.probabilities > 0) & acting
+        if good.any():
+            highest = float(self.rewards[good].max())
+            good &= self.rewards > 0 if highest > 0 else self.rewards == highest
+        good.flags.writeable = False
         return good
 
     def acting_states(self) -> np.ndarray:
