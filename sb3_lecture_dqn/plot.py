@@ -14,7 +14,7 @@ from sb3_lecture_dqn.common import pictures
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id, id_step_limit, make_env
 from sb3_lecture_dqn.common.evaluation import PENALTY_REWARD
-from sb3_lecture_dqn.common.event_file import read_scalars
+from sb3_lecture_dqn.common.event_reader import read_scalars
 from sb3_lecture_dqn.common.pictures import Curve
 from sb3_lecture_dqn.common.save_util import read_summary
 from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy_figures

@@ -22,7 +22,6 @@ from sb3_lecture_dqn.common.checkpoint import (
 )
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.env_copies import CannotCopyError
-from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state, unknown_parts
 from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.common.evaluation import (
@@ -251,8 +250,7 @@ class LectureTestCallback(EventCallback):
         if isinstance(self.test_env, TabularVecEnv) and self.exact:
             result = exact_test_on(self.model, self.test_env, limit, self.penalty_reward)
         else:
-            with naming_dead_processes(self.test_env, lambda: "it is one of the test environment"):
-                result = test_on(self.model, self.test_env, self.n_test_episodes, limit, self.penalty_reward)
+            result = test_on(self.model, self.test_env, self.n_test_episodes, limit, self.penalty_reward)
         self.results.append((self.n_episodes, result))
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:

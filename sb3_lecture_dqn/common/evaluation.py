@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import (
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.env_processes import naming_dead_processes
 from sb3_lecture_dqn.common.envs import make_env
 from sb3_lecture_dqn.common.like_model import env_like_model, step_limit_of, table_like_model, wrap_like_model
 from sb3_lecture_dqn.common.maskable import INFO_KEY, MaskReader, table_masks
@@ -365,7 +366,10 @@ def test_on(
         optimum = table.optimum(limit)
         scale = float(optimum.random_values[starts].mean()), float(optimum.values[starts].mean())
         return _average(figures, scale)
-    with tqdm(total=n_episodes, unit="episode", leave=False, dynamic_ncols=True, disable=not progress) as bar:
+    with (
+        naming_dead_processes(env, lambda: "it is one of the test environment"),
+        tqdm(total=n_episodes, unit="episode", leave=False, dynamic_ncols=True, disable=not progress) as bar,
+    ):
         return _test_by_stepping(model, env, n_episodes, max_episode_steps, penalty_reward, bar)
 
 

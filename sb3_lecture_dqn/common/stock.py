@@ -8,11 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
-from sb3_lecture_dqn.common.envs import TAXI_V3, VARIANTS, check_env_id
+from sb3_lecture_dqn.common.envs import check_env_id
 from sb3_lecture_dqn.common.keywords import accepted_keywords
-
-# By these ids the lecture's step limit would be the environment's own.
-_LECTURE_IDS = (TAXI_V3, "Taxi-v4", *VARIANTS)
 
 
 def stock_algorithm(kind: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
@@ -44,10 +41,11 @@ def stock_settings(kind: type[BaseAlgorithm], env: Any) -> dict[str, Any]:
 
 
 def _registered_limit(env: Any) -> int | None:
+    """The limit of an id for gymnasium and SB3, which of the lecture's tasks is not what ``None`` means here."""
     if not isinstance(env, str):
         return None
     check_env_id(env)
-    return gym.spec(env).max_episode_steps if env in _LECTURE_IDS else None
+    return gym.spec(env).max_episode_steps
 
 
 def stock_memory(observation_space: spaces.Space[Any]) -> type[ReplayBuffer]:
