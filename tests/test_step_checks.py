@@ -92,6 +92,8 @@ WRONG_OBSERVATIONS = {
 
 
 def policy_for(space):
+    if isinstance(space, spaces.Discrete):
+        return "LecturePolicy"
     return "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
 
 

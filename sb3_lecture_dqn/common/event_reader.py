@@ -48,7 +48,7 @@ def read_scalars(path: pathlib.Path, tags: Collection[str]) -> Iterator[Scalar]:
         try:
             event.ParseFromString(content)
         except DecodeError as error:
-            raise UnsafeFileError(f"{shown(str(path))} is no event file, or it is damaged: {error}") from error
+            raise UnsafeFileError(f"{shown(path, 1000)} is no event file, or it is damaged: {error}") from error
         for value in event.summary.value:
             if value.tag in tags:
                 yield Scalar(value.tag, event.step, _number(path, value, event.step))
@@ -61,7 +61,7 @@ def _records(path: pathlib.Path) -> Iterator[bytes]:
             (length,), (checksum,) = _LENGTH.unpack(head[:8]), _CHECKSUM.unpack(head[8:])
             if masked_crc32c(head[:8]) != checksum or length > _MAX_EVENT:
                 at = file.tell() - 12
-                raise UnsafeFileError(f"{shown(str(path))} is no event file, or it is damaged at byte {at}")
+                raise UnsafeFileError(f"{shown(path, 1000)} is no event file, or it is damaged at byte {at}")
             content = file.read(length)
             if len(content) < length or len(file.read(4)) < 4:
                 return  # it is still being written, or the run was killed
@@ -82,4 +82,4 @@ def _number(path: pathlib.Path, value: Summary.Value, step: int) -> float:
             if tensor.dtype == dtype and len(values) == 1:
                 return float(values[0])
     found = f"a tensor of shape {shape[:8]}" if value.WhichOneof("value") == "tensor" else "something else"
-    raise UnsafeFileError(f"{shown(str(path))}: {value.tag!r} at {step} is {found}, and a curve is of single numbers")
+    raise UnsafeFileError(f"{shown(path, 1000)}: {value.tag!r} at {step} is {found}, and a curve is of single numbers")

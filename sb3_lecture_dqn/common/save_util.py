@@ -484,7 +484,7 @@ def _check_sizes(restored: dict[str, Any], custom_objects: Mapping[str, Any]) ->
         largest["buffer_size"] = _MAX_INFOS
     sizes = {name: ("", restored.get(name), most) for name, most in largest.items()}
     for name, most in {"success_capacity": largest["buffer_size"], "n_steps": largest["n_steps"]}.items():
-        if name in memory:
+        if name in memory and memory[name] != math.inf:  # which takes no memory before there are transitions
             sizes[name] = ("replay_buffer_kwargs", memory[name], most)
     for name, (inside, value, most) in sizes.items():
         if isinstance(value, int | float | np.number) and value > most:

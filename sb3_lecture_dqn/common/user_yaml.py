@@ -108,13 +108,13 @@ def read_yaml(source: str | pathlib.Path, text: str | bytes, loader: type[PlainL
     :raises ValueError: If it is none, or more than is read.
     """
     if len(text) > MAX_BYTES:
-        raise ValueError(f"{shown(str(source))} is longer than the {MAX_BYTES} bytes that are read")
+        raise ValueError(f"{shown(source, 1000)} is longer than the {MAX_BYTES} bytes that are read")
     try:
         return yaml.load(text, Loader=loader)
     except NotPlainError as error:
-        raise ValueError(f"{shown(str(source))}: {shown(str(error))}") from error
+        raise ValueError(f"{shown(source, 1000)}: {shown(error, 2000)}") from error
     except (yaml.YAMLError, ValueError) as error:  # the second: "!!int x"
-        raise ValueError(f"{shown(str(source))} is no YAML: {shown(' '.join(str(error).split()))}") from error
+        raise ValueError(f"{shown(source, 1000)} is no YAML: {shown(' '.join(str(error).split()), 2000)}") from error
 
 
 def read_yaml_file(path: str | pathlib.Path, loader: type[PlainLoader] = PlainLoader) -> Any:
@@ -144,5 +144,5 @@ def open_regular(path: str | pathlib.Path) -> IO[bytes]:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ValueError(f"{shown(str(path))} is no regular file")
+        raise ValueError(f"{shown(path, 1000)} is no regular file")
     return os.fdopen(descriptor, "rb")
