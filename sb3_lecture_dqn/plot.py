@@ -16,7 +16,7 @@ from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, check_env_id,
 from sb3_lecture_dqn.common.evaluation import PENALTY_REWARD
 from sb3_lecture_dqn.common.event_reader import read_scalars
 from sb3_lecture_dqn.common.pictures import Curve
-from sb3_lecture_dqn.common.save_util import read_summary
+from sb3_lecture_dqn.common.save_util import ModelSummary, read_summary
 from sb3_lecture_dqn.common.tabular import NotTabularError, TabularModel, policy_figures
 from sb3_lecture_dqn.common.user_yaml import read_yaml_file
 
@@ -91,9 +91,10 @@ def plot_runs(
             f"runs={[*map(str, paths)]} hold no test of the lecture's ({', '.join(FIGURES)}); train with "
             "LectureTestCallback, or by `sb3-lecture-dqn train`"
         )
-    own_id = _env_id_of(folders)
+    models = _models_of(folders)
+    own_id = _env_id_of(models)
     of_models = env_id in (None, own_id)
-    references = _references(own_id if of_models else env_id, _step_limit_of(folders) if of_models else None)
+    references = _references(own_id if of_models else env_id, _step_limit_of(models) if of_models else None)
     out.parent.mkdir(parents=True, exist_ok=True)
     pictures.draw_curves(panels, references, "episodes").savefig(out, dpi=120)
     return [
@@ -187,14 +188,19 @@ def mean_curve(runs: Sequence[Points]) -> Curve:
     return Curve(np.array(episodes), np.array(means), np.array(half_widths))
 
 
-def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
-    """The environment of the models that lie beside the runs, if there is but one and this process knows it."""
-    found = set()
-    for folder in folders:
-        for path in folder.glob("*.zip"):
-            with contextlib.suppress(UnsafeFileError, OSError):  # no model of this package
-                if path.is_file():
-                    found.add(read_summary(path).env_id)
+def _models_of(folders: Sequence[pathlib.Path]) -> list[ModelSummary]:
+    """What the models that lie beside the runs are of."""
+    found = []
+    for path in (path for folder in folders for path in folder.glob("*.zip")):
+        with contextlib.suppress(UnsafeFileError, OSError):  # no model of this package
+            if path.is_file():  # and no pipe, which would be waited for
+                found.append(read_summary(path))
+    return found
+
+
+def _env_id_of(models: Sequence[ModelSummary]) -> str | None:
+    """The environment of models, if there is but one and this process knows it."""
+    found = {model.env_id for model in models}
     env_id = found.pop() if len(found) == 1 else None
     if env_id is not None:
         try:
@@ -204,13 +210,9 @@ def _env_id_of(folders: Sequence[pathlib.Path]) -> str | None:
     return env_id
 
 
-def _step_limit_of(folders: Sequence[pathlib.Path]) -> int | None:
-    """The step limit of the models that lie beside the runs, if there is but one."""
-    found = set()
-    for folder in folders:
-        for path in folder.glob("*.zip"):
-            with contextlib.suppress(UnsafeFileError):
-                found.add(read_summary(path).max_episode_steps)
+def _step_limit_of(models: Sequence[ModelSummary]) -> int | None:
+    """The step limit of models, if there is but one."""
+    found = {model.max_episode_steps for model in models}
     return found.pop() if len(found) == 1 else None
 
 
