@@ -109,9 +109,9 @@ def test_the_command_draws_all_runs(runs, tmp_path, capsys, suffix, start):
 
 
 def test_the_optimum_of_taxi(runs):
-    from sb3_lecture_dqn.plot import _env_id_of, _references
+    from sb3_lecture_dqn.plot import _env_id_of, _models_of, _references
 
-    assert _env_id_of(find_runs([runs])) == "Taxi-v3"
+    assert _env_id_of(_models_of(find_runs([runs]))) == "Taxi-v3"
     references = _references("Taxi-v3")
     optimum = {name: references["optimum"][title] for name, title in FIGURES.items()}
     assert optimum == {
@@ -126,19 +126,19 @@ def test_the_optimum_of_taxi(runs):
 
 
 def test_runs_of_several_environments_have_no_optimum_in_common(tmp_path):
-    from sb3_lecture_dqn.plot import _env_id_of
+    from sb3_lecture_dqn.plot import _env_id_of, _models_of
 
     for folder, env_id in (("a", "Taxi-v3"), ("b", "FrozenLake-v1")):
         (tmp_path / folder).mkdir()
         LectureDQN(env_id).save(tmp_path / folder / "model")
-    assert _env_id_of([tmp_path / "a"]) == "Taxi-v3"
-    assert _env_id_of([tmp_path / "a", tmp_path / "b"]) is None
-    assert _env_id_of([tmp_path]) is None
+    assert _env_id_of(_models_of([tmp_path / "a"])) == "Taxi-v3"
+    assert _env_id_of(_models_of([tmp_path / "a", tmp_path / "b"])) is None
+    assert _env_id_of(_models_of([tmp_path])) is None
 
 
 def test_a_model_beside_a_run_is_read_with_care(tmp_path):
     """Compressed members can be a thousand times as large as the file, and gymnasium imports what is before a colon."""
-    from sb3_lecture_dqn.plot import _env_id_of
+    from sb3_lecture_dqn.plot import _env_id_of, _models_of
 
     LectureDQN("Taxi-v3").save(tmp_path / "good")
     with zipfile.ZipFile(tmp_path / "good.zip") as archive:
@@ -146,13 +146,13 @@ def test_a_model_beside_a_run_is_read_with_care(tmp_path):
     (tmp_path / "good.zip").unlink()
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(DESCRIPTION, b" " * 2**26 + members[DESCRIPTION])
-    assert _env_id_of([tmp_path]) is None
+    assert _env_id_of(_models_of([tmp_path])) is None
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         archive.writestr(DESCRIPTION, members[DESCRIPTION].replace(b'"Taxi-v3"', b'"antigravity:Taxi-v3"'))
-    assert _env_id_of([tmp_path]) is None
+    assert _env_id_of(_models_of([tmp_path])) is None
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
         archive.writestr(DESCRIPTION, members[DESCRIPTION])
-    assert _env_id_of([tmp_path]) == "Taxi-v3"
+    assert _env_id_of(_models_of([tmp_path])) == "Taxi-v3"
 
 
 def test_numbered_runs_of_sb3_are_seeds_of_one_setting(tmp_path):
