@@ -1,0 +1,1 @@
+"""What computes: PyTorch for any network, compiled loops for those they know."""
