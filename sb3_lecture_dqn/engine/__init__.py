@@ -1,1 +1,0 @@
-"""What computes: PyTorch for any network, compiled loops for those they know."""
