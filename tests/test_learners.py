@@ -635,7 +635,8 @@ def observing(space):
     [
         (spaces.MultiDiscrete([4, 2, 2]), True),
         (spaces.MultiDiscrete([10_000, 10_000]), False),  # more states than one number should be
-        (spaces.Dict({"a": spaces.Discrete(2)}), False),
+        (spaces.Dict({"a": spaces.Discrete(2)}), True),
+        (spaces.Dict({"a": spaces.Box(0, 1, (2,))}), False),
         (spaces.Box(np.arange(250.0, dtype=np.float32), np.arange(1.0, 251.0, dtype=np.float32)), False),
     ],
 )
