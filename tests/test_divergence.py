@@ -176,3 +176,13 @@ def test_a_study_records_it_as_such(tmp_path):
     (line,) = left_out([{"state": "failed", "task": "Taxi-v3", "setting": "lecture", "seed": 0, **row}])
     assert line == f"Failed, and left out: Taxi-v3, lecture, seed 0: {short}"
     assert reason("Traceback\n  somewhere\nKeyError: 3\n") == "KeyError: 3"
+
+
+def test_a_parameter_that_is_no_longer_the_optimisers_does_not_stop_the_training():
+    """Its moments are still there, of which PyTorch's ``state_dict`` says a bare KeyError."""
+    policy = {"optimizer_class": th.optim.Adam, "hidden_dim": 8}
+    model = LectureDQN("FrozenLake-v1", seed=0, engine="torch", policy_kwargs=policy).learn(5)
+    model.q_net.layers[1] = th.nn.Linear(16, 16)
+    model.policy.optimizer.param_groups[0]["params"][1:3] = model.q_net.layers[1].parameters()
+    model.learn(5, reset_num_timesteps=False)
+    assert model.num_timesteps == 10

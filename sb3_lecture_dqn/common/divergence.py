@@ -42,8 +42,11 @@ def check_weights(model: Any) -> None:
     :param model: A model of this package
     :raises DivergedError: If one is NaN or infinite; the message says which
     """
+    policy = model.policy
+    # Not `optimizer.state_dict()`: it fails where a parameter that was trained is no longer the optimiser's.
+    remembered = {"state": list(policy.optimizer.state.values())}
     try:
-        check_finite(model.get_parameters())
+        check_finite({"policy": policy.state_dict(), "policy.optimizer": remembered})
     except UnsafeFileError as error:
         when = f"after update {model._n_updates} (environment step {model.num_timesteps})"
         raise DivergedError(f"{when}, {error}: {_diverged(model)} {what_helps(model)}") from error
