@@ -1192,10 +1192,10 @@ def test_a_large_memory_is_never_there_twice(tmp_path):
     assert (loaded.replay_buffer.fail.rows[: len(rows)] == rows).all()
 
 
-# Files of released versions: made by `python tests/golden/make.py`
+# Files of released versions, and of 2.0 before its source was moved: made by `python tests/golden/make.py`
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "1.0.0"])
+@pytest.mark.parametrize("version", ["0.1.0", "1.0.0", "2.0.0.dev0"])
 @pytest.mark.parametrize("name", ["dqn", "qrdqn"])
 def test_files_of_every_version_load(name, version):
     algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
@@ -1209,7 +1209,7 @@ def test_files_of_every_version_load(name, version):
     assert (model.num_timesteps, model.replay_buffer.size()) == tuple(expected["counts"])
 
 
-@pytest.mark.parametrize("version", ["1.0.0"])
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0.dev0"])
 @pytest.mark.parametrize("name", ["dqn", "qrdqn"])
 def test_checkpoints_of_every_version_resume(name, version, tmp_path):
     algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]

@@ -23,9 +23,10 @@ from sb3_lecture_dqn import LectureDQN, TabularVecEnv, cli
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.checkpoint import checkpoints_in
 from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_plan_on_ray, run_trial
+from sb3_lecture_dqn.study import table as table_module
 from sb3_lecture_dqn.study import trial as trial_module
 from sb3_lecture_dqn.study.runner import trials_folder
-from sb3_lecture_dqn.study.table import _TABLE, ResultTable
+from sb3_lecture_dqn.study.table import ResultTable, _table_of
 from sb3_lecture_dqn.study.trial import FIGURES, check_trials
 
 LAKE = "FrozenLake-v1"
@@ -442,7 +443,7 @@ def done_row(**changed):
     return {**row, **changed}
 
 
-def write_table(folder, *rows, before="", after="", table=_TABLE):
+def write_table(folder, *rows, before="", after="", table=_table_of(1)):
     """A file of somebody else."""
     folder.mkdir(exist_ok=True)
     with closing(sqlite3.connect(folder / "results.sqlite")) as connection, connection:
@@ -461,7 +462,10 @@ ENDLESS = f"CREATE VIEW trials AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SEL
     [
         ({"table": ENDLESS}, "it has view 'trials' of its own making"),
         ({"table": f"CREATE TABLE trials ({', '.join(done_row())})"}, "it is no table of a study"),
-        ({"table": _TABLE.replace("curve TEXT", "curve TEXT AS (zeroblob(900000000))")}, "it is no table of a study"),
+        (
+            {"table": _table_of(1).replace("curve TEXT", "curve TEXT AS (zeroblob(900000000))")},
+            "it is no table of a study",
+        ),
         ({"table": "CREATE TABLE others (a)"}, "it has table 'others' of its own making"),
         ({"table": ""}, "it has nothing of its own making"),
         ({"table": "CREATE VIRTUAL TABLE trials USING fts4(task)"}, "it is no table of a study"),
@@ -683,3 +687,44 @@ def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path, monkeypatch):
     assert [row["state"] for row in rows] == ["done", "failed"] * 3
     for trial, row in zip(plan.trials()[::2], rows[::2], strict=True):
         assert same(row, run_trial(trial, tmp_path / "alone", checkpoint_freq=10**9))
+
+
+# The schema of results.sqlite has a version
+
+
+def test_the_results_of_version_1_0_are_read_and_numbered(tmp_path):
+    plan = Plan([LAKE], {"mine": {}}, episodes=1, seeds=1)
+    table = ResultTable(tmp_path)
+    table.add(plan.trials())
+    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        connection.execute("PRAGMA user_version = 0")  # as 1.0 left it
+    assert len(read_rows(tmp_path)) == 1
+    assert len(ResultTable(tmp_path).rows()) == 1
+    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_table_of_a_later_version_is_refused_by_its_number(tmp_path):
+    ResultTable(tmp_path)
+    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 2")
+    with pytest.raises(OSError, match="its table has version 2, and this package reads versions up to 1"):
+        read_rows(tmp_path)
+    with pytest.raises(OSError, match="its table has version 2"):
+        ResultTable(tmp_path)
+
+
+def test_a_new_column_finds_its_way_into_an_old_table(tmp_path, monkeypatch):
+    plan = Plan([LAKE], {"mine": {}}, episodes=1, seeds=2)
+    ResultTable(tmp_path).add(plan.trials())
+    before = read_rows(tmp_path)
+    monkeypatch.setattr(table_module, "SCHEMA_VERSION", 2)
+    monkeypatch.setitem(table_module._RESULTS, "mean_return", "REAL")
+    monkeypatch.setitem(table_module._ADDED_IN, "mean_return", 2)
+    assert read_rows(tmp_path) == [{**row, "mean_return": None} for row in before]
+    table = ResultTable(tmp_path)
+    table.record(plan.trials()[1], {"mean_return": 0.5, "error": "stopped"})
+    assert [row["mean_return"] for row in table.rows()] == [None, 0.5]
+    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)

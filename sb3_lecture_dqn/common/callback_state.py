@@ -16,6 +16,7 @@ from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.description import describe
 from sb3_lecture_dqn.common.env_state import generators_state, set_generators_state
 from sb3_lecture_dqn.common.seeding import generator_state, new_generator, set_generator_state
+from sb3_lecture_dqn.saving.words import current_word, word_of_callback
 
 # Every callback has these, also one that only shows something.
 _COUNTERS = {"n_calls", "num_timesteps"}
@@ -63,7 +64,7 @@ def callback_data(callback: BaseCallback, before: list[dict[str, Any]]) -> list[
             unchanged = []
         else:
             state, unchanged = numbers, _same(numbers, before[i]) if len(before) == len(now) else []
-        data.append({"class": _class_name(one), "state": state, "unchanged": unchanged})
+        data.append({"class": word_of_callback(type(one)), "state": state, "unchanged": unchanged})
     return data
 
 
@@ -83,10 +84,6 @@ def _same(numbers: dict[str, Any], others: dict[str, Any]) -> list[str]:
 
 def _says_itself(callback: BaseCallback) -> bool:
     return hasattr(callback, "get_state") and hasattr(callback, "set_state")
-
-
-def _class_name(callback: BaseCallback) -> str:
-    return f"{type(callback).__module__}.{type(callback).__qualname__}"
 
 
 def _numbers_of(callback: BaseCallback) -> dict[str, Any]:
@@ -176,8 +173,8 @@ def set_callback_data(callback: BaseCallback, data: list[dict[str, Any]], made: 
     as_made = made if len(made) == len(begun) else [{} for _ in begun]
     left = list(data)
     for one, was, now in zip(list(callback_tree(callback)), as_made, begun, strict=True):
-        name = _class_name(one)
-        match = next((entry for entry in left if entry["class"] == name), None)
+        name = word_of_callback(type(one))
+        match = next((entry for entry in left if current_word(entry["class"]) == name), None)
         if match is None:
             continue  # one that begins now
         left.remove(match)
@@ -201,7 +198,7 @@ def _set_data(callback: Any, state: dict[str, Any]) -> None:
         return
     for name, generators in state.pop(_ENVS, {}).items():
         if not isinstance(env := vars(callback).get(name), VecEnv):
-            raise UnsafeFileError(f"{name!r} is no environment of {_class_name(callback)}")
+            raise UnsafeFileError(f"{name!r} is no environment of {word_of_callback(type(callback))}")
         set_generators_state(env, generators)
     for name, generator in state.pop(_GENERATORS, {}).items():
         own = _attribute(callback, name)
@@ -211,14 +208,14 @@ def _set_data(callback: Any, state: dict[str, Any]) -> None:
         try:
             set_generator_state(own, generator)
         except ValueError as error:
-            raise UnsafeFileError(f"{name!r} is no generator of {_class_name(callback)}: {error}") from error
+            raise UnsafeFileError(f"{name!r} is no generator of {word_of_callback(type(callback))}: {error}") from error
     for name, value in state.items():
         own = _attribute(callback, name)
         # What is no number, such as a list of callbacks or a method, stays what it is.
         if not _is_numbers(describe([_packed(own), value], {})):
             if value is None:  # which is no number either: a file that is closed at the end of training
                 continue
-            raise UnsafeFileError(f"{name!r} is no state of {_class_name(callback)}")
+            raise UnsafeFileError(f"{name!r} is no state of {word_of_callback(type(callback))}")
         value = _unpacked(value)
         if isinstance(own, th.Tensor) and isinstance(value, th.Tensor) and own.shape == value.shape:
             own.copy_(value)  # it may be one of the model's
@@ -229,5 +226,5 @@ def _set_data(callback: Any, state: dict[str, Any]) -> None:
 def _attribute(callback: Any, name: str) -> Any:
     """What there is under a name, found without running anything; ``None`` if there is nothing."""
     if name in _NOT_OWN:
-        raise UnsafeFileError(f"{name!r} is no state of {_class_name(callback)}")
+        raise UnsafeFileError(f"{name!r} is no state of {word_of_callback(type(callback))}")
     return inspect.getattr_static(callback, name, None)

@@ -9,57 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
-from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
-from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
-from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
-from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, TupleToDictWrapper
-
-# Classes that a file may name, and where: in no other place, and none besides. A class is called with what belongs to
-# its place, and any other one would take that for something else: what SB3 gives a features extractor is to a module
-# of PyTorch a layer, to be copied as often as the file says.
-
-_ACTIVATION_NAMES = (
-    *("CELU", "ELU", "GELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU"),
-    *("LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink"),
-    *("Softsign", "Tanh", "Tanhshrink"),
-)
-_OPTIMIZER_NAMES = (
-    *("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"),
-    "SGD",
-)
-
-
-def _of_torch(prefix: str, namespace: Any, names: tuple[str, ...]) -> dict[str, type]:
-    return {f"{prefix}.{name}": getattr(namespace, name) for name in names if hasattr(namespace, name)}
-
-
-def _of(*kinds: type) -> dict[str, type]:
-    return {f"{kind.__module__}.{kind.__name__}": kind for kind in kinds}
-
-
-_OPTIMIZERS = {**_of_torch("torch.optim", th.optim, _OPTIMIZER_NAMES), **_of(RMSpropTFLike)}
-_EXTRACTORS = _of(FlattenExtractor, NatureCNN, CombinedExtractor, DiscreteEmbeddingExtractor)
-_BUFFERS = _of(
-    ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, HerReplayBuffer, SuccessFailReplayBuffer, LatestTransitionBuffer
-)
-_ROLES: dict[tuple[Any, ...], dict[str, type]] = {
-    ("policy_kwargs", "features_extractor_class"): _EXTRACTORS,
-    ("policy_kwargs", "activation_fn"): _of_torch("torch.nn", th.nn, _ACTIVATION_NAMES),
-    ("policy_kwargs", "optimizer_class"): _OPTIMIZERS,
-    ("replay_buffer_class",): _BUFFERS,
-    ("env_wrapper",): _of(DiscreteObservationWrapper, TupleToDictWrapper),
-}
-_POLICY = ("policy_class",)  # whose names are those of the algorithm
-_CLASSES = {name: kind for kinds in _ROLES.values() for name, kind in kinds.items()}
+from sb3_lecture_dqn.saving.words import CLASSES, POLICY, current_word, word_of_class
 
 #: Most numbers that the arrays of a description may have together, and an observation; one of 8 bytes counts for two
 MAX_NUMBERS = 2**24
@@ -327,12 +282,8 @@ def _schedule_from(described: dict[str, Any]) -> Callable[[float], float]:
     raise UnsafeFileError(f"{kind!r} is no kind of schedule")
 
 
-def _class_to(kind: type) -> str | None:
-    return next((name for name, known in _CLASSES.items() if known is kind), None)
-
-
 def _class_from(name: Any, kinds: Mapping[str, type], at: Place, code: "_Code") -> Any:
-    kind = kinds.get(name)
+    kind = kinds.get(current_word(name))
     if kind is None:
         may = f"only {', '.join(kind.rpartition('.')[2] for kind in kinds)}" if kinds else "none"
         return code(at, f"the class {shown(repr(name))}, where a file may name {may}")
@@ -386,7 +337,7 @@ def _describe(value: Any, names: Mapping[type, str]) -> Any:
         return _tagged("schedule", **schedule)
     if isinstance(value, type) and value in names:
         return _tagged("name", name=names[value])
-    if isinstance(value, type) and (name := _class_to(value)) is not None:
+    if isinstance(value, type) and (name := word_of_class(value)) is not None:
         return _tagged("class", name=name)
     named = value if hasattr(value, "__qualname__") else kind
     what = f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
@@ -416,9 +367,9 @@ def _restore(described: Any, names: Mapping[str, type], at: Place, code: _Code) 
         if tag == "train_freq":
             return TrainFreq(int(described["frequency"]), TrainFrequencyUnit(described["unit"]))
         if tag == "name":
-            return _class_from(described["name"], names if _role(at) == _POLICY else {}, at, code)
+            return _class_from(described["name"], names if _role(at) == POLICY else {}, at, code)
         if tag == "class":
-            return _class_from(described["name"], _ROLES.get(_role(at), {}), at, code)
+            return _class_from(described["name"], CLASSES.get(_role(at), {}), at, code)
         readers: dict[Any, Callable[[Any], Any]] = {
             "array": _array_from,
             "scalar": lambda described: _array_from(described)[()],

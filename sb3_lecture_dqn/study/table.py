@@ -26,14 +26,31 @@ _RESULTS = {
     "weights_sha256": "TEXT",
     "curve": "TEXT",
 }
-_TABLE = f"""
+#: Version of the table; files of 1.0, which do not say theirs, have version 1
+SCHEMA_VERSION = 1
+#: The version that added a column to the table, for the columns that version 1 has not
+_ADDED_IN: dict[str, int] = {}
+
+#: Columns that a trial that is done may leave empty: not every task has the number, or not every version the column
+_MAY_BE_MISSING = {"optimality", *_ADDED_IN}
+
+
+def _results_of(version: int) -> dict[str, str]:
+    return {name: kind for name, kind in _RESULTS.items() if _ADDED_IN.get(name, 1) <= version}
+
+
+def _table_of(version: int) -> str:
+    """The SQL that makes the table of a version."""
+    return f"""
 CREATE TABLE trials (
     task TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL,
     definition TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', error TEXT,
-    {", ".join(f"{name} {kind}" for name, kind in _RESULTS.items())},
+    {", ".join(f"{name} {kind}" for name, kind in _results_of(version).items())},
     PRIMARY KEY (task, setting, seed)
 )
 """
+
+
 #: Most letters of a text and most numbers of a curve in a file of others
 _MAX_TEXT, _MAX_POINTS = 2**20, 2**16
 #: Most that a number there may be: the sums and squares of larger ones are no numbers
@@ -54,8 +71,12 @@ class ResultTable:
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._connected() as connection:
-            connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS", 1))
-            _check_schema(connection)
+            if _is_empty(connection):
+                _make_table(connection)
+            version = _checked_version(connection)
+            if version < SCHEMA_VERSION:
+                _upgrade(connection, version)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -149,15 +170,44 @@ def _errors_named(file: pathlib.Path) -> Iterator[None]:
         raise OSError(f"{file}: {error}") from error
 
 
-def _check_schema(connection: sqlite3.Connection) -> None:
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
+
+
+def _make_table(connection: sqlite3.Connection) -> None:
+    connection.execute(_table_of(SCHEMA_VERSION))
+
+
+def _upgrade(connection: sqlite3.Connection, version: int) -> None:
+    """Make the table of an older version one of this version, in the transaction that is open."""
+    columns = "task, setting, seed, definition, state, error, " + ", ".join(_results_of(version))
+    rows = connection.execute(f"SELECT {columns} FROM trials ORDER BY rowid").fetchall()
+    connection.execute("DROP TABLE trials")
+    _make_table(connection)
+    connection.executemany(f"INSERT INTO trials ({columns}) VALUES ({', '.join('?' * len(columns.split()))})", rows)
+
+
+def _checked_version(connection: sqlite3.Connection) -> int:
     """
-    Check that there is the table and nothing else. In its place there could be a view that never ends, in its columns
-    an expression of any size, and beside it triggers.
+    Check that there is the table of a version and nothing else. In its place there could be a view that never ends, in
+    its columns an expression of any size, and beside it triggers.
+
+    :param connection: The file, open
+    :return: The version of the table
+    :raises sqlite3.DatabaseError: If there is anything else, or the table of a later version
     """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = version or 1
+    if version > SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(
+            f"its table has version {version}, and this package reads versions up to {SCHEMA_VERSION}"
+        )
+    table = _table_of(version).split()
     found = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 2").fetchall()
-    if [(kind, name) for kind, name, _ in found] != [("table", "trials")] or found[0][2].split() != _TABLE.split():
+    if [(kind, name) for kind, name, _ in found] != [("table", "trials")] or found[0][2].split() != table:
         what = ", ".join(f"{kind} {name!r}" for kind, name, _ in found) or "nothing"
         raise sqlite3.DatabaseError(f"it is no table of a study: it has {shown(what, 200)} of its own making")
+    return version
 
 
 def read_rows(folder: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -179,7 +229,7 @@ def read_rows(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     with _errors_named(file), closing(sqlite3.connect(address, uri=True, timeout=60)) as connection:
         if hasattr(connection, "setlimit"):  # Python 3.11
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_TEXT)
-        _check_schema(connection)
+        later = _RESULTS.keys() - _results_of(_checked_version(connection)).keys()
         connection.row_factory = sqlite3.Row
         left = 2 * file.stat().st_size + _MAX_TEXT  # pages of a file may be in each other, again and again
         for row in connection.execute("SELECT * FROM trials ORDER BY rowid"):
@@ -188,7 +238,7 @@ def read_rows(folder: str | pathlib.Path) -> list[dict[str, Any]]:
                 raise sqlite3.DatabaseError(
                     f"it has more than {MAX_TRIALS} rows, or larger ones than there is room for"
                 )
-            found.append(dict(row))
+            found.append({**dict(row), **dict.fromkeys(later)})
     for number, row in enumerate(found, 1):
         try:
             _check_row(row)
@@ -219,7 +269,7 @@ def _check_row(row: dict[str, Any]) -> None:
     check_number("seed", row["seed"], 0, 2**32 - 1, integer=True)
     done = row["state"] == "done"
     for name, kind in _RESULTS.items():
-        if kind == "TEXT" or (row[name] is None and (not done or name == "optimality")):
+        if kind == "TEXT" or (row[name] is None and (not done or name in _MAY_BE_MISSING)):
             continue
         check_number(name, row[name], -_LARGEST, _LARGEST, integer=kind == "INTEGER")
     row["exact"] = None if row["exact"] is None else bool(row["exact"])
