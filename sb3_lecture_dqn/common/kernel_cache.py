@@ -1,10 +1,13 @@
 """Numba's cache of compiled loops, made to survive what a disk does to it."""
 
+import contextlib
 import hashlib
 import pickle
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.serialize import dumps
 
@@ -78,3 +81,25 @@ class CheckedCache(FunctionCache):
         except Exception as error:
             self.disable()  # type: ignore[no-untyped-call]
             _say(f"numba's cache in {self.cache_path} cannot be written, and is not used: {error}")
+
+
+# Sums may be reordered, which is what vectorising them takes; NaN and infinity keep their meaning.
+_FASTMATH = {"reassoc", "contract", "nsz"}
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """
+    Compile a function, and keep the result on disk where numba finds a folder that it may write.
+
+    :param function: Takes and returns arrays, numbers and tuples of them. One whose name begins with ``_`` can be called
+        by other compiled functions only
+    :return: The compiled function
+    """
+    options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
+    if function.__name__.startswith("_"):  # Python never calls these, and the code for that takes time to compile.
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    dispatcher = numba.njit(**options)(function)
+    with contextlib.suppress(RuntimeError):  # there is no such folder
+        # What cache=True does, with a cache that outlives damage.
+        dispatcher._cache = CheckedCache(function)  # type: ignore[no-untyped-call]
+    return dispatcher

@@ -15,43 +15,23 @@ the layers            W1 (d1, d_in), b1, slope, W2 (d2, d1), b2, slope, W3 (n_ou
 where ``d_in, n_out`` are ``d0, n_actions`` for STATE_IN and ``2 * d0, 1`` for ACTION_IN.
 """
 
-import contextlib
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-from sb3_lecture_dqn.common.kernel_cache import CheckedCache
+from sb3_lecture_dqn.common.kernel_cache import jit
 
 TABLE, STATE_IN, ACTION_IN = 0, 1, 2
 SGD, ADAM = 0, 1
 MSE, HUBER = 0, 1
 
-# Sums may be reordered, which is what vectorising them takes; NaN and infinity keep their meaning.
-_FASTMATH = {"reassoc", "contract", "nsz"}
 
-
-def _jit(function: Callable[..., Any]) -> Any:
-    """Compile, and keep the result on disk where numba finds a folder that it may write."""
-    options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
-    if function.__name__.startswith("_"):  # Python never calls these, and the code for that takes time to compile.
-        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    dispatcher = numba.njit(**options)(function)
-    with contextlib.suppress(RuntimeError):  # there is no such folder
-        # What cache=True does, with a cache that outlives damage.
-        dispatcher._cache = CheckedCache(function)  # type: ignore[no-untyped-call]
-    return dispatcher
-
-
-@_jit
+@jit
 def _copy(source, destination):
     """``destination[:] = source``; an assignment of slices takes two seconds to compile, for its error message."""
     for i in range(destination.shape[0]):
         destination[i] = source[i]
 
 
-@_jit
+@jit
 def _layer_offsets(layout):
     """Where the layers begin, and how wide their input and output are."""
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
@@ -60,7 +40,7 @@ def _layer_offsets(layout):
     return (n_states + n_actions) * d0, 2 * d0, 1
 
 
-@_jit
+@jit
 def _layers(flat, layout):
     """Views of W1, b1, slope 1, W2, b2, slope 2, W3, b3 in a flat array."""
     o, d_in, n_out = _layer_offsets(layout)
@@ -86,7 +66,7 @@ def _layers(flat, layout):
 # ---------------------------------------------------------------------------------------- one state at a time
 
 
-@_jit
+@jit
 def _affine(w, b, x, out):
     """``out = w @ x + b`` for one input."""
     for o in range(w.shape[0]):
@@ -96,14 +76,14 @@ def _affine(w, b, x, out):
         out[o] = total + b[o]
 
 
-@_jit
+@jit
 def _prelu(z, slope, out):
     """``out = z`` where z is positive, ``slope * z`` elsewhere."""
     for o in range(z.shape[0]):
         out[o] = z[o] if z[o] > 0 else slope * z[o]
 
 
-@_jit
+@jit
 def _argmax(values):
     """The first index of the largest value."""
     best = 0
@@ -113,7 +93,7 @@ def _argmax(values):
     return best
 
 
-@_jit
+@jit
 def _best_allowed(values, mask):
     """The same among the actions that a mask allows; a mask without entries allows all."""
     if mask.shape[0] == 0:
@@ -125,7 +105,7 @@ def _best_allowed(values, mask):
     return best
 
 
-@_jit
+@jit
 def _row(state, start, layout):
     """The row of a state's embedding: outside the table would be memory of others."""
     if not start <= state < start + layout[1]:
@@ -133,7 +113,7 @@ def _row(state, start, layout):
     return state - start
 
 
-@_jit
+@jit
 def _greedy_by_table(flat, layout, states, start, masks, actions):
     n_actions = layout[2]
     for i in range(states.shape[0]):
@@ -141,7 +121,7 @@ def _greedy_by_table(flat, layout, states, start, masks, actions):
         actions[i] = _best_allowed(flat[row * n_actions : (row + 1) * n_actions], masks[i])
 
 
-@_jit
+@jit
 def _greedy_by_network(flat, layout, states, start, masks, actions):
     kind, n_states, n_actions, d0, d1, d2 = layout
     w1, b1, p1, w2, b2, p2, w3, b3 = _layers(flat, layout)
@@ -163,7 +143,7 @@ def _greedy_by_network(flat, layout, states, start, masks, actions):
         actions[i] = _best_allowed(values, masks[i])
 
 
-@_jit
+@jit
 def greedy_allowed_actions(flat, layout, states, start, masks):
     """
     The valid actions of highest value, the first of them where several are.
@@ -184,7 +164,7 @@ def greedy_allowed_actions(flat, layout, states, start, masks):
     return actions
 
 
-@_jit
+@jit
 def greedy_actions(flat, layout, states, start):
     """
     The actions of highest value, the first of them where several are.
@@ -199,7 +179,7 @@ def greedy_actions(flat, layout, states, start):
     return greedy_allowed_actions(flat, layout, states, start, np.empty((states.shape[0], 0), np.bool_))
 
 
-@_jit
+@jit
 def _loss(kind, error):
     """The loss of ``error = Q - y``, and its derivative."""
     if kind == MSE:
@@ -209,7 +189,7 @@ def _loss(kind, error):
     return abs(error) - np.float32(0.5), np.float32(np.sign(error))
 
 
-@_jit
+@jit
 def _descend(w, dz, scale, x, dx):
     """One SGD step on a layer ``z = w @ x + b``; its gradient in x, before the step, goes to ``dx``."""
     dx[:] = np.float32(0.0)
@@ -220,7 +200,7 @@ def _descend(w, dz, scale, x, dx):
             w[o, k] -= step * x[k]
 
 
-@_jit
+@jit
 def _prelu_descend(z, dh, slope, b, lr):
     """One SGD step on a PReLU and the bias under it; ``dh`` becomes the gradient in z."""
     p, dp = slope[0], np.float32(0.0)
@@ -233,7 +213,7 @@ def _prelu_descend(z, dh, slope, b, lr):
     slope[0] -= lr * dp
 
 
-@_jit
+@jit
 def _transition(success, success_f, fail, fail_f, n_success, position):
     """State, next state, action, reward and whether the episode ended there; see :func:`train` for the arguments."""
     if position < n_success:
@@ -243,14 +223,14 @@ def _transition(success, success_f, fail, fail_f, n_success, position):
     return words[at, 0], words[at, 1], words[at, 2], floats[at, 6], floats[at, 7]
 
 
-@_jit
+@jit
 def _is_inside(state, next_state, action, start, layout):
     """Whether a transition is in the spaces that the networks were made for: else it would be memory of others."""
     end = start + layout[1]
     return start <= state < end and start <= next_state < end and 0 <= action < layout[2]
 
 
-@_jit
+@jit
 def _read_mask(success, fail, n_success, position, mask):
     """Which actions are valid after a transition; see :func:`train`. A mask without entries is left alone."""
     for a in range(mask.shape[0]):
@@ -261,7 +241,7 @@ def _read_mask(success, fail, n_success, position, mask):
         mask[a] = (word >> (a % 64)) & 1
 
 
-@_jit
+@jit
 def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, start, gamma, online, target, layout,
                      loss_kind, double_q, lr):  # fmt: skip
     """
@@ -342,7 +322,7 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
 # ---------------------------------------------------------------------------------------- minibatches
 
 
-@_jit
+@jit
 def _matmul_add(a, b, c):
     """``c += a @ b``, four rows and four terms of their sums at a time, so that what is loaded is used four times."""
     n_rows, n_terms = a.shape
@@ -370,7 +350,7 @@ def _matmul_add(a, b, c):
                 c[i, j] += a0 * b[k, j]
 
 
-@_jit
+@jit
 def _transposed(a):
     out = np.empty((a.shape[1], a.shape[0]), np.float32)
     for i in range(a.shape[0]):
@@ -379,7 +359,7 @@ def _transposed(a):
     return out
 
 
-@_jit
+@jit
 def _affine_batch(w, b, x, out):
     """``out = x @ w.T + b`` for a batch of inputs."""
     for i in range(out.shape[0]):
@@ -387,13 +367,13 @@ def _affine_batch(w, b, x, out):
     _matmul_add(x, _transposed(w), out)
 
 
-@_jit
+@jit
 def _prelu_batch(z, slope, out):
     for i in range(z.shape[0]):
         _prelu(z[i], slope, out[i])
 
 
-@_jit
+@jit
 def _forward_batch(layers, x):
     """The layers on a batch of inputs; all that a backward pass needs is returned."""
     w1, b1, p1, w2, b2, p2, w3, b3 = layers
@@ -411,7 +391,7 @@ def _forward_batch(layers, x):
     return z1, h1, z2, h2, out
 
 
-@_jit
+@jit
 def _distinct(keys, n_keys):
     """
     Number the distinct values among keys, in the order in which they appear first.
@@ -434,7 +414,7 @@ def _distinct(keys, n_keys):
     return distinct[:n], numbers
 
 
-@_jit
+@jit
 def _pairs(states, actions, n_actions):
     """One number for a state and an action."""
     pairs = np.empty_like(states)
@@ -443,7 +423,7 @@ def _pairs(states, actions, n_actions):
     return pairs
 
 
-@_jit
+@jit
 def _all_pairs(states, n_actions):
     """The numbers of every state with every action, state by state."""
     pairs = np.empty(states.shape[0] * n_actions, np.int64)
@@ -453,7 +433,7 @@ def _all_pairs(states, n_actions):
     return pairs
 
 
-@_jit
+@jit
 def _inputs(flat, layout, keys):
     """What the layers get: embeddings of states, beside them those of the actions if keys are pairs."""
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
@@ -467,7 +447,7 @@ def _inputs(flat, layout, keys):
     return x
 
 
-@_jit
+@jit
 def _table_values(flat, layout, states):
     """The rows of a table, shape (batch, n_actions)."""
     n_actions = layout[2]
@@ -477,7 +457,7 @@ def _table_values(flat, layout, states):
     return values
 
 
-@_jit
+@jit
 def _add_rows(a, out):
     """``out += a.sum(axis=0)``, summed in float64: a long sum in float32 would lose a digit where its terms cancel."""
     sums = np.zeros(a.shape[1], np.float64)
@@ -488,7 +468,7 @@ def _add_rows(a, out):
         out[o] += np.float32(sums[o])
 
 
-@_jit
+@jit
 def _prelu_backward(z, dh, slope, g_slope, g_bias):
     """``dh`` becomes the gradient in z; those of the slope and of the bias under it are added up."""
     p, total = slope[0], np.float64(0.0)
@@ -503,7 +483,7 @@ def _prelu_backward(z, dh, slope, g_slope, g_bias):
     _add_rows(dh, g_bias)
 
 
-@_jit
+@jit
 def _backward_batch(layers, gradients, passed, dout):
     """
     Add up the gradients of the layers.
@@ -530,7 +510,7 @@ def _backward_batch(layers, gradients, passed, dout):
     return dx
 
 
-@_jit
+@jit
 def _clip(gradient, max_norm):
     """Scale a gradient down to a norm, as ``torch.nn.utils.clip_grad_norm_`` does."""
     total = np.float32(0.0)
@@ -542,7 +522,7 @@ def _clip(gradient, max_norm):
             gradient[i] *= scale
 
 
-@_jit
+@jit
 def _sgd(weights, gradient, momentum, moment, lr):
     """A step of ``torch.optim.SGD``; ``moment`` may be empty if the momentum is 0."""
     if momentum == 0:
@@ -554,7 +534,7 @@ def _sgd(weights, gradient, momentum, moment, lr):
             weights[i] -= lr * moment[i]
 
 
-@_jit
+@jit
 def _adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
     """A step of ``torch.optim.Adam`` (Kingma and Ba 2015), the ``step``-th."""
     size = np.float32(lr / (1 - beta1**step))
@@ -568,7 +548,7 @@ def _adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
         weights[i] -= size * moment1[i] / (np.sqrt(moment2[i]) * scale + small)
 
 
-@_jit
+@jit
 def _errors(networks, layout, batch, loss_kind, double_q):
     """
     The loss of a minibatch, and what its gradient needs. The networks see what is several times in it once.
@@ -615,7 +595,7 @@ def _errors(networks, layout, batch, loss_kind, double_q):
     return total / np.float32(n), keys, dout, (x, z1, h1, z2, h2)
 
 
-@_jit
+@jit
 def _add_gradient(gradient, online, layout, keys, dout, passed):
     """Write the gradient of the layers, and add that of the embeddings of this batch to what are zeros."""
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
@@ -633,7 +613,7 @@ def _add_gradient(gradient, online, layout, keys, dout, passed):
                 gradient[(n_states + action) * d0 + k] += dx[i, d0 + k]
 
 
-@_jit
+@jit
 def _optimize(networks, layout, batch, optimizer, step):
     """A step of the optimiser; the gradient of the embeddings is 0 afterwards."""
     online, _, gradient, moment1, moment2 = networks
@@ -657,7 +637,7 @@ def _optimize(networks, layout, batch, optimizer, step):
             gradient[here] = np.float32(0.0)
 
 
-@_jit
+@jit
 def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, layout, loss_kind, double_q,
           optimizer, max_norm, first_step):  # fmt: skip
     """
@@ -712,7 +692,7 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
 # ---------------------------------------------------------------------------------------- the duplicate index
 
 
-@_jit
+@jit
 def _home(row, n_slots):
     """The slot where a row is looked for first; the number of slots is a power of two."""
     h = np.uint64(1469598103934665603)
@@ -722,7 +702,7 @@ def _home(row, n_slots):
     return np.int64(h & np.uint64(n_slots - 1))
 
 
-@_jit
+@jit
 def _equal(a, b):
     for k in range(a.shape[0]):  # noqa: SIM110
         if a[k] != b[k]:
@@ -730,7 +710,7 @@ def _equal(a, b):
     return True
 
 
-@_jit
+@jit
 def index_find(slots, rows, row):
     """
     Look a row up.
@@ -748,7 +728,7 @@ def index_find(slots, rows, row):
     return np.int32(-1)
 
 
-@_jit
+@jit
 def index_add(slots, rows, number):
     """
     Add a row that has no equal in the index. At least one slot must be free.
@@ -763,7 +743,7 @@ def index_add(slots, rows, number):
     slots[at] = number
 
 
-@_jit
+@jit
 def index_remove(slots, rows, number):
     """
     Remove a row that is in the index.
@@ -789,7 +769,7 @@ def index_remove(slots, rows, number):
     slots[hole] = -1
 
 
-@_jit
+@jit
 def index_replace(slots, rows, number, row):
     """
     Overwrite a row that is in the index by one that has no equal in it.
@@ -804,7 +784,7 @@ def index_replace(slots, rows, number, row):
     index_add(slots, rows, number)
 
 
-@_jit
+@jit
 def index_build(rows, size, n_slots):
     """
     Index rows.
