@@ -33,6 +33,7 @@ LAKE = "FrozenLake-v1"
 #: Diverges in its first updates
 BAD = {"learning_rate": 1e30}
 #: Long enough to be killed in: 40 checkpoints in a second or two
+TABLE = _table_of(1)
 LONG = Plan([LAKE], {"lecture": {}}, seeds=1, timesteps=20_000, test_freq=1000)
 FREQ = 500
 
@@ -443,7 +444,7 @@ def done_row(**changed):
     return {**row, **changed}
 
 
-def write_table(folder, *rows, before="", after="", table=_table_of(1)):
+def write_table(folder, *rows, before="", after="", table=TABLE):
     """A file of somebody else."""
     folder.mkdir(exist_ok=True)
     with closing(sqlite3.connect(folder / "results.sqlite")) as connection, connection:

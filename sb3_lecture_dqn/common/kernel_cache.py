@@ -91,8 +91,8 @@ def jit(function: Callable[..., Any]) -> Any:
     """
     Compile a function, and keep the result on disk where numba finds a folder that it may write.
 
-    :param function: Takes and returns arrays, numbers and tuples of them. One whose name begins with ``_`` can be called
-        by other compiled functions only
+    :param function: Takes and returns arrays, numbers and tuples of them. One whose name begins with ``_`` can
+        be called by other compiled functions only
     :return: The compiled function
     """
     options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
