@@ -24,8 +24,8 @@ from scipy.stats import bootstrap
 from tuned_results import RESULTS, History, is_optimal
 
 from sb3_lecture_dqn import LectureDQN, exact_test
-from sb3_lecture_dqn.common.envs import make_training_env
-from sb3_lecture_dqn.common.hyperparams import tuned_settings
+from sb3_lecture_dqn.envs.make import make_training_env
+from sb3_lecture_dqn.training.tuned import tuned_settings
 
 TASK = "Taxi-v3"
 SETTINGS = tuned_settings("lecture_dqn_masked", TASK)

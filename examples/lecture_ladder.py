@@ -26,8 +26,8 @@ import torch as th
 from tuned_results import RESULTS, History
 
 from sb3_lecture_dqn import DivergedError, LectureDQN, TestResult, optimal_values
-from sb3_lecture_dqn.common.pictures import draw_curves
-from sb3_lecture_dqn.plot import mean_curve
+from sb3_lecture_dqn.show.pictures import draw_curves
+from sb3_lecture_dqn.show.plot import mean_curve
 
 NAIVE = {"store_and_replay": False, "double_dqn": False}
 RUNGS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ from sb3_lecture_dqn import (
     make_env,
     optimal_values,
 )
-from sb3_lecture_dqn.watch import record
+from sb3_lecture_dqn.show.watch import record
 
 torch.set_num_threads(1)  # the networks here are small
 folder = Path(tempfile.mkdtemp())  # for what the cells below write

@@ -1,26 +1,28 @@
 """The deep Q-network of a university lecture as an extension of Stable-Baselines3."""
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.callbacks import (
-    EpisodeProgressBarCallback,
-    LectureCheckpointCallback,
-    LectureTestCallback,
-)
 from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.common.divergence import DivergedError
-from sb3_lecture_dqn.common.env_state import EpisodeNotReplayedError
-from sb3_lecture_dqn.common.envs import make_env, register_taxi_v3, register_variants
-from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, optimal_values, run_test
-from sb3_lecture_dqn.common.maskable import ActionMaskInfo
-from sb3_lecture_dqn.common.tabular import NotTabularError, OptimalValues, TabularModel
-from sb3_lecture_dqn.common.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, ResumableEnv, TupleToDictWrapper
+from sb3_lecture_dqn.engine.divergence import DivergedError
+from sb3_lecture_dqn.envs.make import make_env, register_taxi_v3, register_variants
+from sb3_lecture_dqn.envs.masks import ActionMaskInfo
+from sb3_lecture_dqn.envs.tabular import NotTabularError, OptimalValues, TabularModel
+from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.evaluation.result import TestResult
+from sb3_lecture_dqn.evaluation.run import exact_test, run_test
+from sb3_lecture_dqn.evaluation.values import optimal_values
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
+from sb3_lecture_dqn.saving.env_state import EpisodeNotReplayedError
+from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
+from sb3_lecture_dqn.training.callbacks import (
+    EpisodeProgressBarCallback,
+    LectureCheckpointCallback,
+    LectureTestCallback,
+)
 
 __version__ = "1.0.0"
 

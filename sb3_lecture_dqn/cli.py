@@ -17,26 +17,27 @@ from stable_baselines3.common.logger import configure
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import study
-from sb3_lecture_dqn.common.callback_state import callback_tree
-from sb3_lecture_dqn.common.callbacks import (
+from sb3_lecture_dqn.algorithms import load_model
+from sb3_lecture_dqn.common.callback_tree import callback_tree
+from sb3_lecture_dqn.common.checks import check_choice, check_number, shown
+from sb3_lecture_dqn.common.user_yaml import read_yaml, read_yaml_file
+from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
+from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS, id_step_limit, make_env
+from sb3_lecture_dqn.evaluation.run import run_test
+from sb3_lecture_dqn.evaluation.test_env import own_step_limit
+from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
+from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
+from sb3_lecture_dqn.show.plot import CONFIG, plot_runs
+from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
+from sb3_lecture_dqn.show.watch import record, show
+from sb3_lecture_dqn.training.algorithm import EpisodicMixin
+from sb3_lecture_dqn.training.callbacks import (
     EpisodeProgressBarCallback,
     LectureCheckpointCallback,
     LectureTestCallback,
 )
-from sb3_lecture_dqn.common.checkpoint import checkpoints_in
-from sb3_lecture_dqn.common.checks import check_choice, check_number, shown
-from sb3_lecture_dqn.common.divergence import DivergedError, has_finite_weights
-from sb3_lecture_dqn.common.envs import LECTURE_MAX_EPISODE_STEPS, id_step_limit, make_env
-from sb3_lecture_dqn.common.episodic import EpisodicMixin
-from sb3_lecture_dqn.common.evaluation import own_step_limit, run_test
-from sb3_lecture_dqn.common.hyperparams import about_default, has_settings
-from sb3_lecture_dqn.common.tensorboard import LectureTensorBoardCallback
-from sb3_lecture_dqn.common.user_yaml import read_yaml, read_yaml_file
-from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
-from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
-from sb3_lecture_dqn.loading import load_model
-from sb3_lecture_dqn.plot import CONFIG, plot_runs
-from sb3_lecture_dqn.watch import record, show
+from sb3_lecture_dqn.training.tuned import about_default, has_settings
 
 ALGORITHMS: dict[str, type[EpisodicMixin]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
 # Settings that are options: by `--set` they would be there twice

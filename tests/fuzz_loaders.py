@@ -31,7 +31,7 @@ else:
     import hostile_files
 
 from sb3_lecture_dqn import LectureDQN, UnsafeFileError
-from sb3_lecture_dqn.common.save_util import MEMORY
+from sb3_lecture_dqn.saving.files import MEMORY
 
 VALUES = [None, True, -1, 0, 1, 2**31, 2**63, 2**200, 0.5, 1e308, "", "x", [], [0], {}, {"$": "float", "value": "nan"}]
 VALUES += ["\x1b[31m", 10**7, {"$": "name", "name": "MlpPolicy"}, {"$": "class", "name": "torch.nn.TransformerEncoder"}]

@@ -30,8 +30,8 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, UnsafeFileError
-from sb3_lecture_dqn.common.checkpoint import MANIFEST, STATE, WEIGHTS
-from sb3_lecture_dqn.common.save_util import DESCRIPTION, MEMORY
+from sb3_lecture_dqn.saving.checkpoint_file import STATE, WEIGHTS
+from sb3_lecture_dqn.saving.files import DESCRIPTION, MANIFEST, MEMORY
 
 HUGE = 2**60
 

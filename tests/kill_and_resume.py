@@ -18,10 +18,10 @@ from pathlib import Path
 import torch as th
 from stable_baselines3.common.logger import configure
 
-import sb3_lecture_dqn.common.pictures  # noqa: F401  # now, and not in every process
+import sb3_lecture_dqn.show.pictures  # noqa: F401  # now, and not in every process
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
-from sb3_lecture_dqn.common.checkpoint import checkpoints_in
-from sb3_lecture_dqn.common.envs import make_training_env
+from sb3_lecture_dqn.envs.make import make_training_env
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from tests.test_checkpoint import equal, everything, scalars
 
 #: Environment, engine, number of environments, environment steps

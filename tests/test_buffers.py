@@ -19,8 +19,8 @@ from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common import duplicates
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
+from sb3_lecture_dqn.kernels import available
 
 ACTIONS = spaces.Discrete(2)
 
@@ -290,7 +290,7 @@ def test_any_order_of_operations_agrees_with_the_lectures_two_lists(kind, n_envs
 
 @pytest.mark.parametrize("kind", ["discrete", "dict", "image"])
 def test_any_order_of_operations_agrees_with_the_two_lists_where_numba_is_not_installed(kind, monkeypatch):
-    monkeypatch.setattr(duplicates, "find_spec", lambda module: None)
+    monkeypatch.setattr(available, "find_spec", lambda module: None)
     run_state_machine_as_test(
         lambda: MemoryMachine(kind, n_envs=4), settings=settings(max_examples=40, stateful_step_count=25)
     )

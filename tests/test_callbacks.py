@@ -79,7 +79,7 @@ def test_a_figure_that_an_older_version_did_not_compute_is_nan_and_an_unknown_on
     kept = test.get_state()
     kind = type(test.results[0][1])
     later = dataclasses.make_dataclass("Later", [("median", float)], bases=(kind,), frozen=True, kw_only=True)
-    monkeypatch.setattr("sb3_lecture_dqn.common.callbacks.TestResult", later)
+    monkeypatch.setattr("sb3_lecture_dqn.training.callbacks.TestResult", later)
     test.set_state(kept)
     assert np.isnan(test.results[0][1].median)
     assert test.results[0][1].n_episodes == 2

@@ -31,10 +31,11 @@ from sb3_lecture_dqn import (
     UnsafeFileError,
     make_env,
 )
-from sb3_lecture_dqn.common.callback_state import callback_tree
-from sb3_lecture_dqn.common.checkpoint import STATE, checkpoints_in
-from sb3_lecture_dqn.common.env_state import env_state
-from sb3_lecture_dqn.common.stop_signals import StopSignals
+from sb3_lecture_dqn.common.callback_tree import callback_tree
+from sb3_lecture_dqn.saving.checkpoint_file import STATE
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
+from sb3_lecture_dqn.saving.env_state import env_state
+from sb3_lecture_dqn.saving.stop_signals import StopSignals
 from tests.hostile_files import checkpoint_of, members_of
 
 
@@ -582,7 +583,7 @@ def test_one_that_is_removed_while_they_are_listed_is_passed_over(tmp_path, monk
     run = stopped(tmp_path, keep=None)
     listed = checkpoints_in(tmp_path / run / "checkpoints")
     listed[0].unlink()
-    monkeypatch.setattr("sb3_lecture_dqn.common.checkpoint.checkpoints_in", lambda folder: listed)
+    monkeypatch.setattr("sb3_lecture_dqn.saving.checkpoint_folder.checkpoints_in", lambda folder: listed)
     with pytest.warns(UserWarning, match=f"newer checkpoint is passed over: .*No such file.*{listed[0].name}"):
         model = LectureDQN.resume(run)
     assert model.num_timesteps == 60
@@ -813,7 +814,7 @@ class Pairs(BaseCallback):
 
 
 def test_a_checkpoint_that_could_not_be_read_again_is_warned_of_and_the_last_one_resumes(tmp_path, monkeypatch):
-    monkeypatch.setattr("sb3_lecture_dqn.common.save_util.MAX_ENTRIES", 20_000)
+    monkeypatch.setattr("sb3_lecture_dqn.saving.files.MAX_ENTRIES", 20_000)
     model = short_taxi()
     message = r"no checkpoint at step (40|50): .*20000 entries.*'pairs' of .*Pairs; the last one is .*_20_steps"
     with pytest.warns(UserWarning, match=message):

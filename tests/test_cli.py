@@ -18,10 +18,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli
+from sb3_lecture_dqn.algorithms import load_model
 from sb3_lecture_dqn.cli import main
-from sb3_lecture_dqn.common import episodic
-from sb3_lecture_dqn.common.save_util import check_finite
-from sb3_lecture_dqn.loading import load_model
+from sb3_lecture_dqn.saving.weights_checks import check_finite
+from sb3_lecture_dqn.training import algorithm as episodic
 
 RUN_NAME = r"SR_{}_DD_{}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?"
 FIGURES = r"\d+ test episodes: [\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved(, optimality [\d.]+)?"

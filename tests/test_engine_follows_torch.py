@@ -15,9 +15,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sb3_lecture_dqn import LectureDQN, LecturePolicy, SuccessFailReplayBuffer, make_env
-from sb3_lecture_dqn.common.changes import UserCode, user_code
-from sb3_lecture_dqn.common.learners import TorchLearner
 from sb3_lecture_dqn.common.torch_layers import LectureNetwork
+from sb3_lecture_dqn.engine.changes import UserCode, user_code
 
 pytest.importorskip("numba")
 
@@ -238,9 +237,13 @@ def own_predict(model):
     model.policy.predict = lambda obs, **kwargs: (0 * predict(obs, **kwargs)[0], None)
 
 
-class NoFuture(TorchLearner):
-    def loss(self, batch):
-        return super().loss(batch._replace(dones=batch.dones * 0 + 1))
+class NoFuture(LectureDQN):
+    def compute_loss(self, batch):
+        return super().compute_loss(batch._replace(dones=batch.dones * 0 + 1))
+
+
+def another_loss(model):
+    model.compute_loss = partial(NoFuture.compute_loss, model)
 
 
 def set_from_a_thread(model):
@@ -347,7 +350,7 @@ CHANGES = {
         ("engine", "torch"),
     )},
     "lr_schedule": with_setting("lr_schedule", lambda remaining: 0.01 * remaining),
-    "learner class": with_setting("torch_learner_class", NoFuture),
+    "another loss": another_loss,
     "memory": new_memory,
     "memory of SB3": memory_of_sb3,
     "memory of the user's": memory_of_the_users,
@@ -510,7 +513,7 @@ def test_what_it_cannot_follow_is_an_error_by_name_if_it_was_asked_for():
         ("sample", "the replay buffer's sample was replaced"),
         (f"gamma={np.float32(0.5)!r}", "gamma=np.float32"),
         ("data of another", "memory was replaced"),
-        ("learner class", "not of NoFuture"),
+        ("another loss", "LectureDQN.compute_loss, which was replaced"),
     ):
         model, error = result(CHANGES[name], 5, "sgd", "numba")
         assert "engine='numba' cannot be used" in error, name
@@ -539,7 +542,7 @@ def test_pytorch_takes_over_and_hands_back_and_each_is_said_once(capsys):
 def test_what_a_callback_leaves_alone_makes_no_other_learner():
     class Recording(BaseCallback):
         def _on_step(self):
-            learners.append(self.model._learner)
+            learners.append(self.model._engine)
             self.model.predict(0)
             self.model.gamma *= 0.999
             with th.no_grad():
@@ -590,16 +593,12 @@ class OwnValues(LectureDQN):
         return -super()._action_values(obs)
 
 
-class OwnLearner(LectureDQN):
-    torch_learner_class = NoFuture
-
-
 @pytest.mark.parametrize(
     ("cls", "policy", "reason"),
     [
         (LectureDQN, Greedy, "Greedy._predict"),
         (OwnValues, "LecturePolicy", "OwnValues._action_values"),
-        (OwnLearner, "LecturePolicy", "not of NoFuture"),
+        (NoFuture, "LecturePolicy", "NoFuture.compute_loss"),
     ],
 )
 def test_a_subclass_that_overrides_what_the_loops_stand_for_is_not_passed_over(cls, policy, reason, capsys):
@@ -736,13 +735,13 @@ def test_numbers_outside_the_spaces_are_refused_and_no_memory_of_others_is_touch
                 model.train(500, batch_size)
     for wrong in (16, -1, 10**9):
         with pytest.raises(IndexError, match="outside the observation space"):
-            make("auto")._learner.greedy_actions(np.array([wrong]))
+            make("auto")._engine.greedy_actions(np.array([wrong]))
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.float32, np.float64])
 def test_observations_of_any_type_are_acted_on_as_pytorch_does(dtype):
     states = np.arange(16)
     compiled, torch = make("auto"), make("torch")
-    expected = torch._learner.greedy_actions(states)
-    assert np.array_equal(compiled._learner.greedy_actions(states.astype(dtype)), expected)
-    assert np.array_equal(compiled._learner.greedy_actions(states.astype(dtype)[:, None]), expected)
+    expected = torch._engine.greedy_actions(states)
+    assert np.array_equal(compiled._engine.greedy_actions(states.astype(dtype)), expected)
+    assert np.array_equal(compiled._engine.greedy_actions(states.astype(dtype)[:, None]), expected)

@@ -14,7 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv, TestResult, exact_test, run_test
-from sb3_lecture_dqn.common.evaluation import make_test_env, own_step_limit
+from sb3_lecture_dqn.evaluation.test_env import make_test_env, own_step_limit
 from tests.reference.lecture_loop import make_taxi
 from tests.test_oracle import OneDrawPerEpisode
 

@@ -20,9 +20,10 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from torch.utils.tensorboard import SummaryWriter
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
-from sb3_lecture_dqn.common.checkpoint import STATE, checkpoints_in
-from sb3_lecture_dqn.common.event_files import EventFile, _new_file, event_files, new_mark
-from sb3_lecture_dqn.plot import read_run
+from sb3_lecture_dqn.saving.checkpoint_file import STATE
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
+from sb3_lecture_dqn.saving.event_files import EventFile, _new_file, event_files, new_mark
+from sb3_lecture_dqn.show.plot import read_run
 from tests.hostile_files import checkpoint_of, members_of
 
 YEAR = 365 * 24 * 3600

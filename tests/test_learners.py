@@ -27,9 +27,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from sb3_lecture_dqn import DivergedError, LectureDQN, LecturePolicy, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common import duplicates
 from sb3_lecture_dqn.common.duplicates import DictIndex
 from sb3_lecture_dqn.common.torch_layers import TableNetwork
+from sb3_lecture_dqn.kernels import available
 from tests.reference import lecture_loop
 from tests.test_oracle import NearlyThere, memory_as_tuples
 
@@ -682,7 +682,7 @@ def test_without_numba_everything_is_pytorchs(monkeypatch, capsys, tmp_path):
     with_numba.save(tmp_path / "model")
     with_numba.save_replay_buffer(tmp_path / "memory")
 
-    monkeypatch.setattr(duplicates, "find_spec", lambda name: None)
+    monkeypatch.setattr(available, "find_spec", lambda name: None)
     model, _ = run("auto", 60, verbose=1)
     assert "torch engine (numba is not installed" in capsys.readouterr().out
     assert model.engine_in_use == "torch"
@@ -759,10 +759,10 @@ def train_without_a_cache(tmp_path, blocked, gradient_steps):
             package = pathlib.Path(importlib.util.find_spec("sb3_lecture_dqn").origin).parent
             copy = pathlib.Path({str(tmp_path)!r}) / "copy"
             shutil.copytree(package, copy / "sb3_lecture_dqn", ignore=shutil.ignore_patterns("__pycache__"))
-            (copy / "sb3_lecture_dqn" / "common" / "__pycache__").touch()
+            (copy / "sb3_lecture_dqn" / "kernels" / "__pycache__").touch()
             sys.path.insert(0, str(copy))
         from sb3_lecture_dqn import LectureDQN
-        from sb3_lecture_dqn.common import kernels
+        from sb3_lecture_dqn.kernels import updates as kernels
         model = LectureDQN("Taxi-v3", engine="numba", gradient_steps={gradient_steps}, seed=0).learn(20)
         print(model.engine_in_use, model._n_updates, kernels.greedy_actions._cache.cache_path)
         """,
@@ -805,7 +805,7 @@ ACT = """
     import numpy as np
     from sb3_lecture_dqn import LectureDQN
     model = LectureDQN("Taxi-v3", engine="numba", gradient_steps=0, seed=0).learn(20)
-    print(model.num_timesteps, model._learner.greedy_actions(np.arange(5)))
+    print(model.num_timesteps, model._engine.greedy_actions(np.arange(5)))
     """
 
 
@@ -852,7 +852,7 @@ def test_a_cache_that_cannot_be_written_is_left_with_a_line_that_says_so(tmp_pat
     result = python(
         """
         import numba, sys
-        from sb3_lecture_dqn.common import kernels
+        from sb3_lecture_dqn.kernels import updates as kernels
         from numba.core.caching import IndexDataCacheFile
         def full(self, path):
             raise OSError(28, "No space left on device")
@@ -1011,13 +1011,39 @@ def test_a_memory_that_has_overwritten_nearly_all_of_its_rows_is_consistent(n_st
     assert len(set(held)) == 5_000
 
 
+def test_an_edit_in_one_file_of_kernels_is_seen_by_those_that_call_it(tmp_path):
+    """Numba's own cache looks at a function's own file only, and would go on with what the other file was."""
+    (tmp_path / "caller.py").write_text(
+        "from callee import _number\nfrom sb3_lecture_dqn.kernels.compiling import jit\n\n"
+        "@jit\ndef number():\n    return _number()\n"
+    )
+    printed = []
+    for number in (1, 1, 2):
+        (tmp_path / "callee.py").write_text(
+            f"from sb3_lecture_dqn.kernels.compiling import jit\n\n@jit\ndef _number():\n    return {number}\n"
+        )
+        result = python(
+            f"""
+            import sys
+            sys.path.insert(0, {str(tmp_path)!r})
+            from caller import number
+            print(number(), sum(number.stats.cache_hits.values()))
+            """,
+            PYTHONDONTWRITEBYTECODE="1",
+            NUMBA_CACHE_DIR=str(tmp_path / "cache"),
+        )
+        assert result.returncode == 0, result.stderr
+        printed.append(result.stdout.split())
+    assert printed == [["1", "0"], ["1", "1"], ["2", "0"]]
+
+
 def test_numba_that_cannot_be_imported_is_as_none(monkeypatch, capsys):
     """As when NumPy is newer than it knows."""
 
     def fail(name):
         raise ImportError("Numba needs NumPy 2.4 or less")
 
-    monkeypatch.setattr(duplicates, "import_module", fail)
+    monkeypatch.setattr(available, "import_module", fail)
     model, _ = run("auto", 20, verbose=1)
     assert "torch engine (numba cannot be imported: Numba needs NumPy 2.4 or less)" in capsys.readouterr().out
     assert isinstance(model.replay_buffer.fail.index, DictIndex)

@@ -53,7 +53,7 @@ def test_the_target_is_that_of_the_best_valid_action(double_q):
         batch = model.replay_buffer.sample(20)
         target, online = (net(batch.next_observations).numpy() for net in model._networks[::-1])
         quantiles = model.quantile_net(batch.observations).numpy()
-        loss = model._learner.loss(batch).item()
+        loss = model.compute_loss(batch).item()
     n = SMALL["n_quantiles"]
     total, chosen = 0.0, []
     for i in range(20):

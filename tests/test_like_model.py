@@ -30,9 +30,9 @@ from sb3_lecture_dqn import (
     exact_test,
     run_test,
 )
-from sb3_lecture_dqn.common.env_copies import CannotCopyError, same
-from sb3_lecture_dqn.common.evaluation import make_test_env
-from sb3_lecture_dqn.common.like_model import env_like_model, step_limit_of
+from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError, same
+from sb3_lecture_dqn.evaluation.like_model import env_like_model, step_limit_of
+from sb3_lecture_dqn.evaluation.test_env import make_test_env
 
 LIMIT = 40
 

@@ -36,8 +36,9 @@ from sb3_lecture_dqn import (
     make_env,
     run_test,
 )
-from sb3_lecture_dqn.common.maskable import MaskReader, draw_allowed, give_mask_infos, pack_masks, unpack_masks
+from sb3_lecture_dqn.common.masks import draw_allowed, pack_masks, unpack_masks
 from sb3_lecture_dqn.common.seeding import draw_indices
+from sb3_lecture_dqn.envs.masks import MaskReader, give_mask_infos
 
 POISON = 1e6
 GAMMA = 0.5

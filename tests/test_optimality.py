@@ -23,7 +23,7 @@ from sb3_lecture_dqn import (
     optimal_values,
     run_test,
 )
-from sb3_lecture_dqn.common.tabular import policy_figures
+from sb3_lecture_dqn.envs.exact import policy_figures
 
 CLIFF = "CliffWalking-v1" if "CliffWalking-v1" in gym.registry else "CliffWalking-v0"
 

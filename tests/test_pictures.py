@@ -11,8 +11,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from sb3_lecture_dqn import TabularModel
-from sb3_lecture_dqn.common.grids import grid_layout
-from sb3_lecture_dqn.common.pictures import Curve, draw_action_values, draw_curves, draw_values, to_array
+from sb3_lecture_dqn.envs.grids import grid_layout
+from sb3_lecture_dqn.show.pictures import Curve, draw_action_values, draw_curves, draw_values, to_array
 
 REFERENCES = pathlib.Path(__file__).parent / "images"
 # Fonts and antialiasing differ a little between versions of matplotlib and FreeType: by greys at edges, in few places.

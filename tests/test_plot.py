@@ -24,8 +24,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from sb3_lecture_dqn import LectureDQN
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.common.save_util import DESCRIPTION
-from sb3_lecture_dqn.plot import FIGURES, find_runs, mean_curve, plot_runs, read_run
+from sb3_lecture_dqn.saving.files import DESCRIPTION
+from sb3_lecture_dqn.show.plot import FIGURES, find_runs, mean_curve, plot_runs, read_run
 
 
 def write(folder, points, tag="Reward"):
@@ -109,7 +109,7 @@ def test_the_command_draws_all_runs(runs, tmp_path, capsys, suffix, start):
 
 
 def test_the_optimum_of_taxi(runs):
-    from sb3_lecture_dqn.plot import _env_id_of, _models_of, _references
+    from sb3_lecture_dqn.show.plot import _env_id_of, _models_of, _references
 
     assert _env_id_of(_models_of(find_runs([runs]))) == "Taxi-v3"
     references = _references("Taxi-v3")
@@ -126,7 +126,7 @@ def test_the_optimum_of_taxi(runs):
 
 
 def test_runs_of_several_environments_have_no_optimum_in_common(tmp_path):
-    from sb3_lecture_dqn.plot import _env_id_of, _models_of
+    from sb3_lecture_dqn.show.plot import _env_id_of, _models_of
 
     for folder, env_id in (("a", "Taxi-v3"), ("b", "FrozenLake-v1")):
         (tmp_path / folder).mkdir()
@@ -138,7 +138,7 @@ def test_runs_of_several_environments_have_no_optimum_in_common(tmp_path):
 
 def test_a_model_beside_a_run_is_read_with_care(tmp_path):
     """Compressed members can be a thousand times as large as the file, and gymnasium imports what is before a colon."""
-    from sb3_lecture_dqn.plot import _env_id_of, _models_of
+    from sb3_lecture_dqn.show.plot import _env_id_of, _models_of
 
     LectureDQN("Taxi-v3").save(tmp_path / "good")
     with zipfile.ZipFile(tmp_path / "good.zip") as archive:

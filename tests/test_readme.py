@@ -7,9 +7,9 @@ import shlex
 import pytest
 
 from sb3_lecture_dqn import cli
-from sb3_lecture_dqn.common import episodic
 from sb3_lecture_dqn.study import Plan
 from sb3_lecture_dqn.study.trial import check_trials
+from sb3_lecture_dqn.training import algorithm as episodic
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 

@@ -41,12 +41,12 @@ from sb3_lecture_dqn import (
     TupleToDictWrapper,
     UnsafeFileError,
 )
-from sb3_lecture_dqn.common import save_util
-from sb3_lecture_dqn.common.description import describe, restore
-from sb3_lecture_dqn.common.save_util import AllocationLimit, check_finite, check_optimizer_state, n_numbers
-from sb3_lecture_dqn.common.tensor_file import read_tensors
-from sb3_lecture_dqn.common.weights import flatten, unflatten
-from sb3_lecture_dqn.loading import load_model
+from sb3_lecture_dqn.algorithms import load_model
+from sb3_lecture_dqn.saving import memory_file
+from sb3_lecture_dqn.saving.codec import describe, restore
+from sb3_lecture_dqn.saving.torch_file import read_tensors
+from sb3_lecture_dqn.saving.weights import flatten, unflatten
+from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_finite, check_optimizer_state, n_numbers
 
 GOLDEN = pathlib.Path(__file__).with_name("golden")
 
@@ -936,10 +936,10 @@ def test_what_could_not_be_loaded_is_not_saved(wrong, tmp_path, monkeypatch):
             next(iter(model.q_net.parameters()))[0] = math.nan
         message = r"policy\.q_net\..* has weights that are NaN or infinite"
     elif wrong == "a description":
-        monkeypatch.setattr(save_util, "MAX_ENTRIES", 50)
+        monkeypatch.setattr("sb3_lecture_dqn.saving.files.MAX_ENTRIES", 50)
         message = "has more than 50 entries"
     else:
-        monkeypatch.setattr("sb3_lecture_dqn.common.description.MAX_NUMBERS", 50)
+        monkeypatch.setattr("sb3_lecture_dqn.saving.codec.MAX_NUMBERS", 50)
         model.observation_space = spaces.Box(-1, 1, (30,))
         message = "more numbers are declared in arrays than the 50 that are allowed"
     with pytest.raises(ValueError, match=f"the model is not saved, because it could not be loaded: .*{message}"):
@@ -1032,9 +1032,9 @@ def reread(buffer, other, changed=lambda array: None):
     """What of a memory comes back after a change of what is in the file."""
     file = io.BytesIO()
     changed(buffer)
-    save_util.write_memory(file, buffer)
+    memory_file.write_memory(file, buffer)
     file.seek(0)
-    return save_util.read_memory(file, other)
+    return memory_file.read_memory(file, other)
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 7])
@@ -1121,7 +1121,7 @@ def test_a_memory_is_loaded_by_the_name_that_it_was_saved_by(make, name, tmp_pat
     model.save_replay_buffer(tmp_path / name)
     size = model.replay_buffer.size()
     model.replay_buffer.reset()
-    if save_util.is_described_memory(model.replay_buffer):
+    if memory_file.is_described_memory(model.replay_buffer):
         model.load_replay_buffer(tmp_path / name)
     else:
         with pytest.raises(UnsafeFileError, match=r"pickle.*trust=True"):

@@ -21,7 +21,7 @@ import yaml
 
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv, cli
 from sb3_lecture_dqn.cli import main
-from sb3_lecture_dqn.common.checkpoint import checkpoints_in
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_plan_on_ray, run_trial
 from sb3_lecture_dqn.study import table as table_module
 from sb3_lecture_dqn.study import trial as trial_module
@@ -341,7 +341,7 @@ def test_every_trial_has_a_row_equal_to_that_of_the_trial_alone_and_a_failing_on
             assert (
                 row["error"]
                 .splitlines()[-1]
-                .startswith("sb3_lecture_dqn.common.divergence.DivergedError: the loss of update 2")
+                .startswith("sb3_lecture_dqn.engine.divergence.DivergedError: the loss of update 2")
             )
         else:
             assert same(row, run_trial(trial, tmp_path))

@@ -30,7 +30,7 @@ from sb3_lecture_dqn import (
     exact_test,
     run_test,
 )
-from sb3_lecture_dqn.common.tabular import EpisodeFigures, policy_figures, run_policy
+from sb3_lecture_dqn.envs.exact import EpisodeFigures, policy_figures, run_policy
 
 TAXI_CAN_RAIN = "is_rainy" in inspect.signature(TaxiEnv).parameters
 CLIFF = "CliffWalking-v1" if "CliffWalking-v1" in gym.registry else "CliffWalking-v0"

@@ -23,8 +23,8 @@ from sb3_lecture_dqn import (
     TabularModel,
     exact_test,
 )
-from sb3_lecture_dqn.common.evaluation import action_values
-from sb3_lecture_dqn.common.tensorboard import _settings
+from sb3_lecture_dqn.evaluation.values import action_values
+from sb3_lecture_dqn.show.tensorboard import _settings
 
 
 def learn(folder, callback=None, total_episodes=6, env="Taxi-v3", **kwargs):

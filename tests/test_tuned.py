@@ -25,10 +25,10 @@ from sb3_lecture_dqn import (
     exact_test,
     run_test,
 )
-from sb3_lecture_dqn.common.evaluation import own_step_limit
-from sb3_lecture_dqn.common.hyperparams import read_hyperparams
-from sb3_lecture_dqn.common.save_util import check_finite
 from sb3_lecture_dqn.common.user_yaml import read_yaml
+from sb3_lecture_dqn.evaluation.test_env import own_step_limit
+from sb3_lecture_dqn.saving.weights_checks import check_finite
+from sb3_lecture_dqn.training.tuned import read_hyperparams
 
 SETTINGS = read_hyperparams("lecture_dqn")
 

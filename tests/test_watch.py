@@ -11,9 +11,9 @@ from stable_baselines3 import DQN
 
 from sb3_lecture_dqn import LectureDQN, TabularModel
 from sb3_lecture_dqn.cli import main
-from sb3_lecture_dqn.common import pictures
-from sb3_lecture_dqn.common.envs import make_env
-from sb3_lecture_dqn.watch import greedy_episodes, record, show
+from sb3_lecture_dqn.envs.make import make_env
+from sb3_lecture_dqn.show import pictures
+from sb3_lecture_dqn.show.watch import greedy_episodes, record, show
 
 
 def optimal_model():

@@ -31,9 +31,9 @@ from sb3_lecture_dqn import (
     run_test,
 )
 from sb3_lecture_dqn.common import wrappers
-from sb3_lecture_dqn.common.env_state import make_resumable
-from sb3_lecture_dqn.common.maskable import give_mask_infos
 from sb3_lecture_dqn.common.wrappers import OwnName
+from sb3_lecture_dqn.envs.masks import give_mask_infos
+from sb3_lecture_dqn.saving.env_state import make_resumable
 
 NESTED = spaces.Tuple(
     [

@@ -27,7 +27,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, make_env, zoo
-from sb3_lecture_dqn.common.hyperparams import read_hyperparams, tuned_settings
+from sb3_lecture_dqn.training.tuned import read_hyperparams, tuned_settings
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

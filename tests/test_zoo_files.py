@@ -22,9 +22,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture_dqn import zoo
 from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.common.hyperparams import read_hyperparams
-from sb3_lecture_dqn.common.pickled_data import Made, read_pickle
-from sb3_lecture_dqn.zoo_files import load_results, load_statistics, read_as_data, read_record
+from sb3_lecture_dqn.training.tuned import read_hyperparams
+from sb3_lecture_dqn.zoo.files import load_results, load_statistics, read_as_data, read_record
+from sb3_lecture_dqn.zoo.pickled_data import Made, read_pickle
 
 CONFIG, ARGS = "logs/config.yml", "logs/args.yml"
 

@@ -31,8 +31,8 @@ def places(model: Any, callback: type) -> dict[str, list[tuple[str, Any, str, in
         part, those of a higher level are in the one above
     """
     algorithm, env, memory = type(model), type(model.env), type(model.replay_buffer)
-    partition, learner = type(model.replay_buffer.fail), type(model._learner)
-    index, kernels = type(model.replay_buffer.fail.index), model._learner.kernels
+    partition, learner = type(model.replay_buffer.fail), type(model._engine)
+    index, kernels = type(model.replay_buffer.fail.index), model._engine.kernels
     return dict(
         zip(
             PARTS,
@@ -97,7 +97,7 @@ def clock(owner: Any, attribute: str, run: Callable[[], Any]) -> float:
 
 def call_alone(model: Any) -> float:
     """Seconds of a call of the compiled loop that does no update: what Python and numba pass each other."""
-    learner, memory = model._learner, model.replay_buffer
+    learner, memory = model._engine, model.replay_buffer
     kernels, success, fail = learner.kernels, memory.success, memory.fail
     rows = (success.words, success.floats, fail.words, fail.floats, success.size, np.zeros((0, 1), np.int64))
     rest = (learner.start, model.gamma, learner.online, learner.target, learner.layout, kernels.MSE, False, 0.0)

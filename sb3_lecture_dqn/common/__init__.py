@@ -1,1 +1,1 @@
-"""What the algorithms share."""
+"""The ground that the other rooms stand on: memories, layers, wrappers, checks and seeds."""

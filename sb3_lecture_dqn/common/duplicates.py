@@ -1,11 +1,11 @@
 """Whether a memory holds a transition already, in O(1)."""
 
 from hashlib import blake2b
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
+
+from sb3_lecture_dqn.kernels.available import why_no_numba
 
 _MAX_PLAIN_KEY = 64
 
@@ -104,21 +104,6 @@ class DictIndex:
         key = row.tobytes()
         # 128 bits keep images out of the index, and a collision is out of the question.
         return key if len(key) <= _MAX_PLAIN_KEY else blake2b(key, digest_size=16).digest()
-
-
-def why_no_numba() -> str | None:
-    """
-    Why nothing can be compiled here.
-
-    :return: The reason, ``None`` if numba is there and works. It does not with a NumPy that is newer than it knows
-    """
-    if find_spec("numba") is None:
-        return "numba is not installed (pip install 'sb3-lecture-dqn[fast]')"
-    try:
-        import_module("numba")
-    except Exception as error:  # whatever it is, PyTorch can do without
-        return f"numba cannot be imported: {error}"
-    return None
 
 
 def make_duplicate_index() -> DuplicateIndex:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sb3_lecture_dqn.common import kernels
+from sb3_lecture_dqn.kernels import index
 
 _MIN_SLOTS = 64
 
@@ -25,28 +25,28 @@ class HashIndex:
 
     def find(self, rows: np.ndarray, row: np.ndarray) -> int:
         """See :meth:`DuplicateIndex.find`."""
-        return int(kernels.index_find(self._slots, rows, row))
+        return int(index.find(self._slots, rows, row))
 
     def add(self, rows: np.ndarray, at: int) -> None:
         """See :meth:`DuplicateIndex.add`."""
         if 4 * (self._size + 1) > 3 * len(self._slots):
-            self._slots, _ = kernels.index_build(rows, self._size, 2 * len(self._slots))
-        kernels.index_add(self._slots, rows, at)
+            self._slots, _ = index.build(rows, self._size, 2 * len(self._slots))
+        index.add(self._slots, rows, at)
         self._size += 1
 
     def replace(self, rows: np.ndarray, at: int, row: np.ndarray) -> None:
         """See :meth:`DuplicateIndex.replace`."""
-        kernels.index_replace(self._slots, rows, at, row)
+        index.replace(self._slots, rows, at, row)
 
     def remove(self, rows: np.ndarray, at: int) -> None:
         """See :meth:`DuplicateIndex.remove`."""
-        kernels.index_remove(self._slots, rows, at)
+        index.remove(self._slots, rows, at)
         self._size -= 1
 
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""
         n_slots = max(_MIN_SLOTS, 1 << (2 * size).bit_length())
-        slots, duplicate = kernels.index_build(rows, size, n_slots)
+        slots, duplicate = index.build(rows, size, n_slots)
         if duplicate >= 0:
             raise ValueError(f"transition {duplicate} equals an earlier one")
         self._slots, self._size = slots, size

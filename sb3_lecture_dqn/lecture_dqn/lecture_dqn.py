@@ -5,15 +5,20 @@ from typing import Any, ClassVar
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples, Schedule
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy
+from torch.nn import functional as F
 
-from sb3_lecture_dqn.common.changes import HandedOut
 from sb3_lecture_dqn.common.checks import check_choice
-from sb3_lecture_dqn.common.compilable import LOSSES
-from sb3_lecture_dqn.common.episodic import EpisodicMixin
+from sb3_lecture_dqn.common.masks import best_allowed
+from sb3_lecture_dqn.engine.changes import HandedOut
+from sb3_lecture_dqn.engine.known import also_compiled
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
+from sb3_lecture_dqn.training.algorithm import EpisodicMixin
+
+#: What the keyword ``loss`` may be; a loss takes values and targets, and returns a scalar
+LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
 
 
 class LectureDQN(EpisodicMixin, DQN):
@@ -166,6 +171,34 @@ class LectureDQN(EpisodicMixin, DQN):
             explore_least_tried=explore_least_tried,
             _init_setup_model=_init_setup_model,
         )
+
+    @also_compiled
+    def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
+        """
+        Compute the loss between ``Q(s, a)`` and ``y = r + γ · max_a' Q_target(s', a')``, where the second term is left
+        out for a terminal ``s'`` (Mnih et al. 2015).
+
+        With ``double_q`` the online network chooses a' and the target network values it (van Hasselt et al. 2016). With
+        masks, a' is one of the valid actions.
+
+        :param batch: A minibatch
+        :return: A scalar
+        """
+        online, target = self._networks
+        with th.no_grad():
+            next_q_values = target(batch.next_observations)
+            choosing = online(batch.next_observations) if self.double_q else next_q_values
+            next_actions = best_allowed(choosing, getattr(batch, "next_action_masks", None))
+            next_values = next_q_values.gather(1, next_actions[:, None])
+            targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * next_values
+
+        values = online(batch.observations).gather(1, batch.actions.long())
+        return LOSSES[self.loss](values, targets)
+
+    @property
+    def loss_function(self) -> Any:
+        """The loss that the keyword ``loss`` names; ``None`` if there is none of that name."""
+        return LOSSES.get(self.loss)
 
     def _check_settings(self) -> None:
         super()._check_settings()

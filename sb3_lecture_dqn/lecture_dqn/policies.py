@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
-from sb3_lecture_dqn.common.maskable import MaskablePolicyMixin
+from sb3_lecture_dqn.common.masks import MaskablePolicyMixin
 from sb3_lecture_dqn.common.torch_layers import (
     ActionInNetwork,
     EmbeddingQNetwork,

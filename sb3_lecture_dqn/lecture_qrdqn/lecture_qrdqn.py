@@ -3,15 +3,16 @@
 from typing import Any, ClassVar
 
 import torch as th
+from sb3_contrib.common.utils import quantile_huber_loss
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.qrdqn.qrdqn import QRDQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBufferSamples, Schedule
 
-from sb3_lecture_dqn.common.episodic import EpisodicMixin
-from sb3_lecture_dqn.common.learners import QuantileLearner
+from sb3_lecture_dqn.common.masks import best_allowed
 from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
+from sb3_lecture_dqn.training.algorithm import EpisodicMixin
 
 
 class LectureQRDQN(EpisodicMixin, QRDQN):
@@ -78,7 +79,6 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
         **QRDQN.policy_aliases,
     }
     hyperparams = "lecture_qrdqn"
-    torch_learner_class = QuantileLearner
 
     def __init__(
         self,
@@ -158,6 +158,27 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
             _init_setup_model=_init_setup_model,
         )
 
+    def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
+        """
+        Compute the quantile Huber loss between the quantiles of ``Z(s, a)`` and ``r + γ · Z_target(s', a')``, where a'
+        is the action of highest mean (Dabney et al. 2018, as in sb3-contrib).
+
+        With ``double_q`` the online network chooses a'. With masks, a' is one of the valid actions.
+
+        :param batch: A minibatch
+        :return: A scalar
+        """
+        online, target = self._networks
+        with th.no_grad():
+            next_quantiles = target(batch.next_observations)
+            choosing = online(batch.next_observations) if self.double_q else next_quantiles
+            next_actions = best_allowed(choosing.mean(dim=1), getattr(batch, "next_action_masks", None))
+            next_values = _quantiles_of(next_quantiles, next_actions[:, None])
+            targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * next_values
+
+        quantiles = _quantiles_of(online(batch.observations), batch.actions.long())
+        return quantile_huber_loss(quantiles, targets, sum_over_quantiles=True)
+
     def _create_aliases(self) -> None:
         if not self.double_dqn:
             self.policy.quantile_net_target = self.policy.quantile_net
@@ -169,3 +190,8 @@ class LectureQRDQN(EpisodicMixin, QRDQN):
 
     def _action_values(self, obs: PyTorchObs) -> th.Tensor:
         return super()._action_values(obs).mean(dim=1)
+
+
+def _quantiles_of(quantiles: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """Take from (batch, n_quantiles, n_actions) the quantiles of one action each, shape (batch, n_quantiles)."""
+    return quantiles.gather(2, actions[:, None].expand(-1, quantiles.shape[1], 1)).squeeze(2)

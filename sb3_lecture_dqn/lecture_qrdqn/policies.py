@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.common.maskable import MaskablePolicyMixin
+from sb3_lecture_dqn.common.masks import MaskablePolicyMixin
 from sb3_lecture_dqn.common.torch_layers import LectureNetwork, hidden_widths
 
 __all__ = ["CnnPolicy", "LectureQuantileNetwork", "LectureQuantilePolicy", "MlpPolicy", "MultiInputPolicy"]

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import gymnasium as gym
 
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
-from sb3_lecture_dqn.common.envs import check_env_id, id_step_limit
 from sb3_lecture_dqn.common.user_yaml import read_yaml_file
+from sb3_lecture_dqn.envs.make import check_env_id, id_step_limit
 
 LECTURE_ALGORITHMS = ("lecture_dqn", "lecture_qrdqn")
 #: The peers: SB3's DQN and sb3-contrib's QR-DQN as they are

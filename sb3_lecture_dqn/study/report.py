@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sb3_lecture_dqn.common import pictures
 from sb3_lecture_dqn.common.checks import shown
-from sb3_lecture_dqn.common.evaluation import tells_optimality
-from sb3_lecture_dqn.common.pictures import as_plain_text
+from sb3_lecture_dqn.evaluation.result import tells_optimality
+from sb3_lecture_dqn.show import pictures
+from sb3_lecture_dqn.show.pictures import as_plain_text
 from sb3_lecture_dqn.study.statistics import (
     Estimate,
     estimate_interquartile_mean,

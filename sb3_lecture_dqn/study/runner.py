@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number, shown
-from sb3_lecture_dqn.common.stop_signals import StopSignals
+from sb3_lecture_dqn.saving.stop_signals import StopSignals
 from sb3_lecture_dqn.study.plan import STOCK_ALGORITHMS, Plan, Trial
 from sb3_lecture_dqn.study.table import ResultTable
 from sb3_lecture_dqn.study.trial import Row, attempt, check_trials, reason

@@ -15,17 +15,19 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_lecture_dqn.common.callbacks import LectureCheckpointCallback, LectureTestCallback
-from sb3_lecture_dqn.common.checkpoint import checkpoints_in
-from sb3_lecture_dqn.common.divergence import DivergedError
-from sb3_lecture_dqn.common.envs import make_env
-from sb3_lecture_dqn.common.evaluation import TestResult, exact_test, run_test, tabular_env
-from sb3_lecture_dqn.common.save_util import written_whole
 from sb3_lecture_dqn.common.seeding import make_rng
-from sb3_lecture_dqn.common.tabular import NotTabularError
+from sb3_lecture_dqn.engine.divergence import DivergedError
+from sb3_lecture_dqn.envs.make import make_env
+from sb3_lecture_dqn.envs.tabular import NotTabularError
+from sb3_lecture_dqn.evaluation.result import TestResult
+from sb3_lecture_dqn.evaluation.run import exact_test, run_test
+from sb3_lecture_dqn.evaluation.test_env import tabular_env
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
+from sb3_lecture_dqn.saving.files import written_whole
 from sb3_lecture_dqn.study.plan import LECTURE_ALGORITHMS, Plan, Trial
+from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback, LectureTestCallback
 
 _CLASSES: dict[str, type[BaseAlgorithm]] = {
     "lecture_dqn": LectureDQN,

@@ -34,7 +34,7 @@ def with_defaults_of(original, ours):
             given = dict(zip(names, args, strict=False)) | kwargs
             self.__dict__.update(ours.with_sb3_defaults(**given).__dict__)
             if hasattr(self, "policy"):
-                self._make_learner()  # for this object
+                self._make_engine()  # for this object
 
     WithDefaults.__name__ = WithDefaults.__qualname__ = f"SB3Defaults{ours.__name__}"  # by which -k chooses tests
     return WithDefaults

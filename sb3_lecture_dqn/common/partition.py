@@ -1,0 +1,212 @@
+"""Rows of transitions that grow and are replaced: the parts of the lecture's replay memory."""
+
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+import numpy as np
+
+from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
+
+_MIN_ROWS = 64
+
+
+_BYTES_AT_ONCE = 1 << 22
+
+
+class Rows(Protocol):
+    """Records that are taken slice by slice, first to last: an array, or a file of them."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    ndim: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice, /) -> np.ndarray: ...
+
+
+def copy_rows(rows: Rows, to: np.ndarray) -> None:
+    """
+    Copy rows in slices, so that only one of them is held besides.
+
+    :param rows: Where they come from.
+    :param to: Array of at least as many rows.
+    """
+    n = max(1, _BYTES_AT_ONCE // max(1, to[:1].nbytes))
+    for start in range(0, len(rows), n):
+        chunk = rows[start : start + n]
+        to[start : start + len(chunk)] = chunk
+
+
+def transition_dtype(fields: list[tuple[str, np.dtype, tuple[int, ...]]]) -> np.dtype:
+    """
+    The record type of a transition.
+
+    :param fields: Name, dtype and shape of every part.
+    :return: A packed record, filled up to whole 64-bit words, which is how the duplicate index reads it.
+    """
+    size = np.dtype(fields).itemsize
+    filler = [("_filler", np.dtype(np.uint8), (-size % 8,))] if size % 8 else []
+    return np.dtype(fields + filler)
+
+
+DISCRETE_ROW = transition_dtype(
+    [
+        ("observations", np.dtype(np.int64), (1,)),
+        ("next_observations", np.dtype(np.int64), (1,)),
+        ("actions", np.dtype(np.int64), (1,)),
+        ("rewards", np.dtype(np.float32), ()),
+        ("dones", np.dtype(np.float32), ()),
+    ]
+)
+
+
+def _hashable(value: Any) -> Hashable:
+    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
+
+
+class Partition:
+    """
+    A bounded or unbounded set of transitions, one row each, that knows in O(1) whether it holds one.
+
+    Rows are records with one field per part of a transition; the first :attr:`size` are in use. :attr:`words` and
+    :attr:`floats` are the same memory as 64-bit integers and as 32-bit floats. It grows by doubling, so an insert is
+    O(1) amortised.
+
+    :param dtype: Record type of a row, see :func:`transition_dtype`.
+    :param capacity: Most rows held; a further insert overwrites a uniformly random one. ``None``: no bound.
+    :param deduplicate: Whether a transition that is held already is not stored again.
+    """
+
+    def __init__(self, dtype: np.dtype, capacity: int | None, deduplicate: bool) -> None:
+        self.capacity = capacity
+        self.size = 0
+        self._allocate(_MIN_ROWS if capacity is None else min(capacity, _MIN_ROWS), dtype)
+        self.index: DuplicateIndex | None = make_duplicate_index() if deduplicate else None
+
+    @property
+    def full(self) -> bool:
+        """Whether an insert overwrites a row."""
+        return self.size == self.capacity
+
+    def clear(self) -> None:
+        """Forget every transition."""
+        self.size = 0
+        if self.index is not None:
+            self.index.build(self.words, 0)
+
+    def insert(self, row: np.ndarray, rng: np.random.Generator) -> int | None:
+        """
+        Store one transition.
+
+        :param row: The words of a record, shape ``(1, words)``.
+        :param rng: Draws the row to overwrite if the partition is full.
+        :return: The number of the row it was stored in, or ``None`` if it is held already.
+        """
+        if self.holds(row):
+            return None
+        if not self.full:
+            at = self.size
+            self._reserve(at + 1)
+            self.size += 1
+            self.words[at] = row[0]
+            if self.index is not None:
+                self.index.add(self.words, at)
+            return at
+        at = int(rng.random() * self.size)
+        if self.index is None:
+            self.words[at] = row[0]
+        else:
+            self.index.replace(self.words, at, row)
+        return at
+
+    def holds(self, row: np.ndarray) -> bool:
+        """
+        Whether :meth:`insert` would leave a transition out.
+
+        :param row: The words of a record, shape ``(1, words)``.
+        :return: Whether one that is equal is held, where those are not stored again.
+        """
+        return self.index is not None and self.index.find(self.words, row) >= 0
+
+    def remove(self, at: int) -> None:
+        """
+        Forget one transition; the last one takes its row.
+
+        :param at: The number of its row.
+        """
+        last = self.size - 1
+        for row in {at, last} if self.index is not None else ():
+            self.index.remove(self.words, row)  # type: ignore[union-attr]
+        if at != last:
+            self.words[at] = self.words[last]
+            if self.index is not None:
+                self.index.add(self.words, at)
+        self.size = last
+
+    def filled(self) -> np.ndarray:
+        """
+        The rows in use.
+
+        :return: A copy, of shape ``(size,)``.
+        """
+        return self.rows[: self.size].copy()
+
+    def holding(self, rows: Rows) -> "Partition":
+        """
+        A partition with the settings of this one and other rows; the inverse of :meth:`filled`.
+
+        :param rows: Records of :meth:`filled`, or what reads them slice by slice.
+        :return: The new partition.
+        :raises ValueError: If the rows are of another record type, too many, or not all different.
+        """
+        if rows.dtype != self.rows.dtype or rows.ndim != 1:
+            raise ValueError(f"the rows are {rows.dtype} of shape {rows.shape}, not a column of {self.rows.dtype}")
+        if self.capacity is not None and len(rows) > self.capacity:
+            raise ValueError(f"there are {len(rows)} transitions, and at most {self.capacity} are held")
+        other = Partition(self.rows.dtype, self.capacity, deduplicate=self.index is not None)
+        other._reserve(len(rows))
+        copy_rows(rows, other.rows)
+        other.size = len(rows)
+        if other.index is not None:
+            other.index.build(other.words, other.size)
+        return other
+
+    def check_valid(self) -> None:
+        """
+        Check that size, rows and index agree.
+
+        :raises ValueError: If they do not; the message says where.
+        """
+        limit = len(self.rows) if self.capacity is None else self.capacity
+        if not 0 <= self.size <= min(limit, len(self.rows)):
+            raise ValueError(f"size={self.size} is outside [0, {min(limit, len(self.rows))}]")
+        if self.index is None:
+            return
+        if len(self.index) != self.size:
+            raise ValueError(f"the duplicate index has {len(self.index)} entries for {self.size} transitions")
+        for at in range(self.size):
+            found = self.index.find(self.words, self.words[at : at + 1])
+            if found != at:
+                raise ValueError(f"the duplicate index finds transition {at} at row {found}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The index depends on what is installed, and is quick to build.
+        return {"capacity": self.capacity, "rows": self.filled(), "deduplicate": self.index is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        empty = Partition(state["rows"].dtype, state["capacity"], state["deduplicate"])
+        self.__dict__.update(empty.holding(state["rows"]).__dict__)
+
+    def _reserve(self, n_rows: int) -> None:
+        if n_rows > len(self.rows):
+            wanted = max(n_rows, 2 * len(self.rows))
+            filled = self.rows[: self.size]
+            self._allocate(wanted if self.capacity is None else min(wanted, self.capacity), self.rows.dtype)
+            self.rows[: self.size] = filled
+
+    def _allocate(self, n_rows: int, dtype: np.dtype) -> None:
+        self.rows = np.zeros(n_rows, dtype)
+        # The same memory as the duplicate index and the compiled loops read it.
+        self.words = self.rows.view(np.int64).reshape(n_rows, -1)
+        self.floats = self.rows.view(np.float32).reshape(n_rows, -1)

@@ -1,0 +1,1 @@
+"""What computes the updates: PyTorch, and compiled loops that mean the same."""

@@ -1,0 +1,64 @@
+"""Gradient updates by PyTorch's autograd: any network, optimiser and memory. The specification of an update."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_lecture_dqn.common.hindsight import sample
+from sb3_lecture_dqn.common.masks import predict_greedily
+from sb3_lecture_dqn.engine.divergence import loss_not_finite
+from sb3_lecture_dqn.engine.known import why_not_compiled
+
+
+class TorchEngine:
+    """
+    The engine for every configuration; see :class:`engine.choice.Engine` for its methods.
+
+    :param model: The algorithm whose networks are trained; its settings are read anew for every update
+    """
+
+    name = "torch"
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def train(self, gradient_steps: int, batch_size: int) -> float:
+        """See :meth:`engine.choice.Engine.train`."""
+        self.model.policy.set_training_mode(True)
+        return float(np.mean([self.update(batch_size, done) for done in range(gradient_steps)]))
+
+    def update(self, batch_size: int, done: int = 0) -> float:
+        """
+        Do one step of the optimiser on the loss of a minibatch.
+
+        :param batch_size: Transitions in the minibatch
+        :param done: Updates that this call of :meth:`train` has done before, for the message
+        :return: Loss before the step
+        :raises DivergedError: If the loss is NaN or infinite
+        """
+        model = self.model
+        optimizer = model.policy.optimizer
+        loss = model.compute_loss(sample(model.replay_buffer, batch_size, model._vec_normalize_env))
+        loss_value = float(loss.item())
+        if not math.isfinite(loss_value):
+            raise loss_not_finite(model, loss_value, done)
+        optimizer.zero_grad()
+        loss.backward()
+        if model.max_grad_norm is not None:
+            th.nn.utils.clip_grad_norm_(model.policy.parameters(), model.max_grad_norm)
+        optimizer.step()
+        return loss_value
+
+    def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
+        """See :meth:`engine.choice.Engine.greedy_actions`."""
+        if action_masks is not None:
+            return predict_greedily(self.model.policy, self.model._action_values, obs, action_masks)
+        actions: np.ndarray = self.model.policy.predict(obs, deterministic=True)[0]
+        return actions
+
+    def is_current(self, networks: bool = True) -> bool:
+        """See :meth:`engine.choice.Engine.is_current`."""
+        model = self.model
+        return model.engine == "torch" or (model.engine != "numba" and why_not_compiled(model) is not None)

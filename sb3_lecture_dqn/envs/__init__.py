@@ -1,0 +1,1 @@
+"""Environments: made by id, as tables, on arrays, and with masks of valid actions."""

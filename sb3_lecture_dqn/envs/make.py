@@ -1,0 +1,187 @@
+"""Building the lecture's environment from an id, on every supported gymnasium."""
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
+from sb3_lecture_dqn.envs.registration import registered
+from sb3_lecture_dqn.envs.tabular import NotTabularError
+from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
+
+#: The step limit of the lecture's tasks where they are given by an id
+LECTURE_MAX_EPISODE_STEPS = 1000
+TAXI_V3 = "Taxi-v3"
+# Tasks that have settings of their own, and so need an id of their own: by it, the id they are made from and how.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "TaxiRainy-v3": (TAXI_V3, {"is_rainy": True}),
+    "FrozenLakeNotSlippery-v1": ("FrozenLake-v1", {"is_slippery": False}),
+    "FrozenLake8x8NotSlippery-v1": ("FrozenLake8x8-v1", {"is_slippery": False}),
+}
+_LECTURE_IDS = {TAXI_V3, "Taxi-v4", *VARIANTS}
+
+
+def register_taxi_v3() -> None:
+    """
+    Make ``gym.make("Taxi-v3")`` work where gymnasium registers ``Taxi-v4`` alone (gymnasium >= 1.3).
+
+    With default arguments both versions have the same transition table, so the id is an alias. gymnasium advises an
+    upgrade all the same where a user makes an environment by the older id. Where this package makes one, it does not:
+    see :func:`registered`.
+    """
+    if TAXI_V3 in gym.registry:
+        return
+    gym.register(
+        id=TAXI_V3,
+        entry_point="gymnasium.envs.toy_text.taxi:TaxiEnv",
+        reward_threshold=8,
+        max_episode_steps=200,
+    )
+
+
+def register_variants() -> None:
+    """Register :data:`VARIANTS`, unless another package has an environment of that id."""
+    for env_id, (original, kwargs) in VARIANTS.items():
+        if env_id not in gym.registry:
+            spec = gym.spec(original)
+            gym.register(
+                id=env_id,
+                entry_point=spec.entry_point,
+                max_episode_steps=spec.max_episode_steps,
+                kwargs={**spec.kwargs, **kwargs},
+            )
+
+
+def check_env_id(env_id: str) -> None:
+    """
+    Check that gymnasium knows an environment.
+
+    :param env_id: An id such as ``"Taxi-v3"``.
+    :raises ValueError: If the id is not registered; the message names the nearest known ids. Also if it is of the form
+        ``"module:Id-v0"``, by which gymnasium imports the module: an id may come from a file.
+    """
+    module, colon, bare_id = env_id.partition(":")
+    if colon:
+        raise ValueError(
+            f"env={env_id!r}: no module is imported by an id here; import {module} yourself, which registers its "
+            f"environments, and give the id {bare_id!r}"
+        )
+    try:
+        gym.spec(env_id)
+    except gym.error.Error as error:
+        near = difflib.get_close_matches(env_id, gym.registry, n=3, cutoff=0.5)
+        hint = (
+            f"the nearest known ids are {', '.join(map(repr, near))}" if near else "see `gymnasium.pprint_registry()`"
+        )
+        raise ValueError(f"env={env_id!r} is not a registered environment id: {hint} ({error})") from error
+
+
+def id_step_limit(env_id: str) -> int | None:
+    """
+    The step limit that an environment has where it is given by its id.
+
+    :param env_id: A registered environment id.
+    :return: The lecture's limit for its tasks (``Taxi-v3``, ``Taxi-v4`` and :data:`VARIANTS`), of others the registered
+        one, ``None`` if there is none.
+    :raises ValueError: If the id is unknown.
+    """
+    check_env_id(env_id)
+    spec = gym.spec(env_id)
+    # Another package may have an environment of its own under an id of the variants.
+    is_toy = isinstance(spec.entry_point, str) and spec.entry_point.startswith("gymnasium.envs.toy_text")
+    return LECTURE_MAX_EPISODE_STEPS if is_toy and spec.id in _LECTURE_IDS else spec.max_episode_steps
+
+
+def check_is_env(env: Any) -> None:
+    """
+    Check that what was given for an environment is one.
+
+    :param env: It should be an environment of gymnasium or a ``VecEnv`` of SB3.
+    :raises ValueError: If it is neither; the message says what to do with it.
+    """
+    if isinstance(env, gym.Env | VecEnv):
+        return
+    if isinstance(env, gym.vector.VectorEnv):
+        raise ValueError(
+            f"env={env} is a vector environment of gymnasium, which SB3 does not take: make one of SB3's, "
+            f"stable_baselines3.common.env_util.make_vec_env(env_id, n_envs={env.num_envs})"
+        )
+    if isinstance(env, type) and issubclass(env, gym.Env):
+        way_on = f"a class: give an environment, {env.__name__}(...)"
+    elif isinstance(env, gym.envs.registration.EnvSpec):
+        way_on = f"a specification: give its id, {env.id!r}, or an environment, gymnasium.make(...)"
+    elif callable(env) or (isinstance(env, list | tuple) and all(callable(one) for one in env)):
+        way_on = "a function: give the environment that it returns, or make_vec_env(function, n_envs=...) of several"
+    elif isinstance(env, list | tuple):
+        way_on = "several: make one VecEnv of them, stable_baselines3.common.env_util.make_vec_env(env_id, n_envs=...)"
+    else:
+        way_on = "none: give an environment of gymnasium (shimmy makes one of OpenAI Gym's), a VecEnv of SB3, or an id"
+    raise ValueError(f"env={env!r} is {way_on}")
+
+
+Wrapper = Callable[[gym.Env], gym.Env]
+
+
+def make_env(
+    env_id: str,
+    max_episode_steps: int | None = None,
+    wrapper: Wrapper | None = None,
+    **env_kwargs: Any,
+) -> gym.Env:
+    """
+    Make the environment of an id as this package does: the lecture's tasks have the lecture's step limit.
+
+    ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`, unless
+    a wrapper has made something else of them.
+
+    :param env_id: A registered environment id.
+    :param max_episode_steps: Steps after which an episode is truncated; ``None`` for :func:`id_step_limit`.
+    :param wrapper: Put around the environment.
+    :param env_kwargs: Passed to ``gymnasium.make``.
+    :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it.
+    :raises ValueError: If the id is unknown.
+    """
+    own_limit = id_step_limit(env_id)
+    if max_episode_steps is None:
+        max_episode_steps = own_limit
+    try:
+        env = gym.make(
+            registered(env_id), max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs}
+        )
+    except TypeError:  # no render_mode argument
+        env = gym.make(registered(env_id), max_episode_steps=max_episode_steps, **env_kwargs)
+    if wrapper is not None:
+        env = wrapper(env)
+    return TupleToDictWrapper(env) if needs_flattening(env.observation_space) else env
+
+
+def make_training_env(
+    env_id: str,
+    max_episode_steps: int | None = None,
+    n_envs: int = 1,
+    wrapper: Wrapper | None = None,
+) -> gym.Env | VecEnv:
+    """
+    Make the environment that an algorithm learns from when it is given an id.
+
+    :param env_id: A registered environment id.
+    :param max_episode_steps: As for :func:`make_env`.
+    :param n_envs: Number of environments.
+    :param wrapper: Put around each environment.
+    :return: A :class:`TabularVecEnv` where the environment is tabular, which steps many times faster; else what
+        :func:`make_env` returns, or SB3's ``DummyVecEnv`` of several.
+    :raises ValueError: If the id is unknown.
+    """
+    env = make_env(env_id, max_episode_steps, wrapper)
+    try:
+        tabular = TabularVecEnv(env, n_envs)
+    except NotTabularError:
+        if n_envs > 1:
+            return make_vec_env(lambda: make_env(env_id, max_episode_steps, wrapper), n_envs)
+        return env
+    env.close()
+    return tabular

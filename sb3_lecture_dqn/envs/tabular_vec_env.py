@@ -1,0 +1,507 @@
+"""A tabular environment stepped on its arrays, with the interface of SB3's vectorised environments."""
+
+import copy
+import functools
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+
+from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
+from sb3_lecture_dqn.envs.tabular import TabularModel
+
+_TOGETHER = (
+    "a TabularVecEnv steps its environments together, so one of them has no {} of its own: call that of the "
+    "TabularVecEnv, or give the model an environment made by gymnasium.make"
+)
+
+
+class _SubEnv(gym.Env):
+    """
+    One environment of a :class:`TabularVecEnv`, to be asked what users ask a toy-text environment.
+
+    Of what decides the steps, the state ``s`` and the generator can be set; to set something else that the environment
+    has is an error, as it would have no effect. The rest, as Taxi's ``decode``, is of an environment of the same model.
+    """
+
+    _tabular_venv: "TabularVecEnv"
+    _tabular_index: int
+
+    def __init__(self, venv: "TabularVecEnv", index: int) -> None:
+        vars(self).update(_tabular_venv=venv, _tabular_index=index)
+
+    def __getattr__(self, name: str) -> Any:
+        venv: TabularVecEnv | None = vars(self).get("_tabular_venv")
+        if venv is not None and not name.startswith("__"):
+            if name == "action_masks" and venv.model.action_masks is not None:
+                return self._action_masks
+            if venv.model.env is not None and hasattr(venv.model.env, name):
+                return getattr(venv.model.env, name)
+        raise AttributeError(
+            f"an environment of a TabularVecEnv has no attribute {name!r}; if the one that gymnasium.make makes has it,"
+            " use that"
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("s", "np_random") or name in vars(self).keys() - {"_tabular_venv", "_tabular_index"}:
+            super().__setattr__(name, value)
+        elif hasattr(self, name):
+            raise AttributeError(
+                f"{name!r} cannot be set: a TabularVecEnv steps on arrays that were made before, and it would have no "
+                "effect. Give the model an environment that has it, made by gymnasium.make, or "
+                "TabularVecEnv(TabularModel(P, initial_state_distrib, ...))"
+            )
+        else:
+            vars(self)[name] = value
+
+    @property
+    def s(self) -> int:
+        """The state, under the name that toy-text environments have for it."""
+        return int(self._tabular_venv._states[self._tabular_index])
+
+    @s.setter
+    def s(self, state: int) -> None:
+        check_number("s", state, 0, self.model.n_states - 1, integer=True)
+        self._tabular_venv._states[self._tabular_index] = int(state)
+
+    @property
+    def lastaction(self) -> int | None:
+        """The action that led to the state, ``None`` at the start of an episode."""
+        pairs = self._tabular_venv._pairs
+        if pairs is None or self._tabular_venv._steps_of(self._tabular_index) == 0:
+            return None
+        return int(np.ravel(pairs)[self._tabular_index]) % self._tabular_venv.model.n_actions
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator, which all environments of a ``TabularVecEnv`` share."""
+        return self._tabular_venv.rng
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        if self._tabular_venv.num_envs > 1:
+            raise AttributeError(
+                f"np_random cannot be set for one of {self._tabular_venv.num_envs} environments, which share one "
+                "generator: set the `rng` of the TabularVecEnv, or seed() it"
+            )
+        if not isinstance(value, np.random.Generator):
+            raise TypeError(f"np_random={value!r} must be a numpy.random.Generator")
+        self._tabular_venv.rng = value
+
+    @property
+    def np_random_seed(self) -> int:
+        """The number that the generator was made from, -1 if it is not known."""
+        entropy = getattr(getattr(self.np_random.bit_generator, "seed_seq", None), "entropy", None)
+        return entropy if isinstance(entropy, int) else -1
+
+    # What `TimeLimit` has, where there is one
+
+    @property
+    def _elapsed_steps(self) -> int:
+        _ = self._max_episode_steps
+        return self._tabular_venv._steps_of(self._tabular_index)
+
+    @property
+    def _max_episode_steps(self) -> int:
+        if self._tabular_venv.max_episode_steps is None:
+            raise AttributeError("there is no step limit")
+        return self._tabular_venv.max_episode_steps
+
+    @property
+    def model(self) -> TabularModel:
+        return self._tabular_venv.model
+
+    @property
+    def P(self) -> Any:
+        return self.model.P
+
+    @property
+    def initial_state_distrib(self) -> np.ndarray:
+        return self.model.initial_state_distrib
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        return self._tabular_venv.spec
+
+    @property
+    def metadata(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._tabular_venv.metadata if self.model.env is None else self.model.env.metadata
+
+    @property
+    def render_mode(self) -> str | None:  # type: ignore[override]
+        # As with every environment that SB3 makes from an id
+        return None if self._tabular_venv.spec is None else "rgb_array"
+
+    @property
+    def observation_space(self) -> spaces.Discrete:  # type: ignore[override]
+        return self._tabular_venv.observation_space
+
+    @property
+    def action_space(self) -> spaces.Discrete:  # type: ignore[override]
+        return self._tabular_venv.action_space
+
+    def _action_masks(self) -> np.ndarray:
+        masks: np.ndarray = self._tabular_venv.action_masks()[self._tabular_index]
+        return masks
+
+    def reset(self, **kwargs: Any) -> Any:
+        raise NotImplementedError(_TOGETHER.format("reset()"))
+
+    def step(self, action: Any) -> Any:
+        raise NotImplementedError(_TOGETHER.format("step()"))
+
+    def render(self) -> np.ndarray:
+        return self._tabular_venv._draw(self.s, self.lastaction)
+
+
+class TabularVecEnv(VecEnv):
+    """
+    SB3's ``VecEnv`` over a :class:`TabularModel`: array work in place of a Python object for every environment.
+
+    Steps, rewards, ``infos`` and resets are those of ``DummyVecEnv`` over ``Monitor`` and ``TimeLimit`` around the
+    environment itself. The ``infos`` are the caller's own dictionaries; the masks in them are shared and read-only.
+
+    All randomness comes from one generator, :attr:`rng`; :meth:`seed` replaces it at the next reset. Options for resets
+    have no effect, as in toy-text environments.
+
+    :param env: A model, or an environment or its id that :meth:`TabularModel.from_env` can read
+    :param n_envs: Number of environments
+    :param max_episode_steps: Steps after which an episode is truncated. ``None`` for the limit of the environment,
+        -1 for no limit, as in ``gymnasium.make``
+    :param seed: Seed of the generator, ``None`` for one from the operating system
+    :raises NotTabularError: If the environment has no model
+    :raises ValueError: If an argument is out of range
+    """
+
+    observation_space: spaces.Discrete
+    action_space: spaces.Discrete
+
+    def __init__(
+        self,
+        env: TabularModel | gym.Env | str,
+        n_envs: int = 1,
+        max_episode_steps: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        check_number("n_envs", n_envs, 1, integer=True)
+        model = self.model = env if isinstance(env, TabularModel) else TabularModel.from_env(env)
+        if max_episode_steps is None:
+            max_episode_steps = model.max_episode_steps
+        elif max_episode_steps == -1:
+            max_episode_steps = None
+        else:
+            check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        self.max_episode_steps = max_episode_steps
+        self.rng = np.random.default_rng(seed)
+        self.spec = copy.copy(model.spec)
+        self.metadata: dict[str, Any] = {"render_modes": []}
+        if self.spec is not None:
+            self.spec.max_episode_steps = max_episode_steps
+            self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+        self._render_env: gym.Env | None = None
+        self._sub_envs = tuple(_SubEnv(self, index) for index in range(n_envs))
+        metadata = self.metadata
+        super().__init__(n_envs, spaces.Discrete(model.n_states), spaces.Discrete(model.n_actions))
+        self.metadata = metadata  # SB3 leaves out the frames per second
+
+        self._limit = math.inf if max_episode_steps is None else max_episode_steps
+        self._next_states, self._rewards = model.next_states.ravel(), model.rewards.ravel()
+        self._terminated, self._probabilities = model.terminated.ravel(), model.probabilities.ravel()
+        self._rewards32 = self._rewards.astype(np.float32)
+        # One environment is stepped without NumPy, whose calls cost more than the work on single numbers.
+        self._one = n_envs == 1
+        self._was_reset = False
+        self._pairs: Any  # state * A + action of the last or next step: int64 of shape (n_envs,), an int for one
+        self._t_start = time.time()
+        self._set_episodes(np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64), np.zeros(n_envs))
+
+    @property
+    def envs(self) -> tuple[gym.Env, ...]:
+        """
+        The environments one by one, as ``DummyVecEnv`` has them: to be asked, not to be stepped or replaced.
+
+        They have what the toy-text environment has (``unwrapped``, ``P``, ``desc``, ``decode``, ``s``, ``np_random``).
+        """
+        return self._sub_envs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_render_env": None}  # its windows cannot be copied
+
+    # What stepping needs of the model as Python objects: made by the first step, as tests on arrays do without.
+
+    @functools.cached_property
+    def _infos(self) -> list[dict[str, Any]]:
+        """The info of a step into every state, to be copied: that is faster than to build one."""
+        plain = {"prob": 1.0, "TimeLimit.truncated": False}
+        if self.model.action_masks is None:
+            return [plain] * self.model.n_states
+        return [{**plain, "action_mask": mask} for mask in self.model.action_masks.view(np.int8)]
+
+    @functools.cached_property
+    def _outcomes(self) -> list[tuple[int, float, bool, float]]:
+        """Next state, reward, terminated and probability of every outcome."""
+        columns = (self._next_states, self._rewards, self._terminated, self._probabilities)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    @functools.cached_property
+    def _cumulative(self) -> list[list[float]]:
+        """Cumulative probabilities of the outcomes of every state and action."""
+        cumulative: list[list[float]] = self.model.cumulative.tolist()
+        return cumulative
+
+    def _set_episodes(self, states: np.ndarray, lengths: np.ndarray, returns: np.ndarray) -> None:
+        """The running episodes: their states, how many steps they have had, and the sums of their rewards."""
+        # One clock for all and the times at which episodes began: so nothing is counted for every environment, and
+        # the step limit needs no look at them before the earliest deadline.
+        self._clock, self._pairs = 0, None
+        columns = (states, -lengths, returns)
+        self._states: Any
+        self._began: Any
+        self._returns: Any
+        self._states, self._began, self._returns = (c.tolist() if self._one else c.copy() for c in columns)
+        self._deadline = min(self._began) + self._limit
+
+    def reset(self) -> np.ndarray:
+        """
+        Begin an episode in every environment.
+
+        :return: The first states, int64 of shape ``(n_envs,)``
+        """
+        states = self.draw_starts(self.num_envs)
+        self._reset_options()
+        self._set_episodes(states, np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs))
+        self.reset_infos = [self._reset_info(state) for state in states.tolist()]
+        self._was_reset = True
+        return states
+
+    def draw_starts(self, n: int) -> np.ndarray:
+        """
+        Draw first states of episodes, as a reset would but without one.
+
+        :param n: How many
+        :return: int64 of shape ``(n,)``
+        """
+        if self._seeds[0] is not None:
+            self.rng = np.random.default_rng(self._seeds[0])
+            self._reset_seeds()
+        return self.model.draw_starts(n, self.rng)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """
+        Take note of the actions of the next :meth:`step_wait`.
+
+        :param actions: Integers of shape ``(n_envs,)``
+        :raises ValueError: If they are not, or one is out of range
+        """
+        if not self._was_reset:
+            raise gym.error.ResetNeeded("reset() the environment before the first step")
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions must be integers of shape ({self.num_envs},), not {actions.dtype} of shape {actions.shape}"
+            )
+        n_actions = self.model.n_actions
+        if self._one:
+            action = actions.item()
+            if not 0 <= action < n_actions:
+                raise ValueError(f"action {action} is none of 0, …, {n_actions - 1}")
+            self._pairs = self._states[0] * n_actions + action
+            return
+        try:
+            # Looks for numbers out of range in passing, where comparisons would take longer than all this.
+            self._pairs = np.ravel_multi_index((self._states, actions), (self.model.n_states, n_actions))
+        except ValueError:
+            index = int(np.argmax((actions < 0) | (actions >= n_actions)))
+            raise ValueError(
+                f"action {actions[index]} of environment {index} is none of 0, …, {n_actions - 1}"
+            ) from None
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        Step all environments; one whose episode ends is reset at once.
+
+        :return: States (int64), rewards (float32) and dones (bool), each of shape ``(n_envs,)``, and infos
+        """
+        self._clock += 1
+        if self._one:
+            return self._step_one()
+        outcomes = self.model.draw_outcomes(self._pairs, self.rng)
+        states = self._next_states[outcomes]
+        dones = terminated = self._terminated[outcomes]
+        if self._clock >= self._deadline:
+            dones = terminated | (self._clock - self._began >= self._limit)
+        self._returns += self._rewards[outcomes]
+        table = self._infos
+        infos = [table[state].copy() for state in states.tolist()]
+        if not self.model.deterministic:
+            for info, probability in zip(infos, self._probabilities[outcomes].tolist(), strict=True):
+                info["prob"] = probability
+        ended = dones.nonzero()[0].tolist()
+        for index in ended:
+            states[index] = self._end_episode(index, infos[index], int(states[index]), bool(terminated[index]))
+        if ended:
+            self._deadline = self._began.min() + self._limit
+        self._states = states
+        return states.copy(), self._rewards32[outcomes], dones, infos
+
+    def _step_one(self) -> VecEnvStepReturn:
+        outcome = self._pairs
+        if not self.model.deterministic:
+            outcome = outcome * self.model.n_outcomes + bisect_right(self._cumulative[outcome], self.rng.random())
+        state, reward, terminated, probability = self._outcomes[outcome]
+        self._returns[0] += reward
+        info = self._infos[state].copy()
+        info["prob"] = probability
+        done = terminated or self._clock >= self._deadline
+        if done:
+            state = self._end_episode(0, info, state, terminated)
+            self._deadline = self._clock + self._limit
+        self._states[0] = state
+        return np.array([state], np.int64), np.array([reward], np.float32), np.array([done]), [info]
+
+    def _steps_of(self, index: int) -> int:
+        return self._clock - int(self._began[index])
+
+    def _reset_info(self, state: int) -> dict[str, Any]:
+        info = self._infos[state].copy()
+        del info["TimeLimit.truncated"]
+        return info
+
+    def _end_episode(self, index: int, info: dict[str, Any], state: int, terminated: bool) -> int:
+        """Complete the info of an episode's last step and begin the next episode with the state returned."""
+        info["episode"] = {
+            "r": round(float(self._returns[index]), 6),
+            "l": self._steps_of(index),
+            "t": round(time.time() - self._t_start, 6),
+        }
+        info["TimeLimit.truncated"] = not terminated
+        info["terminal_observation"] = state
+        start = self.model.draw_start(self.rng)
+        self._began[index] = self._clock
+        self._returns[index] = 0.0
+        self.reset_infos[index] = self._reset_info(start)
+        return start
+
+    def action_masks(self) -> np.ndarray:
+        """
+        Which actions are valid now.
+
+        :return: bool of shape ``(n_envs, A)``
+        :raises ValueError: If the model has no masks
+        """
+        if self.model.action_masks is None:
+            raise ValueError("the model of the environment has no action_masks")
+        masks: np.ndarray = self.model.action_masks[self._states]
+        return masks
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """
+        Seed all environments at the next reset.
+
+        :param seed: The seed, ``None`` for one from the operating system
+        :return: A seed for every environment, of which the first one is used for all
+        """
+        # SB3 would draw it from NumPy's global generator.
+        return super().seed(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed))
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        All that decides how stepping goes on.
+
+        :return: Arrays of shape ``(n_envs,)``, plain numbers, and the state of the generator
+        """
+        return {
+            "states": np.array(self._states, dtype=np.int64),
+            "lengths": self._clock - np.array(self._began, dtype=np.int64),
+            "returns": np.array(self._returns, dtype=np.float64),
+            "was_reset": self._was_reset,
+            "seed": self._seeds[0],
+            "rng": generator_state(self.rng),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where :meth:`get_state` was called.
+
+        :param state: What it returned, of an environment of the same model and size
+        :raises ValueError: If it does not fit this environment
+        """
+        for name in ("states", "lengths", "returns"):
+            if np.shape(state[name]) != (self.num_envs,):
+                raise ValueError(f"{name} has the shape {np.shape(state[name])}, it must have ({self.num_envs},)")
+        states, lengths = (np.asarray(state[name]) for name in ("states", "lengths"))
+        if states.dtype.kind not in "iu" or lengths.dtype.kind not in "iu":
+            raise ValueError(f"states and lengths are {states.dtype} and {lengths.dtype}, they must be integers")
+        self._check_states(states)
+        if not ((lengths >= 0) & (lengths <= min(self._limit, 2**53))).all():
+            raise ValueError(f"lengths {lengths} are not all of 0, …, {self._limit}")
+        returns = np.asarray(state["returns"], np.float64)
+        if not np.isfinite(returns).all():
+            raise ValueError(f"returns {returns} are not all finite")
+        if state["seed"] is not None:
+            check_number("seed", state["seed"], 0, integer=True)
+        set_generator_state(self.rng, state["rng"])
+        self._set_episodes(states.astype(np.int64), lengths.astype(np.int64), returns)
+        self._was_reset = bool(state["was_reset"])
+        self._reset_seeds()
+        if state["seed"] is not None:
+            self.seed(state["seed"])
+
+    def _check_states(self, states: np.ndarray) -> None:
+        if not ((states >= 0) & (states < self.model.n_states)).all():
+            raise ValueError(f"states {states} are not all of 0, …, {self.model.n_states - 1}")
+
+    def close(self) -> None:
+        """Close the window of the environment that renders, if there is one."""
+        if self._render_env is not None:
+            self._render_env.close()
+            self._render_env = None
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """
+        Pictures of all environments.
+
+        :return: RGB arrays, uint8 of shape ``(height, width, 3)``
+        :raises ValueError: If there is no gymnasium environment of the model
+        """
+        return [env.render() for env in self._sub_envs]
+
+    def _draw(self, state: int, lastaction: int | None) -> np.ndarray:
+        if self._render_env is None:
+            if self.model.env is None:
+                raise ValueError("there is no picture of a model that was not read from an environment with a spec")
+            self._render_env = copy.copy(self.model.env)
+            self._render_env.render_mode = "rgb_array"
+        vars(self._render_env).update(s=state, lastaction=lastaction, taxi_orientation=0)
+        picture: np.ndarray = self._render_env.render()  # type: ignore[assignment]
+        return picture
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """See SB3's ``VecEnv``; the state is ``s``, as in toy-text environments."""
+        return [getattr(self._sub_envs[index], attr_name) for index in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """See SB3's ``VecEnv``; the state is ``s``, as in toy-text environments."""
+        for index in self._get_indices(indices):
+            setattr(self._sub_envs[index], attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """See SB3's ``VecEnv``."""
+        return [method(*method_args, **method_kwargs) for method in self.get_attr(method_name, indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """See SB3's ``VecEnv``; what ``Monitor`` and ``TimeLimit`` do is done here, so they count as wrapped."""
+        limited = wrapper_class is TimeLimit and self.max_episode_steps is not None
+        return [wrapper_class is Monitor or limited for _ in self._get_indices(indices)]

@@ -1,0 +1,1 @@
+"""Tests of models, and the environments that models are tested on."""

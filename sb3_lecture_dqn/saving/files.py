@@ -1,0 +1,193 @@
+"""Files that are written whole or not at all, and opened so that whatever is wrong with them is named."""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import pathlib
+import secrets
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+from stable_baselines3.common.save_util import open_path
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.saving.codec import CodeInFileError
+from sb3_lecture_dqn.saving.torch_file import DAMAGED
+
+Path = str | pathlib.Path | io.BufferedIOBase
+
+
+#: The member of a model's file that :func:`read_model` reads, and the layout of what it holds
+DESCRIPTION, DESCRIPTION_VERSION = "sb3_lecture_dqn.json", 1
+
+
+#: The same of a memory's file
+MEMORY, MEMORY_VERSION = "sb3_lecture_dqn_memory.json", 1
+
+
+#: The member that a checkpoint has, and no other file
+MANIFEST = "manifest.json"
+
+
+#: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
+MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
+
+
+# What a file is that was given to the wrong method, by the member that tells.
+_OTHER_FILES = {
+    MANIFEST: "it is a checkpoint of a training run, and what goes on with it is {algorithm}.resume(path)",
+    DESCRIPTION: "it is a model, which {algorithm}.load(path) loads",
+    MEMORY: "it is a replay memory, which model.load_replay_buffer(path) loads",
+}
+
+
+@contextlib.contextmanager
+def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
+    """
+    Open a file that appears under its name only when all of it is on the disk.
+
+    It is written beside its place, flushed to the disk, and renamed; then the folder is flushed. Whatever happens in
+    between, there is the old file or the new one under the name. Names are as SB3 makes them.
+
+    :param path: Where to write; folders are made, ``suffix`` is added to a name without one, and a folder's name gets
+        ``_2``. Or an open file, to which all is written at the end
+    :param suffix: Without its dot
+    :return: Binary file, to be read and written
+    """
+    if not isinstance(path, str | pathlib.Path):
+        given = open_path(path, "w", suffix=suffix)
+        content = io.BytesIO()
+        yield content
+        given.write(content.getbuffer())
+        return
+    target = _target(pathlib.Path(path), suffix)
+    if target.exists() and not target.is_file():  # a device or a pipe, which has to stay one
+        with target.open("w+b") as file:
+            yield file
+        return
+    # The system allows for names of so many bytes, which those of files may have to the last one.
+    beside = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+    if target.exists():
+        target.open("r+b").close()  # one that is protected against writing stays as it is
+    try:
+        with beside.open("x+b") as file:
+            if target.exists():
+                beside.chmod(target.stat().st_mode & 0o777)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    flush_folder(target.parent)
+
+
+def flush_folder(folder: pathlib.Path) -> None:
+    """
+    Have a folder's names on the disk, where the system can do that.
+
+    :param folder: The folder.
+    """
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _target(path: pathlib.Path, suffix: str) -> pathlib.Path:
+    if path.suffix == "":
+        path = pathlib.Path(f"{path}.{suffix}")
+    if path.is_dir():
+        warnings.warn(f"Path '{path}' is a folder. Will save instead to {path}_2")
+        path = pathlib.Path(f"{path}_2")
+    if not path.parent.exists():
+        warnings.warn(f"Path '{path.parent}' does not exist. Will create it.")
+        path.parent.mkdir(exist_ok=True, parents=True)
+    return path.resolve() if path.is_symlink() else path  # so that a symbolic link stays one
+
+
+@contextlib.contextmanager
+def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int]]:
+    """
+    Open a file, and have whatever is wrong with it named.
+
+    :param path: The file, with or without its suffix, or an open one, which is left at its start
+    :param suffix: Without its dot
+    :param what: What it is to hold, for messages
+    :return: Binary file and its length in bytes
+    :raises UnsafeFileError: If anything in it is not as it has to be
+    :raises FileNotFoundError: If there is none
+    """
+    if isinstance(path, str | pathlib.Path) and not any(map(os.path.exists, (path, f"{path}.{suffix}"))):
+        # SB3 would name one that was given with its suffix with two.
+        name = f"{str(path).removesuffix(f'.{suffix}')}.{suffix}"
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    file = open_path(path, "r", verbose=0, suffix=suffix)
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        yield file, size
+    except CodeInFileError as error:
+        raise CodeInFileError(f"path={str(path)!r} holds a {what}, and not all of it is data: {error}") from None
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"path={str(path)!r} holds no {what}: {error}") from None
+    except DAMAGED as error:  # which is not shown besides: it may have text of the file in it
+        raise UnsafeFileError(f"path={str(path)!r} holds no {what}, or it is damaged: {error!r}") from None
+    finally:
+        if file is path:
+            file.seek(0)
+        else:
+            file.close()
+
+
+def check_is_no_other(archive: zipfile.ZipFile, own: str, algorithm: str = "LectureDQN") -> None:
+    """
+    Check that an archive is not one of this package's that something else loads.
+
+    :param archive: The archive
+    :param own: The member that tells which kind it has to be
+    :param algorithm: Name of the class that loads it
+    :raises UnsafeFileError: If it is of another kind; the message says of which, and what loads it
+    """
+    names = archive.namelist()
+    for member, message in _OTHER_FILES.items():
+        if member in names and own not in names:
+            raise UnsafeFileError(f"it has no {own!r}: {message.format(algorithm=algorithm)}")
+
+
+def _read_json_member(archive: zipfile.ZipFile, name: str, version: int) -> dict[str, Any]:
+    if archive.getinfo(name).file_size > MAX_DESCRIPTION:
+        raise UnsafeFileError(f"its member {name!r} is too large")
+    return _read_json(archive.read(name), version)
+
+
+def _read_json(content: bytes, version: int) -> dict[str, Any]:
+    described = parse_json(content)
+    if not isinstance(described, dict) or described.get("version") != version:
+        found = described.get("version") if isinstance(described, dict) else None
+        raise UnsafeFileError(
+            f"its description is of version {shown(repr(found))}, and this package reads version {version}"
+        )
+    return described
+
+
+def parse_json(content: bytes) -> Any:
+    """
+    Parse JSON that is not too large.
+
+    :param content: UTF-8
+    :return: What it says
+    :raises UnsafeFileError: If it is larger than a description can be
+    """
+    if len(content) > MAX_DESCRIPTION:
+        raise UnsafeFileError(f"its description has {len(content)} bytes, and {MAX_DESCRIPTION} are the most allowed")
+    if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_ENTRIES:
+        raise UnsafeFileError(f"its description has more than {MAX_ENTRIES} entries")
+    return json.loads(content.decode())

@@ -1,0 +1,357 @@
+"""Files of models."""
+
+import hashlib
+import io
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Mapping
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.saving.codec import check_declared, describe, restore
+from sb3_lecture_dqn.saving.files import (
+    DESCRIPTION,
+    DESCRIPTION_VERSION,
+    Path,
+    _read_json,
+    _read_json_member,
+    check_is_no_other,
+    parse_json,
+    reading,
+)
+from sb3_lecture_dqn.saving.torch_file import opened_archive, read_members, read_tensors
+from sb3_lecture_dqn.saving.weights_checks import check_finite
+
+#: Attributes that `_setup_model` makes anew, whatever a file says
+DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
+
+
+# What SB3's environment checks rely on. Without the first four there is no model to make.
+_KINDS = {
+    "policy_class": type,
+    "policy_kwargs": dict,
+    "observation_space": spaces.Space,
+    "action_space": spaces.Space,
+    "replay_buffer_kwargs": dict,
+    "verbose": int,
+}
+
+
+_NECESSARY = set(list(_KINDS)[:4])
+
+
+# Some of these are in the file of a DQN or QR-DQN, whatever `save` was told to leave out, and in that of no other.
+_DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
+
+
+_NOT_DESCRIBED = (
+    f"it has no {DESCRIPTION!r}, as files of stock Stable-Baselines3 have none. What it says otherwise are pickles, "
+    "which can run anything: say load(..., trust=True) if you trust where it comes from"
+)
+
+
+# Members of a model's file besides weights, and most members of one.
+_MEMBERS, _MAX_MEMBERS = {"data", "_stable_baselines3_version", "system_info.txt", DESCRIPTION}, 32
+
+
+# Largest sizes that a file may ask for: some take that much memory at once, others while training goes on.
+_MAX_SIZES = {"buffer_size": 10**10, "batch_size": 2**24, "n_steps": 2**16}
+
+
+_MAX_INFOS = 2**22  # of `HerReplayBuffer`, which makes a dictionary for each at once
+
+
+def add_description(file: IO[bytes], algorithm: str, attributes: Mapping[str, Any], names: Mapping[str, type]) -> None:
+    """
+    Add the description to a file that SB3 has written.
+
+    :param file: The file, to be read and written
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm
+    :param attributes: Those of the model; only what SB3 has saved is described
+    :param names: Names of policies
+    :raises ValueError: If weights are not finite, or the settings are more than :func:`read_model` reads
+    """
+    policy = attributes["policy"]
+    _write_plain_options(file, policy.optimizer.state_dict())
+    with zipfile.ZipFile(file, "a") as archive:
+        data = archive.read("data")
+        saved = json.loads(data).keys() - DERIVED
+        settings = {name: describe(attributes[name], names) for name in sorted(saved)}
+        description = {
+            "version": DESCRIPTION_VERSION,
+            "algorithm": algorithm,
+            "settings": settings,
+            "members": {name: _checksum(archive.read(name)) for name in archive.namelist()},
+        }
+        content = json.dumps(description, indent=1, allow_nan=False).encode()
+        try:
+            check_finite({"policy": policy.state_dict(), "policy.optimizer": policy.optimizer.state_dict()})
+            check_declared(settings)
+            for text in (data, content):
+                parse_json(text)
+        except UnsafeFileError as error:
+            raise ValueError(f"the model is not saved, because it could not be loaded: {error}") from error
+        archive.writestr(DESCRIPTION, content)
+
+
+def _write_plain_options(file: IO[bytes], state: dict[str, Any]) -> None:
+    """Write the optimizer's state anew if SB3 has written numbers of NumPy among its options: to a reader, code."""
+    groups = state["param_groups"]
+    if b"numpy" not in pickle.dumps(groups):
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = io.BytesIO()
+    th.save({**state, "param_groups": _plain(groups)}, content)
+    members["policy.optimizer.pth"] = content.getvalue()
+    file.seek(0)
+    file.truncate()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _checksum(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def read_model(
+    path: Path,
+    name: str,
+    algorithm: str,
+    names: Mapping[str, type],
+    custom_objects: dict[str, Any] | None,
+    print_system_info: bool,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Read a model's file without unpickling.
+
+    :param path: The file, with or without ``.zip``, or an open one
+    :param name: What messages call the model
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm that it has to be of
+    :param names: Names of policies
+    :param custom_objects: What takes the place of entries of the file
+    :param print_system_info: Whether to print where the file was written
+    :return: Settings by name, and state dictionaries by name
+    :raises UnsafeFileError: If the file is damaged, of something else, or has entries that are code
+    """
+    if custom_objects is not None and not isinstance(custom_objects, dict):
+        raise ValueError("custom_objects argument must be a dict or None")
+    with reading(path, "zip", f"{name} model") as (file, size):
+        members = _model_members(file, size, name)
+        _check_algorithm(members, algorithm)
+        if print_system_info:
+            print("== SAVED MODEL SYSTEM INFO ==")
+            for line in members.get("system_info.txt", b"").decode().splitlines()[:100]:
+                print(shown(line, 300))
+        settings = _read_settings(members, algorithm, names, custom_objects or {})
+        return settings, state_dicts(members)
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """
+    Read the weights of a model's file, also of one that stock SB3 has written.
+
+    :param path: The file, with or without ``.zip``, or an open one
+    :return: State dictionaries by name
+    :raises UnsafeFileError: If the file is damaged, or has anything else among its weights
+    """
+    with reading(path, "zip", "model's weights") as (file, size):
+        return state_dicts(_model_members(file, size))
+
+
+class ModelSummary(NamedTuple):
+    """
+    What a model's file says of itself, before the model is made.
+
+    :param algorithm: What SB3 or sb3-contrib calls the algorithm
+    :param env_id: Id of the environment it was trained on, ``None`` where it had none or one that imports a module
+    :param max_episode_steps: Its step limit, ``None`` for the registered one
+    """
+
+    algorithm: str
+    env_id: str | None
+    max_episode_steps: int | None = None
+
+
+def read_summary(path: Path) -> ModelSummary:
+    """
+    Read what a model's file is of, but neither its settings nor its weights.
+
+    :param path: The file, with or without ``.zip``, or an open one
+    :return: The summary. That the rest of the file is whole is not checked
+    :raises UnsafeFileError: If the file is damaged, or no model of this package
+    """
+    what = "LectureDQN or LectureQRDQN model"
+    with reading(path, "zip", what) as (file, size), opened_archive(file, size, _MAX_MEMBERS) as archive:
+        check_is_no_other(archive, DESCRIPTION)
+        if DESCRIPTION not in archive.namelist():
+            raise UnsafeFileError(_NOT_DESCRIBED)
+        described = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)
+        algorithm, env_id = described["algorithm"], described["settings"].get("env_id")
+        if not isinstance(algorithm, str):
+            raise UnsafeFileError(f"its algorithm is {shown(repr(algorithm))}")
+        limit = described["settings"].get("max_episode_steps")
+        return ModelSummary(
+            algorithm,
+            env_id if isinstance(env_id, str) and ":" not in env_id else None,
+            limit if type(limit) is int and 0 < limit <= 10**6 else None,
+        )
+
+
+def check_is_model(path: Path, name: str, algorithm: str) -> None:
+    """
+    Check that a file is one of a DQN's, before anything in it is unpickled.
+
+    :param path: The file, with or without ``.zip``, or an open one, which is left at its start
+    :param name: What messages call the model
+    :param algorithm: As for :func:`read_model`
+    :raises UnsafeFileError: If it is not a zip file, or one without the settings and the weights of such a DQN
+    """
+    with reading(path, "zip", f"{name} model") as (file, _), zipfile.ZipFile(file) as archive:
+        check_is_no_other(archive, DESCRIPTION, name)
+        _check_algorithm(
+            {name: archive.read(name) if name == "data" else b"" for name in archive.namelist()}, algorithm
+        )
+
+
+def own_settings(path: Path) -> dict[str, Any] | None:
+    """
+    Read the settings for which a model's file has other values for stock SB3 than for this package.
+
+    :param path: The file, with or without ``.zip``, or an open one, which is left at its start
+    :return: Values by name, see :data:`OTHERWISE_IN_STOCK`; ``None`` for a file that stock SB3 has written
+    """
+    with reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
+        if DESCRIPTION not in archive.namelist():
+            return None
+        settings = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)["settings"]
+        own = {name: restore(settings[name], {}) for name in OTHERWISE_IN_STOCK if name in settings}
+        return {**own, "_version_1_memory": settings.get("_version_1_memory") is not False}  # which 1.0 did not write
+
+
+#: Settings that stock SB3 and sb3-contrib know too, and not all values of
+OTHERWISE_IN_STOCK = ("target_update_interval", "max_grad_norm")
+
+
+def _check_algorithm(members: Mapping[str, bytes], algorithm: str) -> None:
+    if missing := {"data", "policy.pth"} - members.keys():
+        raise UnsafeFileError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
+    settings = parse_json(members["data"])
+    if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
+        raise UnsafeFileError("its settings are not those of a DQN")
+    found = "QRDQN" if "n_quantiles" in settings else "DQN"
+    if found != algorithm:
+        titles = {"DQN": "DQN", "QRDQN": "QR-DQN"}
+        raise UnsafeFileError(f"its settings are those of a {titles[found]}, not of a {titles[algorithm]}")
+
+
+def _model_members(file: IO[bytes], size: int, name: str = "LectureDQN") -> dict[str, bytes]:
+    with opened_archive(file, size, _MAX_MEMBERS) as archive:
+        check_is_no_other(archive, DESCRIPTION, name)
+        names = archive.namelist()
+        if others := [name for name in names if name not in _MEMBERS and ("/" in name or not name.endswith(".pth"))]:
+            raise UnsafeFileError(f"it has the members {', '.join(shown(repr(name)) for name in others[:10])} besides")
+        return read_members(archive)
+
+
+def _read_settings(
+    members: Mapping[str, bytes], algorithm: str, names: Mapping[str, type], custom_objects: Mapping[str, Any]
+) -> dict[str, Any]:
+    if DESCRIPTION not in members:
+        raise UnsafeFileError(_NOT_DESCRIBED)
+    described = _read_json(members[DESCRIPTION], DESCRIPTION_VERSION)
+    others = {name: _checksum(content) for name, content in members.items() if name != DESCRIPTION}
+    declared = described["members"]
+    if wrong := sorted(name for name in others.keys() | declared.keys() if others.get(name) != declared.get(name)):
+        names_ = ", ".join(shown(repr(name)) for name in wrong[:10])
+        raise UnsafeFileError(f"its members {names_} are not those that were saved")
+    if described["algorithm"] != algorithm:
+        raise UnsafeFileError(f"its settings are those of a {shown(described['algorithm'])}, not of a {algorithm}")
+    return restored_settings(described["settings"], names, custom_objects)
+
+
+def restored_settings(
+    settings: dict[str, Any], names: Mapping[str, type], custom_objects: Mapping[str, Any], **how: Any
+) -> dict[str, Any]:
+    """
+    Make the attributes of a model from their description.
+
+    :param settings: Descriptions by name
+    :param names: Names of policies
+    :param custom_objects: What takes the place of some of them, and of code in others
+    :param how: Keywords of :func:`restore`
+    :return: Values by name
+    :raises UnsafeFileError: If they are not those of a model, or code that is not among ``custom_objects``
+    """
+    if missing := _NECESSARY - settings.keys():
+        raise UnsafeFileError(f"its settings have no {', '.join(sorted(missing))}")
+    if "lr_schedule" in custom_objects and "learning_rate" not in custom_objects:  # as SB3's documentation has it
+        custom_objects = {**custom_objects, "learning_rate": custom_objects["lr_schedule"]}
+    own = {name: value for name, value in settings.items() if name not in custom_objects}
+    if isinstance(env_id := own.get("env_id"), str) and ":" in env_id:
+        own["env_id"] = describe(_ImportingId, {})  # gymnasium imports what stands before the colon
+    inner = {name: value for name, value in custom_objects.items() if name not in settings}
+    restored = restore(own, names, inner, **how)
+    for name, kind in _KINDS.items():
+        if name in restored and not isinstance(restored[name], kind):
+            raise UnsafeFileError(f"{name}={shown(repr(restored[name]))} is no {kind.__name__}")
+    _check_sizes(restored, custom_objects)
+    return {**restored, **{name: value for name, value in custom_objects.items() if name in settings}}
+
+
+def _check_sizes(restored: dict[str, Any], custom_objects: Mapping[str, Any]) -> None:
+    """Check what a file asks for that takes memory, before there is anything of that size."""
+    memory = restored.get("replay_buffer_kwargs", {})
+    largest = dict(_MAX_SIZES)
+    if {**restored, **custom_objects}.get("replay_buffer_class") is HerReplayBuffer:
+        largest["buffer_size"] = _MAX_INFOS
+    sizes = {name: ("", restored.get(name), most) for name, most in largest.items()}
+    for name, most in {"success_capacity": largest["buffer_size"], "n_steps": largest["n_steps"]}.items():
+        if name in memory and memory[name] != math.inf:  # which takes no memory before there are transitions
+            sizes[name] = ("replay_buffer_kwargs", memory[name], most)
+    for name, (inside, value, most) in sizes.items():
+        if isinstance(value, int | float | np.number) and value > most:
+            raise UnsafeFileError(
+                f"{name}={shown(value)}, and a file may ask for {most} at most. If you want that many, give it, "
+                f"custom_objects={{{inside or name!r}: ...}}"
+            )
+
+
+class _ImportingId:
+    """An environment id such as ``"package:Name-v0"``, which has a package imported."""
+
+
+def state_dicts(members: Mapping[str, bytes]) -> dict[str, Any]:
+    """
+    Read the weights among the members of an archive.
+
+    :param members: Content by name
+    :return: State dictionaries by name
+    :raises UnsafeFileError: If there is anything else among them, or numbers are not finite
+    """
+    parameters = {}
+    for name in members:
+        if name.endswith(".pth"):
+            try:
+                parameters[name.removesuffix(".pth")] = state = read_tensors(members[name])
+                check_finite(state)
+            except UnsafeFileError as error:
+                raise UnsafeFileError(f"{shown(name)}: {error}") from error
+    parameters.pop("pytorch_variables", None)  # SB3 always writes it, and a DQN has none
+    return parameters

@@ -1,0 +1,204 @@
+"""Weights and moments of a file, checked before a model takes them."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.saving.codec import Place, path_of
+
+
+def fitting(
+    name: str, state: Mapping[str, Any], module: th.nn.Module, exact_match: bool, *, from_file: bool
+) -> "OrderedDict[str, Any]":
+    """
+    Check that weights are of the kind that a module has, so that PyTorch copies them into it and changes nothing else.
+
+    What PyTorch notes beside weights can have it put the given tensors in the place of the module's own, which an
+    optimizer then does not know; of that, only versions are left.
+
+    :param name: What messages call the module
+    :param state: Its state dictionary
+    :param module: The module
+    :param exact_match: Whether it may have no others than the module
+    :param from_file: Whether a file says them, which has what the module had: then dtypes and shapes have to be the
+        same. Otherwise floating-point numbers may be rounded, and all else is left to PyTorch
+    :return: The same weights, for ``module.load_state_dict``
+    :raises UnsafeFileError: If they do not fit, and a file says them
+    :raises ValueError: If they do not fit; the message says which, what they are and what they have to be
+    """
+    error = UnsafeFileError if from_file else ValueError
+    own = module.state_dict()
+    if from_file and exact_match and (unknown := [key for key in state if key not in own]):
+        raise error(f"{name} has no {', '.join(shown(repr(key)) for key in unknown[:10])}")
+    for key, weight in own.items():
+        if key not in state or not isinstance(weight, th.Tensor) or th.nn.parameter.is_lazy(weight):
+            continue
+        given = state[key]
+        if from_file and (not isinstance(given, th.Tensor) or given.shape != weight.shape):
+            raise error(f"{name}.{shown(key)} does not fit: it is {_kind(given)}, and {_kind(weight)} is expected")
+        if isinstance(given, th.Tensor) and not _can_take(weight, given, exactly=from_file):
+            raise error(f"{name}.{shown(key)} is {_kind(given)}, and {_kind(weight)} is expected: {_ADVICE}")
+    fitting = OrderedDict(state)
+    versions = getattr(state, "_metadata", None) or {}
+    fitting._metadata = {  # type: ignore[attr-defined]
+        at: {"version": noted["version"]} for at, noted in versions.items() if "version" in noted
+    }
+    return fitting
+
+
+_ADVICE = "convert it, as with .float(), where these are the numbers that are meant"
+
+
+def _can_take(weight: th.Tensor, given: th.Tensor, *, exactly: bool) -> bool:
+    """Whether a weight can be what is given, or close to it."""
+    if given.dtype == weight.dtype:
+        return True
+    if exactly or not (given.is_floating_point() and weight.is_floating_point()):
+        return False
+    with th.no_grad():
+        return bool((given.to(weight.dtype).isfinite() | ~given.isfinite()).all())
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, th.Tensor):
+        return f"of type {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+def check_finite(value: Any) -> None:
+    """
+    Check weights.
+
+    :param value: Tensors, in containers
+    :raises UnsafeFileError: If one has a number that is NaN or infinite; the message says which
+    """
+    left: list[tuple[Place, Any]] = [(None, value)]
+    seen = {id(value)}
+    while left:
+        at, value = left.pop()
+        if isinstance(value, th.Tensor):
+            # A finite sum says the same of its parts, several times faster; of large numbers, it need not be finite.
+            if value.is_floating_point() and not (math.isfinite(value.sum()) or value.isfinite().all()):
+                raise UnsafeFileError(f"{path_of(at)} has weights that are NaN or infinite")
+        elif isinstance(value, dict | list | tuple):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if id(item) not in seen:
+                    seen.add(id(item))
+                    left.append(((at, key), item))
+
+
+def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
+    """
+    Check that options and moments fit an optimizer, which PyTorch does not and the compiled loops rely on.
+
+    :param state: Of ``optimizer.state_dict()``
+    :param optimizer: The optimizer that is to take it over
+    :raises UnsafeFileError: If a moment is no number and no tensor, or has another shape than its parameter, or an
+        option is of another kind
+    """
+    for group, own_group in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        if not all(type(number) is int for number in group["params"]):
+            raise UnsafeFileError("policy.optimizer: params are not all integers")
+        for name in own_group.keys() & group.keys() - {"params"}:
+            value = group[name]
+            if not _is_option(value, own_group[name]):
+                what = repr(value) if isinstance(value, int | float) else type(value).__name__
+                raise UnsafeFileError(f"policy.optimizer: {name}={what} is none for it")
+    check_moments(state["state"], optimizer, exactly=True)
+
+
+def check_moments(moments: Any, optimizer: th.optim.Optimizer, *, exactly: bool) -> None:
+    """
+    Check that moments are of the kind that an optimizer keeps.
+
+    :param moments: Under ``"state"`` in ``optimizer.state_dict()``
+    :param optimizer: The optimizer that is to take them over
+    :param exactly: Whether they have the dtype of their parameter; otherwise PyTorch rounds floating-point numbers
+    :raises UnsafeFileError: If one is no number and no tensor, or has another shape or dtype than its parameter
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for at, entries in moments.items():
+        own = parameters[at]
+        for name, moment in entries.items():
+            is_number, is_tensor = isinstance(moment, int | float), isinstance(moment, th.Tensor)
+            if name in _LIKE_PARAMETERS:
+                rounded = is_tensor and not exactly and moment.is_floating_point()
+                fits = moment is None or (
+                    is_tensor and moment.shape == own.shape and (rounded or moment.dtype == own.dtype)
+                )
+            elif name in _OF_ONE_NUMBER:
+                fits = is_number or (is_tensor and moment.dtype == th.float32 and moment.numel() == 1)
+            else:
+                fits = moment is None or is_number or is_tensor
+            if not fits:
+                raise UnsafeFileError(f"policy.optimizer: {shown(name)} of parameter {shown(at)} does not fit it")
+
+
+# Moments of PyTorch's optimizers, and of SB3's, that have the shape of their parameter, and those that are one number
+_LIKE_PARAMETERS = {
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "acc_delta"),
+    *("sum", "prev", "step_size", "ax"),
+}
+
+
+_OF_ONE_NUMBER = {"step", "mu_product", "eta", "mu"}
+
+
+def _is_option(value: Any, own: Any) -> bool:
+    if isinstance(own, tuple):
+        return isinstance(value, tuple) and len(value) == len(own) and all(map(_is_option, value, own))
+    if isinstance(own, int | float) and not isinstance(own, bool):
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return bool(value == own)  # a switch
+
+
+class AllocationLimit(TorchDispatchMode):
+    """
+    Within this context PyTorch makes only so many numbers: what a file says of a network may cost no more than it has.
+
+    :param n_numbers: Most numbers of all new tensors together
+    """
+
+    #: What a tensor counts for however small it is: with its module, it takes thousands of bytes. What small ones count
+    #: for more than they have is limited by itself, whatever the file has
+    LEAST, MAX_SMALL = 2**10, 2**23
+
+    def __init__(self, n_numbers: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.left, self.left_for_small = n_numbers, self.MAX_SMALL
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count what a call makes; before it is made, where the first argument is a size."""
+        arguments = func._schema.arguments
+        by_size = bool(arguments) and arguments[0].name == "size" and bool(args)
+        if by_size:
+            self._count(args[0])
+        made = func(*args, **(kwargs or {}))
+        if not by_size:
+            results = made if isinstance(made, list | tuple) else (made,)
+            for result, declared in zip(results, func._schema.returns, strict=False):
+                if isinstance(result, th.Tensor) and declared.alias_info is None:  # such as a copy, and no view
+                    self._count(result.shape)
+        return made
+
+    def _count(self, size: Any) -> None:
+        n = math.prod(size)
+        self.left -= n
+        self.left_for_small -= max(self.LEAST - n, 0)
+        if min(self.left, self.left_for_small) < 0:
+            raise UnsafeFileError(f"a tensor of shape {tuple(size)} is declared, for which there are no weights")
+
+
+def n_numbers(parameters: Mapping[str, Any]) -> int:
+    """
+    Count the weights of a file.
+
+    :param parameters: See :func:`read_parameters`
+    :return: Their number
+    """
+    return sum(tensor.numel() for tensor in parameters["policy"].values())

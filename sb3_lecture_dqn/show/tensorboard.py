@@ -1,0 +1,503 @@
+"""What TensorBoard can show of a DQN beyond scalars: graph, histograms, embeddings, pictures, hyperparameters."""
+
+import contextlib
+import inspect
+import math
+import pathlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+from stable_baselines3.common.type_aliases import ReplayBufferSamples, TrainFreq
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.seeding import generator_state, make_rng, set_generator_state
+from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
+from sb3_lecture_dqn.envs.grids import GridLayout, grid_layout
+from sb3_lecture_dqn.envs.masks import table_masks
+from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
+from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
+from sb3_lecture_dqn.evaluation.like_model import step_limit_of
+from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on
+from sb3_lecture_dqn.evaluation.test_env import tabular_env
+from sb3_lecture_dqn.evaluation.values import action_values, value_network
+from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
+
+# Optimal values nearer than this to one another are equal but for rounding.
+_EQUAL_VALUES = 1e-9
+
+# What HParams shows of a model besides the keywords of its constructor, and which of those say nothing of the training.
+_HPARAMS = ("env_id", "env_wrapper", "n_envs", "engine_in_use")
+_NOT_HPARAMS = {"self", "policy", "env", "tensorboard_log", "verbose", "_init_setup_model"}
+
+
+class LectureTensorBoardCallback(BaseCallback):
+    """
+    Shows a DQN in every tab of TensorBoard that has something to say of it.
+
+    - *Graphs*: the network.
+    - *Histograms*: its parameters, and the gradient of the loss by them on one minibatch.
+    - *Projector*: the embeddings, with a readable label for every row; on tabular environments of the states in which
+      the agent can come to act, to be coloured by their optimal action, their optimal value and what the network makes
+      of them. They are written anew with every picture.
+    - *Images*: on tabular environments the highest action value of every state and the greedy action, on the grids of
+      Taxi (one for every passenger and destination), FrozenLake and CliffWalking; the same of the optimum; and, at the
+      end, how many transitions of every state the replay memory holds.
+    - *Scalars*: fill and composition of the memory; on tabular environments the distance of the action values from
+      the exact optimal ones at the model's discount factor (``q_error/mean_abs``, ``q_error/max_abs``), and the share
+      of states whose greedy action is optimal (``q_error/optimal_actions``), over the states in which the agent can
+      come to act. With ``use_masking`` only valid actions count.
+    - *HParams*: the settings, and at the end of training ``final/*``: on tabular environments with a step limit the
+      exact figures of :func:`exact_test`, else the means of the last training episodes.
+
+    Everything stands at the timestep. A training that goes on where another left off (``reset_num_timesteps=False``, in
+    the same folder) hides what that one had written of later timesteps, as ``SummaryWriter``'s ``purge_step`` does.
+
+    Training is not changed by it: what is drawn at random, is by a generator of its own.
+
+    :param histogram_freq: Histograms and scalars after every that many environment steps, or by episodes with a tuple
+        such as ``(250, "episode")``; and at the start and the end
+    :param image_freq: Pictures and embeddings, in the same way
+    :param batch_size: Transitions in the minibatch of the gradient
+    :raises ValueError: If an argument is out of range; at the start of training, if the model is no DQN or QR-DQN, or
+        nothing of it is logged to TensorBoard
+    :raises ImportError: If matplotlib is not installed
+    """
+
+    def __init__(
+        self,
+        histogram_freq: int | tuple[int, str] = (250, "episode"),
+        image_freq: int | tuple[int, str] = (2500, "episode"),
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__()
+        from sb3_lecture_dqn.show import pictures  # matplotlib is no requirement
+
+        pictures.require_viz(type(self).__name__)
+        check_number("batch_size", batch_size, 1, integer=True)
+        self.pictures = pictures
+        self.histogram_freq = parse_frequency("histogram_freq", histogram_freq)
+        self.image_freq = parse_frequency("image_freq", image_freq)
+        self.batch_size = batch_size
+
+    def _on_training_start(self) -> None:
+        model = self.model
+        self.network = value_network(model)
+        self.writer = _writer(self.logger.output_formats)
+        self.rng = make_rng(model.seed, "tensorboard")
+        self.table: TabularModel | None = None
+        self.layout: GridLayout | None = None
+        self.limit: int | None = None
+        try:
+            self.tabular = tabular_env(model, None, None)
+        except NotTabularError:
+            pass
+        except CannotCopyError as error:
+            warnings.warn(f"LectureTensorBoardCallback shows no values of states: {error.why}")
+        else:
+            self.table = self.tabular.model
+            self.layout = _layout_of(self.table, model.get_env())
+            self.limit = step_limit_of(self.tabular)
+            self.states = np.flatnonzero(self.table.acting_states())
+            self.optimal_q = self.table.optimal_action_values(model.gamma)  # type: ignore[attr-defined]
+            self.valid = np.ones(self.optimal_q.shape, dtype=bool)
+            if getattr(model, "use_masking", False):
+                self.valid = table_masks(self.table)
+        self._next = {freq: self._after_now(freq) for freq in (self.histogram_freq, self.image_freq)}
+        metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.limit is not None)
+        self._hparams = hparams(_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
+        if self.num_timesteps > 0:
+            hide_later_events(self.logger, self.num_timesteps)
+        elif getattr(model, "_resumed", None) is None:  # else its beginning is there
+            self._begin_run()
+
+    @property
+    def _events(self) -> Any:
+        return self.writer.file_writer
+
+    def _begin_run(self) -> None:
+        experiment, session_start, _ = self._hparams
+        self._events.add_summary(experiment)
+        self._events.add_summary(session_start)
+        self._write_graph()
+        if self.table is not None:
+            self._write_values("values/optimal", self.optimal_q)
+        self._write_histograms()
+        self._write_images()
+
+    def _on_rollout_start(self) -> None:  # the updates that followed the last rollout are done
+        for frequency, write in ((self.histogram_freq, self._write_histograms), (self.image_freq, self._write_images)):
+            if self._due(frequency) and self._is_open:
+                with outliving_full_disks(self.logger):
+                    write()
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is still a log to write to."""
+        return any(getattr(output, "writer", None) is self.writer for output in self.logger.output_formats)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._is_open:
+            with outliving_full_disks(self.logger):
+                self._write_histograms()
+                self._write_images()
+                if self.table is not None:
+                    self._write_memory()
+                self._write_final()
+                self.writer.flush()
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        What a checkpoint keeps.
+
+        :return: The generator, and the counts at which something is written next
+        """
+        return {"rng": generator_state(self.rng), "next": list(self._next.values())}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where another callback was.
+
+        :param state: What its :meth:`get_state` returned
+        """
+        for count in state["next"]:
+            check_number("next", count, 0, integer=True)
+        set_generator_state(self.rng, state["rng"])
+        self._next = dict(zip(self._next, state["next"], strict=True))
+
+    def _count(self, unit: str) -> int:
+        return self.model._episode_num if unit == "episode" else self.num_timesteps
+
+    def _after_now(self, frequency: tuple[int, str]) -> int:
+        every, unit = frequency
+        return (self._count(unit) // every + 1) * every
+
+    def _due(self, frequency: tuple[int, str]) -> bool:
+        if self._count(frequency[1]) < self._next[frequency]:
+            return False
+        self._next[frequency] = self._after_now(frequency)
+        return True
+
+    # What is written
+
+    def _scalar(self, name: str, value: float) -> None:
+        self.writer.add_scalar(name, value, self.num_timesteps)
+
+    def _histogram(self, name: str, values: th.Tensor) -> None:
+        # TensorBoard shows 30 bins. torch's default of 1500 that are not of equal width takes five times as long.
+        self.writer.add_histogram(name, values, self.num_timesteps, bins=64)
+
+    def _image(self, name: str, figure: Any) -> None:
+        self.writer.add_image(name, self.pictures.to_array(figure, dpi=80), self.num_timesteps, dataformats="HWC")
+
+    @property
+    def _now(self) -> str:
+        return f"episode {self.model._episode_num:,}, step {self.num_timesteps:,}"
+
+    def _write_graph(self) -> None:
+        obs = self.model.policy.obs_to_tensor(self.model._last_obs)[0]  # type: ignore[arg-type]
+        with _evaluating(self.network), warnings.catch_warnings():
+            # It is drawn and not run, so what a trace warns of (branches that it does not follow) does not matter.
+            warnings.simplefilter("ignore")
+            self.writer.add_graph(self.network, obs, use_strict_trace=False)
+
+    def _write_histograms(self) -> None:
+        for name, parameter in self.network.named_parameters():
+            self._histogram(f"weights/{name}", parameter.detach())
+        for name, gradient in self._gradients().items():
+            self._histogram(f"gradients/{name}", gradient)
+        for name, value in self._memory_figures().items():
+            self._scalar(f"memory/{name}", value)
+        if self.table is not None:
+            for name, value in self._q_errors().items():
+                self._scalar(f"q_error/{name}", value)
+
+    def _gradients(self) -> dict[str, th.Tensor]:
+        """
+        The gradient of the loss on one minibatch, by the name of the parameter.
+
+        The models of this package compute it anew, as the compiled engine leaves none behind. Of others it is the one
+        of the last update.
+        """
+        parameters = dict(self.network.named_parameters())
+        memory = self.model.replay_buffer  # type: ignore[attr-defined]
+        if not hasattr(self.model, "engine_in_use"):
+            return {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        if memory is None or memory.size() == 0:
+            return {}
+        batch = _sample(memory, self.batch_size, self.model.get_vec_normalize_env(), self.rng)
+        with _evaluating(self.network):
+            loss = self.model.compute_loss(batch)  # type: ignore[attr-defined]
+            gradients = th.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return {name: g for name, g in zip(parameters, gradients, strict=True) if g is not None}
+
+    def _memory_figures(self) -> dict[str, float]:
+        memory = self.model.replay_buffer  # type: ignore[attr-defined]
+        if not isinstance(memory, SuccessFailReplayBuffer):
+            return {} if memory is None else {"fill": memory.size() / memory.buffer_size}
+        successes, failures = memory.success_size, memory.fail_size
+        share = successes / max(successes + failures, 1)
+        if memory.success_fraction is not None and successes and failures:
+            share = memory.success_fraction
+        return {
+            "fill": (memory.size() if memory.bounds_all else failures) / memory.buffer_size,
+            "successes": successes,
+            "failures": failures,
+            "share_of_successes_drawn": share,
+            "states_of_successes": len(memory.success_states),
+        }
+
+    def _q_errors(self) -> dict[str, float]:
+        values, optimal = self._action_values()[self.states], self.optimal_q[self.states]
+        errors = np.abs(values - optimal)[self.valid[self.states]]
+        chosen = np.take_along_axis(optimal, values.argmax(axis=1)[:, None], axis=1)[:, 0]
+        return {
+            "mean_abs": float(errors.mean()),
+            "max_abs": float(errors.max()),
+            "optimal_actions": float((chosen >= optimal.max(axis=1) - _EQUAL_VALUES).mean()),
+        }
+
+    def _action_values(self) -> np.ndarray:
+        """The values of all actions in all states, -inf for those that a mask rules out."""
+        assert self.table is not None
+        with _evaluating(self.network):
+            values = action_values(self.model, np.arange(self.table.n_states))
+        return np.where(self.valid, values, -np.inf)
+
+    def _write_images(self) -> None:
+        if self.table is not None:
+            self._write_values("values/learned", self._action_values())
+        self._write_embeddings()
+
+    def _write_values(self, name: str, values: np.ndarray) -> None:
+        best = self.optimal_q[self.states].max(axis=1)
+        shown = np.full(len(values), np.nan)
+        shown[self.states] = values.max(axis=1)[self.states]
+        title = "exact optimum" if name == "values/optimal" else self._now
+        # On the scale of the optimum, so that pictures of all times and runs compare.
+        limits = float(best.min()), float(best.max())
+        gamma = self.model.gamma  # type: ignore[attr-defined]
+        label = f"highest action value (γ = {gamma:g})"
+        self._image(name, self.pictures.draw_values(shown, values.argmax(axis=1), self.layout, title, limits, label))
+
+    def _write_memory(self) -> None:
+        memory, table = self.model.replay_buffer, self.table  # type: ignore[attr-defined]
+        assert table is not None
+        if memory is None or memory.size() == 0 or not isinstance(self.model.observation_space, spaces.Discrete):
+            return
+        numbers = np.asarray(memory.observations)[: memory.size()].ravel().astype(np.int64)
+        counts = np.bincount(numbers - int(self.model.observation_space.start), minlength=table.n_states)
+        shown = np.full(table.n_states, np.nan)
+        shown[self.states] = counts[self.states]
+        self._image(
+            "memory/states",
+            self.pictures.draw_values(shown, None, self.layout, self._now, label="transitions held"),
+        )
+
+    def _write_embeddings(self) -> None:
+        from google.protobuf import text_format
+        from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+        run = pathlib.Path(self.writer.get_logdir())
+        config = ProjectorConfig()
+        for name, module in self.network.named_modules():
+            if not isinstance(module, th.nn.Embedding):
+                continue
+            folder = run / "projector" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            rows, columns = self._labels(name, module)
+            np.savetxt(folder / "tensors.tsv", module.weight.detach().cpu().numpy()[rows], "%.6g", delimiter="\t")
+            lines = zip(*columns.values(), strict=True)
+            text = ["\t".join(map(str, line)) for line in ([columns] if len(columns) > 1 else [])]
+            text += ["\t".join(map(str, line)) for line in lines]
+            (folder / "metadata.tsv").write_text("\n".join(text) + "\n", encoding="utf-8")
+            config.embeddings.add(
+                tensor_name=name,
+                tensor_path=f"projector/{name}/tensors.tsv",
+                metadata_path=f"projector/{name}/metadata.tsv",
+            )
+        if config.embeddings:
+            (run / "projector_config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
+
+    def _labels(self, name: str, embedding: th.nn.Embedding) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
+        """Which rows of an embedding are shown, and the columns of what is said of them."""
+        space = self.model.observation_space
+        every = np.arange(embedding.num_embeddings)
+        parent = self.network.get_submodule(name.rpartition(".")[0])
+        if isinstance(parent, DiscreteEmbeddingExtractor):
+            return every, {"label": parent.row_labels()}
+        if name == "action_embedding":
+            return every, {"label": list(self._action_names())}
+        if not isinstance(space, spaces.Discrete) or embedding.num_embeddings != space.n or self.table is None:
+            return every, {"label": every.tolist()}
+        values, optimal = self._action_values()[self.states], self.optimal_q[self.states]
+        given = {"state": range(len(every))} if self.layout is None else self.layout.columns
+        of_states = {column: [entries[state] for state in self.states.tolist()] for column, entries in given.items()}
+        names = self._action_names()
+        return self.states, {
+            "label": [
+                ", ".join(f"{key} {entry}" for key, entry in zip(of_states, line, strict=True))
+                for line in zip(*of_states.values(), strict=True)
+            ],
+            **of_states,
+            "optimal action": [names[action] for action in optimal.argmax(axis=1)],
+            "greedy action": [names[action] for action in values.argmax(axis=1)],
+            "optimal value": optimal.max(axis=1).round(4).tolist(),
+            "value": values.max(axis=1).round(4).tolist(),
+        }
+
+    def _action_names(self) -> Sequence[str]:
+        if self.layout is not None:
+            return self.layout.action_names
+        return [str(action) for action in range(self.model.action_space.n)]  # type: ignore[attr-defined]
+
+    def _write_final(self) -> None:
+        if self.limit is not None:
+            result = exact_test_on(self.model, self.tabular, self.limit, PENALTY_REWARD)
+            final: dict[str, float | None] = {
+                "reward": result.mean_reward,
+                "steps": result.mean_steps,
+                "penalties": result.mean_penalties,
+                "success_rate": result.success_rate,
+                "optimality": result.optimality,
+            }
+        else:
+            episodes: list[dict[str, float]] = list(self.model.ep_info_buffer or [])
+            final = {
+                name: float(np.mean([episode[key] for episode in episodes])) if episodes else None
+                for name, key in (("reward", "r"), ("steps", "l"))
+            }
+        for name, value in final.items():
+            if value is not None:
+                self._scalar(f"final/{name}", value)
+        self._events.add_summary(self._hparams[2])
+
+
+def _writer(outputs: Sequence[Any]) -> SummaryWriter:
+    for output in outputs:
+        if isinstance(output, TensorBoardOutputFormat):
+            return output.writer
+    raise ValueError(
+        "LectureTensorBoardCallback: the model's logger does not write to TensorBoard; give the model a "
+        "tensorboard_log, or a logger with the format 'tensorboard'"
+    )
+
+
+def _layout_of(table: TabularModel, own: VecEnv | None) -> GridLayout | None:
+    base = None if own is None else own.unwrapped
+    if isinstance(base, DummyVecEnv):
+        return grid_layout(base.envs[0])
+    if table.spec is None:
+        return None
+    env = gym.make(table.spec)
+    try:
+        # The spec of a random map makes another one, which may have the same tables only by being the same.
+        made = TabularModel.from_env(env)
+        return grid_layout(env) if np.array_equal(made.next_states, table.next_states) else None
+    except NotTabularError:
+        return None
+    finally:
+        env.close()
+
+
+@contextmanager
+def _evaluating(network: th.nn.Module) -> Iterator[None]:
+    """Nothing is dropped out, and no running statistics move."""
+    training = network.training
+    network.train(False)
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def _sample(memory: ReplayBuffer, batch_size: int, env: Any, rng: np.random.Generator) -> ReplayBufferSamples:
+    """A minibatch as training would draw it, but with other random numbers: its own are left as they are."""
+    if isinstance(memory, SuccessFailReplayBuffer):
+        own, memory.rng = memory.rng, rng
+        try:
+            return memory.sample(batch_size, env)
+        finally:
+            memory.rng = own
+    state = np.random.get_state()  # noqa: NPY002  # which SB3's buffers draw from
+    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+    try:
+        return memory.sample(batch_size, env)
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _settings(model: Any) -> dict[str, int | float | str]:
+    """The settings of a model, as TensorBoard takes them: every keyword of its constructor, and what that contains."""
+    settings: dict[str, Any] = {
+        "algorithm": type(model).__name__,
+        "policy": type(model.policy).__name__,
+        "optimizer": type(model.policy.optimizer).__name__,
+    }
+    for name in (*_keywords(type(model)), *_HPARAMS):
+        own = name if hasattr(model, name) else f"_{name}"  # SB3 keeps `stats_window_size` so
+        if name not in _NOT_HPARAMS and hasattr(model, own):
+            settings[name] = getattr(model, own)
+    for name, value in list(settings.items()):
+        _add_entries(settings, name, value)
+    return {name: _number_or_text(value) for name, value in settings.items()}
+
+
+def _keywords(kind: type) -> list[str]:
+    """The keywords of a constructor, and where it hands on others, of those above it."""
+    keywords: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+            keywords |= dict.fromkeys(one.name for one in parameters if one.kind in named)
+            if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters):
+                break
+    return list(keywords)
+
+
+def _add_entries(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Let every entry of a dictionary be a setting too, to sort and to compare runs by."""
+    for key, entry in value.items() if isinstance(value, dict) else ():
+        own = str(key) if str(key) not in settings else f"{name}.{key}"
+        settings[own] = entry
+        _add_entries(settings, own, entry)
+
+
+def _number_or_text(value: Any) -> int | float | str:
+    plain = value.item() if isinstance(value, np.generic) else value
+    # torch would write True as 1.0.
+    return plain if type(plain) in (int, float) and math.isfinite(plain) else _text(plain)
+
+
+def _text(value: Any) -> str:
+    """A setting in words, the same for runs of the same: without addresses in memory."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_text(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, TrainFreq):
+        return f"{value.frequency} {value.unit.value}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, type):
+        return value.__name__
+    if callable(value):  # a schedule
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        with contextlib.suppress(Exception):
+            return f"{name}: {', '.join(f'{value(left):g}' for left in (1.0, 0.5, 0.0))}"
+        return name
+    return str(value) if type(value).__repr__ is not object.__repr__ else type(value).__name__  # type: ignore[comparison-overlap]

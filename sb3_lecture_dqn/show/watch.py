@@ -1,0 +1,215 @@
+"""Greedy episodes to look at: a video with the action values beside the picture, or text in a terminal."""
+
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from sb3_contrib.common.maskable.utils import is_masking_supported
+from stable_baselines3.common.base_class import BaseAlgorithm
+from tqdm import tqdm
+
+from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.envs.grids import grid_layout
+from sb3_lecture_dqn.envs.masks import INFO_KEY, ActionMaskInfo
+from sb3_lecture_dqn.evaluation.values import action_values
+from sb3_lecture_dqn.show import pictures
+from sb3_lecture_dqn.training.algorithm import add_batch_dimension
+
+VIDEO_SUFFIXES = (".gif", ".mp4")
+_CLEAR_SCREEN = "\x1b[2J\x1b[H"
+_BAR = 24
+
+
+class Moment(NamedTuple):
+    """
+    One picture of an episode.
+
+    :param episode: Number of the episode, from 1
+    :param step: Steps before it
+    :param render: What the environment rendered
+    :param values: Action values of the state, NaN where a mask forbids the action, ``None`` after the last step
+    :param action: The action that is taken, ``None`` after the last step
+    :param total_reward: Sum of the rewards before it
+    """
+
+    episode: int
+    step: int
+    render: Any
+    values: np.ndarray | None
+    action: int | None
+    total_reward: float
+
+    @property
+    def title(self) -> str:
+        """What is said above it."""
+        return f"episode {self.episode}, step {self.step}, reward {self.total_reward:g}"
+
+
+def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: int | None = None) -> Iterator[Moment]:
+    """
+    Run a model greedily.
+
+    :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
+    :param env: An environment with a step limit, which renders
+    :param n_episodes: Number of episodes
+    :param seed: Seed of the environment
+    :return: A moment before every step and one after the last of each episode
+    :raises ValueError: If ``n_episodes`` is below 1, or the model needs masks that the environment does not offer
+    """
+    check_number("n_episodes", n_episodes, 1, integer=True)
+    masking = getattr(model, "use_masking", False)
+    if masking and is_masking_supported(env):
+        env = ActionMaskInfo(env)
+    for episode in range(1, n_episodes + 1):
+        obs, info = env.reset(seed=seed if episode == 1 else None)
+        step, total, over = 0, 0.0, False
+        while not over:
+            batch = add_batch_dimension(obs)
+            under = {"action_masks": _mask(info)[None]} if masking else {}
+            action = int(model.predict(batch, deterministic=True, **under)[0].item())  # type: ignore[arg-type]
+            values = action_values(model, batch)[0]
+            values[np.isnan(values)] = np.inf  # of a network that has diverged: beyond the range of float32
+            if masking:  # those of the others mean nothing: no update has ever seen them
+                values = np.where(_mask(info), values, np.nan)
+            yield Moment(episode, step, env.render(), values, action, total)
+            obs, reward, terminated, truncated, info = env.step(action)
+            step, total, over = step + 1, total + float(reward), terminated or truncated
+        yield Moment(episode, step, env.render(), None, None, total)
+
+
+def _mask(info: dict[str, Any]) -> np.ndarray:
+    if INFO_KEY not in info:
+        raise ValueError(
+            "env: the model was trained with use_masking=True, and there is neither action_masks() nor "
+            f"info[{INFO_KEY!r}]"
+        )
+    return np.asarray(info[INFO_KEY], dtype=bool)
+
+
+def record(
+    model: BaseAlgorithm,
+    env: gym.Env,
+    path: str | pathlib.Path,
+    n_episodes: int = 1,
+    fps: int = 4,
+    seed: int | None = None,
+    progress: bool = False,
+) -> int:
+    """
+    Record greedy episodes as a video: the environment's own picture, and beside it the action values of its state.
+
+    :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
+    :param env: An environment with a step limit, whose ``render_mode`` is ``"rgb_array"``
+    :param path: Where it goes, ``.gif`` or ``.mp4``
+    :param n_episodes: Number of episodes
+    :param fps: Pictures per second
+    :param seed: Seed of the environment
+    :param progress: Show a bar of the pictures that are drawn
+    :return: The number of pictures: one before every step and one after the last of each episode
+    :raises ImportError: If matplotlib or imageio is not installed
+    :raises ValueError: If the path ends in something else, or the environment renders no pictures
+    """
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        raise ValueError(f"path={str(path)!r} must end in one of {', '.join(VIDEO_SUFFIXES)}")
+    check_number("fps", fps, 1, integer=True)
+    if env.render_mode != "rgb_array":
+        raise ValueError(f"env: its render_mode is {env.render_mode!r}, a video needs 'rgb_array'")
+    pictures.require_viz("a video")
+    try:
+        import imageio.v2 as imageio
+    except ImportError as error:
+        raise ImportError("a video needs imageio: pip install 'sb3-lecture-dqn[viz]'") from error
+
+    moments = list(greedy_episodes(model, env, n_episodes, seed))
+    names = action_names(env)
+    low, high = _scale(moments)
+    room = 0.05 * (high - low)
+    limits = low - room, high + room
+    options: dict[str, Any] = {"loop": 0, "duration": 1000 / fps}
+    if path.suffix.lower() == ".mp4":
+        options = {"fps": fps, "macro_block_size": 2, "codec": "libx264", "quality": 8}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    video: Any = imageio.get_writer(path, **options)
+    with video:
+        for moment in tqdm(moments, unit="picture", leave=False, dynamic_ncols=True, disable=not progress):
+            video.append_data(_frame(moment, names, limits))
+    return len(moments)
+
+
+def _scale(moments: Sequence[Moment]) -> tuple[float, float]:
+    """One scale for all moments, from zero on: the lowest and the highest value, of those that are numbers."""
+    valued = np.concatenate([[0.0], *(moment.values for moment in moments if moment.values is not None)])
+    finite = valued[np.isfinite(valued)]  # of a network that has diverged, values may be beyond float32
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def _frame(moment: Moment, names: Sequence[str], limits: tuple[float, float]) -> np.ndarray:
+    values = np.full(len(names), np.nan) if moment.values is None else np.clip(moment.values, *limits)
+    done = "" if moment.values is not None else " (end)"
+    figure = pictures.draw_action_values(values, moment.action, names, limits, moment.title + done)
+    bars = pictures.to_array(figure)
+    height = max(len(moment.render), len(bars))
+    width = moment.render.shape[1] + bars.shape[1]
+    # Even numbers of pixels, which MP4's usual format asks for; white around.
+    frame = np.full((height + height % 2, width + width % 2, 3), 255, np.uint8)
+    frame[: len(moment.render), : moment.render.shape[1]] = moment.render
+    frame[: len(bars), moment.render.shape[1] :][:, : bars.shape[1]] = bars
+    return frame
+
+
+def show(model: BaseAlgorithm, env: gym.Env, n_episodes: int = 1, fps: int = 4, seed: int | None = None) -> None:
+    """
+    Print greedy episodes as text; in a terminal every picture in the place of the last.
+
+    :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
+    :param env: An environment with a step limit, whose ``render_mode`` is ``"ansi"``
+    :param n_episodes: Number of episodes
+    :param fps: Pictures per second in a terminal
+    :param seed: Seed of the environment
+    :raises ValueError: If the environment does not render text
+    """
+    check_number("fps", fps, 1, integer=True)
+    if env.render_mode != "ansi":
+        raise ValueError(f"env: its render_mode is {env.render_mode!r}, a terminal needs 'ansi'")
+    names = action_names(env)
+    in_terminal = sys.stdout.isatty()
+    moments = list(greedy_episodes(model, env, n_episodes, seed))
+    scale = _scale(moments)
+    for moment in moments:
+        print(f"{_CLEAR_SCREEN if in_terminal else ''}{moment.title}\n{moment.render}", end="")
+        if moment.values is not None:
+            print(_text_bars(moment.values, moment.action, names, scale))
+        if in_terminal:
+            sys.stdout.flush()
+            time.sleep(1 / fps)
+
+
+def _text_bars(values: np.ndarray, action: int | None, names: Sequence[str], scale: tuple[float, float]) -> str:
+    low, high = scale
+    width = max(map(len, names))
+    lines = []
+    for index, (name, value) in enumerate(zip(names, values.tolist(), strict=True)):
+        if math.isnan(value):
+            lines.append(f"  {name:<{width}}  (not valid)")
+            continue
+        bar = "#" * round((min(max(value, low), high) - low) / (high - low) * _BAR)
+        lines.append(f"{'>' if index == action else ' '} {name:<{width}} {value:8.3f} {bar}")
+    return "\n".join(lines)
+
+
+def action_names(env: gym.Env) -> Sequence[str]:
+    """
+    What the actions of an environment are called.
+
+    :param env: An environment with ``Discrete`` actions
+    :return: A name for every action, its number where nothing better is known
+    """
+    layout = grid_layout(env)
+    return [str(action) for action in range(env.action_space.n)] if layout is None else layout.action_names  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""Training: the loop, and the parts that it is made of."""

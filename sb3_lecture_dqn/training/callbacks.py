@@ -1,0 +1,465 @@
+"""SB3 callbacks: the lecture's test, checkpoints, and a progress bar over episodes."""
+
+import dataclasses
+import os
+import pathlib
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm import tqdm
+
+from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.seeding import make_rng
+from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS
+from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
+from sb3_lecture_dqn.evaluation.like_model import step_limit_of
+from sb3_lecture_dqn.evaluation.result import TestResult
+from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, test_on
+from sb3_lecture_dqn.evaluation.test_env import (
+    MAX_TEST_ENVS,
+    check_ends,
+    check_step_limit,
+    is_own_to_close,
+    make_test_env,
+    tabular_env,
+)
+from sb3_lecture_dqn.saving.checkpoint_folder import (
+    checkpoint_path,
+    checkpoint_steps,
+    checkpoints_in,
+    remove_later,
+    remove_unfinished,
+)
+from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state, unknown_parts
+from sb3_lecture_dqn.saving.logs import outliving_full_disks
+
+
+class LectureTestCallback(EventCallback):
+    """
+    The lecture's test: greedy episodes on a separate environment, after the first and then after every 50th episode.
+
+    A test comes when the updates that follow the episode's last step are done. Its averages are printed, written to
+    TensorBoard as ``Steps``, ``Penalty`` and ``Reward`` with the number of finished episodes as the step (and, beyond
+    the lecture, the share of ``Solved`` episodes), and logged as ``eval/*`` at the timestep, under the names of SB3's
+    ``EvalCallback``; in tabular environments also ``eval/optimality``, see :class:`TestResult`. Works with every
+    algorithm of SB3.
+
+    Where several episodes end between two updates (several environments, long rollouts) there is one test for all.
+    The children are triggered after a test; one that returns ``False`` ends the training at the next step.
+
+    :param test_env: The environment to test on. ``None``: for every test a copy of the training environment as it is
+        then, see :func:`run_test`
+    :param n_test_episodes: The number of episodes of a test
+    :param test_freq: Test after every that many environment steps, or by episodes with a tuple such as
+        ``(50, "episode")``; by episodes there is also a test after the first
+    :param max_episode_steps: Steps after which a test episode is cut, ``None`` for the environment's own limit; see
+        :func:`run_test`
+    :param penalty_reward: The reward that counts as a penalty
+    :param callback_on_new_best: Callback to trigger when there is a new best mean reward
+    :param callback_after_test: Callback to trigger after every test
+    :param best_model_save_path: Folder in which the model with the best mean reward is kept, as ``best_model.zip``
+    :param seed: Seed of the test environment, ``None`` for one made from the model's
+    :param exact: Compute what the episodes of a test would average to, instead of running them; see :func:`exact_test`.
+        Only on a tabular environment
+    :param verbose: 1 prints the tests, 0 does not
+    :raises ValueError: If an argument is out of range
+    """
+
+    def __init__(
+        self,
+        test_env: gym.Env | VecEnv | str | None = None,
+        n_test_episodes: int = 100,
+        test_freq: int | tuple[int, str] = (50, "episode"),
+        max_episode_steps: int | None = None,
+        penalty_reward: float = PENALTY_REWARD,
+        callback_on_new_best: BaseCallback | None = None,
+        callback_after_test: BaseCallback | None = None,
+        best_model_save_path: str | None = None,
+        seed: int | None = None,
+        exact: bool = False,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(callback_after_test, verbose)
+        check_number("n_test_episodes", n_test_episodes, 1, integer=True)
+        check_step_limit(max_episode_steps)
+        self.n_test_episodes = n_test_episodes
+        self.test_freq = parse_frequency("test_freq", test_freq)
+        self.max_episode_steps = max_episode_steps
+        self.penalty_reward = penalty_reward
+        self.callback_on_new_best = callback_on_new_best
+        if callback_on_new_best is not None:
+            callback_on_new_best.parent = self
+        self.best_model_save_path = best_model_save_path
+        self.seed = seed
+        self.exact = exact
+        self.given_env = test_env
+        self.test_env: VecEnv | None = None
+        self._made_for: tuple[Any, Any] | None = None  # the model and its environment
+        self.n_episodes = 0
+        self.results: list[tuple[int, TestResult]] = []
+        self.best_mean_reward = -np.inf
+        self.last_mean_reward = -np.inf
+        self._tested_at = 0
+        self._continue_training = True
+
+    def _init_callback(self) -> None:
+        super()._init_callback()
+        if self.best_model_save_path is not None:
+            os.makedirs(self.best_model_save_path, exist_ok=True)
+        if self.callback_on_new_best is not None:
+            self.callback_on_new_best.init_callback(self.model)
+        made_for = self.model, self.model.get_env()
+        if made_for != self._made_for:
+            self._make_test_env()
+            self._made_for = made_for
+
+    def _make_test_env(self) -> None:
+        if self.test_env is not None and is_own_to_close(self.test_env, self.model, self.given_env):
+            self.test_env.close()  # which was made for another model
+        self.test_env = self._new_test_env()
+        check_ends(self.test_env, self.max_episode_steps)
+        seed = self.seed
+        if seed is None and self.model.seed is not None:
+            seed = int(make_rng(self.model.seed, "test").integers(2**31 - 1))
+        if seed is not None:
+            self.test_env.seed(seed)
+
+    def _new_test_env(self) -> VecEnv:
+        if self.exact:
+            return tabular_env(self.model, self.given_env, self.max_episode_steps, "test_env")
+        n_envs = min(self.n_test_episodes, MAX_TEST_ENVS)
+        return make_test_env(self.model, self.given_env, self.max_episode_steps, n_envs, "test_env")
+
+    def _follow_training_env(self) -> None:
+        """Copy the training environment anew: attributes and statistics may have changed since the last test."""
+        assert self.test_env is not None
+        before, now = self.test_env, self._new_test_env()
+        was, is_now = before.unwrapped, now.unwrapped
+        on_arrays = isinstance(was, TabularVecEnv) and isinstance(is_now, TabularVecEnv)
+        if on_arrays and was.model.same_as(is_now.model) and was.max_episode_steps == is_now.max_episode_steps:  # type: ignore[attr-defined]
+            return
+        set_generators_state(now, generators_state(before))
+        self.test_env = now
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        if self.callback_on_new_best is not None:
+            self.callback_on_new_best.on_training_start(self.locals, self.globals)
+        # Off-policy algorithms count episodes, also over several calls of learn().
+        if self.model.num_timesteps == 0 or self.model._episode_num > 0:
+            self.n_episodes = self.model._episode_num
+        self._tested_at = self._count()
+        self._continue_training = True
+
+    def _on_rollout_start(self) -> None:
+        self._test_if_due()  # the updates that followed the last rollout are done
+
+    def _on_step(self) -> bool:
+        self.n_episodes += int(np.sum(self.locals["dones"]))
+        return self._continue_training
+
+    def _on_training_end(self) -> None:
+        self._test_if_due()
+
+    def update_child_locals(self, locals_: dict[str, Any]) -> None:
+        """
+        Hand the local variables of the training loop on to the children.
+
+        :param locals_: The local variables during rollout collection
+        """
+        for child in (self.callback, self.callback_on_new_best):
+            if child is not None:
+                child.update_locals(locals_)
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        What a checkpoint keeps: counters, results, and the generators of the test environment.
+
+        :return: The state as data
+        """
+        return {
+            "n_episodes": self.n_episodes,
+            "tested_at": self._tested_at,
+            "results": [[episode, dict(vars(result))] for episode, result in self.results],
+            "best_mean_reward": self.best_mean_reward,
+            "last_mean_reward": self.last_mean_reward,
+            "test_env": None if self.test_env is None else generators_state(self.test_env),
+            "continue_training": self._continue_training,
+            "max_episode_steps": self.max_episode_steps,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where another callback was.
+
+        :param state: What its :meth:`get_state` returned
+        """
+        for name in ("n_episodes", "tested_at"):
+            check_number(name, state[name], 0, integer=True)
+        for name in ("best_mean_reward", "last_mean_reward"):
+            _check_figure(name, state[name])
+        results = [_result_of(*entry) for entry in state["results"]]
+        self.n_episodes, self._tested_at = state["n_episodes"], state["tested_at"]
+        self.results = results
+        self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
+        self._continue_training = bool(state["continue_training"])
+        if "max_episode_steps" not in state:
+            self._go_on_as_in_1_0()
+        if self.test_env is not None:
+            set_generators_state(self.test_env, state["test_env"])
+
+    def _go_on_as_in_1_0(self) -> None:
+        """Cut the tests of a run that version 1.0 began as that did, where this one would cut them elsewhere."""
+        if self.max_episode_steps is None and self.test_env is not None:
+            if step_limit_of(self.test_env) == LECTURE_MAX_EPISODE_STEPS:
+                return
+            warnings.warn(
+                f"the run was begun by version 1.0, whose tests are cut after {LECTURE_MAX_EPISODE_STEPS} steps unless "
+                "another number is given; so they go on: give max_episode_steps=... for others"
+            )
+            self.max_episode_steps = LECTURE_MAX_EPISODE_STEPS
+            self.test_env = self._new_test_env()
+
+    def _count(self) -> int:
+        return self.n_episodes if self.test_freq[1] == "episode" else self.model.num_timesteps
+
+    def _test_if_due(self) -> None:
+        every, unit = self.test_freq
+        count, before = self._count(), self._tested_at
+        self._tested_at = count
+        if count // every > before // every or (unit == "episode" and before == 0 and count > 0):
+            self._test()
+
+    def _test(self) -> None:
+        if self.given_env is None:
+            try:
+                self._follow_training_env()
+            except CannotCopyError as error:  # not an end of the training, which it would be a pity to lose
+                warnings.warn(f"no test after episode {self.n_episodes}: {error}")
+                return
+        assert self.test_env is not None
+        limit = self.max_episode_steps
+        if isinstance(self.test_env, TabularVecEnv) and self.exact:
+            result = exact_test_on(self.model, self.test_env, limit, self.penalty_reward)
+        else:
+            result = test_on(self.model, self.test_env, self.n_test_episodes, limit, self.penalty_reward)
+        self.results.append((self.n_episodes, result))
+        self.last_mean_reward = result.mean_reward
+        if self.verbose >= 1:
+            tqdm.write(f"Episode {self.n_episodes}, step {self.num_timesteps}: {result}")
+        with outliving_full_disks(self.logger):
+            self._log(result)
+        proceed = True
+        if result.mean_reward > self.best_mean_reward:
+            self.best_mean_reward = result.mean_reward
+            if self.best_model_save_path is not None:
+                self.model.save(os.path.join(self.best_model_save_path, "best_model"))
+            if self.callback_on_new_best is not None:
+                proceed = self.callback_on_new_best.on_step()
+        self._continue_training = self._on_event() and proceed
+
+    def _log(self, result: TestResult) -> None:
+        for output in self.logger.output_formats:
+            if isinstance(output, TensorBoardOutputFormat):
+                output.writer.add_scalar("Steps", result.mean_steps, self.n_episodes)
+                output.writer.add_scalar("Penalty", result.mean_penalties, self.n_episodes)
+                output.writer.add_scalar("Reward", result.mean_reward, self.n_episodes)
+                output.writer.add_scalar("Solved", result.success_rate, self.n_episodes)
+        self.logger.record("eval/mean_reward", result.mean_reward)
+        self.logger.record("eval/mean_ep_length", result.mean_steps)
+        self.logger.record("eval/mean_penalties", result.mean_penalties)
+        self.logger.record("eval/success_rate", result.success_rate)
+        if result.optimality is not None:
+            self.logger.record("eval/optimality", result.optimality)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+
+def _check_figure(name: str, figure: Any) -> None:
+    """Check that a figure of a test is a number; NaN is one here, as an environment may say nothing of success."""
+    if not (isinstance(figure, float | np.floating) and np.isnan(figure)):
+        check_number(name, figure, -np.inf)
+
+
+# What a checkpoint of a version before 2.0 keeps of a result, where the names of the figures are not given.
+_FIGURES_OF_1 = ("mean_steps", "mean_penalties", "mean_reward", "success_rate", "n_episodes", "optimality")
+
+
+def _result_of(episode: Any, *kept: Any) -> tuple[int, TestResult]:
+    """A result as a checkpoint keeps it: the episode, and its figures by name. One that is not kept is NaN."""
+    check_number("episode of a test", episode, 0, integer=True)
+    by_name = len(kept) == 1 and isinstance(kept[0], dict)
+    figures: dict[str, Any] = kept[0] if by_name else dict(zip(_FIGURES_OF_1, kept, strict=True))
+    known = {field.name: field for field in dataclasses.fields(TestResult)}
+    if unknown := figures.keys() - known.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))}: a test of this version has no such figures")
+    for name, figure in figures.items():
+        default = known[name].default
+        if isinstance(default, bool) and type(figure) is not bool:
+            raise ValueError(f"{name}={figure!r} must be True or False")
+        if not isinstance(default, bool) and (figure is not None or default is not None):
+            _check_figure(name, figure)
+    required = {name: np.nan for name, field in known.items() if field.default is dataclasses.MISSING}
+    return episode, TestResult(**{**required, **figures})
+
+
+class LectureCheckpointCallback(BaseCallback):
+    """
+    Saves checkpoints, from which :meth:`LectureDQN.resume` goes on as if training had never been stopped.
+
+    There is one at the start, one at the end, and one after the updates of every step at which one is due. Ctrl-C and
+    SIGTERM wait for the end of a step and leave one too, as does an environment that raises an exception (from that one
+    training goes on with new episodes). A checkpoint that cannot be written, as on a full disk, is warned of, and
+    training goes on; the ones before stay. The size of a checkpoint is about that of the replay memory.
+
+    :param save_freq: Save after every that many environment steps, or by episodes with a tuple such as
+        ``(50, "episode")``
+    :param save_path: Folder of the checkpoints of this run, ``None`` for ``checkpoints`` in the folder to which the
+        model logs. Only checkpoints in the folder of the logs or below it make them go on without a seam
+    :param keep: How many of the newest to keep, ``None`` for all
+    :param verbose: 1 says after Ctrl-C how to go on, 2 also names every checkpoint
+    :raises ValueError: If an argument is out of range; at the start of training, if the model cannot be checkpointed,
+        or the folder has the checkpoints of another run
+    """
+
+    def __init__(
+        self,
+        save_freq: int | tuple[int, str] = (50, "episode"),
+        save_path: str | pathlib.Path | None = None,
+        keep: int | None = 3,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(verbose)
+        self.save_freq = parse_frequency("save_freq", save_freq)
+        if keep is not None:
+            check_number("keep", keep, 1, integer=True)
+        self.save_path = None if save_path is None else pathlib.Path(save_path)
+        self.keep = keep
+        #: The newest checkpoint of this run
+        self.last_path: pathlib.Path | None = None
+        self._by_episode = self.save_freq[1] == "episode"
+        self._next = 0  # the count at which the next one is due
+
+    def _on_training_start(self) -> None:
+        model: Any = self.model
+        if not hasattr(model, "save_checkpoint"):
+            raise ValueError(
+                f"LectureCheckpointCallback is for LectureDQN and LectureQRDQN, not {type(model).__name__}"
+            )
+        model._check_can_be_resumed()
+        folder = self.save_path
+        if folder is None:
+            if self.logger.dir is None or (model.tensorboard_log is None and not model._custom_logger):
+                raise ValueError("save_path=None and the model logs to no folder: give one, or a tensorboard_log")
+            folder = pathlib.Path(self.logger.dir) / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+        there = checkpoint_steps(folder).values() if model._resumed is None else ()
+        if there and (model.num_timesteps == 0 or max(there) > model.num_timesteps):
+            raise ValueError(
+                f"save_path={str(folder)!r} has checkpoints of another run: go on with {type(model).__name__}.resume("
+                f"{str(folder)!r}), or choose another folder"
+            )
+        if unknown := unknown_parts(model.env):
+            warnings.warn(
+                f"{', '.join(unknown)}: where these are in an episode cannot be saved, so resume will begin new ones; "
+                "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
+            )
+        self.folder = folder
+        self._next = 0 if model._resumed is None else self._after_now()
+
+    # The model asks for a checkpoint when a step is finished, so what it calls in the middle of one has nothing to do.
+
+    def _on_step(self) -> bool:
+        return True
+
+    def update_locals(self, locals_: dict[str, Any]) -> None:
+        """Nothing: to copy them at every step would take longer than all else that is done where none is due."""
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        What a checkpoint keeps.
+
+        :return: Nothing, as when the next one is due follows from the model
+        """
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where another callback was.
+
+        :param state: What its :meth:`get_state` returned
+        """
+
+    def save_if_due(self) -> None:
+        """Save, if it is time for that; called by the model when the updates of a step are done."""
+        if (self.model._episode_num if self._by_episode else self.model.num_timesteps) < self._next:
+            return
+        if self._next == 0:  # where it cannot be saved at all, this is said before work is lost
+            self._save()
+        else:
+            self._save_or_warn()
+
+    def _after_now(self) -> int:
+        count = self.model._episode_num if self._by_episode else self.model.num_timesteps
+        return (count // self.save_freq[0] + 1) * self.save_freq[0]
+
+    def save_as_last(self, stopped: bool = False) -> None:
+        """
+        Save when training ends.
+
+        :param stopped: Whether it ends early
+        """
+        model: Any = self.model
+        self._save_or_warn()
+        if stopped and self.verbose >= 1:
+            tqdm.write(
+                f"Stopped after {model._episode_num} episodes, {model.num_timesteps} steps. To go on: "
+                f"{type(model).__name__}.resume({str(self.folder)!r}).learn(...), with the same arguments"
+            )
+
+    def _save_or_warn(self) -> None:
+        try:
+            self._save()
+        except OSError as error:
+            last = "none has been saved" if self.last_path is None else f"the last one is {self.last_path}"
+            warnings.warn(f"no checkpoint at step {self.model.num_timesteps}: {error}; {last}")
+
+    def _save(self) -> None:
+        path = checkpoint_path(self.folder, self.model.num_timesteps)
+        self._next = self._after_now()  # also if it fails: a full disk is not tried again at every step
+        self.model._write_checkpoint(path)  # type: ignore[attr-defined]
+        remove_later(self.folder, self.model.num_timesteps)
+        self.last_path = path
+        if self.verbose >= 2:
+            tqdm.write(f"Saved {path}")
+        for old in checkpoints_in(self.folder)[self.keep :] if self.keep is not None else []:
+            if old != path:
+                old.unlink(missing_ok=True)
+
+
+class EpisodeProgressBarCallback(BaseCallback):
+    """
+    A tqdm bar over the episodes of a budget in episodes: what ``learn(progress_bar=True)`` shows for one.
+
+    Without such a budget, as with the algorithms of SB3, it counts them.
+    """
+
+    def _on_training_start(self) -> None:
+        total = getattr(self.model, "_total_episodes", None)
+        self.bar = tqdm(total=total, initial=self.model._episode_num, unit="episode", dynamic_ncols=True)
+
+    def _on_step(self) -> bool:
+        ended = int(np.sum(self.locals["dones"]))
+        if ended:
+            self.bar.update(ended)
+        return True
+
+    def _on_training_end(self) -> None:
+        self.bar.close()

@@ -1,0 +1,8 @@
+"""``python -m sb3_lecture_dqn.zoo``."""
+
+import sys
+
+from sb3_lecture_dqn.zoo import main
+
+if __name__ == "__main__":
+    sys.exit(main())
