@@ -20,8 +20,8 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 
+from examples import lecture_loop
 from sb3_lecture_dqn import LectureDQN, LecturePolicy, make_env
-from tests.reference import lecture_loop
 
 MAX_EPISODE_STEPS = 1000
 SETTINGS: dict[str, Any] = {

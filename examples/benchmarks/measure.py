@@ -25,7 +25,7 @@ def use_one_core() -> None:
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # The package and the reference loop of its tests are those beside this folder, installed or not.
+    # The package and the lecture's loop are those of this checkout, installed or not.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

@@ -23,8 +23,8 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from examples import lecture_loop
 from sb3_lecture_dqn import LectureDQN, LecturePolicy, TabularModel, TabularVecEnv, exact_test, run_test
-from tests.reference import lecture_loop
 
 CUT = contestants.MAX_EPISODE_STEPS
 

@@ -635,7 +635,7 @@ def test_a_worker_that_is_killed_and_ctrl_c_cost_nothing_but_time(tmp_path, long
 SCRIPT = """
 import sys
 from sb3_lecture_dqn.study import run_plan
-from tests.test_study import FREQ, LONG
+from tests.study.test_study import FREQ, LONG
 if __name__ == "__main__":
     run_plan(LONG, sys.argv[1], processes=1, checkpoint_freq=FREQ)
 """

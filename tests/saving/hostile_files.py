@@ -1,6 +1,6 @@
 """
 Files that try to harm whoever loads them. As a script, it loads them all in a process with little memory:
-``python tests/hostile_files.py <folder>`` writes ``results.json`` there: what came of each.
+``python tests/saving/hostile_files.py <folder>`` writes ``results.json`` there: what came of each.
 """
 
 import base64

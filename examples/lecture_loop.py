@@ -1,6 +1,7 @@
-"""The lecture's DQN as one plain PyTorch loop: the oracle of the test-suite.
+"""The whole algorithm of the lecture in one file: ``python examples/lecture_loop.py``.
 
-It shares no code with the package. Read it top to bottom: the network, the memory, one update, the test, the loop.
+Read it top to bottom: the network, the memory, one update, the test, the loop. It shares no code with the package, whose
+tests compare ``LectureDQN`` with it bit by bit.
 
 Every random draw comes from a generator that the caller passes in, and the order of draws is part of the contract:
 

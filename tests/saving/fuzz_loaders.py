@@ -2,13 +2,13 @@ r"""
 A coverage-guided fuzz run of the loaders, by atheris (https://github.com/google/atheris)::
 
     pip install atheris
-    python tests/fuzz_loaders.py -max_total_time=600 -timeout=20 -rss_limit_mb=2048 -max_len=40000 -keep_seed=1 \
-        corpus/ tests/seeds/
+    python tests/saving/fuzz_loaders.py -max_total_time=600 -timeout=20 -rss_limit_mb=2048 -max_len=40000 -keep_seed=1 \
+        corpus/ tests/saving/seeds/
 
 An input is one byte, which says what part of what file it is, and that part; all checksums of the file are made right.
 Or it is a whole file. ``--only=load``, ``--only=resume`` and ``--only=load_replay_buffer`` fuzz one loader alone.
 Loading it must give an ``UnsafeFileError`` or succeed, must unpickle and run nothing, and must write nowhere but in its
-own folder. Inputs that found something are kept in ``tests/seeds``; `test_hostile_files.py` loads them all.
+own folder. Inputs that found something are kept in ``tests/saving/seeds``; `test_hostile_files.py` loads them all.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 if __name__ == "__main__":
     import atheris
 
-    with atheris.instrument_imports(include=["sb3_lecture_dqn.common", "zipfile"], enable_loader_override=False):
+    with atheris.instrument_imports(include=["sb3_lecture_dqn.saving", "zipfile"], enable_loader_override=False):
         import hostile_files
 else:
     import hostile_files

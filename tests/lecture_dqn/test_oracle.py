@@ -1,4 +1,4 @@
-"""The package against the plain loop of ``tests/reference``, bit for bit."""
+"""The package against the plain loop of ``examples/lecture_loop.py``, bit for bit."""
 
 import copy
 
@@ -8,8 +8,8 @@ import torch as th
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.callbacks import BaseCallback
 
+from examples import lecture_loop
 from sb3_lecture_dqn import LectureDQN, LectureTestCallback
-from tests.reference import lecture_loop
 
 COMBINATIONS = [(True, True), (True, False), (False, True), (False, False)]
 

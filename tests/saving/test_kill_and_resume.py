@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.kill_and_resume import CONFIGURATIONS, kill_and_resume
-from tests.test_checkpoint import equal
+from tests.saving.kill_and_resume import CONFIGURATIONS, kill_and_resume
+from tests.saving.test_checkpoint import equal
 
 SHORT = "Taxi, numba, 1 environment"
 

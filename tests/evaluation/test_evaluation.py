@@ -13,10 +13,10 @@ from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
+from examples.lecture_loop import make_taxi
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv, TestResult, exact_test, run_test
 from sb3_lecture_dqn.evaluation.test_env import make_test_env, own_step_limit
-from tests.reference.lecture_loop import make_taxi
-from tests.test_oracle import OneDrawPerEpisode
+from tests.lecture_dqn.test_oracle import OneDrawPerEpisode
 
 
 @pytest.fixture(scope="module")

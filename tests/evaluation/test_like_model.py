@@ -587,7 +587,7 @@ def test_an_id_that_makes_another_environment_every_time_is_asked_about(monkeypa
 
 # What version 1.0 wrote
 
-GOLDEN = pathlib.Path(__file__).with_name("golden")
+GOLDEN = pathlib.Path(__file__).parent.parent / "saving" / "golden"
 
 
 def test_a_run_of_1_0_keeps_its_limit():

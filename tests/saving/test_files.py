@@ -1192,7 +1192,7 @@ def test_a_large_memory_is_never_there_twice(tmp_path):
     assert (loaded.replay_buffer.fail.rows[: len(rows)] == rows).all()
 
 
-# Files of released versions, and of 2.0 before its source was moved: made by `python tests/golden/make.py`
+# Files of released versions, and of 2.0 before its source was moved: made by `python tests/saving/golden/make.py`
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "1.0.0", "2.0.0.dev0"])

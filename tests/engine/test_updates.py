@@ -26,12 +26,12 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
+from examples import lecture_loop
 from sb3_lecture_dqn import DivergedError, LectureDQN, LecturePolicy, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.duplicates import DictIndex
 from sb3_lecture_dqn.common.torch_layers import TableNetwork
 from sb3_lecture_dqn.kernels import available
-from tests.reference import lecture_loop
-from tests.test_oracle import NearlyThere, memory_as_tuples
+from tests.lecture_dqn.test_oracle import NearlyThere, memory_as_tuples
 
 pytest.importorskip("numba")
 from sb3_lecture_dqn.common.hash_index import HashIndex

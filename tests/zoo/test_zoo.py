@@ -338,7 +338,7 @@ def test_the_commands_of_the_readme(tmp_path):
         "plot_train": [],
         "record_video": ["-n", 10],
     }
-    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    readme = (pathlib.Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
     lines = re.findall(r"^python -m sb3_lecture_dqn.zoo ([^#\n]*)", readme, re.MULTILINE)
     assert len(lines) >= 5
     for line in lines:

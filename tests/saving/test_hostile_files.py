@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz_loaders import Fuzzer
+from tests.saving.fuzz_loaders import Fuzzer
 
 SCRIPT = Path(__file__).with_name("hostile_files.py")
 

@@ -1,5 +1,5 @@
 """
-Write the files of this version that later versions have to load: ``python tests/golden/make.py``.
+Write the files of this version that later versions have to load: ``python tests/saving/golden/make.py``.
 
 Of the checkpoint, which is one of the middle of a run, ``<name>-<version>.after.npz`` says how that run ended.
 """

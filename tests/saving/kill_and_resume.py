@@ -1,8 +1,8 @@
 """
 A training run killed with ``kill -9`` at random moments, also while it saves, and gone on with each time.
 
-``python tests/kill_and_resume.py --kills 50`` does that to every configuration in turn, and says whether what came of
-each is, bit by bit, what comes of a run that is left alone.
+``python tests/saving/kill_and_resume.py --kills 50`` does that to every configuration in turn, and says whether what
+came of each is, bit by bit, what comes of a run that is left alone.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import sb3_lecture_dqn.show.pictures  # noqa: F401  # now, and not in every proc
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
 from sb3_lecture_dqn.envs.make import make_training_env
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
-from tests.test_checkpoint import equal, everything, scalars
+from tests.saving.test_checkpoint import equal, everything, scalars
 
 #: Environment, engine, number of environments, environment steps
 CONFIGURATIONS = {

@@ -1,1 +1,0 @@
-"""Plain reference loops that the package is tested against."""
