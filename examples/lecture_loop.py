@@ -1,7 +1,7 @@
 """The whole algorithm of the lecture in one file: ``python examples/lecture_loop.py``.
 
-Read it top to bottom: the network, the memory, one update, the test, the loop. It shares no code with the package, whose
-tests compare ``LectureDQN`` with it bit by bit.
+Read it top to bottom: the network, the memory, one update, the test, the loop. It shares no code with the package,
+whose tests compare ``LectureDQN`` with it bit by bit.
 
 Every random draw comes from a generator that the caller passes in, and the order of draws is part of the contract:
 
