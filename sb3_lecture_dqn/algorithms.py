@@ -3,12 +3,13 @@
 import pathlib
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.stock import stock_algorithm
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.saving.model_file import read_summary
 
 _CLASSES: dict[str, type[LectureDQN] | type[LectureQRDQN]] = {
-    cls._algorithm(): cls for cls in (LectureDQN, LectureQRDQN)
+    stock_algorithm(cls).__name__: cls for cls in (LectureDQN, LectureQRDQN)
 }
 
 

@@ -31,7 +31,7 @@ from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.show.plot import CONFIG, plot_runs
 from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.show.watch import record, show
-from sb3_lecture_dqn.training.algorithm import EpisodicMixin
+from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 from sb3_lecture_dqn.training.callbacks import (
     EpisodeProgressBarCallback,
     LectureCheckpointCallback,
@@ -39,7 +39,7 @@ from sb3_lecture_dqn.training.callbacks import (
 )
 from sb3_lecture_dqn.training.tuned import about_default, has_settings
 
-ALGORITHMS: dict[str, type[EpisodicMixin]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
+ALGORITHMS: dict[str, type[LectureAlgorithm]] = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
 # Settings that are options: by `--set` they would be there twice
 _OPTIONS = ("env", "policy", "store_and_replay", "double_dqn", "use_masking", "engine", "seed", "tensorboard_log")
 # No settings, or no data
@@ -361,7 +361,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _finish(
-    model: EpisodicMixin, args: argparse.Namespace, run: pathlib.Path, test: LectureTestCallback, exit_code: int
+    model: LectureAlgorithm, args: argparse.Namespace, run: pathlib.Path, test: LectureTestCallback, exit_code: int
 ) -> int:
     """Save the model, and say how the training ended and what is left of it; the exit code."""
     how = _HOW_IT_ENDED.get(exit_code, "Interrupted")
@@ -389,7 +389,7 @@ def _finish(
 
 
 def _learn(
-    model: EpisodicMixin, args: argparse.Namespace, callbacks: list[BaseCallback]
+    model: LectureAlgorithm, args: argparse.Namespace, callbacks: list[BaseCallback]
 ) -> tuple[int, Exception | None]:
     """Train; the exit code, and what made it fail."""
     begun_at = model.num_timesteps
@@ -408,7 +408,7 @@ def _learn(
     return 0, None
 
 
-def _against_divergence(args: argparse.Namespace, model: EpisodicMixin) -> str:
+def _against_divergence(args: argparse.Namespace, model: LectureAlgorithm) -> str:
     if not args.double_dqn:
         return "--double-dqn"
     if not args.tuned:
@@ -426,14 +426,14 @@ def _tell(failure: Exception) -> None:
         traceback.print_exception(failure)
 
 
-def _close_bars(model: EpisodicMixin) -> None:
+def _close_bars(model: LectureAlgorithm) -> None:
     """Take away the bar of a training that was stopped, which would be drawn once more below all that is printed."""
     for callback in callback_tree(model._callback) if model._callback is not None else []:
         if isinstance(callback, EpisodeProgressBarCallback | ProgressBarCallback):
             callback.on_training_end()
 
 
-def _save_whole(model: EpisodicMixin, run: pathlib.Path) -> bool:
+def _save_whole(model: LectureAlgorithm, run: pathlib.Path) -> bool:
     """Save the model, or where its weights are not finite, that of the last checkpoint; False if there is neither."""
     if not has_finite_weights(model):
         if not checkpoints_in(run / "checkpoints"):
@@ -443,7 +443,7 @@ def _save_whole(model: EpisodicMixin, run: pathlib.Path) -> bool:
     return True
 
 
-def _new_model(args: argparse.Namespace) -> EpisodicMixin:
+def _new_model(args: argparse.Namespace) -> LectureAlgorithm:
     kind: Any = ALGORITHMS[args.algo]
     known = set(inspect.signature(kind.__init__).parameters) - _NOT_BY_SET
     settings: dict[str, Any] = {}
@@ -468,7 +468,7 @@ def _new_model(args: argparse.Namespace) -> EpisodicMixin:
     try:
         if args.tuned:
             policy = {} if args.policy is None else {"policy": args.policy}
-            model: EpisodicMixin = kind.tuned(args.env, args.use_masking, **policy, **settings)
+            model: LectureAlgorithm = kind.tuned(args.env, args.use_masking, **policy, **settings)
             file = f"{kind.hyperparams}_masked" if args.use_masking else kind.hyperparams
             if not args.quiet and not has_settings(file, args.env):
                 print(about_default(model, repr(args.env)))

@@ -65,3 +65,15 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
     for name, child in children:
         parts |= _flat(child, f"{key}_{name}" if key else str(name))
     return parts
+
+
+def batch_of_one(obs: Any) -> Observation:
+    """
+    Make one observation a batch of one.
+
+    :param obs: An observation: a number, an array, or a dictionary of them
+    :return: The same with a leading dimension of 1, of each part of a dictionary
+    """
+    if isinstance(obs, dict):
+        return {key: np.asarray(part)[None] for key, part in obs.items()}
+    return np.asarray(obs)[None]

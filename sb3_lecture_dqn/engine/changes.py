@@ -158,11 +158,80 @@ class Watch:
         return all(map(is_, steps, self.steps)) and len({*map(float, steps)}) <= 1
 
 
+class UserCode(enum.Enum):
+    """When code of the user's runs that might change a model."""
+
+    NEVER = enum.auto()
+    IN_STEPS = enum.auto()  #: in the environment and in callbacks, while they are called for a step
+    BETWEEN_STEPS = enum.auto()  #: as well after these, but before the updates
+    ALWAYS = enum.auto()  #: as well in other threads, or after the updates
+
+
+class UserAccess:
+    """
+    Says when code of the user's may have changed a model, so that an engine has to look.
+
+    Outside of ``learn``, as where ``train`` is called by hand, that is always.
+    """
+
+    def __init__(self) -> None:
+        self.code = UserCode.ALWAYS
+        #: Whether such code has run since the last look
+        self.has_run = True
+        #: Whether somebody has asked for the networks since this was last set to ``False``
+        self.handed_out = True
+        #: Whether somebody may hold the networks
+        self.has_networks = True
+
+    def begin(self, model: Any, callback: BaseCallback) -> None:
+        """
+        Begin a call of ``learn``.
+
+        :param model: The model, set up for training
+        :param callback: The callback of the call
+        """
+        self.note()
+        self.code = user_code(model, callback)
+        self.handed_out = False
+
+    def note(self) -> None:
+        """Note after code of the user's has run whether it was given the networks."""
+        if self.handed_out:
+            self.has_networks = True
+
+    def after_step(self) -> None:
+        """Note that environments and callbacks were called for a step."""
+        self.has_run = self.code is not UserCode.NEVER
+        self.note()
+
+    def after_look(self) -> None:
+        """Note that an engine has looked at the model."""
+        self.has_run = self.code is UserCode.ALWAYS
+
+    def may_change_networks(self) -> bool:
+        """
+        Look whether code that has run can have changed the networks: steps cannot if nobody was given one.
+
+        :return: Whether it can
+        """
+        return self.code is not UserCode.IN_STEPS or self.has_networks
+
+    def end(self, failed: bool) -> None:
+        """
+        End a call of ``learn``.
+
+        :param failed: Whether an error ended it, perhaps in a step, before it was noted who was given the networks
+        """
+        if failed:
+            self.has_networks = True
+        self.code, self.has_run, self.handed_out = UserCode.ALWAYS, True, False
+
+
 class HandedOut:
     """
-    An attribute of which the object notes, as ``_handed_out``, that somebody asked for it or set it.
+    An attribute for networks, whose use is noted in the model's :class:`UserAccess`, its ``_access``.
 
-    Nobody changes a network who was not given it, or what it is in.
+    Code that was not given a network, or an object that holds it, does not change it.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -172,24 +241,18 @@ class HandedOut:
         if instance is None:
             return self
         attributes = vars(instance)
-        attributes["_handed_out"] = True
+        if "_access" in attributes:
+            attributes["_access"].handed_out = True
         try:
             return attributes[self.name]
         except KeyError:
             raise AttributeError(f"{type(instance).__name__!r} object has no attribute {self.name!r}") from None
 
     def __set__(self, instance: Any, value: Any) -> None:
-        vars(instance)[self.name] = value
-        vars(instance)["_handed_out"] = True
-
-
-class UserCode(enum.Enum):
-    """When code of the user's runs that might change a model."""
-
-    NEVER = enum.auto()
-    IN_STEPS = enum.auto()  #: in the environment and in callbacks, while they are called for a step
-    BETWEEN_STEPS = enum.auto()  #: as well after these, but before the updates
-    ALWAYS = enum.auto()  #: as well in other threads, or after the updates
+        attributes = vars(instance)
+        attributes[self.name] = value
+        if "_access" in attributes:
+            attributes["_access"].handed_out = True
 
 
 def user_code(model: Any, callback: BaseCallback) -> UserCode:

@@ -15,13 +15,13 @@ from sb3_lecture_dqn.common.masks import best_allowed
 from sb3_lecture_dqn.engine.changes import HandedOut
 from sb3_lecture_dqn.engine.known import also_compiled
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
-from sb3_lecture_dqn.training.algorithm import EpisodicMixin
+from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 
 #: What the keyword ``loss`` may be; a loss takes values and targets, and returns a scalar
 LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
 
 
-class LectureDQN(EpisodicMixin, DQN):
+class LectureDQN(LectureAlgorithm, DQN):
     """
     Deep Q-network of the lecture: embedding + PReLU network, memory of successes and failures, schedule by episodes.
 

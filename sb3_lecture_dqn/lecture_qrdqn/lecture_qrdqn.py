@@ -12,10 +12,10 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBuff
 
 from sb3_lecture_dqn.common.masks import best_allowed
 from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
-from sb3_lecture_dqn.training.algorithm import EpisodicMixin
+from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 
 
-class LectureQRDQN(EpisodicMixin, QRDQN):
+class LectureQRDQN(LectureAlgorithm, QRDQN):
     """
     QR-DQN (Dabney et al. 2018) with what the lecture gives its DQN: embedding + PReLU network, memory of successes and
     failures, schedule by episodes.

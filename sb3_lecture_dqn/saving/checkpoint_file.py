@@ -45,7 +45,7 @@ class Checkpoint:
     What a checkpoint holds, but for the memory.
 
     :param settings: Attributes of the model, by name
-    :param state: The rest of its state, see ``PersistenceMixin``
+    :param state: The rest of its state, see :func:`run_state.capture`
     :param callbacks: States of callbacks, for :func:`set_callback_data`
     :param parameters: State dictionaries by name
     """

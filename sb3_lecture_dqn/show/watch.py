@@ -14,11 +14,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.observations import batch_of_one
 from sb3_lecture_dqn.envs.grids import grid_layout
 from sb3_lecture_dqn.envs.masks import INFO_KEY, ActionMaskInfo
 from sb3_lecture_dqn.evaluation.values import action_values
 from sb3_lecture_dqn.show import pictures
-from sb3_lecture_dqn.training.algorithm import add_batch_dimension
 
 VIDEO_SUFFIXES = (".gif", ".mp4")
 _CLEAR_SCREEN = "\x1b[2J\x1b[H"
@@ -69,7 +69,7 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
         obs, info = env.reset(seed=seed if episode == 1 else None)
         step, total, over = 0, 0.0, False
         while not over:
-            batch = add_batch_dimension(obs)
+            batch = batch_of_one(obs)
             under = {"action_masks": _mask(info)[None]} if masking else {}
             action = int(model.predict(batch, deterministic=True, **under)[0].item())  # type: ignore[arg-type]
             values = action_values(model, batch)[0]

@@ -97,9 +97,8 @@ class _CheckpointsOfClaim(LectureCheckpointCallback):
         super().__init__(*args, **kwargs)
         self._claim = claim
 
-    def _save(self) -> None:
+    def _before_save(self) -> None:
         self._claim.check()
-        super()._save()
 
 
 def make_model(trial: Trial) -> BaseAlgorithm:

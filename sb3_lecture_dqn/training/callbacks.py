@@ -29,15 +29,10 @@ from sb3_lecture_dqn.evaluation.test_env import (
     make_test_env,
     tabular_env,
 )
-from sb3_lecture_dqn.saving.checkpoint_folder import (
-    checkpoint_path,
-    checkpoint_steps,
-    checkpoints_in,
-    remove_later,
-    remove_unfinished,
-)
-from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state, unknown_parts
+from sb3_lecture_dqn.saving.checkpointer import Checkpointer, folder_for
+from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state
 from sb3_lecture_dqn.saving.logs import outliving_full_disks
+from sb3_lecture_dqn.training.schedule import Every
 
 
 class LectureTestCallback(EventCallback):
@@ -90,6 +85,7 @@ class LectureTestCallback(EventCallback):
         check_step_limit(max_episode_steps)
         self.n_test_episodes = n_test_episodes
         self.test_freq = parse_frequency("test_freq", test_freq)
+        self._every = Every.parse("test_freq", test_freq, first_episode=True)
         self.max_episode_steps = max_episode_steps
         self.penalty_reward = penalty_reward
         self.callback_on_new_best = callback_on_new_best
@@ -105,7 +101,6 @@ class LectureTestCallback(EventCallback):
         self.results: list[tuple[int, TestResult]] = []
         self.best_mean_reward = -np.inf
         self.last_mean_reward = -np.inf
-        self._tested_at = 0
         self._continue_training = True
 
     def _init_callback(self) -> None:
@@ -154,7 +149,7 @@ class LectureTestCallback(EventCallback):
         # Off-policy algorithms count episodes, also over several calls of learn().
         if self.model.num_timesteps == 0 or self.model._episode_num > 0:
             self.n_episodes = self.model._episode_num
-        self._tested_at = self._count()
+        self._every.start(self.model.num_timesteps, self.n_episodes)
         self._continue_training = True
 
     def _on_rollout_start(self) -> None:
@@ -185,7 +180,7 @@ class LectureTestCallback(EventCallback):
         """
         return {
             "n_episodes": self.n_episodes,
-            "tested_at": self._tested_at,
+            "tested_at": self._every.get_state(),
             "results": [[episode, dict(vars(result))] for episode, result in self.results],
             "best_mean_reward": self.best_mean_reward,
             "last_mean_reward": self.last_mean_reward,
@@ -200,13 +195,12 @@ class LectureTestCallback(EventCallback):
 
         :param state: What its :meth:`get_state` returned
         """
-        for name in ("n_episodes", "tested_at"):
-            check_number(name, state[name], 0, integer=True)
+        check_number("n_episodes", state["n_episodes"], 0, integer=True)
         for name in ("best_mean_reward", "last_mean_reward"):
             _check_figure(name, state[name])
         results = [_result_of(*entry) for entry in state["results"]]
-        self.n_episodes, self._tested_at = state["n_episodes"], state["tested_at"]
-        self.results = results
+        self._every.set_state(state["tested_at"])
+        self.n_episodes, self.results = state["n_episodes"], results
         self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
         self._continue_training = bool(state["continue_training"])
         if "max_episode_steps" not in state:
@@ -226,14 +220,8 @@ class LectureTestCallback(EventCallback):
             self.max_episode_steps = LECTURE_MAX_EPISODE_STEPS
             self.test_env = self._new_test_env()
 
-    def _count(self) -> int:
-        return self.n_episodes if self.test_freq[1] == "episode" else self.model.num_timesteps
-
     def _test_if_due(self) -> None:
-        every, unit = self.test_freq
-        count, before = self._count(), self._tested_at
-        self._tested_at = count
-        if count // every > before // every or (unit == "episode" and before == 0 and count > 0):
+        if self._every.due(self.model.num_timesteps, self.n_episodes):
             self._test()
 
     def _test(self) -> None:
@@ -341,10 +329,7 @@ class LectureCheckpointCallback(BaseCallback):
             check_number("keep", keep, 1, integer=True)
         self.save_path = None if save_path is None else pathlib.Path(save_path)
         self.keep = keep
-        #: The newest checkpoint of this run
-        self.last_path: pathlib.Path | None = None
-        self._by_episode = self.save_freq[1] == "episode"
-        self._next = 0  # the count at which the next one is due
+        self.checkpointer: Checkpointer | None = None
 
     def _on_training_start(self) -> None:
         model: Any = self.model
@@ -352,41 +337,30 @@ class LectureCheckpointCallback(BaseCallback):
             raise ValueError(
                 f"LectureCheckpointCallback is for LectureDQN and LectureQRDQN, not {type(model).__name__}"
             )
-        model._check_can_be_resumed()
-        folder = self.save_path
-        if folder is None:
-            if self.logger.dir is None or (model.tensorboard_log is None and not model._custom_logger):
-                raise ValueError("save_path=None and the model logs to no folder: give one, or a tensorboard_log")
-            folder = pathlib.Path(self.logger.dir) / "checkpoints"
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder)
-        there = checkpoint_steps(folder).values() if model._resumed is None else ()
-        if there and (model.num_timesteps == 0 or max(there) > model.num_timesteps):
-            raise ValueError(
-                f"save_path={str(folder)!r} has checkpoints of another run: go on with {type(model).__name__}.resume("
-                f"{str(folder)!r}), or choose another folder"
-            )
-        if unknown := unknown_parts(model.env):
-            warnings.warn(
-                f"{', '.join(unknown)}: where these are in an episode cannot be saved, so resume will begin new ones; "
-                "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
-            )
-        self.folder = folder
-        self._next = 0 if model._resumed is None else self._after_now()
+        folder, every = folder_for(model, self.save_path), Every(*self.save_freq)
+        self.checkpointer = Checkpointer(model, folder, every, self.keep, self.verbose, self._before_save)
 
-    # The model asks for a checkpoint when a step is finished, so what it calls in the middle of one has nothing to do.
+    def _before_save(self) -> None:
+        """Do nothing; a subclass may raise an error where a checkpoint must not be written."""
+
+    @property
+    def last_path(self) -> pathlib.Path | None:
+        """The newest checkpoint of this run, ``None`` before there is one."""
+        return None if self.checkpointer is None else self.checkpointer.last_path
+
+    # The run calls the checkpointer between rollouts. In the middle of one, a callback has nothing to do.
 
     def _on_step(self) -> bool:
         return True
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
-        """Nothing: to copy them at every step would take longer than all else that is done where none is due."""
+        """Do nothing: to copy them at every step would take longer than all else that is done where none is due."""
 
     def get_state(self) -> dict[str, Any]:
         """
-        What a checkpoint keeps.
+        Return what a checkpoint keeps.
 
-        :return: Nothing, as when the next one is due follows from the model
+        :return: Nothing: when the next one is due follows from the model
         """
         return {}
 
@@ -397,52 +371,6 @@ class LectureCheckpointCallback(BaseCallback):
         :param state: What its :meth:`get_state` returned
         """
 
-    def save_if_due(self) -> None:
-        """Save, if it is time for that; called by the model when the updates of a step are done."""
-        if (self.model._episode_num if self._by_episode else self.model.num_timesteps) < self._next:
-            return
-        if self._next == 0:  # where it cannot be saved at all, this is said before work is lost
-            self._save()
-        else:
-            self._save_or_warn()
-
-    def _after_now(self) -> int:
-        count = self.model._episode_num if self._by_episode else self.model.num_timesteps
-        return (count // self.save_freq[0] + 1) * self.save_freq[0]
-
-    def save_as_last(self, stopped: bool = False) -> None:
-        """
-        Save when training ends.
-
-        :param stopped: Whether it ends early
-        """
-        model: Any = self.model
-        self._save_or_warn()
-        if stopped and self.verbose >= 1:
-            tqdm.write(
-                f"Stopped after {model._episode_num} episodes, {model.num_timesteps} steps. To go on: "
-                f"{type(model).__name__}.resume({str(self.folder)!r}).learn(...), with the same arguments"
-            )
-
-    def _save_or_warn(self) -> None:
-        try:
-            self._save()
-        except OSError as error:
-            last = "none has been saved" if self.last_path is None else f"the last one is {self.last_path}"
-            warnings.warn(f"no checkpoint at step {self.model.num_timesteps}: {error}; {last}")
-
-    def _save(self) -> None:
-        path = checkpoint_path(self.folder, self.model.num_timesteps)
-        self._next = self._after_now()  # also if it fails: a full disk is not tried again at every step
-        self.model._write_checkpoint(path)  # type: ignore[attr-defined]
-        remove_later(self.folder, self.model.num_timesteps)
-        self.last_path = path
-        if self.verbose >= 2:
-            tqdm.write(f"Saved {path}")
-        for old in checkpoints_in(self.folder)[self.keep :] if self.keep is not None else []:
-            if old != path:
-                old.unlink(missing_ok=True)
-
 
 class EpisodeProgressBarCallback(BaseCallback):
     """
@@ -452,7 +380,8 @@ class EpisodeProgressBarCallback(BaseCallback):
     """
 
     def _on_training_start(self) -> None:
-        total = getattr(self.model, "_total_episodes", None)
+        budget = getattr(self.model, "_budget", None)
+        total = None if budget is None else budget.until_episode
         self.bar = tqdm(total=total, initial=self.model._episode_num, unit="episode", dynamic_ncols=True)
 
     def _on_step(self) -> bool:

@@ -4,23 +4,11 @@ import inspect
 from typing import Any
 
 import gymnasium as gym
-from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 
+from sb3_lecture_dqn.common.stock import stock_algorithm, stock_memory
 from sb3_lecture_dqn.envs.make import check_env_id
-from sb3_lecture_dqn.training.keywords import accepted_keywords
-
-
-def stock_algorithm(kind: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
-    """
-    The algorithm of SB3 or sb3-contrib that one of ours extends.
-
-    :param kind: A class such as :class:`LectureDQN`
-    :return: SB3's ``DQN``, sb3-contrib's ``QRDQN``
-    """
-    theirs = ("stable_baselines3", "sb3_contrib")
-    return next(base for base in kind.__mro__ if base.__module__.split(".")[0] in theirs and hasattr(base, "learn"))
+from sb3_lecture_dqn.training.keywords import accepted_keywords, check_keywords
 
 
 def stock_settings(kind: type[BaseAlgorithm], env: Any) -> dict[str, Any]:
@@ -48,11 +36,26 @@ def _registered_limit(env: Any) -> int | None:
     return gym.spec(env).max_episode_steps
 
 
-def stock_memory(observation_space: spaces.Space[Any]) -> type[ReplayBuffer]:
+def stock_model(cls: Any, policy: Any, env: Any, overrides: dict[str, Any]) -> Any:
     """
-    The replay memory that a stock algorithm chooses for one-step returns.
+    Make a model that does what the stock algorithm does, see :meth:`LectureDQN.with_sb3_defaults`.
 
-    :param observation_space: Observation space
-    :return: Its class
+    :param cls: The algorithm
+    :param policy: The policy model to use
+    :param env: The environment to learn from, or its id
+    :param overrides: Arguments of the constructor that take the place of the stock defaults
+    :return: A new model
     """
-    return DictReplayBuffer if isinstance(observation_space, spaces.Dict) else ReplayBuffer
+    check_keywords(f"{cls.__name__}.with_sb3_defaults", overrides, cls, filled=("policy", "env"))
+    keywords = {**stock_settings(cls, env), **overrides}
+    set_up = keywords.pop("_init_setup_model")
+    model = cls(policy, env, **keywords, _init_setup_model=False)
+    if model.env is None and set_up:
+        raise ValueError("env=None: give an environment or its id")
+    ours_is_meant = model.use_masking or not model.store_and_replay
+    other_is_meant = model.replay_buffer_class is not None or model.n_steps > 1
+    if model.env is not None and not ours_is_meant and not other_is_meant:
+        model.replay_buffer_class = stock_memory(model.observation_space)
+    if set_up:
+        model._setup_model()
+    return model

@@ -14,6 +14,11 @@ import yaml
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
+from sb3_lecture_dqn.envs.make import make_training_env
+from sb3_lecture_dqn.saving.model_env import announce_env
 
 FOLDER = files("sb3_lecture_dqn") / "hyperparams"
 #: The entry of a file for environments that have none, as in RL Zoo
@@ -186,3 +191,48 @@ def about_default(model: Any, source: str) -> str:
         f"{policy}, {optimizer}, minibatches of {model.batch_size}, a target network, gamma={model.gamma:g}, "
         f"{model._default_timesteps:,} timesteps. That is a start, not a tuned result."
     )
+
+
+def tuned_model(cls: Any, env: Any, use_masking: bool, overrides: dict[str, Any]) -> Any:
+    """
+    Make a model with recommended settings, see :meth:`LectureDQN.tuned`.
+
+    :param cls: The algorithm
+    :param env: The environment, or its id
+    :param use_masking: Whether to learn with action masks, and by the settings for that
+    :param overrides: Arguments of the constructor that take the place of recommended ones
+    :return: A new model
+    """
+    env = overrides.pop("env_id", env)  # its name in 1.0
+    if env is None:
+        raise ValueError(f"env=None: give an environment or its id, as in {cls.__name__}.tuned('Taxi-v3')")
+    file = f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams
+    if not isinstance(env, str) or not has_settings(file, env):
+        return _with_default_settings(cls, env, {"use_masking": use_masking, **overrides})
+    settings = tuned_settings(file, env)
+    keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
+    announce_env(env, keywords.get("verbose", 0))
+    vec_env = make_training_env(env, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
+    model = cls(env=vec_env, **keywords)
+    model.env_id = env
+    model.env_wrapper = settings.env_wrapper
+    model._default_timesteps = settings.n_timesteps
+    return model
+
+
+def _with_default_settings(cls: Any, env: Any, overrides: dict[str, Any]) -> Any:
+    overrides = {"max_episode_steps": None, **overrides}
+    train_env: Any = make_training_env(env, overrides["max_episode_steps"]) if isinstance(env, str) else env
+    if not isinstance(train_env, VecEnv) and needs_flattening(train_env.observation_space):
+        train_env = TupleToDictWrapper(train_env)
+    n_actions, n_envs = getattr(train_env.action_space, "n", 1), getattr(train_env, "num_envs", 1)
+    settings = default_settings(
+        cls.hyperparams, train_env.observation_space, n_actions, n_envs, cls.policy_aliases, overrides.get("policy")
+    )
+    model = cls(env=train_env, **{**settings.keywords, **overrides})
+    model._default_timesteps = settings.n_timesteps
+    if isinstance(env, str):
+        model.env_id = env
+    if model.verbose >= 1:
+        print(about_default(model, repr(env) if isinstance(env, str) else "an environment object"))
+    return model

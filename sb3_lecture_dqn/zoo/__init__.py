@@ -35,7 +35,7 @@ from sb3_lecture_dqn.envs.make import make_env
 from sb3_lecture_dqn.envs.masks import MaskReader
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
-from sb3_lecture_dqn.saving.saveable import PersistenceMixin
+from sb3_lecture_dqn.saving.saveable import Saveable
 from sb3_lecture_dqn.training.tuned import FOLDER
 from sb3_lecture_dqn.zoo.files import HOW_TO_TRUST, load_results, read_as_data, replaced
 
@@ -403,7 +403,7 @@ def _as_before() -> Iterator[None]:
 @contextlib.contextmanager
 def _trusted() -> Iterator[None]:
     """Within this context, models of this package and their memories are loaded as SB3 does: it runs what they say."""
-    load, load_memory = PersistenceMixin.load.__func__, PersistenceMixin.load_replay_buffer  # type: ignore[attr-defined]
+    load, load_memory = Saveable.load.__func__, Saveable.load_replay_buffer  # type: ignore[attr-defined]
 
     def trusting(cls: type, *args: Any, **kwargs: Any) -> Any:
         return load(cls, *args, **{**kwargs, "trust": True})
@@ -412,8 +412,8 @@ def _trusted() -> Iterator[None]:
         load_memory(model, *args, **{**kwargs, "trust": True})
 
     with (
-        replaced(PersistenceMixin, "load", classmethod(trusting)),
-        replaced(PersistenceMixin, "load_replay_buffer", trusting_memory),
+        replaced(Saveable, "load", classmethod(trusting)),
+        replaced(Saveable, "load_replay_buffer", trusting_memory),
     ):
         yield
 

@@ -460,7 +460,7 @@ class Interrupted(Holding):
 @pytest.mark.parametrize("when", ["before", "init", "start", "step", "end", "interrupt"])
 def test_who_was_given_the_networks_at_any_moment_may_change_them_at_another(when):
     model = make("auto")
-    assert not model._escaped
+    assert not model._access.has_networks
     callback = Holding(when)
     if when == "before":
         callback.kept = model.policy.optimizer.param_groups
@@ -501,7 +501,7 @@ def test_a_callback_that_asks_for_no_network_is_not_looked_after_closely():
 
     model = make("auto")
     model.learn(50, Usual())
-    assert not model._escaped
+    assert not model._access.has_networks
 
 
 def test_what_it_cannot_follow_is_an_error_by_name_if_it_was_asked_for():

@@ -329,7 +329,7 @@ def test_a_budget_of_episodes_is_met_exactly_and_with_the_last_updates():
 def test_without_a_budget_there_are_5000_episodes():
     model = taxi()
     model.learn(callback=Observe(lambda callback: callback.num_timesteps < 3))
-    assert model._total_episodes == 5000
+    assert model._budget.until_episode == 5000
     assert model.num_timesteps == 3
 
 

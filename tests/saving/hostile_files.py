@@ -537,7 +537,7 @@ def checkpoints(good, own_log, victim):
             where = f"{group} 1 {key}" if group == "callbacks" else f"{group} {key}"
             yield f"without {where}", saying(tabular, where, ...)
     base, callback = "state env base state", "callbacks"
-    generator = described["state"]["exploration_rng"]
+    generator = described["state"]["exploration"]["rng"]
     wrong_generators = {
         "of another kind": {**generator, "bit_generator": "MT19937"},
         "that is text": "x",
@@ -546,7 +546,7 @@ def checkpoints(good, own_log, victim):
         "negative": {**generator, "state": {"state": -1, "inc": 1}},
     }
     for name, wrong in wrong_generators.items():
-        yield f"a generator {name}", saying(tabular, "state exploration_rng", wrong)
+        yield f"a generator {name}", saying(tabular, "state exploration rng", wrong)
         yield f"an environment's generator {name}", saying(tabular, f"{base} rng", wrong)
         yield f"an episode's generator {name}", saying(stepped, f"{base} episodes 0 start generator", wrong)
     last, infos = "settings _last_obs", "settings ep_info_buffer items"
@@ -568,7 +568,7 @@ def checkpoints(good, own_log, victim):
         "a negative time": ("state elapsed_ns", -1),
         "a mark that is a number": ("state log_mark", 1),
         "a mark that is a path": ("state log_mark", "../x"),
-        "masks of seven": ("state last_masks", one("|u1", *[7] * 4) | {"dtype": "|b1", "shape": [1, 4]}),
+        "masks of seven": ("state transitions", one("|u1", *[7] * 4) | {"dtype": "|b1", "shape": [1, 4]}),
         "what was to be logged, as code": ("state pending_logs", {"x": {"value": [1], "count": 0, "excluded": None}}),
         "a generator of text": ("state generators python gauss", "x"),
         "a generator of too few words": ("state generators python words", one("<u4", 1, 2)),
@@ -586,8 +586,8 @@ def checkpoints(good, own_log, victim):
         "an environment that is text": ("state env", "x"),
         "another environment": ("state env base kind", "EvilVecEnv"),
         "a wrapper": ("state env wrappers", [{"kind": "VecNormalize", "state": {}}]),
-        "masks of another shape": ("state last_masks", array("|b1", [2**23])),
-        "counts of another shape": ("state action_counts", array("<i8", [2**23])),
+        "masks of another shape": ("state transitions", array("|b1", [2**23])),
+        "counts of another shape": ("state exploration counts", array("<i8", [2**23])),
         "no logs in the description": ("state logs", {}),
         "logs far above": ("state logs levels_up", 3),
         "logs far below": ("state logs levels_up", -1),
@@ -606,8 +606,10 @@ def checkpoints(good, own_log, victim):
         "an observation that is text": (last, "x"),
         "an observation that is no integer": (last, one("<f8", 0.5)),
         "a budget that is text": ("settings _total_timesteps", "many"),
-        "episodes that are text": ("settings _total_episodes", "many"),
-        "episodes that are NaN": ("settings _total_episodes", {"$": "float", "value": "nan"}),
+        "episodes that are text": ("state budget until_episode", "many"),
+        "episodes that are NaN": ("state budget until_episode", {"$": "float", "value": "nan"}),
+        "episodes of a version before 2.0 that are text": ("settings _total_episodes", "many"),
+        "another budget": ("state budget", {"until_steps": 1}),
         "a default budget that is text": ("settings _default_timesteps", "many"),
         "a beginning that is text": ("settings _began_at", "xy"),
         "a beginning of three": ("settings _began_at", {"$": "tuple", "items": [0, 0, 0]}),

@@ -1,0 +1,123 @@
+"""The checkpoints of a run: when they are due, where they are, and which of them are kept."""
+
+import pathlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from sb3_lecture_dqn.saving.checkpoint_folder import (
+    checkpoint_path,
+    checkpoint_steps,
+    checkpoints_in,
+    remove_later,
+    remove_unfinished,
+)
+from sb3_lecture_dqn.saving.env_state import unknown_parts
+from sb3_lecture_dqn.saving.run_state import check_can_be_resumed, write_run
+
+
+def folder_for(model: Any, save_path: pathlib.Path | None) -> pathlib.Path:
+    """
+    Make the folder of a run's checkpoints, and check that they can be written there.
+
+    :param model: The model, when its logger is made
+    :param save_path: The folder; ``None``: ``checkpoints`` in the folder to which the model logs
+    :return: The folder
+    :raises ValueError: If there is no folder, it has checkpoints of another run, or the model cannot be checkpointed
+    """
+    check_can_be_resumed(model)
+    if save_path is None:
+        if model.logger.dir is None or (model.tensorboard_log is None and not model._custom_logger):
+            raise ValueError("save_path=None and the model logs to no folder: give one, or a tensorboard_log")
+        save_path = pathlib.Path(model.logger.dir) / "checkpoints"
+    save_path.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(save_path)
+    others = checkpoint_steps(save_path).values() if model._resumed is None else ()
+    if others and (model.num_timesteps == 0 or max(others) > model.num_timesteps):
+        raise ValueError(
+            f"save_path={str(save_path)!r} has checkpoints of another run: go on with {type(model).__name__}.resume("
+            f"{str(save_path)!r}), or choose another folder"
+        )
+    if unknown := unknown_parts(model.env):
+        warnings.warn(
+            f"{', '.join(unknown)}: where these are in an episode cannot be saved, so resume will begin new ones; "
+            "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
+        )
+    return save_path
+
+
+class Checkpointer:
+    """
+    Writes the checkpoints of a run between its rollouts.
+
+    :param model: The model that trains
+    :param folder: The folder of its checkpoints, see :func:`folder_for`
+    :param every: When one is due, by a method ``due`` of environment steps and episodes
+    :param keep: How many of the newest to keep, ``None`` for all
+    :param verbose: 1 says after Ctrl-C how to go on, 2 also names every checkpoint
+    :param before_save: Is called before a checkpoint is written
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        folder: pathlib.Path,
+        every: Any,
+        keep: int | None,
+        verbose: int,
+        before_save: Callable[[], None],
+    ) -> None:
+        self.model = model
+        self.folder = folder
+        self.every = every
+        self.keep = keep
+        self.verbose = verbose
+        self.before_save = before_save
+        #: The newest checkpoint of this run
+        self.last_path: pathlib.Path | None = None
+        self._is_first = model._resumed is None
+        self.every.start(model.num_timesteps, model._episode_num)
+
+    def save_if_due(self) -> None:
+        """Save if it is time for that. The first one comes at once, and an error in it ends training."""
+        due = self.every.due(self.model.num_timesteps, self.model._episode_num)
+        if self._is_first:  # where it cannot be saved at all, this is said before work is lost
+            self._is_first = False
+            self._save()
+        elif due:
+            self._save_or_warn()
+
+    def save_as_last(self, stopped: bool = False) -> None:
+        """
+        Save when training ends.
+
+        :param stopped: Whether it ends early
+        """
+        self._save_or_warn()
+        if stopped and self.verbose >= 1:
+            model = self.model
+            tqdm.write(
+                f"Stopped after {model._episode_num} episodes, {model.num_timesteps} steps. To go on: "
+                f"{type(model).__name__}.resume({str(self.folder)!r}).learn(...), with the same arguments"
+            )
+
+    def _save_or_warn(self) -> None:
+        try:
+            self._save()
+        except OSError as error:
+            last = "none has been saved" if self.last_path is None else f"the last one is {self.last_path}"
+            warnings.warn(f"no checkpoint at step {self.model.num_timesteps}: {error}; {last}")
+
+    def _save(self) -> None:
+        self.before_save()
+        path = checkpoint_path(self.folder, self.model.num_timesteps)
+        write_run(self.model, path)
+        remove_later(self.folder, self.model.num_timesteps)
+        self.last_path = path
+        if self.verbose >= 2:
+            tqdm.write(f"Saved {path}")
+        for old in checkpoints_in(self.folder)[self.keep :] if self.keep is not None else []:
+            if old != path:
+                old.unlink(missing_ok=True)

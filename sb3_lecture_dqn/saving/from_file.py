@@ -1,0 +1,239 @@
+"""Models that are made of the content of a file: settings checked, then weights."""
+
+import contextlib
+import inspect
+import math
+import operator
+import pathlib
+import re
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.buffers import NStepReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import check_for_correct_spaces
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, is_figure, parse_frequency, shown
+from sb3_lecture_dqn.common.stock import stock_algorithm
+from sb3_lecture_dqn.saving.model_env import keep_own_step_limit, know_env
+from sb3_lecture_dqn.saving.model_file import own_settings
+from sb3_lecture_dqn.saving.torch_file import DAMAGED
+from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_optimizer_state, fitting, n_numbers
+
+# Settings that need not be a number where their default is one; they are checked as arguments are.
+_OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
+# Attributes of 1.0 that are parts of a training run: only checkpoints need them.
+_OF_RUNS = ("_total_episodes", "_began_at")
+
+
+def make_model(
+    cls: Any,
+    path: Any,
+    settings: dict[str, Any],
+    parameters: dict[str, Any],
+    env: GymEnv | None,
+    device: th.device | str,
+    force_reset: bool,
+    changes: dict[str, Any],
+) -> Any:
+    """
+    Make a model of settings and weights that a file says.
+
+    :param cls: The algorithm
+    :param path: The file, for messages
+    :param settings: Attributes by name
+    :param parameters: State dictionaries by name
+    :param env: The environment to train on, or ``None``
+    :param device: Device on which the code should run
+    :param force_reset: Whether to begin a new episode before training
+    :param changes: Settings that take the place of those of the file
+    :return: A new model
+    :raises UnsafeFileError: If settings or weights are not those of such a model
+    :raises ValueError: If a change is not possible
+    """
+    policy_kwargs = settings["policy_kwargs"]
+    policy_kwargs.pop("device", None)
+    if "policy_kwargs" in changes and changes["policy_kwargs"] != policy_kwargs:
+        raise ValueError(
+            "The specified policy kwargs do not equal the stored policy kwargs. "
+            f"Stored kwargs: {policy_kwargs}, specified kwargs: {changes['policy_kwargs']}"
+        )
+    memory_kwargs = settings.get("replay_buffer_kwargs", {})
+    if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in memory_kwargs:
+        settings["replay_buffer_class"] = None  # SB3 chooses it anew, and does not take it for the user's choice
+    if env is not None:
+        vec_env = env = cls._wrap_env(env, settings.get("verbose", 0))
+        check_for_correct_spaces(vec_env, settings["observation_space"], settings["action_space"])
+        settings["n_envs"] = vec_env.num_envs
+        if force_reset:
+            settings["_last_obs"] = None
+    try:
+        engine = changes.get("engine", settings.get("engine"))
+        device = cls._device_for(device, settings["policy_class"], settings["observation_space"], engine)
+        model = cls(policy=settings["policy_class"], env=env, device=device, _init_setup_model=False)
+        _check_settings(model, settings)
+        model.__dict__.update({name: value for name, value in settings.items() if name not in _OF_RUNS})
+        know_env(model)
+        model._version_1_memory = settings.get("_version_1_memory", True)
+        model._check_settings()
+    except DAMAGED as error:
+        raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
+    model.__dict__.update(changes)
+    if model.env is not None and "max_episode_steps" in changes:
+        keep_own_step_limit(model, model.env, changes["max_episode_steps"])
+    try:
+        with AllocationLimit(2 * n_numbers(parameters) + 2**20):
+            model._setup_model()
+        set_weights(model, parameters, exact_match=True, device=device)
+    except DAMAGED as error:
+        if changes and isinstance(error, ValueError) and not isinstance(error, UnsafeFileError):
+            raise
+        raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
+    return model
+
+
+def _check_settings(model: Any, settings: dict[str, Any]) -> None:
+    """Check that the settings of a file are attributes that a saved model has."""
+    excluded = set(model._excluded_save_params())
+    for name, value in settings.items():
+        known = inspect.getattr_static(type(model), name, None)
+        if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
+            raise UnsafeFileError(f"{shown(repr(name))} is no setting")
+        if name in excluded and value is not None:
+            raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
+        default = model.__dict__.get(name)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise UnsafeFileError(f"{name}={value!r} must be True or False")
+        is_number = isinstance(default, int | float) and not isinstance(default, bool)
+        if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
+            check_number(name, value, -sys.float_info.max)
+    check_progress(settings)
+
+
+def check_progress(settings: dict[str, Any]) -> None:
+    """
+    Check how far a training has come, for a model that is loaded, and for a checkpoint before it is written.
+
+    :param settings: Attributes of the model by name
+    :raises ValueError: If one of them cannot be; for a file that is an ``UnsafeFileError``
+    """
+    for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "_total_timesteps"):
+        check_number(name, settings.get(name, 0), 0, integer=True)
+    for name in ("_total_episodes", "_default_timesteps", "max_episode_steps"):
+        if settings.get(name) is not None:
+            check_number(name, settings[name], 0, integer=True)
+    steps_before, episodes_before = _of_kind("_began_at", settings.get("_began_at", (0, 0)), tuple)
+    for count in (steps_before, episodes_before):
+        check_number("_began_at", count, 0, integer=True)
+    _check_names(settings)
+    _of_kind("action_noise", settings.get("action_noise"), ActionNoise | None)
+    for episode in _of_kind("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
+        if not (isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))):
+            raise UnsafeFileError(f"ep_info_buffer has {episode!r}, which is no episode")
+    for success in _of_kind("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
+        if not is_figure(success):
+            raise UnsafeFileError(f"ep_success_buffer has {success!r}, which is no number")
+    check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
+    check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
+
+
+def _of_kind(name: str, value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise UnsafeFileError(f"{name}={shown(repr(value))} must be {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _check_names(settings: dict[str, Any]) -> None:
+    for name in ("env_id", "tensorboard_log", "_run_folder", "_log_file", "_log_of_file"):
+        _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
+    env_id, run = settings.get("env_id"), settings.get("_run_folder")
+    if env_id is not None and not re.fullmatch(r"[\w:./-]{1,200}", str(env_id)):
+        raise UnsafeFileError(f"env_id={shown(repr(env_id))} is no id of an environment")
+    if run is not None and pathlib.Path(run).name in ("", ".."):
+        raise UnsafeFileError(f"_run_folder={shown(repr(run))} is no folder of a run")
+
+
+def set_weights(model: Any, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
+    """
+    Set the weights of a file.
+
+    :param model: The model
+    :param parameters: State dictionaries by name
+    :param exact_match: Whether all weights must be given
+    :param device: Device on which the code should run
+    :raises UnsafeFileError: If they do not fit
+    """
+    known, _ = model._get_torch_save_params()
+    if others := [name for name in parameters if name not in known]:
+        raise UnsafeFileError(f"it has weights of {shown(others)}, and those of {', '.join(known)} are read")
+    if "policy.optimizer" in parameters:
+        check_optimizer_state(parameters["policy.optimizer"], model.policy.optimizer)
+    fit = fitting_weights(model, parameters, exact_match, from_file=True)
+    OffPolicyAlgorithm.set_parameters(model, fit, exact_match, device)
+
+
+def fitting_weights(model: Any, parameters: dict[str, Any], exact_match: bool, *, from_file: bool) -> dict[str, Any]:
+    """
+    Check that weights fit a model's networks, so that PyTorch copies them and changes nothing else.
+
+    :param model: The model
+    :param parameters: State dictionaries by name
+    :param exact_match: Whether all weights must be given
+    :param from_file: See :func:`weights_checks.fitting`
+    :return: The same; where the target is the online network, without the weights of another target
+    :raises ValueError: If they do not fit; an ``UnsafeFileError`` if a file says them
+    """
+    fit = _without_target(parameters) if "policy" in parameters and not model.double_dqn else parameters
+    for name, state in fit.items():
+        module = None
+        with contextlib.suppress(AttributeError, TypeError):  # which SB3 says better
+            module = operator.attrgetter(name)(model)
+        if isinstance(module, th.nn.Module) and isinstance(state, Mapping):
+            fit = {**fit, name: fitting(name, state, module, exact_match, from_file=from_file)}
+    return fit
+
+
+def _without_target(parameters: dict[str, Any]) -> dict[str, Any]:
+    policy = dict(parameters["policy"])
+    for name in policy:
+        policy[name] = policy.get(name.replace("_target.", ".", 1), policy[name])
+    return {**parameters, "policy": policy}
+
+
+# Files of stock SB3, and ours as stock SB3 reads them
+
+
+def settings_beside_stock(cls: Any, path: Any, custom_objects: dict[str, Any]) -> dict[str, Any]:
+    """
+    Collect the settings that stock SB3 does not have, or not with all values.
+
+    :param cls: The algorithm
+    :param path: A model's file
+    :param custom_objects: Settings that the user gives
+    :return: Of our file its own settings, of a file that SB3 wrote those by which SB3 behaves
+    """
+    own = own_settings(path)
+    if own is not None:
+        return {name: value for name, value in own.items() if name not in custom_objects}
+    loss = {"loss": "huber"} if stock_algorithm(cls).__name__ == "DQN" else {}
+    return {"exploration_decay": None, "max_episode_steps": None, **loss}
+
+
+def settings_for_stock(model: Any) -> dict[str, Any]:
+    """
+    Find settings that stock SB3 and sb3-contrib understand, in place of values that they do not know.
+
+    :param model: The model
+    :return: Settings by name
+    """
+    interval, unit = parse_frequency("target_update_interval", model.target_update_interval)
+    if unit == "episode":  # as many steps as so many episodes have had; before there are any, the default of stock
+        interval = max(1, interval * model.num_timesteps // model._episode_num) if model._episode_num else 10_000
+    no_clipping = math.inf if stock_algorithm(type(model)).__name__ == "DQN" else None
+    norm = model.max_grad_norm
+    return {"target_update_interval": interval, "max_grad_norm": no_clipping if norm is None else norm}

@@ -1,0 +1,280 @@
+"""
+The state of a training run: captured for a checkpoint, and restored when the run goes on.
+
+The state is a dictionary of the states of the run's parts. What a part keeps is said by its own ``get_state`` and
+``set_state``, and by nothing here.
+"""
+
+import pathlib
+import sys
+import time
+import warnings
+from collections import deque
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, shown
+from sb3_lecture_dqn.common.seeding import global_generators, set_global_generators
+from sb3_lecture_dqn.common.stock import stock_algorithm
+from sb3_lecture_dqn.engine.divergence import check_weights
+from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
+from sb3_lecture_dqn.evaluation.like_model import check_made_by_id
+from sb3_lecture_dqn.saving import checkpoint_file
+from sb3_lecture_dqn.saving.callback_state import callback_data, callback_numbers, set_callback_data
+from sb3_lecture_dqn.saving.codec import is_data
+from sb3_lecture_dqn.saving.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
+from sb3_lecture_dqn.saving.event_files import check_mark
+from sb3_lecture_dqn.saving.from_file import check_progress, make_model
+from sb3_lecture_dqn.saving.logs import hide_later_events, log_folder, log_state, pending_logs, set_pending_logs
+from sb3_lecture_dqn.saving.memory_file import is_described_memory
+from sb3_lecture_dqn.saving.model_env import make_model_env, set_made_env
+from sb3_lecture_dqn.saving.model_file import DERIVED
+from sb3_lecture_dqn.saving.run_folder import log_where_the_run_did
+from sb3_lecture_dqn.saving.torch_file import DAMAGED
+
+
+def capture(model: Any, path: pathlib.Path) -> dict[str, Any]:
+    """
+    Capture the state of a run besides settings, weights and memory.
+
+    In the middle of a rollout it is not known where the running episodes are; :func:`restore` then begins new ones.
+
+    :param model: The model that trains
+    :param path: The checkpoint, to which the folder of logs is said relatively
+    :return: States of parts, by name
+    """
+    has_logger = hasattr(model, "_logger")
+    return {
+        **{name: part.get_state() for name, part in model._parts().items()},
+        "generators": global_generators(),
+        "env": None if model.env is None else env_state(model.env, with_episodes=not model._in_rollout),
+        "in_rollout": model._in_rollout,
+        "elapsed_ns": 0 if model._learning_since is None else time.monotonic_ns() - model._learning_since,
+        "logs": log_state(model.logger, path, model._log_mark) if has_logger else None,
+        "log_mark": model._log_mark,
+        "pending_logs": pending_logs(model.logger) if has_logger else {},
+    }
+
+
+def write_run(model: Any, path: pathlib.Path) -> None:
+    """
+    Write a checkpoint.
+
+    :param model: The model that trains
+    :param path: The file
+    :raises ValueError: If the memory cannot be described as data, or the file could not be read again
+    :raises DivergedError: If weights are not finite
+    """
+    check_can_be_resumed(model)
+    parameters = model.get_parameters()
+    check_weights(model)
+    state = capture(model, path)
+    callbacks = [] if model._callback is None else callback_data(model._callback, model._callback_start)
+    left_out = {*model._excluded_save_params(), *DERIVED}
+    settings = {name: value for name, value in model.__dict__.items() if name not in left_out}
+    if model.ep_info_buffer is not None:
+        episodes = [{name: value for name, value in info.items() if is_data(value)} for info in model.ep_info_buffer]
+        settings["ep_info_buffer"] = deque(episodes, model.ep_info_buffer.maxlen)
+    try:
+        check_progress(settings)
+    except ValueError as error:
+        raise checkpoint_file.UnreadableCheckpointError(f"it could not be read again: {error}") from error
+    algorithm = stock_algorithm(type(model)).__name__
+    checkpoint_file.write_checkpoint(
+        path, algorithm, settings, state, callbacks, parameters, model.replay_buffer, model.policy_aliases
+    )
+
+
+def check_can_be_resumed(model: Any) -> None:
+    """
+    Check that a model can be described as data.
+
+    :param model: The model
+    :raises ValueError: If its memory cannot
+    """
+    if model.replay_buffer is None or not is_described_memory(model.replay_buffer):
+        raise ValueError(
+            f"replay_buffer_class={type(model.replay_buffer).__name__}: this memory cannot be described as data, so "
+            "it cannot be part of a checkpoint; SuccessFailReplayBuffer and SB3's ReplayBuffer, DictReplayBuffer "
+            "and NStepReplayBuffer can"
+        )
+
+
+def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects: dict[str, Any] | None) -> Any:
+    """
+    Make the model of a run from its checkpoint, see :meth:`LectureDQN.resume`.
+
+    :param cls: The algorithm
+    :param path: The checkpoint
+    :param env: The environment, or ``None`` for one by the run's id
+    :param device: Device on which the code should run
+    :param custom_objects: Settings that take the place of those of the file
+    :return: A model in the middle of its training
+    """
+    checkpoint = checkpoint_file.read_checkpoint(
+        path, stock_algorithm(cls).__name__, cls.policy_aliases, custom_objects
+    )
+    model = make_model(cls, path, checkpoint.settings, checkpoint.parameters, None, device, False, {})
+    if env is None and model.env_id is None:
+        raise ValueError("env=None, and the run had an environment that was given as an object: give one like it")
+    _set_env(model, path, env)
+    try:
+        checkpoint.state |= _parts_of_version_1(checkpoint.state, checkpoint.settings)
+        restore(model, checkpoint.state, path)
+        if (mark := checkpoint.state.get("log_mark")) is not None:
+            check_mark(mark)
+        logs = log_folder(path, checkpoint.state["logs"])
+        if "tensorboard_log" not in (custom_objects or {}):
+            log_where_the_run_did(model, logs, mark)
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
+    except (gym.error.Error, *DAMAGED) as error:
+        raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from None
+    model._resumed, model._resumed_logs = checkpoint, logs
+    return model
+
+
+def _parts_of_version_1(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The states of parts in a checkpoint of a version before 2.0, which had other names for them."""
+    if "exploration" in state:
+        return {}
+    steps_before, episodes_before = settings.get("_began_at", (0, 0))
+    until_episode = settings.get("_total_episodes")
+    return {
+        "exploration": {"rng": state["exploration_rng"], "counts": state["action_counts"]},
+        "transitions": state["last_masks"],
+        "budget": {
+            "steps_before": steps_before,
+            "episodes_before": episodes_before,
+            "until_steps": settings.get("_total_timesteps", 0) if until_episode is None else sys.maxsize,
+            "until_episode": until_episode,
+        },
+    }
+
+
+def _set_env(model: Any, path: pathlib.Path, env: Any) -> None:
+    """Give the model of a run its environment, made anew by its id if none is given."""
+    try:
+        if env is None:
+            check_made_by_id(model)
+        new_env = model._wrap_env(make_model_env(model) if env is None else env, model.verbose)
+        if env is None:
+            check_for_correct_spaces(new_env, model.observation_space, model.action_space)
+    except CannotCopyError:
+        raise
+    except (gym.error.Error, *DAMAGED) as error:
+        if env is not None:
+            raise
+        raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from None
+    if new_env.num_envs != model.n_envs:
+        raise ValueError(f"env has {new_env.num_envs} environments, and the run had {model.n_envs}")
+    if env is None:
+        set_made_env(model, new_env)
+    else:
+        model.set_env(new_env, force_reset=False)
+    if model.seed is not None:
+        new_env.seed(model.seed)
+
+
+def restore(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
+    """
+    Restore the state of a run.
+
+    Global generators, the callbacks and the log follow in :func:`go_on`, when ``learn`` goes on: whatever happens until
+    then would change them.
+
+    :param model: A model with the settings and weights of the run, and with its environment
+    :param state: What :func:`capture` returned
+    :param path: The checkpoint, which has the memory
+    :raises UnsafeFileError: If a state does not fit
+    """
+    check_number("elapsed_ns", state.get("elapsed_ns", 0), 0, 2**63 - 1, integer=True)
+    for name, part in model._parts().items():
+        part.set_state(state[name])
+    model.replay_buffer = checkpoint_file.read_checkpoint_memory(path, model.replay_buffer)
+    model.replay_buffer.device = model.device
+    if model._last_obs is None:
+        return  # training had not begun
+    try:
+        if state["env"] is None or state["in_rollout"]:
+            if state["env"] is not None:
+                set_wrapper_states(model.env, state["env"])
+            where = "in the middle of a step" if state["in_rollout"] else "by a model without an environment"
+            raise EpisodeNotReplayedError(f"the checkpoint was left {where}")
+        _check_last_obs(model, model.env)
+        set_env_state(model.env, state["env"])
+    except EpisodeNotReplayedError as error:
+        warnings.warn(f"the environment is not where it was, so new episodes begin: {shown(error, 1000)}")
+        model._last_obs = None
+
+
+def _check_last_obs(model: Any, env: VecEnv) -> None:
+    def check(obs: Any, space: spaces.Space[Any], no_bounds: bool) -> None:
+        if isinstance(space, spaces.Dict):
+            for key, part in space.spaces.items():
+                check(obs[key], part, no_bounds)
+            return
+        fits = isinstance(obs, np.ndarray) and obs.shape == (env.num_envs, *(space.shape or ()))
+        if not fits or (not no_bounds and not np.can_cast(obs.dtype, np.dtype(space.dtype), "same_kind")):
+            raise UnsafeFileError(f"the last observation is none of {space}")
+        check_observations(obs, space, model.num_timesteps, normalized=no_bounds)
+
+    normalize = model._vec_normalize_env
+    is_stacked = is_vecenv_wrapped(env, VecFrameStack)
+    check(model._last_obs, env.observation_space, normalize is not None or is_stacked)
+    if normalize is not None:
+        check(model._last_original_obs, normalize.venv.observation_space, is_stacked)
+
+
+def begin_clock(model: Any) -> None:
+    """
+    Count steps and time from where ``learn`` was called, also when it goes on with a call that was stopped.
+
+    :param model: The model, when training begins
+    """
+    elapsed = 0 if model._resumed is None else model._resumed.state.get("elapsed_ns")
+    model._learning_since = time.monotonic_ns()
+    if elapsed is not None:  # which versions before 2.0 did not keep
+        model._learning_since -= elapsed
+        model._num_timesteps_at_start = model._budget.steps_before
+
+
+def time_learning(model: Any) -> None:
+    """
+    Have SB3 log the time that has passed since ``learn`` was called, by a clock that does not go back.
+
+    :param model: The model
+    """
+    if model._learning_since is not None:
+        model.start_time = time.time_ns() - (time.monotonic_ns() - model._learning_since)
+
+
+def go_on(model: Any, callback: BaseCallback, as_made: list[dict[str, Any]], has_checkpoints: bool) -> None:
+    """
+    Restore what the beginning of training would have changed, and note for checkpoints where callbacks begin.
+
+    :param model: The model
+    :param callback: The callback of ``learn``, when training has begun
+    :param as_made: What :func:`callback_state.callback_numbers` returned before that
+    :param has_checkpoints: Whether there will be checkpoints
+    :raises UnsafeFileError: If a state of the checkpoint does not fit
+    """
+    model._callback, model._callback_start = callback, callback_numbers(callback) if has_checkpoints else []
+    resumed, model._resumed = model._resumed, None
+    if resumed is None:
+        return
+    hide_later_events(model.logger, model.num_timesteps)
+    try:
+        set_callback_data(callback, resumed.callbacks, as_made)
+        set_pending_logs(model.logger, resumed.state["pending_logs"])
+        set_global_generators(resumed.state["generators"])
+    except UnsafeFileError:
+        raise
+    except DAMAGED as error:
+        raise UnsafeFileError(f"the checkpoint's state does not fit: {error!r}") from error

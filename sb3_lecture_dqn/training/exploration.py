@@ -1,0 +1,120 @@
+"""How often training explores, and by which actions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from sb3_lecture_dqn.common.checks import Observation, UnsafeFileError
+from sb3_lecture_dqn.common.masks import draw_allowed
+from sb3_lecture_dqn.common.seeding import draw_indices, generator_state, new_generator, set_generator_state
+
+
+def lecture_epsilon(episode: int, initial: float, decay: float, final: float) -> float:
+    """
+    Compute the lecture's ε, ``max(final, initial * decay**episode)``.
+
+    :param episode: Number of the episode, counted from 1
+    :param initial: ε before the first episode
+    :param decay: Its factor from one episode to the next
+    :param final: Lowest ε
+    :return: Probability of a random action
+    """
+    return max(final, initial * decay**episode)
+
+
+class Exploration:
+    """
+    Chooses ε-greedy actions.
+
+    :param rng: Generator of all its draws
+    :param n_actions: Number of actions
+    :param states: A space of states in which actions are counted, to explore by those tried least often; ``None``:
+        random actions explore
+    """
+
+    def __init__(self, rng: np.random.Generator, n_actions: int, states: spaces.Discrete | None = None) -> None:
+        self.rng = rng
+        self.n_actions = n_actions
+        self.first_state = 0 if states is None else int(states.start)
+        #: How often each action was tried in each state, int64 of shape ``(n_states, n_actions)``
+        self.counts = None if states is None else np.zeros((int(states.n), n_actions), np.int64)
+
+    def choose(
+        self,
+        epsilon: float,
+        obs: Observation,
+        greedy: Callable[..., np.ndarray],
+        action_masks: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """
+        Choose an action for each of several observations.
+
+        :param epsilon: Probability of a random action, drawn for every observation on its own
+        :param obs: Observations with a leading dimension of ``n``
+        :param greedy: Chooses greedy actions, from observations and masks if there are any
+        :param action_masks: Which actions are valid, bool of shape ``(n, n_actions)``; ``None``: all
+        :return: int64 of shape ``(n,)``
+        """
+        n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        masks = () if action_masks is None else (action_masks,)
+        if n == 1:  # nearly all of training, and the same draws as below
+            return self.draw(1, obs, *masks) if self.rng.random() < epsilon else greedy(obs, *masks)
+        explores = self.rng.random(n) < epsilon
+        actions = greedy(obs, *masks)
+        exploring = obs[explores] if self.counts is not None else obs  # type: ignore[index]
+        actions[explores] = self.draw(int(explores.sum()), exploring, *(mask[explores] for mask in masks))
+        return actions
+
+    def draw(self, n: int, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
+        """
+        Draw exploring actions.
+
+        :param n: How many
+        :param obs: Observations, of which only those of counted states matter
+        :param action_masks: As for :meth:`choose`
+        :return: int64 of shape ``(n,)``
+        """
+        if self.counts is not None:
+            tries = self.counts[np.asarray(obs, np.int64) - self.first_state]
+            if action_masks is not None:
+                tries = np.where(action_masks, tries, np.iinfo(tries.dtype).max)
+            return draw_allowed(self.rng, tries == tries.min(axis=1, keepdims=True))
+        if action_masks is not None:
+            return draw_allowed(self.rng, action_masks)
+        return draw_indices(self.rng, 0, self.n_actions, n)
+
+    def count(self, obs: Any, actions: np.ndarray) -> None:
+        """
+        Count actions that were taken, if actions are counted.
+
+        :param obs: States in which they were taken
+        :param actions: The actions
+        """
+        if self.counts is not None:
+            np.add.at(self.counts, (obs - self.first_state, actions), 1)
+
+    def get_state(self) -> dict[str, Any]:
+        """
+        Return what a checkpoint keeps.
+
+        :return: The state of the generator, and the counts
+        """
+        return {"rng": generator_state(self.rng), "counts": self.counts}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        Go on from where another object was.
+
+        :param state: What its :meth:`get_state` returned
+        :raises UnsafeFileError: If it is no such state
+        """
+        rng, counts = state["rng"], state["counts"]
+        if counts is not None:
+            like = np.zeros((0, self.n_actions)) if self.counts is None else self.counts
+            if not isinstance(counts, np.ndarray) or (counts.shape, counts.dtype) != (like.shape, like.dtype):
+                raise UnsafeFileError(f"counts of actions must be an int64 array of shape {like.shape}")
+            self.counts = counts
+        self.rng = new_generator(rng)
+        set_generator_state(self.rng, rng)

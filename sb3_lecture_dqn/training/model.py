@@ -1,0 +1,405 @@
+"""A model: how it is made of its settings, and what it predicts. How it is trained is in :mod:`algorithm`."""
+
+import sys
+import warnings
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBufferSamples
+from stable_baselines3.common.utils import get_parameters_by_name
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.checks import Observation, UnsupportedSpaceError, check_number, parse_frequency
+from sb3_lecture_dqn.common.masks import given_masks, predict_greedily
+from sb3_lecture_dqn.common.observations import as_model_takes, batch_of_one
+from sb3_lecture_dqn.common.seeding import make_rng
+from sb3_lecture_dqn.common.wrappers import check_not_nested
+from sb3_lecture_dqn.engine.changes import UserAccess
+from sb3_lecture_dqn.engine.choice import Engine, make_engine
+from sb3_lecture_dqn.engine.known import also_compiled
+from sb3_lecture_dqn.envs.make import check_is_env, id_step_limit
+from sb3_lecture_dqn.saving.env_state import make_resumable
+from sb3_lecture_dqn.saving.model_env import announce_env, keep_own_step_limit, make_model_env
+from sb3_lecture_dqn.saving.saveable import Saveable
+from sb3_lecture_dqn.training.exploration import Exploration, lecture_epsilon
+from sb3_lecture_dqn.training.schedule import Budget, Every
+from sb3_lecture_dqn.training.settings import (
+    check_parts,
+    check_settings,
+    device_for,
+    memory_class,
+    memory_kwargs,
+    split_policy_and_env,
+)
+from sb3_lecture_dqn.training.stock import stock_model
+from sb3_lecture_dqn.training.transitions import Transitions
+from sb3_lecture_dqn.training.tuned import tuned_model
+
+SelfModel = TypeVar("SelfModel", bound="LectureModel")
+
+_UNMASKED = (
+    "use_masking=True, and predict() has no action_masks: what a model says of actions that it never took is "
+    "worthless. SB3's evaluate_policy and EvalCallback give none: use those of sb3_contrib.common.maskable, "
+    "evaluation.evaluate_policy and callbacks.MaskableEvalCallback, or this package's run_test and LectureTestCallback"
+)
+
+
+class LectureModel(Saveable):
+    """
+    A DQN of SB3 or sb3-contrib with the settings and the parts of this package.
+
+    :param policy: The policy, or the environment if no ``env`` is given
+    :param env: The environment to learn from, or its id
+    :param exploration_decay: See :class:`LectureDQN`, as for the following
+    :param store_and_replay: Whether there is a replay memory
+    :param double_dqn: Whether there is a target network
+    :param double_q: Whether the online network chooses the next action
+    :param max_episode_steps: Step limit of an environment given by id
+    :param engine: Which engine computes the updates
+    :param use_masking: Whether only valid actions are chosen
+    :param explore_least_tried: Whether to explore by the actions tried least often
+    :param settings: Arguments of the constructor of SB3's or sb3-contrib's algorithm
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: If a setting is out of range or contradicts another; the message names it
+    """
+
+    #: Name of the file of recommended settings, see :meth:`tuned`
+    hyperparams: ClassVar[str]
+    #: Policies whose networks the compiled engine knows, where observations are ``Discrete``
+    compiled_policies: ClassVar[tuple[type[BasePolicy], ...]] = ()
+
+    exploration_initial_eps: float
+    exploration_final_eps: float
+    exploration_rate: float
+    target_update_interval: Any
+    max_grad_norm: Any
+    _engine: Engine
+    _exploration: Exploration
+    _transitions: Transitions
+    _default_timesteps: int | None = None  # the budget of `learn` where none is given
+    _warned_of_missing_masks = False
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] | GymEnv,
+        env: GymEnv | str | None,
+        *,
+        exploration_decay: float | None,
+        store_and_replay: bool,
+        double_dqn: bool,
+        double_q: bool,
+        max_episode_steps: int | None,
+        engine: str,
+        use_masking: bool,
+        explore_least_tried: bool,
+        _init_setup_model: bool,
+        **settings: Any,
+    ) -> None:
+        self._access = UserAccess()
+        policy_, env = split_policy_and_env(type(self), policy, env)
+        if settings["replay_buffer_class"] is not None and not store_and_replay:
+            raise ValueError(
+                f"replay_buffer_class={settings['replay_buffer_class'].__name__} and store_and_replay=False, which "
+                "means no replay memory: give one of them"
+            )
+        for name in ("policy_kwargs", "replay_buffer_kwargs"):
+            if not isinstance(settings[name], dict | None):
+                raise ValueError(f"{name}={settings[name]!r} must be a dictionary of keyword arguments, or None")
+        if env is None and _init_setup_model:
+            raise ValueError(f"env=None: give an environment or its id, as in {type(self).__name__}('Taxi-v3')")
+        self.env_id = env if isinstance(env, str) else None
+        self.env_wrapper: type[gym.Wrapper] | None = None
+        if max_episode_steps is not None:
+            check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+        # A number from here on, so that files say which it was.
+        limit = id_step_limit(env) if max_episode_steps is None and isinstance(env, str) else max_episode_steps
+        self.max_episode_steps = limit
+        if isinstance(env, str):
+            announce_env(env, settings["verbose"])
+        train_env: Any = make_model_env(self) if isinstance(env, str) else env
+        if train_env is not None:
+            check_is_env(train_env)
+        if train_env is not None and not isinstance(train_env.action_space, spaces.Discrete):
+            raise UnsupportedSpaceError(f"action_space={train_env.action_space} must be Discrete")
+        if train_env is not None:
+            settings["device"] = self._device_for(settings["device"], policy_, train_env.observation_space, engine)
+        settings["_init_setup_model"] = False  # not every constructor on the way has it
+        super().__init__(policy_, train_env, **settings)
+        if self.env is not None:
+            keep_own_step_limit(self, self.env, None if isinstance(env, str) else max_episode_steps)
+        self.exploration_decay = exploration_decay
+        self.store_and_replay = store_and_replay
+        self.double_dqn = double_dqn
+        self.double_q = double_q
+        self.engine = engine
+        self.use_masking = use_masking
+        self.explore_least_tried = explore_least_tried
+        self._version_1_memory = False
+        if _init_setup_model:
+            self._setup_model()
+
+    @classmethod
+    def tuned(
+        cls: type[SelfModel], env: GymEnv | str | None = None, use_masking: bool = False, **overrides: Any
+    ) -> SelfModel:
+        """
+        Make a model with recommended settings and a budget: :meth:`learn` without one trains for that many timesteps.
+
+        For the ids in ``hyperparams/lecture_dqn.yml`` (with ``use_masking``, ``lecture_dqn_masked.yml``), in RL Zoo's
+        format, the settings were found by a search; for another algorithm, the file has its name. Step limits are
+        theirs too.
+
+        Every other environment, and every environment object, gets the default for its observations, see
+        :func:`default_settings`: a table for ``Discrete`` ones, networks for others, with a memory of the whole
+        training, a target network and Adam. It is a start that does not diverge, not a tuned result; with ``verbose=1``
+        a line says what it is. If the environment offers action masks, ``use_masking=True`` helps most.
+
+        :param env: The environment, or its id
+        :param use_masking: Whether to learn with action masks, and by the settings for that
+        :param overrides: Arguments of the constructor that take the place of recommended ones
+        :return: A new model
+        :raises ValueError: If gymnasium does not know the id; the message names the nearest ones
+        """
+        return tuned_model(cls, env, use_masking, overrides)  # type: ignore[no-any-return]
+
+    @classmethod
+    def with_sb3_defaults(
+        cls: type[SelfModel], policy: str | type[BasePolicy], env: GymEnv | str, **overrides: Any
+    ) -> SelfModel:
+        """
+        Make a model that does what the stock algorithm, SB3's ``DQN`` or sb3-contrib's ``QRDQN``, does by default.
+
+        It has their value for every keyword of their constructor, their replay memory, and what they do without a
+        keyword: ε falls by timesteps, an id has its registered step limit, the loss of DQN is Huber's. What is left of
+        ours is what was asked for by name, the generators that exploration draws from, and faster steps::
+
+            LectureDQN.with_sb3_defaults("MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, double_q=True)
+
+        :param policy: The policy model to use
+        :param env: The environment to learn from, or its id
+        :param overrides: Arguments of the constructor, of theirs or ours, that take the place of these defaults
+        :return: A new model
+        :raises ValueError: If there is no such argument, or as by the constructor
+        """
+        return stock_model(cls, policy, env, overrides)  # type: ignore[no-any-return]
+
+    # The parts
+
+    def _check_settings(self) -> None:
+        check_settings(self)
+
+    def _setup_model(self) -> None:
+        self._check_settings()
+        self.replay_buffer_class = memory_class(self)
+        check_parts(self)
+        states: Any = self.observation_space if self.explore_least_tried else None
+        n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
+        self._exploration = Exploration(make_rng(None, "exploration"), n_actions, states)
+        self._transitions = Transitions(self)
+        self._budget = Budget()
+        self._target_copies = Every.parse("target_update_interval", self.target_update_interval)
+        self._setup_as_sb3()
+        if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
+            self._seed_memory(self.seed)
+        self.batch_norm_stats_target = get_parameters_by_name(self._networks[1], ["running_"])
+        self._make_engine()
+        self._access.handed_out = self._access.has_networks = False
+
+    def _setup_as_sb3(self) -> None:
+        """Have SB3 make policy and memory, from settings as it takes them: it compares the interval with a number."""
+        given_kwargs, given_interval = self.replay_buffer_kwargs, self.target_update_interval
+        count, unit = parse_frequency("target_update_interval", given_interval)
+        self.replay_buffer_kwargs = memory_kwargs(self)
+        self.target_update_interval = count if unit == "step" else sys.maxsize
+        super()._setup_model()
+        self.replay_buffer_kwargs = given_kwargs
+        if unit == "episode":
+            self.target_update_interval = (count, unit)
+
+    def _make_replay_buffer(self) -> None:
+        assert self.replay_buffer_class is not None
+        self.replay_buffer = self.replay_buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **memory_kwargs(self),
+        )
+
+    def _parts(self) -> dict[str, Any]:
+        """The parts of a run whose state a checkpoint keeps, by ``get_state`` and ``set_state``."""
+        return {"exploration": self._exploration, "transitions": self._transitions, "budget": self._budget}
+
+    def _excluded_save_params(self) -> list[str]:
+        parts = ["_exploration", "_transitions", "_budget", "_target_copies", "_engine", "_access", "_said"]
+        return [*super()._excluded_save_params(), *parts, "_env_raised", "_warned_of_missing_masks"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._access.handed_out = True
+        not_copied = ("_engine", "_access", "_said", "_callback", "_callback_start", "_log_mark", "_learning_since")
+        return {name: value for name, value in self.__dict__.items() if name not in not_copied}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _access=UserAccess())
+        self._make_engine()  # for the networks of this copy
+
+    @classmethod
+    def _device_for(cls, device: th.device | str, policy: Any, observation_space: Any, engine: Any) -> th.device | str:
+        chosen: th.device | str = device_for(cls, device, policy, observation_space, engine)
+        return chosen
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        check_is_env(env)
+        check_not_nested(env.observation_space)
+        wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        make_resumable(wrapped)
+        return wrapped
+
+    # Networks and engines
+
+    @property
+    def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
+        """The online network and its target, which may be one and the same."""
+        raise NotImplementedError
+
+    @also_compiled
+    def _action_values(self, obs: PyTorchObs) -> th.Tensor:
+        """Compute the values of all actions by the online network, float32 of shape ``(batch, n_actions)``."""
+        values: th.Tensor = self._networks[0](obs)
+        return values
+
+    def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
+        """
+        Compute the loss of a minibatch, which updates make smaller.
+
+        :param batch: A minibatch
+        :return: A scalar
+        """
+        raise NotImplementedError
+
+    def _discounts(self, batch: ReplayBufferSamples) -> float | th.Tensor:
+        """γ; for n-step returns ``gamma**n``, each transition its own."""
+        return self.gamma if batch.discounts is None else batch.discounts
+
+    @property
+    def engine_in_use(self) -> str:
+        """What computes the updates: ``"torch"`` or ``"numba"``."""
+        return self._engine.name
+
+    def _make_engine(self) -> None:
+        """Make the engine for the model as it is now; say which it is and why, each only once."""
+        self._engine = make_engine(self, self._say_once)
+
+    def _say_once(self, line: str) -> None:
+        said = self.__dict__.setdefault("_said", set())
+        if self.verbose >= 1 and line not in said:
+            print(line)
+            said.add(line)
+
+    def _refresh_engine(self) -> None:
+        """Before the engine is used: make another one if the user has changed what it was made for."""
+        access = self._access
+        if access.has_run:
+            if not self._engine.is_current(access.may_change_networks()):
+                self._make_engine()
+            access.after_look()
+
+    # Seeds
+
+    @property
+    def exploration_rng(self) -> np.random.Generator:
+        """The generator that exploration draws from, of the model's own."""
+        return self._exploration.rng
+
+    @exploration_rng.setter
+    def exploration_rng(self, rng: np.random.Generator) -> None:
+        self._exploration.rng = rng
+
+    @property
+    def action_counts(self) -> np.ndarray:
+        """How often each action was tried in each state, with ``explore_least_tried``."""
+        if self._exploration.counts is None:
+            raise AttributeError("explore_least_tried=False: actions are not counted")
+        return self._exploration.counts
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed everything random: what SB3 seeds, and the generators of exploration and of the replay memory.
+
+        :param seed: A non-negative integer; ``None`` leaves all as it is
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self._exploration.rng = make_rng(seed, "exploration")
+            self._seed_memory(seed)
+
+    def _seed_memory(self, seed: int) -> None:
+        if isinstance(self.replay_buffer, SuccessFailReplayBuffer):
+            self.replay_buffer.seed(seed)
+
+    # Predictions
+
+    def epsilon(self, episode: int) -> float:
+        """
+        The exploration rate of an episode.
+
+        :param episode: Its number, counted from 1
+        :return: Probability of a random action
+        :raises ValueError: If ``exploration_decay`` is ``None``: ε then falls by timesteps
+        """
+        if self.exploration_decay is None:
+            raise ValueError("exploration_decay=None: the exploration rate does not depend on the episode")
+        return lecture_epsilon(
+            episode, self.exploration_initial_eps, self.exploration_decay, self.exploration_final_eps
+        )
+
+    def predict(
+        self,
+        observation: Observation,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Choose actions: greedy, or ε-greedy with :attr:`exploration_rate`, drawn for every observation on its own.
+
+        :param observation: The observation(s), also ``Tuple`` and nested ones as the environment itself gives them
+        :param state: Not used, as no policy here is recurrent
+        :param episode_start: Not used
+        :param deterministic: Whether to be greedy
+        :param action_masks: Which actions are valid, bool of shape ``(n_actions,)``, with a leading dimension for
+            several observations. ``None``: all; a model that was trained with masks warns once, unless it is given
+            masks that allow all
+        :return: The action(s), and ``state`` as it was given
+        :raises ValueError: If the observation has other parts than the model's space, the masks are of another shape,
+            or one allows nothing
+        """
+        observation = as_model_takes(observation, self.observation_space)
+        if action_masks is None and self.use_masking and not self._warned_of_missing_masks:
+            self._warned_of_missing_masks = True
+            warnings.warn(_UNMASKED, stacklevel=2)
+        if deterministic:
+            return self._predict_greedily(observation, action_masks), state
+        vectorized = vars(self)["policy"].is_vectorized_observation(observation)
+        batch = observation if vectorized else batch_of_one(observation)
+        if action_masks is not None:
+            n = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
+            action_masks = given_masks(action_masks, n, self.action_space.n)  # type: ignore[attr-defined]
+        actions = self._exploration.choose(self.exploration_rate, batch, self._predict_greedily, action_masks)
+        return actions if vectorized else actions.reshape(()), state
+
+    def _predict_greedily(self, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
+        if action_masks is not None:
+            return predict_greedily(self.policy, self._action_values, obs, action_masks)
+        actions: np.ndarray = vars(self)["policy"].predict(obs, deterministic=True)[0]  # hands it to nobody
+        return actions

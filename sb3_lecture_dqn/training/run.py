@@ -1,0 +1,91 @@
+"""One call of ``learn``, around its loop: checkpoints, signals, and environments that fail."""
+
+import contextlib
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_lecture_dqn.common.callback_tree import callback_tree
+from sb3_lecture_dqn.envs.env_processes import naming_dead_processes
+from sb3_lecture_dqn.saving.callback_state import callback_numbers
+from sb3_lecture_dqn.saving.checkpointer import Checkpointer
+from sb3_lecture_dqn.saving.run_state import go_on
+from sb3_lecture_dqn.saving.stop_signals import StopSignals
+from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback
+
+
+class Run:
+    """
+    What a call of ``learn`` does between its rollouts and at its end. The loop runs within this context.
+
+    :param model: The model, set up for training
+    :param callback: The callback of the call, before its training starts
+    """
+
+    def __init__(self, model: Any, callback: BaseCallback) -> None:
+        self.model = model
+        self.callback = callback
+        self._checkpointers: list[Checkpointer] = []
+        self._contexts = contextlib.ExitStack()
+        self._as_made = callback_numbers(callback) if model._resumed is not None else []
+        self._signals: StopSignals | None = None
+        model._access.begin(model, callback)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> bool | None:
+        try:
+            if isinstance(error, Exception) and self.model._env_raised:
+                self._save_as_last(stopped=True)
+        finally:
+            self.model._access.end(failed=error is not None)
+            keeps_quiet = self._contexts.__exit__(kind, error, traceback)
+        return keeps_quiet
+
+    def begin(self) -> None:
+        """Begin, or go on from a checkpoint, when callbacks have started."""
+        model = self.model
+        model._access.note()
+        handles = [one for one in callback_tree(self.callback) if isinstance(one, LectureCheckpointCallback)]
+        self._checkpointers = [handle.checkpointer for handle in handles if handle.checkpointer is not None]
+        go_on(model, self.callback, self._as_made, bool(self._checkpointers))
+        self._contexts.enter_context(naming_dead_processes(model.env, self._how_to_go_on))
+        if self._checkpointers:
+            self._signals = self._contexts.enter_context(StopSignals())
+        self._save_if_due()
+
+    def between_rollouts(self, proceeds: bool) -> None:
+        """
+        Save a checkpoint that is due, and stop after a signal.
+
+        :param proceeds: Whether training goes on
+        :raises KeyboardInterrupt: After Ctrl-C
+        :raises SystemExit: After SIGTERM
+        """
+        if proceeds:
+            self._save_if_due()
+        if self._signals is not None and self._signals.received:
+            self._save_as_last(stopped=True)
+            self._signals.stop()
+
+    def end(self) -> None:
+        """Save the last checkpoint, when callbacks have ended."""
+        self._save_as_last()
+
+    def _save_if_due(self) -> None:
+        for checkpointer in self._checkpointers:
+            checkpointer.save_if_due()
+
+    def _save_as_last(self, stopped: bool = False) -> None:
+        for checkpointer in self._checkpointers:
+            checkpointer.save_as_last(stopped)
+
+    def _how_to_go_on(self) -> str:
+        """Say how a training goes on that the environment has ended."""
+        model = self.model
+        at, kind = f"this was at environment step {model.num_timesteps}", type(model).__name__
+        last = next((one.last_path for one in self._checkpointers if one.last_path is not None), None)
+        if last is None:
+            return f"{at}, and there is no checkpoint: give learn() a LectureCheckpointCallback to be able to go on"
+        return f"{at}. The last checkpoint is kept; go on with {kind}.resume({str(last)!r}, env=...).learn(...)"

@@ -1,0 +1,171 @@
+"""Settings of a model: checked, and turned into parts of SB3 and of this package."""
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import NStepReplayBuffer
+from stable_baselines3.common.policies import BasePolicy
+
+from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
+from sb3_lecture_dqn.common.stock import stock_algorithm, stock_memory
+from sb3_lecture_dqn.common.torch_layers import check_counts_from_zero
+from sb3_lecture_dqn.engine.choice import ENGINES
+from sb3_lecture_dqn.training.keywords import check_memory_keywords, check_policy_keywords
+
+
+def split_policy_and_env(cls: Any, policy: Any, env: Any) -> tuple[Any, Any]:
+    """
+    Tell policy and environment apart: one positional argument is the environment, two are (policy, env).
+
+    :param cls: The algorithm
+    :param policy: The first positional argument
+    :param env: The second one, or ``None``
+    :return: The policy and the environment
+    :raises ValueError: If the first of two is no policy
+    """
+    if isinstance(policy, str):
+        is_policy = policy in cls.policy_aliases
+    else:
+        is_policy = isinstance(policy, type) and issubclass(policy, BasePolicy)
+    if is_policy:
+        return policy, env
+    if env is None:
+        return "LecturePolicy", policy
+    raise ValueError(
+        f"policy={policy!r} must be a policy class or one of {sorted(cls.policy_aliases)}; "
+        "two positional arguments are (policy, env)"
+    )
+
+
+def device_for(cls: Any, device: th.device | str, policy: Any, observation_space: Any, engine: Any) -> Any:
+    """
+    Choose where to compute if that is left open: on the CPU for the compiled engine, else where SB3 would.
+
+    :param cls: The algorithm
+    :param device: The device that was asked for, or ``"auto"``
+    :param policy: The policy, or its name
+    :param observation_space: The observation space
+    :param engine: The engine that was asked for
+    :return: The device, or ``"auto"`` for SB3 to choose
+    """
+    kind = cls.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
+    compiled = engine != "torch" and kind in cls.compiled_policies and isinstance(observation_space, spaces.Discrete)
+    return "cpu" if device == "auto" and compiled else device
+
+
+def check_settings(model: Any) -> None:
+    """
+    Check all settings of a model; not in its constructor, because ``load`` may change them after it.
+
+    :param model: The model, before its networks and its memory are made
+    :raises ValueError: If one is out of range or contradicts another; the message names it
+    """
+    lr = model.learning_rate
+    check_number("learning_rate", lr(1.0) if callable(lr) else lr, 0)
+    check_number("buffer_size", model.buffer_size, 1, integer=True)
+    check_number("batch_size", model.batch_size, 1, integer=True)
+    if isinstance(model.learning_starts, float) and model.learning_starts % 1 == 0:  # 1e4, as many write for SB3
+        model.learning_starts = int(model.learning_starts)
+    check_number("learning_starts", model.learning_starts, 0, integer=True)
+    check_number("gradient_steps", model.gradient_steps, -1, integer=True)
+    check_number("n_steps", model.n_steps, 1, integer=True)
+    check_number("tau", model.tau, 0, 1)
+    if model.max_grad_norm is not None:
+        check_number("max_grad_norm", model.max_grad_norm, 0, open_low=True)
+    check_number("gamma", model.gamma, 0, 1)
+    if model.max_episode_steps is not None:
+        check_number("max_episode_steps", model.max_episode_steps, 1, integer=True)
+    for name in ("exploration_initial_eps", "exploration_final_eps", "exploration_fraction"):
+        check_number(name, getattr(model, name), 0, 1)
+    if model.exploration_decay is not None:
+        check_number("exploration_decay", model.exploration_decay, 0, 1)
+    wrapper = model.env_wrapper
+    if wrapper is not None and not (isinstance(wrapper, type) and issubclass(wrapper, gym.Wrapper)):
+        raise ValueError(f"env_wrapper={wrapper!r} must be None or a class of gymnasium wrappers")
+    check_choice("engine", model.engine, ENGINES)
+    if not model.store_and_replay and (model.n_steps > 1 or model.optimize_memory_usage):
+        setting = f"n_steps={model.n_steps}" if model.n_steps > 1 else "optimize_memory_usage=True"
+        raise ValueError(f"{setting} needs a replay memory, which store_and_replay=False leaves out")
+    if model.double_q and not model.double_dqn:
+        raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")
+    parse_frequency("target_update_interval", model.target_update_interval)
+    if not isinstance(model.train_freq, tuple) or type(model.train_freq) is tuple:  # SB3 has not parsed it yet
+        parse_frequency("train_freq", model.train_freq)
+    if model.explore_least_tried and not isinstance(model.observation_space, spaces.Discrete):
+        raise ValueError(
+            "explore_least_tried=True counts actions by state, which needs a Discrete observation space, not "
+            f"{model.observation_space}"
+        )
+    if model.action_space.start != 0:
+        raise ValueError(f"action_space={model.action_space} must start at 0, as SB3's DQN numbers actions from 0")
+
+
+def memory_class(model: Any) -> Any:
+    """
+    Choose the class of the replay memory.
+
+    :param model: A model with checked settings
+    :return: The class; ``None`` for SB3's, which has n-step returns and saves memory
+    """
+    chosen = model.replay_buffer_class
+    ours = SuccessFailReplayBuffer if model.store_and_replay else LatestTransitionBuffer
+    if not model.store_and_replay or chosen in (SuccessFailReplayBuffer, LatestTransitionBuffer):
+        return ours  # after `load(path, store_and_replay=...)` too
+    if chosen is None and model.n_steps == 1 and not model.optimize_memory_usage:
+        return ours
+    return chosen
+
+
+def memory_kwargs(model: Any) -> dict[str, Any]:
+    """
+    Collect the keywords of the replay memory: those given, and for a memory of ours those that other settings imply.
+
+    :param model: A model with checked settings
+    :return: Keywords
+    """
+    kind: Any = model.replay_buffer_class
+    given: dict[str, Any] = model.replay_buffer_kwargs
+    if kind is None or not issubclass(kind, SuccessFailReplayBuffer):
+        return given  # SB3 adds to it
+    kwargs = {**given, "use_masking": True} if model.use_masking else dict(given)
+    # The lecture keeps all successes. They repeat, and equal ones are stored once, so there are few of them.
+    repeat = isinstance(model.observation_space, spaces.Discrete) and given.get("deduplicate", True)
+    if given.get("success_capacity") is None and (repeat or model._version_1_memory):
+        kwargs["success_capacity"] = math.inf
+    return kwargs
+
+
+def check_parts(model: Any) -> None:
+    """
+    Check keywords of the policy and of the memory, before either is made.
+
+    :param model: A model with checked settings
+    :raises ValueError: If a keyword is unknown, the memory stores no masks, or the policy cannot read the observations
+    """
+    if model.use_masking:
+        _check_stores_masks(model)
+    stock = stock_algorithm(type(model))
+    name = "MultiInputPolicy" if isinstance(model.observation_space, spaces.Dict) else "MlpPolicy"
+    check_policy_keywords(model.policy_class, model.policy_kwargs, name, stock.policy_aliases[name])
+    memory = model.replay_buffer_class
+    if memory is None:
+        memory = NStepReplayBuffer if model.n_steps > 1 else stock_memory(model.observation_space)
+    check_memory_keywords(memory, model.replay_buffer_kwargs)
+    if model.policy_class in stock.policy_aliases.values():
+        check_counts_from_zero(model.observation_space)
+
+
+def _check_stores_masks(model: Any) -> None:
+    chosen = model.replay_buffer_class
+    if chosen is None:
+        setting = f"n_steps={model.n_steps}" if model.n_steps > 1 else "optimize_memory_usage=True"
+        raise ValueError(f"use_masking=True and {setting}, which takes a replay buffer that stores no masks")
+    if not issubclass(chosen, SuccessFailReplayBuffer):
+        raise ValueError(
+            f"use_masking=True needs a replay buffer that stores masks, which {chosen.__name__} does not: leave "
+            "replay_buffer_class out, or give SuccessFailReplayBuffer"
+        )
