@@ -95,8 +95,9 @@ class LectureAlgorithm(LectureModel):
         budget = self._budget = self._budget_of_call(total_timesteps, total_episodes, reset_num_timesteps, goes_on)
         total_timesteps, callback = self._begin(callback, reset_num_timesteps, tb_log_name, progress_bar)
 
+        self._make_engine()  # settings may have been changed since the last time
+
         with Run(self, callback) as run:
-            self._make_engine()  # settings may have been changed since the last time
             callback.on_training_start(locals(), globals())
             run.begin()
             while not budget.is_spent(self.num_timesteps, self._episode_num):
