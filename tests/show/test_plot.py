@@ -265,7 +265,7 @@ def test_what_is_no_single_number_is_refused_by_its_name(value, tmp_path, capsys
     file = event_file(tmp_path / "run", (3, value))
     assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
     (line,) = capsys.readouterr().err.strip().split("\r")[-1].splitlines()[-1:]
-    assert f"{file}: 'Steps' at 3 is " in line
+    assert f"{file}: 'Steps' at step 3 is " in line
     assert "a curve needs single numbers" in line
 
 

@@ -116,7 +116,7 @@ def test_the_share_of_successes_drawn(success_fraction, successes, failures, sha
         memory.add(number, number, number * 0, np.array([1.0]), np.array([i < successes]), [{}])
     callback = quick()
     callback.model = model
-    assert callback._memory_figures()["share_of_successes_drawn"] == share
+    assert callback._memory_scalars()["share_of_successes_drawn"] == share
     if share not in (0, 1):
         drawn = memory.draw(40_000) < successes
         assert drawn.mean() == pytest.approx(share, abs=0.02)

@@ -412,7 +412,7 @@ def test_a_study_that_is_stopped_says_how_to_go_on(stop, exit_code, study, monke
     ("argv", "message"),
     [
         (["--report", "study", "--seeds", "3"], "--report runs nothing"),
-        (["--report", "study", "--out", "other"], "--report runs nothing: leave out --out"),
+        (["--report", "study", "--out", "other"], "--report runs nothing: leave out the plan, --out"),
         (["--seeds", "0"], "seeds=0 must be an integer at least 1"),
         (["--processes", "0"], "processes=0 must be"),
         (["--ray"], "a study on Ray needs Ray Tune: pip install 'sb3-lecture-dqn[ray]'"),
