@@ -4,8 +4,8 @@
 # %% en
 # # The lecture's deep Q-network, page by page
 #
-# The whole algorithm is in one file: [lecture_loop.py](lecture_loop.py). This notebook goes from the Q-table to the DQN of
-# the lecture *Deep Reinforcement Learning: Deep Q-Net (2)*, and runs each idea live, on Gymnasium's Taxi, with
+# The whole algorithm is in one file: [lecture_loop.py](lecture_loop.py). This notebook goes from the Q-table to the DQN
+# of the lecture *Deep Reinforcement Learning: Deep Q-Net (2)*, and runs each idea live, on Gymnasium's Taxi, with
 # `sb3_lecture_dqn`. It takes about a minute.
 # %% ko
 # # 강의의 Deep Q-Network, 한 페이지씩 따라가기
