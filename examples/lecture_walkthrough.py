@@ -1,17 +1,19 @@
-# The source of the two notebooks beside it, which `python examples/make_notebooks.py` makes and runs: cells of text in
-# English (`# %% en`) and in Korean (`# %% ko`), and cells of code that both have (`# %%`).
+# The source of the two notebooks in this folder. `python examples/make_notebooks.py` makes and runs them. Cells of text
+# begin with `# %% en` (English) or `# %% ko` (Korean), cells of code, which both notebooks have, with `# %%`.
 
 # %% en
 # # The lecture's deep Q-network, page by page
 #
-# From the Q-table to the DQN of the lecture *Deep Reinforcement Learning: Deep Q-Net (2)*: each idea is run live, on
-# Gymnasium's Taxi, with `sb3_lecture_dqn`. All of it takes about a minute.
+# The whole algorithm is in one file: [lecture_loop.py](lecture_loop.py). This notebook goes from the Q-table to the DQN
+# of the lecture *Deep Reinforcement Learning: Deep Q-Net (2)*, and runs each idea live, on Gymnasium's Taxi, with
+# `sb3_lecture_dqn`. It takes about a minute.
 # %% ko
 # # 강의의 Deep Q-Network, 한 페이지씩 따라가기
 #
-# *심층 강화학습: Deep Q-Net (2)* 강의를 Q-테이블에서 DQN까지 순서대로 따라갑니다. Gymnasium의 Taxi 환경에서
-# `sb3_lecture_dqn`으로 각 아이디어를 직접 실행하고 그림으로 확인합니다. 전체를 실행하는 데 1분 정도 걸립니다. (그림
-# 속의 글자는 영어로 표시합니다.)
+# 알고리즘 전체는 파일 하나에 들어 있습니다: [lecture_loop.py](lecture_loop.py). 이 노트북에서는 *심층 강화학습: Deep
+# Q-Net (2)* 강의를 Q-테이블에서 DQN까지 순서대로 따라갑니다. Gymnasium의 Taxi 환경에서 `sb3_lecture_dqn`으로 각
+# 아이디어를 직접 실행하고 그림으로 확인합니다. 전체를 실행하는 데 1분 정도 걸립니다. (그림 속의 글자는 영어로
+# 표시합니다.)
 
 # %%
 import tempfile

@@ -1,10 +1,10 @@
 """
-Make ``lecture_walkthrough.ipynb`` and ``lecture_walkthrough_ko.ipynb`` of their source, with what a run of it gives.
+Make ``lecture_walkthrough.ipynb`` and ``lecture_walkthrough_ko.ipynb`` from their source, with the outputs of a run.
 
     python examples/make_notebooks.py
 
 A cell of the source begins with a line ``# %% en`` or ``# %% ko`` (text in English or Korean, in comments) or ``# %%``
-(code, which both have).
+(code of both notebooks).
 """
 
 import os

@@ -21,6 +21,7 @@ from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli
 from sb3_lecture_dqn.algorithms import load_model
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.saving.weights_checks import check_finite
+from sb3_lecture_dqn.study import lecture_plan
 from sb3_lecture_dqn.training import algorithm as episodic
 
 RUN_NAME = r"SR_{}_DD_{}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?"
@@ -150,7 +151,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, m
     assert f"To go on: sb3-lecture-dqn train --resume {run}\n" in printed
     assert main(["train", "--resume", str(run)]) == 0
     printed = capsys.readouterr().out
-    assert f"Going on after 4 episodes: LecturePolicy on Taxi-v3 ({whole.engine_in_use} engine). Logs" in printed
+    assert f"Continuing after 4 episodes: LecturePolicy on Taxi-v3 ({whole.engine_in_use} engine). Logs" in printed
     assert "Done after 7 episodes" in printed
     model = LectureDQN.load(run / "model.zip")
     assert model.num_timesteps == whole.num_timesteps
@@ -171,7 +172,7 @@ def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("out: elsewhere", "'out' is no option of `train` in a file; there are env, algo"),
+        ("out: elsewhere", "'out' is no option of `train` in a file; known are env, algo"),
         ("use-masking: true", "'use-masking' is no option .*did you mean 'use_masking'"),
         ("resume: elsewhere", "'resume' is no option"),
         ("quiet: true", "'quiet' is no option"),
@@ -200,12 +201,12 @@ def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path
         ("set: [tensorboard_log=elsewhere]", "use the option --out"),
         ("set: ['gamma=[*a]']", "anchor or alias, 'a'"),
         ("set: [_init_setup_model=false]", "'_init_setup_model' is no setting"),
-        ("set: [replay_buffer_kwargs=3]", "it must be a table"),
+        ("set: [replay_buffer_kwargs=3]", "the value must be a table"),
         ("set: [device=the moon]", "--set device=the moon"),
         ("seed: 1\nseed: 2", "it has 'seed' twice"),
         ("a: &a 1", "it has an anchor or alias, 'a'"),
         ("[" * 5000, "deep"),
-        ("- seed", "it is no table of options"),
+        ("- seed", "must be a table of options"),
         ("3: 4", "3 is no option"),
         ('env: "\\e[2J"', r"env='\\x1b\[2J'"),
     ],
@@ -239,7 +240,7 @@ def test_options_of_a_file_are_those_of_the_command_line(tmp_path, monkeypatch):
         "0",
     ]
     assert main(["train", *words]) == 0
-    config = {name: given[0][name] for name in cli._KEPT}
+    config = {name: given[0][name] for name in cli._config_options()}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     file = ["--config", str(tmp_path / "config.yaml")]
     assert main(["train", *file]) == 0
@@ -250,6 +251,25 @@ def test_options_of_a_file_are_those_of_the_command_line(tmp_path, monkeypatch):
         **{"episodes": 4, "timesteps": None, "double_dqn": True, "set": ["gamma=0.5", "a=b", "c=d"]},
         "env": "my:Lake-v0",
     }
+
+
+def test_a_new_option_of_train_needs_one_place(tmp_path, monkeypatch, capsys):
+    """The constructor gets a keyword of the algorithm, and ``config.yaml`` keeps it."""
+    add_options = cli._add_train_options
+
+    def add_one_more(train_parser):
+        add_options(train_parser)
+        train_parser.add_argument("--loss", default="mse")
+
+    monkeypatch.setattr(cli, "_add_train_options", add_one_more)
+    assert train(tmp_path / "a", "--loss", "huber", "--quiet", episodes=1) == 0
+    run = run_folder(tmp_path / "a")
+    assert LectureDQN.load(run / "model.zip").loss == "huber"
+    again = ["--config", str(run / "config.yaml"), "--out", str(tmp_path / "b"), "--quiet"]
+    assert main(["train", *again]) == 0
+    assert LectureDQN.load(run_folder(tmp_path / "b") / "model.zip").loss == "huber"
+    capsys.readouterr()
+    assert mistake(["train", "--set", "loss=mse"], capsys).endswith("--set loss: use the option --loss")
 
 
 def test_recommended_settings_masks_and_the_other_algorithm_are_options(tmp_path):
@@ -493,7 +513,7 @@ def mistake(argv, capsys):
             "TablePolicy needs a Discrete observation space",
         ),
         (["train", "--env", "Pendulum-v1", "--policy", "MlpPolicy"], "Box.*Discrete|Discrete.*Box"),
-        (["train", "--set", "gamma"], "--set gamma: say NAME=VALUE"),
+        (["train", "--set", "gamma"], "--set gamma: write NAME=VALUE"),
         (["train", "--set", "gama=0.5"], "--set: .*'gama'"),
         (["train", "--set", "gamma=["], r"--set gamma=\[ is no YAML: while parsing"),
         (["train", "--set", "seed=3"], "--set seed: use the option --seed"),
@@ -508,9 +528,9 @@ def mistake(argv, capsys):
         (["train", "--tuned", "--env", "Taxy-v3"], "env='Taxy-v3' is not a registered environment id: .* 'Taxi-v3'"),
         (["train", "--checkpoint-freq", "-1"], "--checkpoint-freq=-1 must be"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["train", "--config", __file__], "test_cli.py(: it is no table| is no YAML)"),
+        (["train", "--config", __file__], "test_cli.py( must be a table| is no YAML)"),
         (["train", "--resume", "nowhere"], "nowhere"),
-        (["train", "--resume", "nowhere", "--episodes", "3"], "--resume goes on .*leave out --episodes 3"),
+        (["train", "--resume", "nowhere", "--episodes", "3"], "--resume takes all .*leave out --episodes 3"),
         (["train", "--quiet", "--verbose"], "--verbose: not allowed with argument --quiet"),
         (["train", "--seed", "-1"], "seed=-1|[Ss]eed must be between 0"),
         (["test", "nowhere.zip"], "nowhere.zip"),
@@ -562,6 +582,13 @@ def test_help_and_version_are_printed(argv, capsys):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert out == f"sb3-lecture-dqn {sb3_lecture_dqn.__version__}\n" if argv == ["--version"] else "usage:" in out
+
+
+def test_the_help_of_ablate_says_what_the_lectures_plan_is(capsys):
+    with pytest.raises(SystemExit):
+        main(["ablate", "--help"])
+    assert "the lecture's two switches, on and off: four settings" in " ".join(capsys.readouterr().out.split())
+    assert len(lecture_plan().settings) == 4
 
 
 def test_the_examples_of_the_help_are_commands():

@@ -1,1 +1,1 @@
-"""What people look at: pictures, films, plots and TensorBoard."""
+"""Pictures, videos, plots and TensorBoard."""

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, read for single numbers: in bounded memory, whatever a file says of itself."""
+"""Reading numbers from TensorBoard's event files, in bounded memory even if a file is hostile."""
 
 import pathlib
 import struct
@@ -14,17 +14,17 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.user_yaml import open_regular
 
-#: Most bytes of an event; the largest are of pictures
+#: Most bytes of an event; pictures are the largest events
 _MAX_EVENT = 2**28
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
 
 class Scalar(NamedTuple):
     """
-    A number that was logged.
+    A logged number.
 
     :param tag: Its name
-    :param step: When, in what the run counts by
+    :param step: Episode or environment step
     :param value: The number
     """
 
@@ -35,12 +35,12 @@ class Scalar(NamedTuple):
 
 def read_scalars(path: pathlib.Path, tags: Collection[str]) -> Iterator[Scalar]:
     """
-    Read numbers of a file in the order in which they were written. A file that is cut off ends where it is cut.
+    Read the numbers with some tags, in the order in which they were written. An incomplete last event is ignored.
 
     :param path: The file
-    :param tags: Which
+    :param tags: The tags
     :return: The numbers
-    :raises UnsafeFileError: If the file is damaged, or has something else than a number by one of the names
+    :raises UnsafeFileError: If the file is damaged, or one of the tags has a value that is no single number
     :raises ValueError: If it is no regular file
     """
     for content in _records(path):
@@ -55,17 +55,18 @@ def read_scalars(path: pathlib.Path, tags: Collection[str]) -> Iterator[Scalar]:
 
 
 def _records(path: pathlib.Path) -> Iterator[bytes]:
-    """The events of a file: each a length, its checksum, so many bytes, and their checksum."""
+    """Yield the events of a file. Each is stored as a length, its checksum, that many bytes, and their checksum."""
     with open_regular(path) as file:
         while len(head := file.read(12)) == 12:
             (length,), (checksum,) = _LENGTH.unpack(head[:8]), _CHECKSUM.unpack(head[8:])
             if masked_crc32c(head[:8]) != checksum or length > _MAX_EVENT:
-                at = file.tell() - 12
-                raise UnsafeFileError(f"{shown(path, 1000)} is no event file, or it is damaged at byte {at}")
+                raise UnsafeFileError(
+                    f"{shown(path, 1000)} is no event file, or it is damaged at byte {file.tell() - 12}"
+                )
             content = file.read(length)
             if len(content) < length or len(file.read(4)) < 4:
-                return  # it is still being written, or the run was killed
-            # The second checksum takes a second for a picture in Python; protobuf notices most damage
+                return  # the run still writes it, or was killed
+            # The second checksum is not computed: a picture takes a second, and protobuf notices most damage
             yield content
 
 
@@ -74,12 +75,12 @@ def _number(path: pathlib.Path, value: Summary.Value, step: int) -> float:
         return float(value.simple_value)
     tensor = value.tensor
     shape = [dimension.size for dimension in tensor.tensor_shape.dim]
-    # Not by `make_ndarray`, which writes out one number as often as the shape says
+    # Not by `make_ndarray`, which repeats one number as often as a hostile shape says
     if value.WhichOneof("value") == "tensor" and shape in ([], [1]):
         for dtype, values, form in ((DT_FLOAT, tensor.float_val, "<f"), (DT_DOUBLE, tensor.double_val, "<d")):
             if tensor.dtype == dtype and len(tensor.tensor_content) == struct.calcsize(form):
                 return float(struct.unpack(form, tensor.tensor_content)[0])
             if tensor.dtype == dtype and len(values) == 1:
                 return float(values[0])
-    found = f"a tensor of shape {shape[:8]}" if value.WhichOneof("value") == "tensor" else "something else"
-    raise UnsafeFileError(f"{shown(path, 1000)}: {value.tag!r} at {step} is {found}, and a curve is of single numbers")
+    kind = f"a tensor of shape {shape[:8]}" if value.WhichOneof("value") == "tensor" else "no tensor"
+    raise UnsafeFileError(f"{shown(path, 1000)}: {value.tag!r} at step {step} is {kind}; a curve needs single numbers")

@@ -1,4 +1,4 @@
-"""Drawing: arrays in, matplotlib's figures out. Needs the extra ``viz``."""
+"""Drawing: functions from arrays to matplotlib's figures. Needs the extra ``viz``."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,47 +10,49 @@ from sb3_lecture_dqn.envs.grids import GridLayout
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Cells between two grids of a picture: room for a title.
+#: Cells between two grids of a picture: room for a title
 _GAP = 1.0
+#: Length of an arrow in cells
 _ARROW = 0.62
 _COLOURS = "viridis"
+#: The grey of states without a value
 _MISSING = "0.85"
-# Inches around the grids: left, right (with the colour scale), below, above (with the title).
+#: Inches around the grids: left, right (with the colour scale), below, above (with the title)
 _MARGINS = 0.15, 0.95, 0.15, 0.5
 
 
-def require_viz(what: str) -> None:
+def require_viz(purpose: str) -> None:
     """
-    Import what draws, which takes half a second the first time.
+    Import matplotlib. The first import takes half a second.
 
-    :param what: What needs it, for the message
-    :raises ImportError: If it cannot; the message names the extra
+    :param purpose: What is drawn, for the message
+    :raises ImportError: If matplotlib is not installed; the message names the extra
     """
     try:
         import matplotlib.backends.backend_agg
         import matplotlib.collections
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"{what} needs matplotlib: pip install 'sb3-lecture-dqn[viz]'") from error
+        raise ImportError(f"{purpose} needs matplotlib: pip install 'sb3-lecture-dqn[viz]'") from error
 
 
 def as_plain_text(text: str) -> str:
     """
-    Keep matplotlib from reading text as formulas, which it does between two dollars.
+    Escape dollars, between which matplotlib would read a formula.
 
     :param text: Any text
-    :return: What is drawn as that text
+    :return: The escaped text, which matplotlib draws as the given text
     """
     return text.replace("$", r"\$")
 
 
 def to_array(figure: "Figure", dpi: int = 100) -> np.ndarray:
     """
-    Draw a figure.
+    Render a figure.
 
     :param figure: The figure
     :param dpi: Pixels per inch
-    :return: uint8 of shape ``(height, width, 3)``
+    :return: The pixels, uint8 of shape ``(height, width, 3)``
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -69,14 +71,15 @@ def draw_values(
     label: str = "value",
 ) -> "Figure":
     """
-    Values of states as colours, and what a policy does as arrows: on the grids of a layout, or else in a row.
+    Draw the values of states as colours and the actions of a policy as arrows, on grids or in rows.
 
-    :param values: A number for every state, NaN for one that is left out, shape ``(S,)``
-    :param actions: An action for every state, integers of shape ``(S,)``; none is drawn where the value is NaN
-    :param layout: Where the states are; ``None``: side by side, 25 to a row
+    :param values: A value for every state, NaN to leave the state out, shape ``(S,)``
+    :param actions: An action for every state, integers of shape ``(S,)``, not drawn if the value is NaN; ``None`` for
+        no arrows
+    :param layout: The places of the states on grids; ``None`` for rows of 25 states
     :param title: Title
-    :param limits: Values at the ends of the colour scale, ``None`` for the lowest and the highest there are
-    :param label: What the values are
+    :param limits: Values at the ends of the colour scale; ``None`` for the lowest and the highest value
+    :param label: Label of the colour scale
     :return: The figure
     """
     if layout is None:
@@ -97,8 +100,8 @@ def _draw_grids(
     n_rows, n_columns = layout.shape
     shown = np.flatnonzero(~np.isnan(values))
     used = sorted(set(layout.case_of[shown].tolist()))
-    # Corner of every case's grid, as x and y in cells. All grids are one picture on one pair of axes: a pair for each
-    # would take several times as long to draw.
+    # Corner of every case's grid, as x and y in cells. All grids are one picture on one pair of axes: one pair for each
+    # grid would take several times as long to draw.
     corners = np.array([case.at for case in layout.cases])[:, ::-1] * [n_columns + _GAP, n_rows + _GAP]
     width, height = (corners[used].max(axis=0) + np.array([n_columns, n_rows])).astype(int)
     x, y = (layout.cells[:, ::-1] + corners[layout.case_of]).T
@@ -116,7 +119,7 @@ def _draw_grids(
         walls += [_wall(*wall) + corner for wall in layout.walls]
         marks += [_box(corner + np.array([mark.column, mark.row]) - 0.44, 0.88, 0.88) for mark in layout.marks]
         axes.text(*(corner - [0.5, 0.6]), layout.cases[case].title, fontsize=8, va="bottom")
-    axes.add_collection(PolyCollection(frames, facecolors=_MISSING, zorder=-1))  # shows where there is no value
+    axes.add_collection(PolyCollection(frames, facecolors=_MISSING, zorder=-1))
     axes.add_collection(LineCollection(inner, colors="white", linewidths=0.3, alpha=0.5))
     axes.add_collection(
         LineCollection(marks, colors=[mark.colour for mark in layout.marks] * len(used), linewidths=1.6)
@@ -125,9 +128,9 @@ def _draw_grids(
         LineCollection(frames + walls, colors="black", linewidths=2.0, capstyle="projecting", clip_on=False)
     )
     for letter in sorted({mark.letter for mark in layout.marks}):
-        at = np.array([(mark.column - 0.3, mark.row - 0.28) for mark in layout.marks if mark.letter == letter])
-        here = np.concatenate([corners[case] + at for case in used])
-        _draw_letter(axes, letter, here, size=24 if len(used) > 1 else 70, colour="white")
+        offsets = np.array([(mark.column - 0.3, mark.row - 0.28) for mark in layout.marks if mark.letter == letter])
+        places = np.concatenate([corners[case] + offsets for case in used])
+        _draw_letter(axes, letter, places, size=24 if len(used) > 1 else 70, colour="white")
     if actions is not None:
         _draw_actions(axes, layout, actions[shown], x[shown], y[shown])
     return figure
@@ -141,16 +144,16 @@ def _draw_actions(axes: Any, layout: GridLayout, actions: np.ndarray, x: np.ndar
     shape = {"width": 0.12, "headwidth": 3.2, "headlength": 3.2, "headaxislength": 3.0, "linewidth": 0.4}
     axes.quiver(x[moving], y[moving], *steps[moving].T, **in_cells, **shape, color="white", edgecolor="black")
     for action in np.unique(actions[~moving]).tolist():
-        here = actions == action
+        chosen = actions == action
         letter = layout.action_names[action][0].upper()
-        axes.scatter(x[here], y[here], s=60, color="white", edgecolors="black", linewidths=0.5, zorder=3)
-        _draw_letter(axes, letter, np.stack([x[here], y[here]], axis=1), size=22, colour="black")
+        axes.scatter(x[chosen], y[chosen], s=60, color="white", edgecolors="black", linewidths=0.5, zorder=3)
+        _draw_letter(axes, letter, np.stack([x[chosen], y[chosen]], axis=1), size=22, colour="black")
 
 
-def _draw_letter(axes: Any, letter: str, at: np.ndarray, size: float, colour: str) -> None:
-    """A letter at many places: as a marker, for which matplotlib needs a fraction of the time of texts."""
+def _draw_letter(axes: Any, letter: str, places: np.ndarray, size: float, colour: str) -> None:
+    """Draw a letter at places of shape ``(n, 2)``, as a marker: matplotlib takes far longer for texts."""
     outline: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.4}
-    axes.scatter(*at.T, s=size, marker=f"$\\mathbf{{{letter}}}$", color=colour, zorder=4, **outline)
+    axes.scatter(*places.T, s=size, marker=f"$\\mathbf{{{letter}}}$", color=colour, zorder=4, **outline)
 
 
 def _draw_row(
@@ -181,7 +184,7 @@ def _heat_map(
 ) -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure
 
-    # Placed by hand: a layout engine of matplotlib's draws everything twice.
+    # Without matplotlib's layout engines, which draw everything twice.
     left, right, below, above = _MARGINS
     height, width = np.array(picture.shape) * inches_per_cell
     size = left + width + right, below + height + above
@@ -202,7 +205,7 @@ def _box(corner: np.ndarray, width: float, height: float) -> np.ndarray:
 
 
 def _wall(cell: tuple[int, int], neighbour: tuple[int, int]) -> np.ndarray:
-    """The ends of the edge that two cells share, as x and y."""
+    """Return the ends of the edge between two cells, as x and y."""
     (row, column), (other_row, other_column) = cell, neighbour
     middle = np.array([(column + other_column) / 2, (row + other_row) / 2])
     along = np.array([abs(other_row - row), abs(other_column - column)]) / 2
@@ -213,10 +216,10 @@ def draw_action_values(
     values: np.ndarray, action: int | None, action_names: Sequence[str], limits: tuple[float, float], title: str = ""
 ) -> "Figure":
     """
-    The values of the actions in one state as bars.
+    Draw the values of the actions in one state as bars.
 
-    :param values: A number for every action, NaN for no bar, shape ``(A,)``
-    :param action: The action that is taken, which stands out; ``None`` for none
+    :param values: A value for every action, NaN for no bar, shape ``(A,)``
+    :param action: The action to highlight; ``None`` to highlight none
     :param action_names: A name for every action
     :param limits: Values at the ends of the scale
     :param title: Title
@@ -228,7 +231,7 @@ def draw_action_values(
     axes = figure.add_axes((0.24, 0.13, 0.71, 0.79))
     colours = ["tab:orange" if index == action else "tab:blue" for index in range(len(values))]
     axes.barh(range(len(values)), values, color=colours)
-    # Both axes are set, the first action above: matplotlib would fit them to the bars that there are in this picture.
+    # Both axes are fixed, with the first action on top: matplotlib would fit them to the bars of this picture.
     axes.set(xlim=limits, ylim=(len(values) - 0.5, -0.5), xlabel="Q(s, a)")
     axes.set_yticks(range(len(values)), action_names)
     axes.axvline(0, color="black", linewidth=0.8)
@@ -241,8 +244,8 @@ class Curve(NamedTuple):
     A line with a band.
 
     :param x: Shape ``(n,)``
-    :param mean: Shape ``(n,)``
-    :param half_width: Half the width of the band, NaN where there is none, shape ``(n,)``
+    :param mean: Height of the line, shape ``(n,)``
+    :param half_width: Half the width of the band, NaN for no band, shape ``(n,)``
     """
 
     x: np.ndarray
@@ -254,13 +257,13 @@ def draw_curves(
     panels: Mapping[str, Mapping[str, Curve]], references: Mapping[str, Mapping[str, float]], x_label: str
 ) -> "Figure":
     """
-    Learning curves, one panel for every figure.
+    Draw learning curves, one panel for every quantity.
 
-    A panel is as high as its curves and lines; of a band that is wider, what is in the panel is seen.
+    The lines decide the height of a panel. A wider band is cut off.
 
     :param panels: Curves by panel and by name
-    :param references: Levels to be drawn as horizontal lines, by their name and by panel
-    :param x_label: What runs along the x axis
+    :param references: Heights of horizontal lines, by name and by panel
+    :param x_label: Label of the x axis
     :return: The figure
     """
     from matplotlib.figure import Figure
@@ -272,20 +275,50 @@ def draw_curves(
     lines: dict[str, Any] = {}
     for index, (name, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(n_rows, n_columns, index + 1)
+        heights = [curve.mean for curve in curves.values()]
         for number, (label, curve) in enumerate(curves.items()):
+            band = curve.mean - curve.half_width, curve.mean + curve.half_width
             marker = "." if len(curve.x) < 10 else None
-            (lines[label],) = axes.plot(curve.x, curve.mean, color=f"C{number}", marker=marker)
+            lines[label] = draw_curve(axes, curve.x, curve.mean, *band, color=f"C{number}", marker=marker)
         for style, (label, levels) in zip((":", "--"), references.items(), strict=False):
             if name in levels:
                 lines[label] = axes.axhline(levels[name], color="black", linestyle=style, linewidth=1)
-        height = axes.get_ylim()
-        for number, curve in enumerate(curves.values()):
-            band = curve.mean - curve.half_width, curve.mean + curve.half_width
-            axes.fill_between(curve.x, *band, color=f"C{number}", alpha=0.25, linewidth=0)
-        axes.set(title=name, xlabel=x_label, ylim=height)
+                heights.append(np.array([levels[name]]))
+        axes.set(title=name, xlabel=x_label, ylim=limits_around(heights))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
     figure.legend(
         list(lines.values()), [*map(as_plain_text, lines)], loc="outside lower center", ncols=min(3, len(lines))
     )
     return figure
+
+
+def draw_curve(axes: Any, x: np.ndarray, height: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> Any:
+    """
+    Draw a line with a band.
+
+    :param axes: Matplotlib's axes
+    :param x: Shape ``(n,)``
+    :param height: Height of the line, shape ``(n,)``
+    :param low: Lower edge of the band, NaN for no band, shape ``(n,)``
+    :param high: Upper edge of the band, shape ``(n,)``
+    :param style: Keywords of ``axes.plot``, with ``color``
+    :return: Matplotlib's line
+    """
+    (line,) = axes.plot(x, height, **style)
+    step = "post" if style.get("drawstyle") == "steps-post" else None
+    axes.fill_between(x, low, high, step=step, color=style["color"], alpha=0.2, linewidth=0)
+    axes.grid(alpha=0.3)
+    return line
+
+
+def limits_around(lines: Sequence[np.ndarray]) -> tuple[float, float]:
+    """
+    Return the limits of an axis that shows some values with a margin.
+
+    :param lines: Arrays of the values
+    :return: The lowest and the highest value that is no NaN, moved apart by 5 % of their distance at each end
+    """
+    values = np.concatenate(lines)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin

@@ -21,26 +21,26 @@ from sb3_lecture_dqn.show import pictures
 from sb3_lecture_dqn.show.event_reader import read_scalars
 from sb3_lecture_dqn.show.pictures import Curve
 
-#: The options of a run on the command line, beside it
+#: The file with the options of a run of the command line, in the run's folder
 CONFIG = "config.yaml"
-# Options that do not make a run one of another setting
+#: Options in which runs of one setting may differ
 _NOT_OF_SETTING = ("version", "seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
 _EVENTS = "events.out.tfevents.*"
-# Most letters of an option in a label, and most options
+#: Most letters of an option in a label, and most options
 _MAX_WORD, _MAX_WORDS = 80, 12
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 CONFIDENCE = 0.95
-#: The lecture's test, as it stands in TensorBoard: the name of a scalar and what it is called in a plot.
-FIGURES = {
+#: The scalars of the lecture's test in TensorBoard: tag and title in a plot
+TAGS = {
     "Steps": "steps per episode",
     "Penalty": "penalties per episode",
     "Reward": "reward per episode",
     "Solved": "share of solved episodes",
 }
-#: What the lecture prints after 5000 episodes of Taxi; 99 of its 100 episodes are solved.
+#: The lecture's printed result after 5000 episodes of Taxi; 99 of its 100 episodes are solved
 LECTURE_RESULT = {"Steps": 23.18, "Penalty": 0.0, "Reward": -2.39, "Solved": 0.99}
 _TAXI = ("Taxi-v3", "Taxi-v4")
-# What SB3 and this package put at the end of a run's name: a number, or date and time.
+#: The end of a run's name: date and time, by this package, or a number, by SB3
 _RUN_SUFFIX = re.compile(r"(_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)?(_\d+)?$")
 
 Points = dict[int, float]
@@ -52,18 +52,19 @@ def plot_runs(
     """
     Draw the learning curves of runs: steps, penalties, reward and share of solved episodes, by the number of episodes.
 
-    Runs whose names differ only in date, time or number are seeds of one setting: they are one curve, their mean, with
-    its 95 % confidence interval. Runs of the command line, which has left their options beside them, only if those are
-    the same too; else the curves say what differs.
+    Runs whose names differ only in date, time or number are seeds of one setting. They become one curve: their mean,
+    with its 95 % confidence interval. Runs of the command line are seeds of one setting only if their ``config.yaml``
+    agree too; else the labels show the options that differ.
 
-    :param paths: Folders of runs, or folders that hold such
-    :param out: Where the picture goes, ``.png``, ``.svg`` or ``.pdf``
-    :param env_id: Environment whose optimum is drawn; ``None`` for that of the models beside the runs, if all have the
-        same and it is registered here. With Taxi there is also the result that the lecture prints
-    :param progress: Show a bar of the runs that are read
+    :param paths: Folders of runs, or folders that contain folders of runs
+    :param out: File of the picture, ``.png``, ``.svg`` or ``.pdf``
+    :param env_id: Id of the environment whose optimum is drawn; ``None`` for the environment of the models in the runs'
+        folders, if they all have the same one, and it is registered in this process. For Taxi, the lecture's printed
+        result is drawn too
+    :param progress: Whether to show a progress bar
     :return: A line of text about every curve
     :raises ImportError: If matplotlib or scipy is not installed
-    :raises ValueError: If there are no runs, or they hold no test of the lecture's
+    :raises ValueError: If there are no runs, or none of them has logged the lecture's test
     """
     out = pathlib.Path(out)
     if out.suffix.lower() not in PLOT_SUFFIXES:
@@ -79,23 +80,23 @@ def plot_runs(
         name = shown(_RUN_SUFFIX.sub("", folder.name) or folder.name, _MAX_WORD)
         settings.setdefault((name, _options(folder)), []).append(read_run(folder))
     panels: dict[str, dict[str, Curve]] = {}
-    for figure, title in FIGURES.items():
+    for tag, title in TAGS.items():
         for (name, options), runs in settings.items():
             in_common = frozenset.intersection(*(other for same_name, other in settings if same_name == name))
-            with_figure = [run[figure] for run in runs if figure in run]
-            if with_figure:
-                n = len(with_figure)
-                label = f"{', '.join([name, *_in_words(options - in_common)])} ({n} run{'s' * (n > 1)})"
-                panels.setdefault(title, {})[label] = mean_curve(with_figure)
+            tested = [run[tag] for run in runs if tag in run]
+            if tested:
+                n = len(tested)
+                label = f"{', '.join([name, *_label_words(options - in_common)])} ({n} run{'s' * (n > 1)})"
+                panels.setdefault(title, {})[label] = mean_curve(tested)
     if not panels:
         raise ValueError(
-            f"runs={[*map(str, paths)]} hold no test of the lecture's ({', '.join(FIGURES)}); train with "
+            f"runs={[*map(str, paths)]} have not logged the lecture's test ({', '.join(TAGS)}); train with "
             "LectureTestCallback, or by `sb3-lecture-dqn train`"
         )
     models = _models_of(folders)
-    own_id = _env_id_of(models)
-    of_models = env_id in (None, own_id)
-    references = _references(own_id if of_models else env_id, _step_limit_of(models) if of_models else None)
+    models_env_id = _env_id_of(models)
+    limit = _step_limit_of(models) if env_id in (None, models_env_id) else None
+    references = _references(env_id or models_env_id, limit)
     out.parent.mkdir(parents=True, exist_ok=True)
     pictures.draw_curves(panels, references, "episodes").savefig(out, dpi=120)
     return [
@@ -109,38 +110,38 @@ def plot_runs(
 
 def find_runs(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     """
-    Find the folders that hold event files.
+    Find the folders with event files.
 
-    :param paths: Such folders, or folders around them
-    :return: All of them, each once, in the order of their names
-    :raises ValueError: If a path leads to none
+    :param paths: Folders with event files, or folders that contain such folders
+    :return: The folders with event files, each once, sorted
+    :raises ValueError: If a path contains no event files
     """
-    found: set[pathlib.Path] = set()
+    all_runs: set[pathlib.Path] = set()
     for path in map(pathlib.Path, paths):
         runs = {events.parent.resolve() for events in path.rglob(_EVENTS) if events.is_file()}
         if not runs:
-            raise ValueError(f"runs={str(path)!r} is no folder with TensorBoard's event files in it")
-        found |= runs
-    return sorted(found)
+            raise ValueError(f"runs={str(path)!r} is no folder with TensorBoard's event files")
+        all_runs |= runs
+    return sorted(all_runs)
 
 
-def _in_words(options: frozenset[str]) -> list[str]:
-    """Options for a label, which is printed too: not more than can be read."""
+def _label_words(options: frozenset[str]) -> list[str]:
+    """Shorten options for a label."""
     words = [shown(option, _MAX_WORD) for option in sorted(options)]
     return words if len(words) <= _MAX_WORDS else [*words[:_MAX_WORDS], "…"]
 
 
 def _options(folder: pathlib.Path) -> frozenset[str]:
-    """The options that make a run one of its setting, in words; none where it is not known which it had."""
+    """Return the options that define the setting of a run, as text; none if the command line did not train it."""
     try:
         config = read_yaml_file(folder / CONFIG)
-    except (OSError, ValueError):  # it was not trained on the command line
+    except (OSError, ValueError):
         return frozenset()
     words: set[str] = set()
     for name, value in config.items() if isinstance(config, dict) else ():
         if value and name not in _NOT_OF_SETTING:
-            of_set = set(map(str, value)) if isinstance(value, list) else {f"{name}={value}"}
-            words |= {str(name)} if value is True else of_set
+            entries = set(map(str, value)) if isinstance(value, list) else {f"{name}={value}"}
+            words |= {str(name)} if value is True else entries
     return frozenset(words)
 
 
@@ -148,17 +149,17 @@ def read_run(folder: pathlib.Path) -> dict[str, Points]:
     """
     Read the lecture's tests from the event files of a run.
 
-    Where a run was taken up again from an earlier point, what it overwrote is left out: a value hides those of the same
-    and of later episodes that were written before it.
+    A run that continued from an earlier point has logged some episodes twice: a value replaces the earlier written
+    values of the same and of later episodes.
 
     :param folder: The run's folder
-    :return: The value at every tested episode, in their order, for every name of :data:`FIGURES` that there is
+    :return: For every logged tag of :data:`TAGS`, the values by episode, in the order of the episodes
     :raises UnsafeFileError: If a file is damaged, or no event file
     """
     run: dict[str, list[tuple[int, float]]] = {}
     for file in sorted(folder.glob(_EVENTS)):
         if file.is_file():
-            for tag, step, value in read_scalars(file, FIGURES):
+            for tag, step, value in read_scalars(file, TAGS):
                 points = run.setdefault(tag, [])
                 while points and points[-1][0] >= step:
                     points.pop()
@@ -168,12 +169,12 @@ def read_run(folder: pathlib.Path) -> dict[str, Points]:
 
 def mean_curve(runs: Sequence[Points]) -> Curve:
     """
-    The mean of several runs and its confidence interval, at every episode at which all were tested that got so far.
+    Compute the mean of several runs and its confidence interval, at every episode at which a run was tested.
 
     The interval is Student's: ``t · s / √n`` for n runs with the standard deviation s.
 
-    :param runs: The value of every run by episode
-    :return: The mean, and half the width of the interval where there are at least two runs
+    :param runs: The values of every run by episode
+    :return: The mean, and half the width of the interval, NaN if only one run was tested at the episode
     """
     from scipy.stats import t
 
@@ -190,39 +191,39 @@ def mean_curve(runs: Sequence[Points]) -> Curve:
 
 
 def _models_of(folders: Sequence[pathlib.Path]) -> list[ModelSummary]:
-    """What the models that lie beside the runs are of."""
-    found = []
+    """Read the summaries of this package's models in the runs' folders."""
+    models = []
     for path in (path for folder in folders for path in folder.glob("*.zip")):
         with contextlib.suppress(UnsafeFileError, OSError):  # no model of this package
-            if path.is_file():  # and no pipe, which would be waited for
-                found.append(read_summary(path))
-    return found
+            if path.is_file():  # a named pipe would block
+                models.append(read_summary(path))
+    return models
 
 
 def _env_id_of(models: Sequence[ModelSummary]) -> str | None:
-    """The environment of models, if there is but one and this process knows it."""
-    found = {model.env_id for model in models}
-    env_id = found.pop() if len(found) == 1 else None
+    """Return the environment id of models, if they all have the same id, and it is registered in this process."""
+    env_ids = {model.env_id for model in models}
+    env_id = env_ids.pop() if len(env_ids) == 1 else None
     if env_id is not None:
         try:
             check_env_id(env_id)
-        except ValueError:  # the program that trained on it has registered it
+        except ValueError:
             return None
     return env_id
 
 
 def _step_limit_of(models: Sequence[ModelSummary]) -> int | None:
-    """The step limit of models, if there is but one."""
-    found = {model.max_episode_steps for model in models}
-    return found.pop() if len(found) == 1 else None
+    """Return the step limit of models, if they all have the same."""
+    limits = {model.max_episode_steps for model in models}
+    return limits.pop() if len(limits) == 1 else None
 
 
 def _references(env_id: str | None, max_episode_steps: int | None = None) -> dict[str, Mapping[str, float]]:
-    """Horizontal lines: their name, and their height in every panel."""
+    """Return horizontal lines: by their name, their height in every panel."""
     references: dict[str, Mapping[str, float]] = {}
     if env_id is None:
         return references
-    # Without any limit the lecture's: the best policies of grid worlds need fewer steps.
+    # Without a limit, use the lecture's limit: the best policies of grid worlds need fewer steps.
     limit = max_episode_steps or id_step_limit(env_id) or LECTURE_MAX_EPISODE_STEPS
     env = make_env(env_id, limit)
     try:
@@ -238,7 +239,7 @@ def _references(env_id: str | None, max_episode_steps: int | None = None) -> dic
         "Reward": best.returns,
         "Solved": best.successes,
     }
-    references["optimum"] = {FIGURES[name]: table.mean_over_starts(column) for name, column in columns.items()}
+    references["optimum"] = {TAGS[tag]: table.mean_over_starts(column) for tag, column in columns.items()}
     if env_id in _TAXI:
-        references["printed in the lecture"] = {FIGURES[name]: value for name, value in LECTURE_RESULT.items()}
+        references["printed in the lecture"] = {TAGS[tag]: value for tag, value in LECTURE_RESULT.items()}
     return references

@@ -1,8 +1,5 @@
-"""What TensorBoard can show of a DQN beyond scalars: graph, histograms, embeddings, pictures, hyperparameters."""
+"""TensorBoard's graph, histograms, embeddings, pictures and hyperparameters of a DQN."""
 
-import contextlib
-import inspect
-import math
 import pathlib
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
-from stable_baselines3.common.type_aliases import ReplayBufferSamples, TrainFreq
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -34,45 +31,42 @@ from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on
 from sb3_lecture_dqn.evaluation.test_env import tabular_env
 from sb3_lecture_dqn.evaluation.values import action_values, value_network
 from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
+from sb3_lecture_dqn.show.hparams import model_settings
 
-# Optimal values nearer than this to one another are equal but for rounding.
+#: Largest rounding error of equal optimal values
 _EQUAL_VALUES = 1e-9
-
-# What HParams shows of a model besides the keywords of its constructor, and which of those say nothing of the training.
-_HPARAMS = ("env_id", "env_wrapper", "n_envs", "engine_in_use")
-_NOT_HPARAMS = {"self", "policy", "env", "tensorboard_log", "verbose", "_init_setup_model"}
 
 
 class LectureTensorBoardCallback(BaseCallback):
     """
-    Shows a DQN in every tab of TensorBoard that has something to say of it.
+    Writes to the tabs of TensorBoard that can show a DQN.
 
     - *Graphs*: the network.
-    - *Histograms*: its parameters, and the gradient of the loss by them on one minibatch.
-    - *Projector*: the embeddings, with a readable label for every row; on tabular environments of the states in which
-      the agent can come to act, to be coloured by their optimal action, their optimal value and what the network makes
-      of them. They are written anew with every picture.
-    - *Images*: on tabular environments the highest action value of every state and the greedy action, on the grids of
-      Taxi (one for every passenger and destination), FrozenLake and CliffWalking; the same of the optimum; and, at the
-      end, how many transitions of every state the replay memory holds.
-    - *Scalars*: fill and composition of the memory; on tabular environments the distance of the action values from
-      the exact optimal ones at the model's discount factor (``q_error/mean_abs``, ``q_error/max_abs``), and the share
-      of states whose greedy action is optimal (``q_error/optimal_actions``), over the states in which the agent can
-      come to act. With ``use_masking`` only valid actions count.
+    - *Histograms*: the parameters, and the gradient of the loss on one minibatch.
+    - *Projector*: the embeddings, with a label for every row. On tabular environments, the rows are the states in which
+      the agent may act, with their optimal action and value and the network's action and value, to colour them by.
+      Every picture replaces the embeddings.
+    - *Images*: on tabular environments, the highest action value and the greedy action of every state, on the grids of
+      Taxi (one for every passenger and destination), FrozenLake and CliffWalking; the same for the optimum; and, at the
+      end, the number of transitions of every state in the replay memory.
+    - *Scalars*: fill and composition of the memory. On tabular environments, over the states in which the agent may
+      act: the distance of the action values from the exact optimal ones at the model's discount factor
+      (``q_error/mean_abs``, ``q_error/max_abs``), and the share of states whose greedy action is optimal
+      (``q_error/optimal_actions``). With ``use_masking`` only valid actions count.
     - *HParams*: the settings, and at the end of training ``final/*``: on tabular environments with a step limit the
-      exact figures of :func:`exact_test`, else the means of the last training episodes.
+      results of :func:`exact_test`, else the means of the last training episodes.
 
-    Everything stands at the timestep. A training that goes on where another left off (``reset_num_timesteps=False``, in
-    the same folder) hides what that one had written of later timesteps, as ``SummaryWriter``'s ``purge_step`` does.
+    The x axis is the timestep. If a training continues another one in the same folder (``reset_num_timesteps=False``),
+    it hides the events of later timesteps, as ``SummaryWriter``'s ``purge_step`` does.
 
-    Training is not changed by it: what is drawn at random, is by a generator of its own.
+    The callback does not change the training: it draws from its own random generator.
 
-    :param histogram_freq: Histograms and scalars after every that many environment steps, or by episodes with a tuple
-        such as ``(250, "episode")``; and at the start and the end
-    :param image_freq: Pictures and embeddings, in the same way
-    :param batch_size: Transitions in the minibatch of the gradient
+    :param histogram_freq: Interval of histograms and scalars, in environment steps, or in episodes with a tuple such as
+        ``(250, "episode")``. They are also written at the start and the end
+    :param image_freq: Interval of pictures and embeddings, in the same form
+    :param batch_size: Number of transitions in the minibatch of the gradient
     :raises ValueError: If an argument is out of range; at the start of training, if the model is no DQN or QR-DQN, or
-        nothing of it is logged to TensorBoard
+        its logger does not write to TensorBoard
     :raises ImportError: If matplotlib is not installed
     """
 
@@ -83,7 +77,7 @@ class LectureTensorBoardCallback(BaseCallback):
         batch_size: int = 256,
     ) -> None:
         super().__init__()
-        from sb3_lecture_dqn.show import pictures  # matplotlib is no requirement
+        from sb3_lecture_dqn.show import pictures
 
         pictures.require_viz(type(self).__name__)
         check_number("batch_size", batch_size, 1, integer=True)
@@ -117,10 +111,10 @@ class LectureTensorBoardCallback(BaseCallback):
                 self.valid = table_masks(self.table)
         self._next = {freq: self._after_now(freq) for freq in (self.histogram_freq, self.image_freq)}
         metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.limit is not None)
-        self._hparams = hparams(_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
+        self._hparams = hparams(model_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
         if self.num_timesteps > 0:
             hide_later_events(self.logger, self.num_timesteps)
-        elif getattr(model, "_resumed", None) is None:  # else its beginning is there
+        elif getattr(model, "_resumed", None) is None:  # a resumed run has its beginning
             self._begin_run()
 
     @property
@@ -137,7 +131,7 @@ class LectureTensorBoardCallback(BaseCallback):
         self._write_histograms()
         self._write_images()
 
-    def _on_rollout_start(self) -> None:  # the updates that followed the last rollout are done
+    def _on_rollout_start(self) -> None:  # after the updates that followed the last rollout
         for frequency, write in ((self.histogram_freq, self._write_histograms), (self.image_freq, self._write_images)):
             if self._due(frequency) and self._is_open:
                 with outliving_full_disks(self.logger):
@@ -145,7 +139,7 @@ class LectureTensorBoardCallback(BaseCallback):
 
     @property
     def _is_open(self) -> bool:
-        """Whether there is still a log to write to."""
+        """Whether the logger still writes to this writer; it does not after a full disk."""
         return any(getattr(output, "writer", None) is self.writer for output in self.logger.output_formats)
 
     def _on_step(self) -> bool:
@@ -163,17 +157,17 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def get_state(self) -> dict[str, Any]:
         """
-        What a checkpoint keeps.
+        Return the state for a checkpoint.
 
-        :return: The generator, and the counts at which something is written next
+        :return: The state of the generator, and the steps or episodes at which the next events are due
         """
         return {"rng": generator_state(self.rng), "next": list(self._next.values())}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
-        Go on from where another callback was.
+        Continue from the state of another callback.
 
-        :param state: What its :meth:`get_state` returned
+        :param state: The state that its :meth:`get_state` returned
         """
         for count in state["next"]:
             check_number("next", count, 0, integer=True)
@@ -193,13 +187,11 @@ class LectureTensorBoardCallback(BaseCallback):
         self._next[frequency] = self._after_now(frequency)
         return True
 
-    # What is written
-
     def _scalar(self, name: str, value: float) -> None:
         self.writer.add_scalar(name, value, self.num_timesteps)
 
     def _histogram(self, name: str, values: th.Tensor) -> None:
-        # TensorBoard shows 30 bins. torch's default of 1500 that are not of equal width takes five times as long.
+        # TensorBoard shows 30 bins. torch's default of 1500 bins of unequal width takes five times as long.
         self.writer.add_histogram(name, values, self.num_timesteps, bins=64)
 
     def _image(self, name: str, figure: Any) -> None:
@@ -212,7 +204,7 @@ class LectureTensorBoardCallback(BaseCallback):
     def _write_graph(self) -> None:
         obs = self.model.policy.obs_to_tensor(self.model._last_obs)[0]  # type: ignore[arg-type]
         with _evaluating(self.network), warnings.catch_warnings():
-            # It is drawn and not run, so what a trace warns of (branches that it does not follow) does not matter.
+            # The trace warns of branches that it does not follow, which a drawing does not need.
             warnings.simplefilter("ignore")
             self.writer.add_graph(self.network, obs, use_strict_trace=False)
 
@@ -221,7 +213,7 @@ class LectureTensorBoardCallback(BaseCallback):
             self._histogram(f"weights/{name}", parameter.detach())
         for name, gradient in self._gradients().items():
             self._histogram(f"gradients/{name}", gradient)
-        for name, value in self._memory_figures().items():
+        for name, value in self._memory_scalars().items():
             self._scalar(f"memory/{name}", value)
         if self.table is not None:
             for name, value in self._q_errors().items():
@@ -229,10 +221,10 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def _gradients(self) -> dict[str, th.Tensor]:
         """
-        The gradient of the loss on one minibatch, by the name of the parameter.
+        Return the gradient of the loss on one minibatch, by the name of the parameter.
 
-        The models of this package compute it anew, as the compiled engine leaves none behind. Of others it is the one
-        of the last update.
+        Models of this package compute it here, because the compiled engine stores no gradients. Other models have the
+        gradient of their last update.
         """
         parameters = dict(self.network.named_parameters())
         memory = self.model.replay_buffer  # type: ignore[attr-defined]
@@ -246,7 +238,7 @@ class LectureTensorBoardCallback(BaseCallback):
             gradients = th.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {name: g for name, g in zip(parameters, gradients, strict=True) if g is not None}
 
-    def _memory_figures(self) -> dict[str, float]:
+    def _memory_scalars(self) -> dict[str, float]:
         memory = self.model.replay_buffer  # type: ignore[attr-defined]
         if not isinstance(memory, SuccessFailReplayBuffer):
             return {} if memory is None else {"fill": memory.size() / memory.buffer_size}
@@ -273,7 +265,7 @@ class LectureTensorBoardCallback(BaseCallback):
         }
 
     def _action_values(self) -> np.ndarray:
-        """The values of all actions in all states, -inf for those that a mask rules out."""
+        """Return the values of all actions in all states, -inf for invalid actions, shape ``(S, A)``."""
         assert self.table is not None
         with _evaluating(self.network):
             values = action_values(self.model, np.arange(self.table.n_states))
@@ -289,7 +281,7 @@ class LectureTensorBoardCallback(BaseCallback):
         shown = np.full(len(values), np.nan)
         shown[self.states] = values.max(axis=1)[self.states]
         title = "exact optimum" if name == "values/optimal" else self._now
-        # On the scale of the optimum, so that pictures of all times and runs compare.
+        # On the scale of the optimum, so that the pictures of all times and runs can be compared.
         limits = float(best.min()), float(best.max())
         gamma = self.model.gamma  # type: ignore[attr-defined]
         label = f"highest action value (γ = {gamma:g})"
@@ -335,26 +327,26 @@ class LectureTensorBoardCallback(BaseCallback):
             (run / "projector_config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
 
     def _labels(self, name: str, embedding: th.nn.Embedding) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
-        """Which rows of an embedding are shown, and the columns of what is said of them."""
+        """Return the numbers of the rows of an embedding to show, and the columns of their labels."""
         space = self.model.observation_space
-        every = np.arange(embedding.num_embeddings)
+        all_rows = np.arange(embedding.num_embeddings)
         parent = self.network.get_submodule(name.rpartition(".")[0])
         if isinstance(parent, DiscreteEmbeddingExtractor):
-            return every, {"label": parent.row_labels()}
+            return all_rows, {"label": parent.row_labels()}
         if name == "action_embedding":
-            return every, {"label": list(self._action_names())}
+            return all_rows, {"label": list(self._action_names())}
         if not isinstance(space, spaces.Discrete) or embedding.num_embeddings != space.n or self.table is None:
-            return every, {"label": every.tolist()}
+            return all_rows, {"label": all_rows.tolist()}
         values, optimal = self._action_values()[self.states], self.optimal_q[self.states]
-        given = {"state": range(len(every))} if self.layout is None else self.layout.columns
-        of_states = {column: [entries[state] for state in self.states.tolist()] for column, entries in given.items()}
+        all_columns = {"state": range(len(all_rows))} if self.layout is None else self.layout.columns
+        columns = {name: [column[state] for state in self.states.tolist()] for name, column in all_columns.items()}
         names = self._action_names()
         return self.states, {
             "label": [
-                ", ".join(f"{key} {entry}" for key, entry in zip(of_states, line, strict=True))
-                for line in zip(*of_states.values(), strict=True)
+                ", ".join(f"{name} {entry}" for name, entry in zip(columns, line, strict=True))
+                for line in zip(*columns.values(), strict=True)
             ],
-            **of_states,
+            **columns,
             "optimal action": [names[action] for action in optimal.argmax(axis=1)],
             "greedy action": [names[action] for action in values.argmax(axis=1)],
             "optimal value": optimal.max(axis=1).round(4).tolist(),
@@ -398,17 +390,17 @@ def _writer(outputs: Sequence[Any]) -> SummaryWriter:
     )
 
 
-def _layout_of(table: TabularModel, own: VecEnv | None) -> GridLayout | None:
-    base = None if own is None else own.unwrapped
+def _layout_of(table: TabularModel, training_env: VecEnv | None) -> GridLayout | None:
+    base = None if training_env is None else training_env.unwrapped
     if isinstance(base, DummyVecEnv):
         return grid_layout(base.envs[0])
     if table.spec is None:
         return None
     env = gym.make(table.spec)
     try:
-        # The spec of a random map makes another one, which may have the same tables only by being the same.
-        made = TabularModel.from_env(env)
-        return grid_layout(env) if np.array_equal(made.next_states, table.next_states) else None
+        # The spec of an environment with a random map makes an environment with another map.
+        same_map = np.array_equal(TabularModel.from_env(env).next_states, table.next_states)
+        return grid_layout(env) if same_map else None
     except NotTabularError:
         return None
     finally:
@@ -417,7 +409,7 @@ def _layout_of(table: TabularModel, own: VecEnv | None) -> GridLayout | None:
 
 @contextmanager
 def _evaluating(network: th.nn.Module) -> Iterator[None]:
-    """Nothing is dropped out, and no running statistics move."""
+    """Within this context, the network is in evaluation mode: without dropout, with fixed running statistics."""
     training = network.training
     network.train(False)
     try:
@@ -427,77 +419,16 @@ def _evaluating(network: th.nn.Module) -> Iterator[None]:
 
 
 def _sample(memory: ReplayBuffer, batch_size: int, env: Any, rng: np.random.Generator) -> ReplayBufferSamples:
-    """A minibatch as training would draw it, but with other random numbers: its own are left as they are."""
+    """Draw a minibatch as training does, but leave the random generators of training unchanged."""
     if isinstance(memory, SuccessFailReplayBuffer):
-        own, memory.rng = memory.rng, rng
+        training_rng, memory.rng = memory.rng, rng
         try:
             return memory.sample(batch_size, env)
         finally:
-            memory.rng = own
-    state = np.random.get_state()  # noqa: NPY002  # which SB3's buffers draw from
+            memory.rng = training_rng
+    state = np.random.get_state()  # noqa: NPY002  # SB3's buffers draw from it
     np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
     try:
         return memory.sample(batch_size, env)
     finally:
         np.random.set_state(state)  # noqa: NPY002
-
-
-def _settings(model: Any) -> dict[str, int | float | str]:
-    """The settings of a model, as TensorBoard takes them: every keyword of its constructor, and what that contains."""
-    settings: dict[str, Any] = {
-        "algorithm": type(model).__name__,
-        "policy": type(model.policy).__name__,
-        "optimizer": type(model.policy.optimizer).__name__,
-    }
-    for name in (*_keywords(type(model)), *_HPARAMS):
-        own = name if hasattr(model, name) else f"_{name}"  # SB3 keeps `stats_window_size` so
-        if name not in _NOT_HPARAMS and hasattr(model, own):
-            settings[name] = getattr(model, own)
-    for name, value in list(settings.items()):
-        _add_entries(settings, name, value)
-    return {name: _number_or_text(value) for name, value in settings.items()}
-
-
-def _keywords(kind: type) -> list[str]:
-    """The keywords of a constructor, and where it hands on others, of those above it."""
-    keywords: dict[str, None] = {}
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
-            named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-            keywords |= dict.fromkeys(one.name for one in parameters if one.kind in named)
-            if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters):
-                break
-    return list(keywords)
-
-
-def _add_entries(settings: dict[str, Any], name: str, value: Any) -> None:
-    """Let every entry of a dictionary be a setting too, to sort and to compare runs by."""
-    for key, entry in value.items() if isinstance(value, dict) else ():
-        own = str(key) if str(key) not in settings else f"{name}.{key}"
-        settings[own] = entry
-        _add_entries(settings, own, entry)
-
-
-def _number_or_text(value: Any) -> int | float | str:
-    plain = value.item() if isinstance(value, np.generic) else value
-    # torch would write True as 1.0.
-    return plain if type(plain) in (int, float) and math.isfinite(plain) else _text(plain)
-
-
-def _text(value: Any) -> str:
-    """A setting in words, the same for runs of the same: without addresses in memory."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {_text(entry)}' for key, entry in value.items())}}}"
-    if isinstance(value, TrainFreq):
-        return f"{value.frequency} {value.unit.value}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_text, value))}]"
-    if isinstance(value, type):
-        return value.__name__
-    if callable(value):  # a schedule
-        name = getattr(value, "__qualname__", type(value).__qualname__)
-        with contextlib.suppress(Exception):
-            return f"{name}: {', '.join(f'{value(left):g}' for left in (1.0, 0.5, 0.0))}"
-        return name
-    return str(value) if type(value).__repr__ is not object.__repr__ else type(value).__name__  # type: ignore[comparison-overlap]

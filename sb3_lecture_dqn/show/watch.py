@@ -1,4 +1,4 @@
-"""Greedy episodes to look at: a video with the action values beside the picture, or text in a terminal."""
+"""Watching greedy episodes: a video with the action values beside the picture, or text in a terminal."""
 
 import math
 import pathlib
@@ -27,14 +27,14 @@ _BAR = 24
 
 class Moment(NamedTuple):
     """
-    One picture of an episode.
+    A state of an episode.
 
     :param episode: Number of the episode, from 1
-    :param step: Steps before it
-    :param render: What the environment rendered
-    :param values: Action values of the state, NaN where a mask forbids the action, ``None`` after the last step
-    :param action: The action that is taken, ``None`` after the last step
-    :param total_reward: Sum of the rewards before it
+    :param step: Number of steps before the state
+    :param render: The environment's rendering of the state
+    :param values: Action values of the state, NaN for invalid actions, shape ``(A,)``; ``None`` after the last step
+    :param action: The next action, ``None`` after the last step
+    :param total_reward: Sum of the rewards before the state
     """
 
     episode: int
@@ -46,7 +46,7 @@ class Moment(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What is said above it."""
+        """The line of text above the picture."""
         return f"episode {self.episode}, step {self.step}, reward {self.total_reward:g}"
 
 
@@ -55,11 +55,11 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
     Run a model greedily.
 
     :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
-    :param env: An environment with a step limit, which renders
+    :param env: An environment with a step limit and a render mode
     :param n_episodes: Number of episodes
     :param seed: Seed of the environment
-    :return: A moment before every step and one after the last of each episode
-    :raises ValueError: If ``n_episodes`` is below 1, or the model needs masks that the environment does not offer
+    :return: A moment before every step, and a moment after the last step of each episode
+    :raises ValueError: If ``n_episodes`` is below 1, or the model needs masks and the environment offers none
     """
     check_number("n_episodes", n_episodes, 1, integer=True)
     masking = getattr(model, "use_masking", False)
@@ -67,25 +67,25 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
         env = ActionMaskInfo(env)
     for episode in range(1, n_episodes + 1):
         obs, info = env.reset(seed=seed if episode == 1 else None)
-        step, total, over = 0, 0.0, False
-        while not over:
+        step, total, has_ended = 0, 0.0, False
+        while not has_ended:
             batch = batch_of_one(obs)
-            under = {"action_masks": _mask(info)[None]} if masking else {}
-            action = int(model.predict(batch, deterministic=True, **under)[0].item())  # type: ignore[arg-type]
+            masks = {"action_masks": _mask(info)[None]} if masking else {}
+            action = int(model.predict(batch, deterministic=True, **masks)[0].item())  # type: ignore[arg-type]
             values = action_values(model, batch)[0]
-            values[np.isnan(values)] = np.inf  # of a network that has diverged: beyond the range of float32
-            if masking:  # those of the others mean nothing: no update has ever seen them
+            values[np.isnan(values)] = np.inf  # a network that has diverged
+            if masking:  # values of invalid actions are untrained
                 values = np.where(_mask(info), values, np.nan)
             yield Moment(episode, step, env.render(), values, action, total)
             obs, reward, terminated, truncated, info = env.step(action)
-            step, total, over = step + 1, total + float(reward), terminated or truncated
+            step, total, has_ended = step + 1, total + float(reward), terminated or truncated
         yield Moment(episode, step, env.render(), None, None, total)
 
 
 def _mask(info: dict[str, Any]) -> np.ndarray:
     if INFO_KEY not in info:
         raise ValueError(
-            "env: the model was trained with use_masking=True, and there is neither action_masks() nor "
+            "env: the model was trained with use_masking=True, and the environment has neither action_masks() nor "
             f"info[{INFO_KEY!r}]"
         )
     return np.asarray(info[INFO_KEY], dtype=bool)
@@ -101,18 +101,18 @@ def record(
     progress: bool = False,
 ) -> int:
     """
-    Record greedy episodes as a video: the environment's own picture, and beside it the action values of its state.
+    Record greedy episodes as a video, with the environment's picture and the action values beside it.
 
     :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
-    :param env: An environment with a step limit, whose ``render_mode`` is ``"rgb_array"``
-    :param path: Where it goes, ``.gif`` or ``.mp4``
+    :param env: An environment with a step limit and the ``render_mode`` ``"rgb_array"``
+    :param path: File of the video, ``.gif`` or ``.mp4``
     :param n_episodes: Number of episodes
     :param fps: Pictures per second
     :param seed: Seed of the environment
-    :param progress: Show a bar of the pictures that are drawn
-    :return: The number of pictures: one before every step and one after the last of each episode
+    :param progress: Whether to show a progress bar
+    :return: The number of pictures: one before every step, and one after the last step of each episode
     :raises ImportError: If matplotlib or imageio is not installed
-    :raises ValueError: If the path ends in something else, or the environment renders no pictures
+    :raises ValueError: If the path ends in neither ``.gif`` nor ``.mp4``, or the environment renders no pictures
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in VIDEO_SUFFIXES:
@@ -143,21 +143,21 @@ def record(
 
 
 def _scale(moments: Sequence[Moment]) -> tuple[float, float]:
-    """One scale for all moments, from zero on: the lowest and the highest value, of those that are numbers."""
-    valued = np.concatenate([[0.0], *(moment.values for moment in moments if moment.values is not None)])
-    finite = valued[np.isfinite(valued)]  # of a network that has diverged, values may be beyond float32
+    """Return the lowest and the highest finite value of all moments, or zero if it is lower or higher."""
+    values = np.concatenate([[0.0], *(moment.values for moment in moments if moment.values is not None)])
+    finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if low < high else (low, low + 1.0)
 
 
 def _frame(moment: Moment, names: Sequence[str], limits: tuple[float, float]) -> np.ndarray:
     values = np.full(len(names), np.nan) if moment.values is None else np.clip(moment.values, *limits)
-    done = "" if moment.values is not None else " (end)"
-    figure = pictures.draw_action_values(values, moment.action, names, limits, moment.title + done)
+    end = "" if moment.values is not None else " (end)"
+    figure = pictures.draw_action_values(values, moment.action, names, limits, moment.title + end)
     bars = pictures.to_array(figure)
     height = max(len(moment.render), len(bars))
     width = moment.render.shape[1] + bars.shape[1]
-    # Even numbers of pixels, which MP4's usual format asks for; white around.
+    # MP4's usual format needs even numbers of pixels.
     frame = np.full((height + height % 2, width + width % 2, 3), 255, np.uint8)
     frame[: len(moment.render), : moment.render.shape[1]] = moment.render
     frame[: len(bars), moment.render.shape[1] :][:, : bars.shape[1]] = bars
@@ -166,10 +166,10 @@ def _frame(moment: Moment, names: Sequence[str], limits: tuple[float, float]) ->
 
 def show(model: BaseAlgorithm, env: gym.Env, n_episodes: int = 1, fps: int = 4, seed: int | None = None) -> None:
     """
-    Print greedy episodes as text; in a terminal every picture in the place of the last.
+    Print greedy episodes as text. In a terminal, each state replaces the last.
 
     :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
-    :param env: An environment with a step limit, whose ``render_mode`` is ``"ansi"``
+    :param env: An environment with a step limit and the ``render_mode`` ``"ansi"``
     :param n_episodes: Number of episodes
     :param fps: Pictures per second in a terminal
     :param seed: Seed of the environment
@@ -206,10 +206,10 @@ def _text_bars(values: np.ndarray, action: int | None, names: Sequence[str], sca
 
 def action_names(env: gym.Env) -> Sequence[str]:
     """
-    What the actions of an environment are called.
+    Return the names of an environment's actions.
 
     :param env: An environment with ``Discrete`` actions
-    :return: A name for every action, its number where nothing better is known
+    :return: A name for every action; its number if the package knows no name
     """
     layout = grid_layout(env)
     return [str(action) for action in range(env.action_space.n)] if layout is None else layout.action_names  # type: ignore[attr-defined]

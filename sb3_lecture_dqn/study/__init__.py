@@ -1,4 +1,4 @@
-"""Studies: many tasks × settings × seeds, run here or on a Ray cluster, and what can fairly be said of the results."""
+"""Studies: tasks × settings × seeds, run on this machine or on a Ray cluster, and reported with intervals."""
 
 from sb3_lecture_dqn.study.on_ray import run_plan_on_ray
 from sb3_lecture_dqn.study.plan import Plan, Trial, lecture_plan

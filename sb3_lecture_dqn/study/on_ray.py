@@ -1,4 +1,4 @@
-"""Runs a plan on a Ray cluster."""
+"""Running a plan on a Ray cluster."""
 
 import os
 import pathlib
@@ -20,26 +20,25 @@ def run_plan_on_ray(
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """
-    Run all trials of a plan, or what is left of them, by Ray Tune, which places them, and again where one was lost.
+    Run the unfinished trials of a plan by Ray Tune, which starts a lost trial again on another node.
 
-    What :func:`run_plan` says holds here too, and the rows are the same: a study can be begun here and gone on with
-    there. What is done is known by the study's own table, and where a trial was by its own checkpoints, so the folder
-    has to be one that all nodes share, and the package has to be installed on them.
+    Works like :func:`run_plan`, with the same rows: either function can continue a study of the other. All nodes must
+    have the package installed, and must share the folder, because it holds the table of results and the checkpoints.
 
     :param plan: See :func:`run_plan`
     :param folder: See :func:`run_plan`
-    :param address: The cluster's, or ``"auto"``; ``None`` for one that is started on this machine and ended again,
-        unless ``ray.init`` has been called before
-    :param processes: Trials at once on a cluster that is started here, ``None`` for one on every core. Others have as
-        many as they have cores
+    :param address: Address of the cluster, or ``"auto"``. ``None`` for the cluster of an earlier ``ray.init``, or else
+        for a cluster on this machine, which ends with the call
+    :param processes: Number of trials at once on a cluster that this call starts, ``None`` for one on every core. Any
+        other cluster runs one trial on every core
     :param checkpoint_freq: See :func:`run_plan`
     :param progress: See :func:`run_plan`
     :return: See :func:`run_plan`
     :raises ImportError: If Ray is not installed
-    :raises KeyboardInterrupt: After Ctrl-C, at which Ray Tune stops
+    :raises KeyboardInterrupt: If Ctrl-C stops Ray Tune
     :raises ValueError: See :func:`run_plan`
     """
-    # Of its loggers one is enough; its own output would break the progress bar.
+    # One of Ray's loggers is enough, and its own output would break the progress bar.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     try:
@@ -51,7 +50,7 @@ def run_plan_on_ray(
     if processes is not None:
         check_number("processes", processes, 1, integer=True)
         if address is not None or ray.is_initialized():
-            raise ValueError(f"processes={processes}: on a cluster that was there before, its cores decide")
+            raise ValueError(f"processes={processes}: only for a cluster that this call starts; leave it out")
     check_number("checkpoint_freq", checkpoint_freq, 1, integer=True)
 
     with open_study(plan, folder, progress) as (table, waiting, record):
@@ -63,7 +62,7 @@ def run_plan_on_ray(
                 record(waiting[trial.config["index"]], result["row"])
 
             def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-                error = f"it was lost {MAX_LOSSES + 1} times: {trial.error_file or 'see the logs of Ray'}"
+                error = f"the trial was lost {MAX_LOSSES + 1} times: {trial.error_file or 'see the logs of Ray'}"
                 record(waiting[trial.config["index"]], {"error": error})
 
         started_here = not ray.is_initialized()
@@ -92,7 +91,7 @@ def run_plan_on_ray(
         rows = table.rows()
         keys = {trial.key for trial in waiting}
         if any(row["state"] == "waiting" and (row["task"], row["setting"], row["seed"]) in keys for row in rows):
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # Ray Tune returns after Ctrl-C
         return rows
 
 

@@ -1,4 +1,4 @@
-"""What a study runs: tasks × settings × seeds."""
+"""Plans of studies: tasks × settings × seeds."""
 
 import difflib
 import hashlib
@@ -12,14 +12,11 @@ from urllib.parse import quote
 
 import gymnasium as gym
 
+from sb3_lecture_dqn.algorithms import ALGORITHMS, STOCK_ALGORITHMS
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
 from sb3_lecture_dqn.common.user_yaml import read_yaml_file
 from sb3_lecture_dqn.envs.make import check_env_id, id_step_limit
 
-LECTURE_ALGORITHMS = ("lecture_dqn", "lecture_qrdqn")
-#: The peers: SB3's DQN and sb3-contrib's QR-DQN as they are
-STOCK_ALGORITHMS = ("dqn", "qrdqn")
-ALGORITHMS = (*LECTURE_ALGORITHMS, *STOCK_ALGORITHMS)
 #: Most trials of a study
 MAX_TRIALS = 100_000
 _SETTING_NAME = re.compile(r"[^\x00-\x1f|]{1,60}")
@@ -28,17 +25,18 @@ _SETTING_NAME = re.compile(r"[^\x00-\x1f|]{1,60}")
 @dataclass(frozen=True)
 class Trial:
     """
-    One training run of a study: all that decides its result.
+    One training run of a study, with everything that decides its result.
 
     :param task: Id of the environment
     :param setting: Name of the setting
     :param seed: Seed of the model
-    :param algorithm: One of :data:`ALGORITHMS`
-    :param keywords: Arguments of the algorithm's constructor, as JSON has them
-    :param episodes: Budget in episodes, ``None`` if there is one in timesteps
-    :param timesteps: Budget in environment steps, ``None`` if there is one in episodes
+    :param algorithm: ``"lecture_dqn"``, ``"lecture_qrdqn"``, or a stock peer: ``"dqn"`` (SB3), ``"qrdqn"``
+        (sb3-contrib)
+    :param keywords: Arguments of the algorithm's constructor, as types of JSON
+    :param episodes: Budget in episodes, ``None`` if the budget is in timesteps
+    :param timesteps: Budget in environment steps, ``None`` if the budget is in episodes
     :param test_freq: See :class:`LectureTestCallback`
-    :param n_test_episodes: Episodes of a test, where the task is not tabular
+    :param n_test_episodes: Episodes of a test, if the task is not tabular
     :param max_episode_steps: Step limit of an episode, ``None`` for none
     """
 
@@ -55,18 +53,18 @@ class Trial:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """By which it is known in its study."""
+        """Task, setting and seed, which identify the trial in its study."""
         return self.task, self.setting, self.seed
 
     @property
     def definition(self) -> str:
-        """All of it as JSON; the same for the same trial."""
+        """All fields as JSON; equal for equal trials."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @property
     def folder_name(self) -> str:
-        """Says the key, and differs for trials of one key that are not the same."""
-        # Cut, because names of files have at most 255 bytes, and of one letter `quote` may make nine or more
+        """A name with the key and a hash of the definition."""
+        # Cut, because a file name has at most 255 bytes, and `quote` makes nine or more of some letters
         words = [quote(self.task, safe="")[:80], quote(self.setting, safe=" ")[:80], str(self.seed)]
         return "__".join([*words, hashlib.sha256(self.definition.encode()).hexdigest()[:12]])
 
@@ -77,18 +75,19 @@ class Trial:
 @dataclass(frozen=True)
 class Plan:
     """
-    Tasks × settings × seeds, each with the same budget and the same tests.
+    Tasks × settings × seeds. All trials have the same budget and the same tests.
 
     :param tasks: Ids of environments
-    :param settings: By name, the arguments of an algorithm's constructor, and ``algorithm`` if that is not
-        ``"lecture_dqn"``. They are numbers, text, and lists and tables of such. The first setting is the baseline
-    :param seeds: Seeds of the models, or how many: 20 is 0 to 19
+    :param settings: Arguments of an algorithm's constructor, by the name of the setting. The entry ``algorithm`` names
+        the algorithm if it is not ``"lecture_dqn"``. Arguments are numbers, text, and lists and tables of these. The
+        first setting is the baseline
+    :param seeds: Seeds of the models, or their number: 20 means 0 to 19
     :param episodes: Budget of a trial in episodes
-    :param timesteps: Budget of a trial in environment steps. One of both has to be given; this one, if there is a stock
-        algorithm, whose ε falls over a budget in steps
+    :param timesteps: Budget of a trial in environment steps. Give either ``episodes`` or ``timesteps``. Stock
+        algorithms need ``timesteps``, because their ε falls over a budget in steps
     :param test_freq: How often a trial is tested, see :class:`LectureTestCallback`
-    :param n_test_episodes: Episodes of a test, where the task is not tabular: there all starts are tested exactly
-    :param max_episode_steps: Step limit of an episode, ``None`` for that of each task, see :func:`make_env`
+    :param n_test_episodes: Episodes of a test. On tabular tasks the tests are exact, over all starts, instead
+    :param max_episode_steps: Step limit of an episode, ``None`` for each task's own limit, see :func:`make_env`
     :raises ValueError: If an entry is not allowed; the message names it
     """
 
@@ -127,7 +126,7 @@ class Plan:
             check_number("seeds", seed, 0, 2**32 - 1, integer=True)
         n_trials = len(self.tasks) * len(self.settings) * len(self.seeds)
         if n_trials > MAX_TRIALS:
-            raise ValueError(f"tasks × settings × seeds are {n_trials} trials, and a study has {MAX_TRIALS} at most")
+            raise ValueError(f"tasks × settings × seeds are {n_trials} trials; a study has at most {MAX_TRIALS}")
         if (episodes is None) == (timesteps is None):
             raise ValueError(f"episodes={episodes} and timesteps={timesteps}: give one budget")
         for name, number in (
@@ -142,7 +141,7 @@ class Plan:
             if setting["algorithm"] in STOCK_ALGORITHMS and timesteps is None:
                 raise ValueError(
                     f"settings: {name!r}: the ε of stock {setting['algorithm']} falls over a budget in environment "
-                    "steps: give timesteps in place of episodes"
+                    "steps: give timesteps instead of episodes"
                 )
 
     @classmethod
@@ -152,17 +151,17 @@ class Plan:
 
         :param path: A YAML file whose entries are the arguments of :class:`Plan`
         :return: The plan
-        :raises ValueError: If it is none; the message names the file and the entry
+        :raises ValueError: If the file is no valid plan; the message names the file and the entry
         """
         entries = read_yaml_file(path)
         known = [field.name for field in fields(cls)]
         if not isinstance(entries, dict):
-            raise ValueError(f"{path}: it is no table; there are {', '.join(known)}")
+            raise ValueError(f"{path} must be a table with the entries {', '.join(known)}")
         for name in entries:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"{path}: {name!r} is no entry of a plan; there are {', '.join(known)}{hint}")
+                raise ValueError(f"{path}: {name!r} is no entry of a plan; known are {', '.join(known)}{hint}")
         for name in ("tasks", "settings", "seeds"):
             if name not in entries:
                 raise ValueError(f"{path}: {name} is missing")
@@ -174,18 +173,18 @@ class Plan:
             for task in plan.tasks:
                 if (limit := id_step_limit(task)) != (registered := gym.spec(task).max_episode_steps):
                     raise ValueError(
-                        f"{path}: max_episode_steps: null was the registered limit until version 1.0, of {task} "
-                        f"{registered}, and would be {limit} now: say which, or leave it out for {limit}"
+                        f"{path}: max_episode_steps: null meant {task}'s registered limit of {registered} in version "
+                        f"1.0, and means {limit} now: write the number that you want"
                     )
         return plan
 
     def changed(self, seeds: int | None = None, episodes: int | None = None) -> "Plan":
         """
-        The same plan for other seeds or another budget.
+        Return the same plan with other seeds or another budget.
 
-        :param seeds: How many seeds, ``None`` for its own
-        :param episodes: Budget in episodes in place of its own, ``None`` for that
-        :return: The other plan
+        :param seeds: Number of seeds, ``None`` to keep the seeds
+        :param episodes: Budget in episodes, ``None`` to keep the budget
+        :return: The new plan
         """
         if seeds is not None:
             check_number("seeds", seeds, 1, MAX_TRIALS, integer=True)
@@ -194,7 +193,7 @@ class Plan:
 
     def trials(self) -> list[Trial]:
         """
-        List all trials, seed by seed, so that results that are not complete say something of every setting.
+        List all trials, seed by seed, so that an unfinished study has results of every setting.
 
         :return: The trials
         """
@@ -219,9 +218,9 @@ class Plan:
 
 def lecture_plan() -> Plan:
     """
-    The lecture's own comparison: its two switches, each on and off.
+    Return the lecture's comparison: its two switches, each on and off.
 
-    :return: Four settings on Taxi, 20 seeds of 5000 episodes
+    :return: A plan with four settings on Taxi, and 20 seeds of 5000 episodes
     """
     settings = {
         "replay, target network": {},
@@ -235,33 +234,32 @@ def lecture_plan() -> Plan:
 def _checked_list(name: str, values: Any, kind: type) -> tuple[Any, ...]:
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise ValueError(f"{name}={values!r} must be a list")
-    found = tuple(values)
-    seen: set[Any] = set()
-    for value in found:
+    checked: dict[Any, None] = {}
+    for value in values:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name}: {value!r} must be {'text' if kind is str else 'an integer'}")
-        if value in seen:
-            raise ValueError(f"{name}: {value!r} is there more than once")
-        seen.add(value)
-    if not found:
+        if value in checked:
+            raise ValueError(f"{name}: {value!r} is in the list more than once")
+        checked[value] = None
+    if not checked:
         raise ValueError(f"{name} is empty")
-    return found
+    return tuple(checked)
 
 
 def _checked_settings(settings: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(settings, Mapping) or not settings:
         raise ValueError(f"settings={settings!r} must be a table with an entry for every setting")
-    found = {}
+    checked = {}
     for name, setting in settings.items():
         if not isinstance(name, str) or _SETTING_NAME.fullmatch(name) is None or not name.isprintable():
             raise ValueError(f"settings: the name {name!r} must be text of 1 to 60 characters in one line, without '|'")
         if setting is not None and not isinstance(setting, Mapping):
-            raise ValueError(f"settings: {name!r}: {setting!r} is no table of arguments")
+            raise ValueError(f"settings: {name!r}: {setting!r} must be a table of arguments")
         try:
             data = json.loads(json.dumps(dict(setting or {}), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ValueError(f"settings: {name!r}: a plan is plain data, as in YAML: {error}") from error
         data = {"algorithm": "lecture_dqn", **data}
-        check_choice(f"settings: {name!r}: algorithm", data["algorithm"], ALGORITHMS)
-        found[name] = data
-    return found
+        check_choice(f"settings: {name!r}: algorithm", data["algorithm"], (*ALGORITHMS, *STOCK_ALGORITHMS))
+        checked[name] = data
+    return checked

@@ -1,4 +1,4 @@
-"""What a study found: a table in Markdown and CSV, and a figure."""
+"""The report of a study: a table in Markdown and CSV, and a figure."""
 
 import csv
 import io
@@ -11,8 +11,7 @@ import numpy as np
 
 from sb3_lecture_dqn.common.checks import shown
 from sb3_lecture_dqn.evaluation.result import tells_optimality
-from sb3_lecture_dqn.show import pictures
-from sb3_lecture_dqn.show.pictures import as_plain_text
+from sb3_lecture_dqn.show.pictures import as_plain_text, draw_curve, limits_around, require_viz
 from sb3_lecture_dqn.study.statistics import (
     Estimate,
     estimate_interquartile_mean,
@@ -25,12 +24,12 @@ from sb3_lecture_dqn.study.trial import reason
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Figures of a run, by what they are called here. Higher is better for each
+#: The reported fields of a row, and their names in the report. For each, higher is better
 METRICS = {"success_rate": "solved", "mean_reward": "reward", "optimality": "optimality"}
-# Rewards of different tasks have no mean that says anything.
+#: The metrics that have a meaningful mean over tasks; rewards of different tasks do not compare
 _OVER_TASKS = ("success_rate", "optimality")
 ALL_TASKS = "all tasks"
-#: Most pairs of a task and a setting in a report, most tasks in its picture, and most points of a curve there
+#: Most pairs of a task and a setting in a report, most tasks in its figure, and most points of a curve in the figure
 MAX_GROUPS, MAX_PANELS, MAX_POINTS = 500, 40, 2000
 BETTER = "better than baseline"
 
@@ -40,49 +39,48 @@ Record = dict[str, Any]
 
 def write_report(folder: str | pathlib.Path) -> list[str]:
     """
-    Write ``report.md``, ``report.csv`` and, where matplotlib is installed, ``report.png`` into a study's folder.
+    Write ``report.md``, ``report.csv`` and, if matplotlib is installed, ``report.png`` into a study's folder.
 
-    :param folder: The study's folder, which may be of a study that still runs
-    :return: Lines of text: the table, and what was left out of it
-    :raises FileNotFoundError: If there is no study
+    :param folder: The study's folder. The study may still run
+    :return: Lines of text: the table, and the trials that it leaves out
+    :raises FileNotFoundError: If the folder has no study
     :raises ValueError: If no trial is done
     """
     folder = pathlib.Path(folder)
     rows = read_rows(folder)
     for name in ("report.md", "report.csv", "report.png"):
         if (folder / name).is_symlink():
-            raise ValueError(
-                f"{folder / name} is a symbolic link, and what it leads to would be overwritten: remove it"
-            )
+            raise ValueError(f"{folder / name} is a symbolic link, and its target would be overwritten: remove it")
     records = summary(rows)
     lines = [*markdown(records), "", *left_out(rows)]
     (folder / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     (folder / "report.csv").write_text(to_csv(records), encoding="utf-8")
     try:
-        pictures.require_viz("the figure of a study")
+        require_viz("the figure of a study")
     except ImportError as error:
         return [*lines, str(error)]
     if (n_tasks := len({row["task"] for row in _done(rows)})) > MAX_PANELS:
-        return [*lines, f"There is no figure of {n_tasks} tasks: {MAX_PANELS} are the most."]
+        return [*lines, f"No figure is drawn: the study has {n_tasks} tasks, and a figure at most {MAX_PANELS}."]
     draw(rows).savefig(folder / "report.png", dpi=120)
     return [*lines, f"Figure: {folder / 'report.png'}"]
 
 
 def summary(rows: Rows) -> list[Record]:
     """
-    What is known of every setting on every task, and on all together: interquartile means with 95 % intervals.
+    Compute the interquartile means with 95 % intervals of every setting, on every task and over all tasks.
 
-    The first setting is the baseline: of the others it is told how likely a run has a higher reward than one of it.
+    The first setting is the baseline. For the other settings, compute the probability that a run has a higher reward
+    than a run of the baseline.
 
-    :param rows: What :func:`read_rows` returned
-    :return: A record for every task and setting with ``task``, ``setting``, ``runs``, ``failed`` if any trial has, the
-        :class:`Estimate` of every metric and of :data:`BETTER`; ``None`` where there is none. Ends of an interval are
-        NaN where a task has one run only, which does not say how runs differ
+    :param rows: The rows that :func:`read_rows` returned
+    :return: A record for every task and setting with ``task``, ``setting``, ``runs``, ``failed`` if any trial failed,
+        and the :class:`Estimate` of every metric and of :data:`BETTER`, ``None`` if there is no estimate. The ends of
+        an interval are NaN if a task has only one run
     :raises ValueError: If no trial is done
     """
     done, settings = _done(rows), _settings(rows)
     if (n_groups := len({(row["task"], row["setting"]) for row in rows})) > MAX_GROUPS:
-        raise ValueError(f"of {n_groups} tasks and settings there is no report: {MAX_GROUPS} are the most")
+        raise ValueError(f"the study has {n_groups} pairs of task and setting; a report has at most {MAX_GROUPS}")
     failed = [row for row in rows if row["state"] == "failed"]
     tasks = list(dict.fromkeys(row["task"] for row in done))
     records = []
@@ -90,22 +88,25 @@ def summary(rows: Rows) -> list[Record]:
         baseline = _scores(done, settings[0], group, "mean_reward")
         for setting in settings:
             record: Record = {"task": name, "setting": setting}
-            for name_of_count, counted in (("runs", done), *([("failed", failed)] if failed else [])):
-                record[name_of_count] = sum(row["setting"] == setting and row["task"] in group for row in counted)
+            for column, counted in (("runs", done), *([("failed", failed)] if failed else [])):
+                record[column] = sum(row["setting"] == setting and row["task"] in group for row in counted)
             for metric, title in METRICS.items():
-                is_told = len(group) == 1 or metric in _OVER_TASKS
-                scores = _scores(done, setting, group, metric) if is_told else None
-                record[title] = None if scores is None else _told(estimate_interquartile_mean(scores), scores)
+                has_mean = len(group) == 1 or metric in _OVER_TASKS
+                scores = _scores(done, setting, group, metric) if has_mean else None
+                record[title] = (
+                    None if scores is None else _without_interval_of_one(estimate_interquartile_mean(scores), scores)
+                )
             scores = _scores(done, setting, group, "mean_reward")
             record[BETTER] = None
             if scores is not None and baseline is not None and setting != settings[0]:
-                record[BETTER] = _told(probability_of_improvement(scores, baseline), [*scores, *baseline])
+                improvement = probability_of_improvement(scores, baseline)
+                record[BETTER] = _without_interval_of_one(improvement, [*scores, *baseline])
             records.append(record)
     return records
 
 
-def _told(estimate: Estimate, scores: Sequence[np.ndarray]) -> Estimate:
-    """The estimate with its interval, if there are runs enough for one."""
+def _without_interval_of_one(estimate: Estimate, scores: Sequence[np.ndarray]) -> Estimate:
+    """Remove the interval if a task has one run only, which does not show how runs differ."""
     nan = np.array(np.nan)
     return Estimate(estimate.value, nan, nan) if min(map(len, scores)) < 2 else estimate
 
@@ -113,7 +114,7 @@ def _told(estimate: Estimate, scores: Sequence[np.ndarray]) -> Estimate:
 def _done(rows: Rows) -> Rows:
     done = [row for row in rows if row["state"] == "done"]
     if not done:
-        raise ValueError(f"of {len(rows)} trials none is done")
+        raise ValueError(f"none of the {len(rows)} trials is done")
     return done
 
 
@@ -122,7 +123,7 @@ def _settings(rows: Rows) -> list[str]:
 
 
 def _scores(done: Rows, setting: str, tasks: Sequence[str], metric: str) -> list[np.ndarray] | None:
-    """The metric of every run, one array for every task; ``None`` if a task has none."""
+    """Return the metric of every run, one array for every task; ``None`` if a task has no run or no such metric."""
     scores = [
         np.array([row[metric] for row in done if (row["setting"], row["task"]) == (setting, task)], dtype=object)
         for task in tasks
@@ -134,10 +135,10 @@ def _scores(done: Rows, setting: str, tasks: Sequence[str], metric: str) -> list
 
 def left_out(rows: Rows) -> list[str]:
     """
-    What the tables do not tell of.
+    Describe the trials that the tables leave out.
 
-    :param rows: What :func:`read_rows` returned
-    :return: A line about trials that are not done, and one for each that failed
+    :param rows: The rows that :func:`read_rows` returned
+    :return: A line about the unfinished trials, and a line for each failed trial
     """
     waiting = sum(row["state"] == "waiting" for row in rows)
     lines = [f"{waiting} of {len(rows)} trials are not done, and left out."] if waiting else []
@@ -150,26 +151,26 @@ def left_out(rows: Rows) -> list[str]:
 
 def markdown(records: Sequence[Record]) -> list[str]:
     """
-    The table for readers.
+    Format the table in Markdown.
 
-    :param records: What :func:`summary` returned
-    :return: Its lines
+    :param records: The records that :func:`summary` returned
+    :return: The lines of the table
     """
     columns = list(records[0])
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for record in records:
         solved = record["solved"]
-        untold = ["optimality"] if solved is not None and not tells_optimality(float(solved.value)) else []
-        cells = [_cell(name, None if name in untold else value) for name, value in record.items()]
+        hidden = ["optimality"] if solved is not None and not tells_optimality(float(solved.value)) else []
+        cells = [_cell(name, None if name in hidden else value) for name, value in record.items()]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Interquartile means of runs (of `{BETTER}`, the probability of a higher reward), with 95 % intervals where "
-        "there are two runs or more. Optimality (0: the random policy, 1: the best) is left out where at most half of "
-        "the episodes are solved: it would look better than it is.",
+        f"Interquartile means of runs (for `{BETTER}`, the probability of a higher reward), with 95 % intervals if "
+        "there are at least two runs. Optimality (0: the random policy, 1: the best policy) is left out if at most "
+        "half of the episodes are solved, because it would look too good.",
     ]
     if "failed" in columns:
-        lines += ["The figures are those of the runs that ended; they say nothing of those that failed."]
+        lines += ["The numbers describe the runs that ended. They say nothing about the failed runs."]
     return lines
 
 
@@ -186,10 +187,10 @@ def _cell(name: str, value: Any) -> str:
 
 def to_csv(records: Sequence[Record]) -> str:
     """
-    The table for programs.
+    Format the table as comma-separated values.
 
-    :param records: What :func:`summary` returned
-    :return: Comma-separated, an estimate as three columns; what there is not is empty
+    :param records: The records that :func:`summary` returned
+    :return: The text. An estimate has three columns; a missing number is empty
     """
     flat = []
     for record in records:
@@ -211,12 +212,12 @@ def to_csv(records: Sequence[Record]) -> str:
 
 def draw(rows: Rows) -> "Figure":
     """
-    Draw the learning curves, the performance profiles and the probabilities of improvement, a row for every task.
+    Draw the learning curves, the performance profiles and the probabilities of improvement, one row for every task.
 
-    The curve of rewards is shown in the range of its second half: untrained agents are often far below that. Runs that
-    were not tested while they trained are in the profiles only.
+    The axis of rewards covers the second half of training, because untrained agents are often far below it. Runs
+    without tests during training are in the profiles only.
 
-    :param rows: What :func:`read_rows` returned
+    :param rows: The rows that :func:`read_rows` returned
     :return: The figure
     :raises ValueError: If no trial is done
     """
@@ -227,33 +228,31 @@ def draw(rows: Rows) -> "Figure":
     figure = Figure(figsize=(16, 3.4 * len(tasks) + 0.5), layout="constrained")
     panels = figure.subplots(len(tasks), 4, squeeze=False)
     for (solved, reward, profile, better), task in zip(panels, tasks, strict=True):
-        here = [row for row in done if row["task"] == task]
-        rewards = np.unique([row["mean_reward"] for row in here])
-        # One below all: there every profile begins, at 1
-        thresholds = np.insert(rewards, 0, rewards[0] - (0.05 * np.ptp(rewards) or 1.0))
-        in_range = []
+        on_task = [row for row in done if row["task"] == task]
+        rewards = np.unique([row["mean_reward"] for row in on_task])
+        # With a threshold below all rewards, where every profile is 1
+        thresholds = np.insert(rewards, 0, limits_around([rewards])[0])
+        second_halves = []
         for number, setting in enumerate(settings):
-            runs = [row for row in here if row["setting"] == setting]
+            runs = [row for row in on_task if row["setting"] == setting]
             if not runs:
                 continue
+            colour = f"C{number}"
             tested = [row for row in runs if row["curve"][_x_axis(row)]]
             if tested:
                 for axes, metric in ((solved, "success_rate"), (reward, "mean_reward")):
                     x, curve = learning_curve(tested, metric)
-                    _draw_band(axes, x, curve, f"C{number}")
-                in_range += [end[len(x) // 2 :] for end in curve]
+                    draw_curve(axes, x, *curve, color=colour)
+                second_halves += [line[len(x) // 2 :] for line in curve]
             share = performance_profile([np.array([row["mean_reward"] for row in runs])], thresholds)
-            _draw_band(profile, thresholds, share, f"C{number}", as_plain_text(setting), drawstyle="steps-post")
-            of_setting = [record for record in records if (record["task"], record["setting"]) == (task, setting)]
-            _draw_improvement(better, number, of_setting[0][BETTER])
-        solved.set(
-            title=as_plain_text(task), xlabel=_x_axis(here[0]), ylabel="share of solved episodes", ylim=(-0.02, 1.02)
-        )
-        reward.set(xlabel=_x_axis(here[0]), ylabel="reward")
-        if in_range:
-            low, high = np.min(np.concatenate(in_range)), np.max(np.concatenate(in_range))
-            margin = 0.05 * (high - low) or 1.0
-            reward.set(ylim=(low - margin, high + margin))
+            draw_curve(profile, thresholds, *share, color=colour, label=as_plain_text(setting), drawstyle="steps-post")
+            (record,) = (record for record in records if (record["task"], record["setting"]) == (task, setting))
+            _draw_improvement(better, number, record[BETTER])
+        x_label = _x_axis(on_task[0])
+        solved.set(title=as_plain_text(task), xlabel=x_label, ylabel="share of solved episodes", ylim=(-0.02, 1.02))
+        reward.set(xlabel=x_label, ylabel="reward")
+        if second_halves:
+            reward.set(ylim=limits_around(second_halves))
         profile.set(xlabel="reward τ at the end", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
         baseline = as_plain_text(repr(settings[0]))
         better.set(xlabel=f"probability of more reward than\n{baseline}", xlim=(0, 1))
@@ -267,22 +266,22 @@ def draw(rows: Rows) -> "Figure":
 
 def learning_curve(runs: Rows, metric: str) -> tuple[np.ndarray, Estimate]:
     """
-    The interquartile mean of the tests of several runs; where a run was not tested, its last test before counts.
+    Compute the interquartile mean of the tests of several runs. Between two tests of a run, its earlier test counts.
 
     :param runs: Rows of one setting on one task
     :param metric: One of :data:`METRICS`
-    :return: Episodes or environment steps, as they were tested by, from where all have been tested, shape ``(n,)``; and
-        the means there
+    :return: The episodes or environment steps of the tests, from the first that all runs have reached, shape ``(n,)``;
+        and the means at these, shape ``(n,)``
     """
-    at = [np.array(row["curve"][_x_axis(row)]) for row in runs]
-    x = np.unique(np.concatenate(at))
-    x = x[x >= max(points[0] for points in at)]
+    tested_at = [np.array(row["curve"][_x_axis(row)]) for row in runs]
+    x = np.unique(np.concatenate(tested_at))
+    x = x[x >= max(points[0] for points in tested_at)]
     if len(x) > MAX_POINTS:
         x = x[np.linspace(0, len(x) - 1, MAX_POINTS).astype(int)]
     values = np.array(
         [
             np.array(row["curve"][metric])[np.searchsorted(points, x, side="right") - 1]
-            for row, points in zip(runs, at, strict=True)
+            for row, points in zip(runs, tested_at, strict=True)
         ]
     )
     means = [estimate_interquartile_mean([column], n_resamples=1000) for column in values.T]
@@ -292,15 +291,6 @@ def learning_curve(runs: Rows, metric: str) -> tuple[np.ndarray, Estimate]:
 def _x_axis(row: dict[str, Any]) -> str:
     _, unit = json.loads(row["definition"])["test_freq"]
     return "episodes" if unit == "episode" else "timesteps"
-
-
-def _draw_band(
-    axes: Any, x: np.ndarray, estimate: Estimate, colour: str, label: str | None = None, drawstyle: str = "default"
-) -> None:
-    axes.plot(x, estimate.value, color=colour, label=label, drawstyle=drawstyle)
-    step = "post" if drawstyle == "steps-post" else None
-    axes.fill_between(x, estimate.low, estimate.high, step=step, color=colour, alpha=0.2, linewidth=0)
-    axes.grid(alpha=0.3)
 
 
 def _draw_improvement(axes: Any, number: int, estimate: Estimate | None) -> None:

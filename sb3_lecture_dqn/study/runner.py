@@ -1,4 +1,4 @@
-"""Runs a plan on this machine, one process for every core."""
+"""Running a plan on this machine, with one process for every core."""
 
 import concurrent.futures
 import contextlib
@@ -16,9 +16,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sb3_lecture_dqn.algorithms import STOCK_ALGORITHMS
 from sb3_lecture_dqn.common.checks import check_number, shown
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
-from sb3_lecture_dqn.study.plan import STOCK_ALGORITHMS, Plan, Trial
+from sb3_lecture_dqn.study.plan import Plan, Trial
 from sb3_lecture_dqn.study.table import ResultTable
 from sb3_lecture_dqn.study.trial import Row, attempt, check_trials, reason
 
@@ -32,10 +33,10 @@ Record = Callable[[Trial, Row], None]
 
 def trials_folder(folder: str | pathlib.Path) -> pathlib.Path:
     """
-    Where a study has its trials.
+    Return the folder that holds the folders of the trials.
 
     :param folder: The study's folder
-    :return: The folder in which every trial has its own
+    :return: The folder
     """
     return pathlib.Path(folder).resolve() / "trials"
 
@@ -48,21 +49,22 @@ def run_plan(
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """
-    Run all trials of a plan, or what is left of them, on this machine.
+    Run the unfinished trials of a plan on this machine.
 
-    The results go to ``results.sqlite`` in the folder as trials finish. Called again after a stop of any kind, it goes
-    on: what is done is not run again, what was running goes on from its last checkpoint, what has failed begins anew.
-    Ctrl-C and SIGTERM save checkpoints first. A process that is lost is replaced, and its trial goes on.
+    Each result is written to ``results.sqlite`` in the folder when its trial ends. A study that was stopped in any way
+    continues with another call: finished trials are kept, interrupted trials continue from their last checkpoints,
+    failed trials begin again. Ctrl-C and SIGTERM save checkpoints first. If a process is lost, its trial continues in
+    another process.
 
-    As with all of Python's processes that are spawned, a script that calls this needs ``if __name__ == "__main__":``.
+    Python spawns the processes, so a script that calls this needs ``if __name__ == "__main__":``.
 
-    :param plan: The plan. It may have more trials than what is in the folder, but not others of the same names
+    :param plan: The plan. Its trials may differ from those in the folder only by their task, setting or seed
     :param folder: The study's folder
-    :param processes: Number of processes, one trial each; ``None`` for one for every core
+    :param processes: Number of processes with one trial each; ``None`` for one process on every core
     :param checkpoint_freq: Environment steps between two checkpoints of a trial
-    :param progress: Whether to print trials that are done, and a bar with the time left
+    :param progress: Whether to print a line for each finished trial, and a bar with the time left
     :return: All rows of the folder, see :meth:`ResultTable.rows`
-    :raises ValueError: Before anything runs: if the plan cannot be run, or is not that of the folder
+    :raises ValueError: Before any trial runs: if the plan cannot run, or contradicts the trials in the folder
     """
     if processes is None:
         processes = _n_cores()
@@ -78,13 +80,13 @@ def open_study(
     plan: Plan, folder: str | pathlib.Path, progress: bool
 ) -> Iterator[tuple[ResultTable, list[Trial], Record]]:
     """
-    What running a plan is, wherever the trials run.
+    Check a plan, lock the study, and add the plan's trials to its table, for every way of running the trials.
 
     :param plan: The plan
     :param folder: The study's folder
-    :param progress: Whether to print
-    :return: A context with the table of results, the trials that are left, and what records a result
-    :raises ValueError: If the plan cannot be run, is not that of the folder, or another process runs it
+    :param progress: Whether to print results and a progress bar
+    :return: A context with the table of results, the unfinished trials, and a function that records a result
+    :raises ValueError: If the plan cannot run, contradicts the trials in the folder, or another process runs the study
     """
     check_trials(plan)
     table = ResultTable(folder)
@@ -118,7 +120,7 @@ def _n_cores() -> int:
 
 
 class _Worker:
-    """A process that runs one trial after the other, in a pool of its own: its loss is that of no other trial."""
+    """A process that runs one trial after another, in its own pool, so that its loss affects no other trial."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_begin_worker)
@@ -128,21 +130,21 @@ class _Worker:
         return self._pool.submit(attempt, trial, folder, checkpoint_freq)
 
     def ask_to_stop(self) -> None:
-        """Let its trial save a checkpoint, and end it."""
+        """Make the trial save a checkpoint and end."""
         with contextlib.suppress(BrokenProcessPool, ProcessLookupError):
-            os.kill(self._pid.result(), signal.SIGTERM)  # one that is just starting would begin its trial
+            os.kill(self._pid.result(), signal.SIGTERM)  # waits until a new process has started
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal: the first one decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """So that a study whose first process was killed is not still running when it is begun again."""
+    """Exit with the parent process, so that no worker of a killed study runs when the study is started again."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -165,7 +167,7 @@ def _run(trials: list[Trial], folder: pathlib.Path, n_workers: int, checkpoint_f
                     error = future.exception()
                     if error is None:
                         record(trial, future.result())
-                    else:  # the trial's own errors are results
+                    else:  # the process was lost; an error of the trial would be its result
                         worker.close()
                         worker = _Worker()
                         losses[trial.key] += 1
@@ -186,5 +188,5 @@ def _run(trials: list[Trial], folder: pathlib.Path, n_workers: int, checkpoint_f
 
 
 def _warn_of_loss(trial: Trial, error: BaseException) -> None:
-    how = "begins again" if trial.algorithm in STOCK_ALGORITHMS else "goes on from its last checkpoint"
+    how = "begins again" if trial.algorithm in STOCK_ALGORITHMS else "continues from its last checkpoint"
     warnings.warn(f"{trial}: its process was lost, and it {how}: {error!r}")

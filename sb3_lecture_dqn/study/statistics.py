@@ -1,10 +1,10 @@
 """
-What can be said of few runs: interquartile means, performance profiles, probabilities of improvement, intervals.
+Statistics of few runs: interquartile means, performance profiles, probabilities of improvement, with intervals.
 
-After Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep Reinforcement Learning at the Edge of the Statistical
-Precipice" (NeurIPS 2021), whose estimators these are. Scores of one setting are a list with an array for every task,
-one number for every run. Intervals are percentiles of a bootstrap that is stratified: of every task as many runs are
-drawn, with replacement, as there are of that task.
+The estimators are those of Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep Reinforcement Learning at the Edge
+of the Statistical Precipice" (NeurIPS 2021). The scores of a setting are a list with one array for every task, which
+has one number for every run. Intervals are percentiles of a stratified bootstrap: each sample draws from the runs of a
+task, with replacement, as many as the task has.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
 
     :param value: The estimate
     :param low: Lower end of the interval, of the same shape
-    :param high: Upper end
+    :param high: Upper end of the interval, of the same shape
     """
 
     value: np.ndarray
@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     """
-    The mean of the middle half: of n sorted scores, the lowest and the highest ⌊n/4⌋ are left out.
+    Return the mean of the middle half: without the ⌊n/4⌋ lowest and the ⌊n/4⌋ highest of n scores.
 
     :param scores: Shape ``(..., n)``
     :return: Shape ``(...)``
@@ -47,12 +47,12 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
 
 def estimate_interquartile_mean(scores: Scores, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Estimate:
     """
-    The interquartile mean over the runs of all tasks.
+    Estimate the interquartile mean over the runs of all tasks.
 
     :param scores: One array for every task
     :param n_resamples: Number of bootstrap samples
     :param seed: Seed of the bootstrap
-    :return: Numbers
+    :return: The mean, a number
     """
     scores = _checked(scores)
     rng = np.random.default_rng(seed)
@@ -64,13 +64,13 @@ def performance_profile(
     scores: Scores, thresholds: np.ndarray, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Estimate:
     """
-    The share of runs with a score above a threshold, as a mean over tasks: what a run can be expected to reach.
+    Estimate the share of runs with a score above each threshold, as a mean over tasks.
 
     :param scores: One array for every task
     :param thresholds: Shape ``(t,)``
     :param n_resamples: Number of bootstrap samples
     :param seed: Seed of the bootstrap
-    :return: Shape ``(t,)``; the interval holds at each threshold by itself
+    :return: The shares, shape ``(t,)``. The interval holds for each threshold separately
     """
     above = [(task[:, None] > thresholds).astype(np.float64) for task in _checked(scores)]
     weights = [
@@ -84,18 +84,18 @@ def probability_of_improvement(
     scores: Scores, baseline: Scores, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Estimate:
     """
-    How likely a run is better than one of the baseline, as a mean over tasks; a tie counts half.
+    Estimate the probability that a run is better than a run of the baseline, as a mean over tasks. A tie counts half.
 
     :param scores: One array for every task
-    :param baseline: Those of another setting, for the same tasks
+    :param baseline: Scores of another setting on the same tasks
     :param n_resamples: Number of bootstrap samples
     :param seed: Seed of the bootstrap
-    :return: Numbers in [0, 1]; an interval that holds 0.5 does not tell which is better
-    :raises ValueError: If there are not as many tasks in both
+    :return: The probability, a number. If the interval contains 0.5, the runs do not tell which setting is better
+    :raises ValueError: If ``scores`` and ``baseline`` have different numbers of tasks
     """
     scores, baseline = _checked(scores), _checked(baseline)
     if len(scores) != len(baseline):
-        raise ValueError(f"scores of {len(scores)} tasks, and {len(baseline)} of the baseline: give those of the same")
+        raise ValueError(f"scores of {len(scores)} tasks and baseline of {len(baseline)}: give the same tasks")
     rng = np.random.default_rng(seed)
     values, resampled = [], []
     for task, other in zip(scores, baseline, strict=True):
@@ -107,7 +107,7 @@ def probability_of_improvement(
 
 
 def _bootstrap_weights(n: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """The share of every run in bootstrap samples, shape ``(n_resamples, n)``."""
+    """Draw the share of every run in each bootstrap sample, shape ``(n_resamples, n)``."""
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
 
 
@@ -118,10 +118,10 @@ def _estimate(value: np.ndarray | np.floating, resampled: np.ndarray) -> Estimat
 
 
 def _checked(scores: Scores) -> list[np.ndarray]:
-    found = [np.asarray(task, np.float64) for task in scores]
-    if not found:
-        raise ValueError("scores: there is no task")
-    for task in found:
+    arrays = [np.asarray(task, np.float64) for task in scores]
+    if not arrays:
+        raise ValueError("scores must have an array for every task, and is empty")
+    for task in arrays:
         if task.ndim != 1 or not len(task) or not np.isfinite(task).all():
-            raise ValueError(f"scores: of every task there must be a list of finite numbers, not {task.tolist()}")
-    return found
+            raise ValueError(f"scores: every task must have a list of finite numbers, not {task.tolist()}")
+    return arrays

@@ -7,32 +7,29 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency, shown
 from sb3_lecture_dqn.study.plan import MAX_TRIALS, Trial
-from sb3_lecture_dqn.study.trial import FIGURES, Row
+from sb3_lecture_dqn.study.trial import TEST_FIELDS, Row
 
 FILE = "results.sqlite"
 #: Columns that a trial fills, with their types
 _RESULTS = {
     "timesteps": "INTEGER",
     "episodes": "INTEGER",
-    "mean_reward": "REAL",
-    "mean_steps": "REAL",
-    "mean_penalties": "REAL",
-    "success_rate": "REAL",
-    "optimality": "REAL",
+    **dict.fromkeys(TEST_FIELDS, "REAL"),
     "n_test_episodes": "INTEGER",
     "exact": "INTEGER",
     "weights_sha256": "TEXT",
     "curve": "TEXT",
 }
-#: Version of the table; files of 1.0, which do not say theirs, have version 1
-SCHEMA_VERSION = 1
-#: The version that added a column to the table, for the columns that version 1 has not
-_ADDED_IN: dict[str, int] = {}
-
-#: Columns that a trial that is done may leave empty: not every task has the number, or not every version the column
-_MAY_BE_MISSING = {"optimality", *_ADDED_IN}
+#: The version of the table that added a column; version 1 has the columns that are not listed
+_ADDED_IN = dict(TEST_FIELDS)
+#: Version of the table. Files of version 1.0 of this package do not say theirs, and have version 1
+SCHEMA_VERSION = max(_ADDED_IN.values())
+#: Columns that a finished trial may leave empty: only tabular tasks have an optimality, old files lack later columns
+_MAY_BE_MISSING = {"optimality", *(name for name, version in _ADDED_IN.items() if version > 1)}
 
 
 def _results_of(version: int) -> dict[str, str]:
@@ -40,7 +37,7 @@ def _results_of(version: int) -> dict[str, str]:
 
 
 def _table_of(version: int) -> str:
-    """The SQL that makes the table of a version."""
+    """Return the SQL that makes the table of a version."""
     return f"""
 CREATE TABLE trials (
     task TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL,
@@ -51,19 +48,19 @@ CREATE TABLE trials (
 """
 
 
-#: Most letters of a text and most numbers of a curve in a file of others
+#: Most letters of a text and most points of a curve in a file
 _MAX_TEXT, _MAX_POINTS = 2**20, 2**16
-#: Most that a number there may be: the sums and squares of larger ones are no numbers
+#: Largest number in a file: the square of a larger number may be infinite
 _LARGEST = 1e30
 
 
 class ResultTable:
     """
-    One row for every trial: ``waiting``, ``done`` with its results, or ``failed`` with its error.
+    A table with a row for every trial: ``waiting``, ``done`` with its results, or ``failed`` with its error.
 
-    Every change is on the disk when a call returns, and others can read at any time. One process writes.
+    Every change is on the disk when a call returns. One process writes; others may read at any time.
 
-    :param folder: The study's folder, which is made
+    :param folder: The study's folder, which is made if it does not exist
     :raises OSError: In every call, if the file cannot be read or written
     """
 
@@ -71,8 +68,8 @@ class ResultTable:
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._connected() as connection:
-            if _is_empty(connection):
-                _make_table(connection)
+            if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
+                connection.execute(_table_of(SCHEMA_VERSION))
             version = _checked_version(connection)
             if version < SCHEMA_VERSION:
                 _upgrade(connection, version)
@@ -87,27 +84,23 @@ class ResultTable:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """
-        Keep the study to this process, also from others that would run it.
+        Within this context, no other process can run the study.
 
-        :return: A context; the lock ends with the process, however that ends
-        :raises ValueError: If another process has it
+        :return: A context. The lock also ends with the process
+        :raises ValueError: If another process has the lock
         """
-        file = self.folder / "lock.sqlite"
         try:
-            with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as lock:
-                lock.execute("BEGIN EXCLUSIVE")
+            with FileLock(self.folder / "lock", timeout=0):
                 yield
-        except sqlite3.Error as error:
-            if str(error) != "database is locked":
-                raise OSError(f"{file}: {error}") from error
-            raise ValueError(f"folder={str(self.folder)!r}: another process runs this study ({error})") from error
+        except Timeout as error:
+            raise ValueError(f"folder={str(self.folder)!r}: another process runs this study") from error
 
     def add(self, trials: Iterable[Trial]) -> None:
         """
-        Add trials that are not there yet.
+        Add trials that the table does not have yet.
 
         :param trials: The trials
-        :raises ValueError: If the table has one of the same task, setting and seed that is otherwise not the same
+        :raises ValueError: If the table has another trial with the same task, setting and seed
         """
         with self._connected() as connection:
             for trial in trials:
@@ -115,21 +108,21 @@ class ResultTable:
                     "INSERT OR IGNORE INTO trials (task, setting, seed, definition) VALUES (?, ?, ?, ?)",
                     (*trial.key, trial.definition),
                 )
-                (there,) = connection.execute(
+                (definition,) = connection.execute(
                     "SELECT definition FROM trials WHERE (task, setting, seed) = (?, ?, ?)", trial.key
                 ).fetchone()
-                if there != trial.definition:
+                if definition != trial.definition:
                     raise ValueError(
                         f"folder={str(self.folder)!r} has results of another trial {trial}; choose another folder or "
-                        f"another name for the setting. There: {there}; now: {trial.definition}"
+                        f"another name for the setting. In the folder: {definition}; now: {trial.definition}"
                     )
 
     def unfinished(self, trials: Iterable[Trial]) -> list[Trial]:
         """
-        What is left to do.
+        Select the trials that still have to run.
 
         :param trials: The trials
-        :return: Those that are not done, also if they have failed
+        :return: The waiting and the failed trials
         """
         with self._connected() as connection:
             done = set(connection.execute("SELECT task, setting, seed FROM trials WHERE state = 'done'"))
@@ -137,12 +130,12 @@ class ResultTable:
 
     def record(self, trial: Trial, row: Row) -> None:
         """
-        Write what came of a trial.
+        Write the result of a trial.
 
         :param trial: The trial
-        :param row: What :func:`study.trial.attempt` returned
+        :param row: The row that :func:`study.trial.attempt` returned
         """
-        if unknown := row.keys() - _RESULTS.keys() - {"error"}:  # names would be read as SQL
+        if unknown := row.keys() - _RESULTS.keys() - {"error"}:  # the names become SQL
             raise ValueError(f"{trial}: its result has {', '.join(map(repr, sorted(unknown)))}, which is no column")
         columns = {"state": "failed" if "error" in row else "done", "error": None, **row}
         if "curve" in columns:
@@ -157,44 +150,38 @@ class ResultTable:
         """
         Read the table.
 
-        :return: All rows, in the order in which the trials were added; curves as tables of columns
+        :return: All rows, in the order in which the trials were added. Curves are dictionaries of columns
         """
         return read_rows(self.folder)
 
 
 @contextmanager
 def _errors_named(file: pathlib.Path) -> Iterator[None]:
+    """Within this context, raise errors of SQLite as ``OSError`` with the name of the file."""
     try:
         yield
     except sqlite3.Error as error:
         raise OSError(f"{file}: {error}") from error
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
-
-
-def _make_table(connection: sqlite3.Connection) -> None:
-    connection.execute(_table_of(SCHEMA_VERSION))
-
-
 def _upgrade(connection: sqlite3.Connection, version: int) -> None:
-    """Make the table of an older version one of this version, in the transaction that is open."""
+    """Convert the table of an older version to this version, within the open transaction."""
     columns = "task, setting, seed, definition, state, error, " + ", ".join(_results_of(version))
     rows = connection.execute(f"SELECT {columns} FROM trials ORDER BY rowid").fetchall()
     connection.execute("DROP TABLE trials")
-    _make_table(connection)
+    connection.execute(_table_of(SCHEMA_VERSION))
     connection.executemany(f"INSERT INTO trials ({columns}) VALUES ({', '.join('?' * len(columns.split()))})", rows)
 
 
 def _checked_version(connection: sqlite3.Connection) -> int:
     """
-    Check that there is the table of a version and nothing else. In its place there could be a view that never ends, in
-    its columns an expression of any size, and beside it triggers.
+    Check that a file has the table of a known version and nothing else.
 
-    :param connection: The file, open
+    A hostile file may have an endless view instead, columns computed by expressions, or triggers.
+
+    :param connection: A connection to the file
     :return: The version of the table
-    :raises sqlite3.DatabaseError: If there is anything else, or the table of a later version
+    :raises sqlite3.DatabaseError: If the file has anything else, or the table of a later version
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     version = version or 1
@@ -203,55 +190,53 @@ def _checked_version(connection: sqlite3.Connection) -> int:
             f"its table has version {version}, and this package reads versions up to {SCHEMA_VERSION}"
         )
     table = _table_of(version).split()
-    found = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 2").fetchall()
-    if [(kind, name) for kind, name, _ in found] != [("table", "trials")] or found[0][2].split() != table:
-        what = ", ".join(f"{kind} {name!r}" for kind, name, _ in found) or "nothing"
-        raise sqlite3.DatabaseError(f"it is no table of a study: it has {shown(what, 200)} of its own making")
+    entries = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 2").fetchall()
+    if [(kind, name) for kind, name, _ in entries] != [("table", "trials")] or entries[0][2].split() != table:
+        names = ", ".join(f"{kind} {name!r}" for kind, name, _ in entries) or "no table"
+        raise sqlite3.DatabaseError(f"it is no table of a study: it has {shown(names, 200)}")
     return version
 
 
 def read_rows(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     """
-    Read the results of a study, also of one that somebody else has made, without writing to its folder.
+    Read the results of a study without writing to its folder. The study may come from somebody else.
 
-    :param folder: Its folder
+    :param folder: The study's folder
     :return: See :meth:`ResultTable.rows`
-    :raises FileNotFoundError: If there is none
+    :raises FileNotFoundError: If the folder has no study
     :raises OSError: If the file cannot be read, or is no table of a study
-    :raises ValueError: If a row is not one of a study; the message says which
+    :raises ValueError: If a row has a value that no study writes; the message says which row
     """
     file = pathlib.Path(folder) / FILE
     if not file.is_file():
         raise FileNotFoundError(f"{str(folder)!r} is no folder of a study: it has no {FILE}")
-    # Read-only: a journal beside the file, which is rolled back before writing, can name other files to be removed
+    # Read-only: SQLite rolls back a journal beside the file before writing, and a journal can name files to remove
     address = f"{file.resolve().as_uri()}?mode=ro"
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     with _errors_named(file), closing(sqlite3.connect(address, uri=True, timeout=60)) as connection:
         if hasattr(connection, "setlimit"):  # Python 3.11
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_TEXT)
         later = _RESULTS.keys() - _results_of(_checked_version(connection)).keys()
         connection.row_factory = sqlite3.Row
-        left = 2 * file.stat().st_size + _MAX_TEXT  # pages of a file may be in each other, again and again
+        bytes_left = 2 * file.stat().st_size + _MAX_TEXT  # the rows of a hostile file may share their pages
         for row in connection.execute("SELECT * FROM trials ORDER BY rowid"):
-            left -= sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
-            if left < 0 or len(found) == MAX_TRIALS:
-                raise sqlite3.DatabaseError(
-                    f"it has more than {MAX_TRIALS} rows, or larger ones than there is room for"
-                )
-            found.append({**dict(row), **dict.fromkeys(later)})
-    for number, row in enumerate(found, 1):
+            bytes_left -= sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
+            if bytes_left < 0 or len(rows) == MAX_TRIALS:
+                raise sqlite3.DatabaseError(f"it has more than {MAX_TRIALS} rows, or its rows are larger than the file")
+            rows.append({**dict(row), **dict.fromkeys(later)})
+    for number, row in enumerate(rows, 1):
         try:
             _check_row(row)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file}: row {number} is none of a study: {shown(str(error), 300)}") from error
-    return found
+            raise ValueError(f"{file}: no study writes row {number}: {shown(str(error), 300)}") from error
+    return rows
 
 
 def _check_row(row: dict[str, Any]) -> None:
     """
-    Check a row, and read what it has as JSON.
+    Check a row, and parse its JSON.
 
-    :raises ValueError: If it is not one that a study writes
+    :raises ValueError: If no study writes the row
     """
     for name in ("task", "setting", "definition", "state"):
         if not isinstance(row[name], str):
@@ -278,13 +263,13 @@ def _check_row(row: dict[str, Any]) -> None:
 
 
 def _checked_curve(curve: Any) -> dict[str, list[float | None]]:
-    columns = {"episodes", "timesteps", *FIGURES}
+    columns = {"episodes", "timesteps", *(name for name, version in TEST_FIELDS.items() if version == 1)}
     if not isinstance(curve, dict) or not columns <= curve.keys():
         raise ValueError(f"curve must be a table with {', '.join(sorted(columns))}")
     n_points = len(curve["episodes"]) if isinstance(curve["episodes"], list) else -1
     for name, values in curve.items():
         if not isinstance(values, list) or not len(values) == n_points <= _MAX_POINTS:
-            raise ValueError(f"curve: {name!r} must be a list, as long as the others and of {_MAX_POINTS} at most")
+            raise ValueError(f"curve: {name!r} must be a list as long as the other columns, and at most {_MAX_POINTS}")
         for value in values:
             if value is not None or name != "optimality":
                 check_number(f"curve: {name}", value, -_LARGEST, _LARGEST)

@@ -2,7 +2,7 @@
 
 import sys
 
-from sb3_lecture_dqn.zoo import main
+from sb3_lecture_dqn.zoo.scripts import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,8 +1,8 @@
 """
-What the RL Zoo reads of a folder, read as data.
+Reading the files of a run's folder as data.
 
-The zoo itself runs what these files say: ``config.yml`` and ``args.yml`` are read with YAML's tags for Python, some of
-their entries are evaluated, others name classes to be imported, ``vecnormalize.pkl`` and its other files are pickles.
+The zoo itself runs code in these files: it reads ``config.yml`` and ``args.yml`` with YAML's tags for Python, evaluates
+some of their entries and imports classes that others name; ``vecnormalize.pkl`` and its other files are pickles.
 """
 
 import ast
@@ -21,10 +21,11 @@ from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, shown
 from sb3_lecture_dqn.common.user_yaml import MAX_BYTES as YAML_BYTES
 from sb3_lecture_dqn.common.user_yaml import PlainLoader, open_regular, read_yaml
 from sb3_lecture_dqn.saving.env_state import _set_moments
-from sb3_lecture_dqn.zoo.pickled_data import MAX_BYTES, Made, read_pickle
+from sb3_lecture_dqn.zoo.patching import replaced
+from sb3_lecture_dqn.zoo.pickled_data import MAX_BYTES, PickledObject, read_pickle
 
-HOW_TO_TRUST = "if you trust where it comes from, add --trust: then the zoo runs what its files say"
-#: Wrappers that a folder may name: they run nothing else that they are given, and neither write nor show anything
+HOW_TO_TRUST = "if you trust its origin, add --trust: then the zoo runs code in its files"
+#: Wrappers that a folder may name. They call none of their arguments, write no files and open no windows
 WRAPPERS = {
     *(
         f"sb3_lecture_dqn{module}.{name}"
@@ -64,7 +65,7 @@ VEC_WRAPPERS = {
     f"stable_baselines3.common.vec_env.{name}"
     for name in ("VecCheckNan", "VecFrameStack", "VecMonitor", "VecNormalize", "VecTransposeImage")
 }
-#: Most that a number among a wrapper's arguments may be, and frames in a stack: each takes memory
+#: Largest number among a wrapper's arguments, and most frames in a stack: each takes memory
 _MAX_ARGUMENT, _MAX_FRAMES = 10_000, 100
 _NORMALIZE = {
     "norm_obs": bool,
@@ -80,18 +81,18 @@ _ENV_ID = re.compile(r"([\w-]+/)?[\w.-]+")
 
 
 class _Name(str):
-    """A class or a function of Python that a tag names; it stays a name."""
+    """The name of a class or function of Python in a tag. It is not looked up."""
 
 
 class _Code(str):
-    """A tag by which something would be made; it stays the tag."""
+    """A tag that would call Python. It is not called."""
 
 
 class _RecordLoader(PlainLoader):
-    """Reads what the zoo writes of its settings: plain data, ordered tables and tuples; what is code, by its name."""
+    """Reads plain data, ordered tables and tuples, and keeps tags with code as :class:`_Name` and :class:`_Code`."""
 
     def construct_ordered(self, node: yaml.Node) -> Any:
-        """Make a table of a list of pairs."""
+        """Make a dictionary of a list of pairs."""
         if isinstance(node, yaml.SequenceNode) and len(node.value) == 1:
             (pairs,) = self.construct_sequence(node, deep=True)
             if isinstance(pairs, list) and all(
@@ -110,8 +111,8 @@ class _RecordLoader(PlainLoader):
         """Keep the name of a class."""
         return _Name(suffix)
 
-    def refuse(self, node: yaml.Node) -> Any:
-        """Keep the tag: which entry has it is known when all of them are there."""
+    def construct_code(self, node: yaml.Node) -> Any:
+        """Keep the tag. :func:`read_record` refuses it by the name of its entry."""
         return _Code(node.tag)
 
 
@@ -119,11 +120,11 @@ _PYTHON = "tag:yaml.org,2002:python"
 _RecordLoader.add_constructor(f"{_PYTHON}/object/apply:collections.OrderedDict", _RecordLoader.construct_ordered)
 _RecordLoader.add_constructor(f"{_PYTHON}/tuple", _RecordLoader.construct_tuple)
 _RecordLoader.add_multi_constructor(f"{_PYTHON}/name:", _RecordLoader.construct_name)
-_RecordLoader.add_constructor(None, _RecordLoader.refuse)
+_RecordLoader.add_constructor(None, _RecordLoader.construct_code)
 
 
 class _Record:
-    """What takes the place of a loader of YAML where the zoo reads ``config.yml`` and ``args.yml``."""
+    """Replaces PyYAML's loader where the zoo reads ``config.yml`` and ``args.yml``."""
 
     def __init__(self, stream: Any) -> None:
         self._path = pathlib.Path(getattr(stream, "name", "config.yml"))
@@ -141,20 +142,20 @@ def read_record(path: pathlib.Path, text: str | bytes) -> dict[str, Any]:
     Read the settings that the zoo has written beside a model, as data.
 
     :param path: ``config.yml`` or ``args.yml``
-    :param text: Its content
-    :return: Its entries. Classes in them that the zoo does not use again are their names
-    :raises UnsafeFileError: If an entry is code, or is none that the zoo writes; the message names it
+    :param text: Content of the file
+    :return: The entries. Classes in entries that the zoo does not use again become their names
+    :raises UnsafeFileError: If an entry is code, or has a value that the zoo does not write; the message names it
     """
     name = ""
     try:
         entries = read_yaml(path.name, text, _RecordLoader)
         if isinstance(entries, _Code):
-            raise ValueError(f"it would make a {shown(entries, 100)}, which is code")
+            raise ValueError(f"{shown(entries, 100)} is code")
         if not isinstance(entries, dict):
-            raise ValueError("it is no table of settings")
+            raise ValueError("the file is no table of settings")
         for name, value in list(entries.items()):
-            if found := next(_parts(value, _Code), None):
-                raise ValueError(f"it would make a {shown(found, 100)}, which is code")
+            if code := next(_parts(value, _Code), None):
+                raise ValueError(f"{shown(code, 100)} is code")
             if name not in _CHECKS:
                 entries[name] = _plain(value)
             elif value is None:
@@ -172,18 +173,19 @@ def read_record(path: pathlib.Path, text: str | bytes) -> dict[str, Any]:
 
 
 def _parts(value: Any, *kinds: type) -> Iterator[Any]:
-    """All that is of some type in containers; each container once, for it may be in many places."""
-    left, seen = [value], set()
-    while left:
-        part = left.pop()
+    """Yield all parts of some types, also in nested containers. A container in many places is visited once."""
+    to_visit, visited = [value], set()
+    while to_visit:
+        part = to_visit.pop()
         if isinstance(part, kinds):
             yield part
-        elif isinstance(part, dict | list | tuple) and id(part) not in seen:
-            seen.add(id(part))
-            left += part.values() if isinstance(part, dict) else part
+        elif isinstance(part, dict | list | tuple) and id(part) not in visited:
+            visited.add(id(part))
+            to_visit += part.values() if isinstance(part, dict) else part
 
 
 def _plain(value: Any) -> Any:
+    """Make plain text of names."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -194,28 +196,25 @@ def _plain(value: Any) -> Any:
 def _checked_keywords(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) and key.isidentifier() for key in value):
         raise ValueError(f"{value!r} is no table of keywords")
-    if (found := next(_parts(value, _Name), None)) is not None:
-        raise ValueError(f"it has {shown(found, 100)}, which is code")
+    if (name := next(_parts(value, _Name), None)) is not None:
+        raise ValueError(f"{shown(name, 100)} is code")
     return value
 
 
-def _checked_wrappers(value: Any, known: set[str]) -> list[str | dict[str, Any]]:
-    found: list[str | dict[str, Any]] = []
+def _checked_wrappers(value: Any, allowed: set[str]) -> list[str | dict[str, Any]]:
+    wrappers: list[str | dict[str, Any]] = []
     for wrapper in value if isinstance(value, list) else [value]:
         (name, keywords), *others = wrapper.items() if isinstance(wrapper, dict) and wrapper else [(wrapper, None)]
         if others or not isinstance(name, str):
-            raise ValueError(f"{wrapper!r} names no wrapper")
-        if name not in known:
-            raise ValueError(f"{shown(name, 100)} is none of the wrappers that a folder may name: {_short(known)}")
+            raise ValueError(f"{wrapper!r} is no name of a wrapper")
+        if name not in allowed:
+            modules = ", ".join(sorted({known.rpartition(".")[0] for known in allowed}))
+            raise ValueError(f"{shown(name, 100)} is not allowed as a wrapper; allowed are wrappers of {modules}")
         keywords = _checked_keywords(keywords or {})
         for number in _parts(keywords, int, float):
             check_number(name, float(number), -_MAX_ARGUMENT, _MAX_ARGUMENT)
-        found.append({str(name): keywords} if keywords else str(name))
-    return found
-
-
-def _short(names: set[str]) -> str:
-    return "those of " + ", ".join(sorted({name.rpartition(".")[0] for name in names}))
+        wrappers.append({str(name): keywords} if keywords else str(name))
+    return wrappers
 
 
 def _checked_normalize(value: Any) -> bool | dict[str, Any]:
@@ -245,8 +244,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _evaluated(text: str) -> Any:
-    """What the zoo evaluates: ``dict(norm_obs=True)`` or ``{'norm_obs': True}``."""
-    problem = f"{shown(text, 100)!r} is no dict(...) of numbers, text, true and false"
+    """Evaluate ``dict(norm_obs=True)`` or ``{'norm_obs': True}``, as the zoo does, without running code."""
+    problem = f"{shown(text, 100)!r} is no dict(...) of numbers, text, True and False"
     if len(text) > 1000:
         raise ValueError(problem)
     try:
@@ -265,7 +264,7 @@ def _checked_frames(value: Any) -> int:
 
 def _checked_env(value: Any) -> str:
     if not isinstance(value, str) or _ENV_ID.fullmatch(value) is None:
-        raise ValueError(f"{value!r} is no id of an environment, or one that would have a module imported")
+        raise ValueError(f"{value!r} must be an environment id that imports no module")
     return value
 
 
@@ -274,7 +273,7 @@ def _checked_steps(value: Any) -> int | float:
     return value  # type: ignore[no-any-return]
 
 
-#: What the zoo uses again of a folder's settings, and what each has to be
+#: The entries that the zoo uses again, and their checks
 _CHECKS: dict[str, Any] = {
     "normalize": _checked_normalize,
     "env_kwargs": _checked_keywords,
@@ -291,17 +290,17 @@ def load_statistics(load_path: str, venv: VecEnv) -> VecNormalize:
     Load the statistics that ``VecNormalize.save`` pickled, without unpickling.
 
     :param load_path: The file
-    :param venv: What it is put around
+    :param venv: The environments for the wrapper
     :return: The wrapper
     :raises UnsafeFileError: If the file holds anything else
     """
     try:
         with open_regular(load_path) as file:
-            made = read_pickle(file.read(MAX_BYTES + 1))
-        if not isinstance(made, Made) or made.name != f"{VecNormalize.__module__}.{VecNormalize.__name__}":
-            what = made.name if isinstance(made, Made) else type(made).__name__
-            raise ValueError(f"it is no VecNormalize, but {shown(what, 100)}")
-        state = _table(made.state)
+            pickled = read_pickle(file.read(MAX_BYTES + 1))
+        if not _is_a(pickled, VecNormalize):
+            name = pickled.name if isinstance(pickled, PickledObject) else type(pickled).__name__
+            raise ValueError(f"it holds {shown(name, 100)}, not VecNormalize")
+        state = _table(pickled.state)
         options = _checked_normalize_keywords({name: state[name] for name in _NORMALIZE if name in state})
         wrapper = VecNormalize(venv, **options)
         if wrapper.norm_obs:
@@ -312,23 +311,27 @@ def load_statistics(load_path: str, venv: VecEnv) -> VecNormalize:
     return wrapper
 
 
+def _is_a(value: Any, kind: type) -> bool:
+    return isinstance(value, PickledObject) and value.name == f"{kind.__module__}.{kind.__name__}"
+
+
 def _table(value: Any) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"there is {type(value).__name__} where a table is expected")
+        raise ValueError(f"it has {type(value).__name__} where a dictionary is expected")
     return value
 
 
 def _moments(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _moments(part) for key, part in value.items()}
-    if not isinstance(value, Made) or value.name != f"{RunningMeanStd.__module__}.{RunningMeanStd.__name__}":
+    if not _is_a(value, RunningMeanStd):
         raise ValueError("its statistics are no RunningMeanStd")
     return {name: _table(value.state)[name] for name in ("mean", "var", "count")}
 
 
 def load_results(file: Any) -> Any:
     """
-    Load what ``all_plots --output`` pickled, without unpickling.
+    Load the results that ``all_plots --output`` pickled, without unpickling.
 
     :param file: An open file
     :return: Tables of numbers and arrays
@@ -336,10 +339,10 @@ def load_results(file: Any) -> Any:
     """
     try:
         results = read_pickle(file.read(MAX_BYTES + 1))
-        if (found := next(_parts(results, Made), None)) is not None:
-            raise ValueError(f"it has {shown(found.name, 100)}, which is code")
+        if (code := next(_parts(results, PickledObject), None)) is not None:
+            raise ValueError(f"{shown(code.name, 100)} is code")
         if not isinstance(_table(results).get("results_table"), dict):
-            raise ValueError("it has no 'results_table', as what `all_plots --output` writes has")
+            raise ValueError("it has no 'results_table': `all_plots --output` has not written it")
     except ValueError as error:
         raise UnsafeFileError(f"{shown(str(file.name), 1000)}: {shown(str(error), 300)}; {HOW_TO_TRUST}") from error
     return results
@@ -347,31 +350,14 @@ def load_results(file: Any) -> Any:
 
 def _refuse_stock(path: Any, *args: Any, **kwargs: Any) -> Any:
     raise UnsafeFileError(
-        f"{shown(str(path), 1000)} is of an algorithm of Stable-Baselines3, which unpickles it, and so runs what it "
-        f"says; {HOW_TO_TRUST}"
+        f"{shown(str(path), 1000)} belongs to an algorithm of Stable-Baselines3, which would unpickle it and run code "
+        f"in it; {HOW_TO_TRUST}"
     )
 
 
 @contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """
-    Have something else under a name for a while.
-
-    :param owner: A module or a class that has it itself
-    :param name: The name
-    :param value: What takes its place
-    """
-    before = vars(owner)[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-@contextlib.contextmanager
 def read_as_data() -> Iterator[None]:
-    """Within this context, the zoo reads a folder's files as data, and refuses what cannot be."""
+    """Within this context, the zoo reads the files of a folder as data, and refuses files with code."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(yaml, "UnsafeLoader", _Record))
         stack.enter_context(replaced(VecNormalize, "load", staticmethod(load_statistics)))

@@ -1,4 +1,4 @@
-"""Pickles of numbers, text, arrays and containers, read without an unpickler: nothing that they name is looked up."""
+"""Reading pickles of numbers, text, arrays and containers without an unpickler. Names in them are not looked up."""
 
 import math
 import pickletools
@@ -10,7 +10,7 @@ import numpy as np
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.saving.torch_file import DAMAGED, is_key
 
-#: Most bytes and most instructions of a pickle that is read
+#: Most bytes and most instructions of a pickle
 MAX_BYTES, MAX_INSTRUCTIONS = 2**26, 10**6
 _MAX_DIMENSIONS = 32
 _NUMBERS = {
@@ -20,15 +20,15 @@ _NUMBERS |= {"b1"}
 
 
 class _Name(str):
-    """A global that the pickle names; it stays a name."""
+    """The name of a class or function. It is not looked up."""
 
 
-class Made:
+class PickledObject:
     """
-    What a pickle would have looked up or made: what would have been called for it, and what it would have been given.
+    A call in a pickle. It is not called.
 
-    :param name: ``"module.name"`` of a class or a function
-    :param arguments: Its arguments
+    :param name: ``"module.name"`` of the class or function
+    :param arguments: The arguments of the call
     """
 
     def __init__(self, name: str, arguments: Any) -> None:
@@ -38,17 +38,18 @@ class Made:
 
 def read_pickle(content: bytes) -> Any:
     """
-    Read a pickle of data, of a protocol that Python 3 writes unless it is asked for another.
+    Read a pickle of data, of protocol 3 to 5.
 
-    Of the instructions of pickle's stack machine, those that build values are carried out here, and all others refused.
-    What it calls is not called: it comes out as :class:`Made`, but for NumPy's arrays and numbers, which are made here.
+    Runs the instructions of pickle's stack machine that build values, and refuses all others. Calls nothing: a call in
+    the pickle becomes a :class:`PickledObject`. NumPy's arrays and numbers are made.
 
     :param content: The pickle
-    :return: Numbers, text, ``None``, arrays of numbers, :class:`Made`, and lists, tuples and dictionaries of these
-    :raises UnsafeFileError: If it is damaged, too large, or needs anything else
+    :return: Numbers, text, ``None``, arrays of numbers, :class:`PickledObject`, and lists, tuples and dictionaries of
+        these
+    :raises UnsafeFileError: If the pickle is damaged, too large, or has any other instruction
     """
     if len(content) > MAX_BYTES:
-        raise UnsafeFileError(f"it is longer than the {MAX_BYTES} bytes that are read")
+        raise UnsafeFileError(f"it is longer than {MAX_BYTES} bytes")
     try:
         return _Machine(content).run()
     except UnsafeFileError:
@@ -58,12 +59,18 @@ def read_pickle(content: bytes) -> Any:
 
 
 class _Machine:
+    """
+    Pickle's stack machine, without calls.
+
+    :param content: The pickle
+    """
+
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._stack: list[Any] = []
-        self._below: list[list[Any]] = []  # what is under each mark
+        self._outer_stacks: list[list[Any]] = []  # the stacks below the marks
         self._memo: dict[int, Any] = {}
-        self._bytes_left = 4 * len(content)  # arrays may share their bytes, but not again and again
+        self._bytes_left = 4 * len(content)  # arrays may share their bytes, but a small file may not fill the memory
 
     def run(self) -> Any:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(self._content)):
@@ -79,15 +86,15 @@ class _Machine:
             elif opcode.name in _OPERATIONS:
                 _OPERATIONS[opcode.name](self, argument)
             elif opcode.name not in ("PROTO", "FRAME"):
-                raise UnsafeFileError(f"it has the instruction {opcode.name}, which no data needs")
+                raise UnsafeFileError(f"it has the instruction {opcode.name}, which is not for data")
         raise UnsafeFileError("it has no end")
 
     def _pop_to_mark(self) -> list[Any]:
-        items, self._stack = self._stack, self._below.pop()
+        items, self._stack = self._stack, self._outer_stacks.pop()
         return items
 
     def _mark(self, _: Any) -> None:
-        self._below.append(self._stack)
+        self._outer_stacks.append(self._stack)
         self._stack = []
 
     def _global(self, argument: str) -> None:
@@ -111,7 +118,7 @@ class _Machine:
 
     def _set_items(self, items: list[Any]) -> None:
         if not all(map(is_key, items[::2])):
-            raise UnsafeFileError("it has a key that is no text and no small number")
+            raise UnsafeFileError("it has a key that is neither text nor a small number")
         _of(dict, self._stack[-1]).update(zip(items[::2], items[1::2], strict=True))
 
     def _get(self, argument: int) -> None:
@@ -126,66 +133,67 @@ class _Machine:
     def _call(self, _: Any) -> None:
         arguments = _of(tuple, self._stack.pop())
         name = _of(_Name, self._stack.pop())
-        self._stack.append({} if name == "collections.OrderedDict" and not arguments else Made(name, arguments))
+        is_dict = name == "collections.OrderedDict" and not arguments
+        self._stack.append({} if is_dict else PickledObject(name, arguments))
 
     def _build(self, _: Any) -> None:
         state = self._stack.pop()
-        made = _of(Made, self._stack[-1])
-        if made.state is not None:
-            raise UnsafeFileError(f"the state of a {shown(made.name, 100)} is set twice")
-        made.state = state
-
-    # What has been built, with arrays in place of what would make them. Each thing once: others may be in many places.
+        pickled = _of(PickledObject, self._stack[-1])
+        if pickled.state is not None:
+            raise UnsafeFileError(f"the state of a {shown(pickled.name, 100)} is set twice")
+        pickled.state = state
 
     def _finished(self, value: Any, done: dict[int, Any], depth: int) -> Any:
+        """Make the arrays in a value. A part in many places is converted once, and kept in ``done`` by its ``id``."""
         if depth > 50:
-            raise UnsafeFileError("it is in itself, or its parts lie too deep in each other")
+            raise UnsafeFileError("it contains itself, or its parts are nested too deeply")
         if isinstance(value, _Name):
-            return Made(value, ())
-        if not isinstance(value, dict | list | tuple | Made):
+            return PickledObject(value, ())
+        if not isinstance(value, dict | list | tuple | PickledObject):
             return value
         if id(value) not in done:
             if isinstance(value, dict):
                 done[id(value)] = {key: self._finished(part, done, depth + 1) for key, part in value.items()}
-            elif isinstance(value, Made):
-                done[id(value)] = self._array_or_other(value, done, depth + 1)
+            elif isinstance(value, PickledObject):
+                done[id(value)] = self._array_or_object(value, done, depth + 1)
             else:
                 done[id(value)] = type(value)([self._finished(part, done, depth + 1) for part in value])
         return done[id(value)]
 
-    def _array_or_other(self, made: Made, done: dict[int, Any], depth: int) -> Any:
-        function, arguments = made.name.replace("numpy.core.", "numpy._core."), made.arguments
+    def _array_or_object(self, pickled: PickledObject, done: dict[int, Any], depth: int) -> Any:
+        function, arguments = pickled.name.replace("numpy.core.", "numpy._core."), pickled.arguments
         if function == "numpy._core.multiarray._reconstruct":
-            _, shape, dtype, is_fortran, content = _of(tuple, made.state)
+            _, shape, dtype, is_fortran, content = _of(tuple, pickled.state)
             return self._array(shape, dtype, content, "F" if is_fortran else "C")
         if function == "numpy._core.multiarray.scalar":
             return self._array((), arguments[0], arguments[1], "C")[()]
-        if function == "numpy._core.numeric._frombuffer":  # since pickle's fifth protocol
+        if function == "numpy._core.numeric._frombuffer":  # in pickle's protocol 5
             return self._array(arguments[2], arguments[1], arguments[0], _of(str, arguments[3]))
-        finished = Made(made.name, self._finished(arguments, done, depth))
-        finished.state = self._finished(made.state, done, depth)
+        finished = PickledObject(pickled.name, self._finished(arguments, done, depth))
+        finished.state = self._finished(pickled.state, done, depth)
         return finished
 
     def _array(self, shape: Any, dtype: Any, content: Any, order: str) -> np.ndarray:
-        made = _of(Made, dtype)
-        if made.name != "numpy.dtype" or made.arguments[0] not in _NUMBERS or (made.state or (3, "<"))[1] not in "<|":
-            raise UnsafeFileError("it has an array of something else than little-endian numbers")
-        kind, content = np.dtype(made.arguments[0]), _of(bytes | bytearray, content)
+        pickled = _of(PickledObject, dtype)
+        is_number = pickled.name == "numpy.dtype" and pickled.arguments[0] in _NUMBERS
+        if not is_number or (pickled.state or (3, "<"))[1] not in "<|":
+            raise UnsafeFileError("it has an array whose entries are no little-endian numbers")
+        kind, content = np.dtype(pickled.arguments[0]), _of(bytes | bytearray, content)
         if not len(_of(tuple, shape)) <= _MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
-            raise UnsafeFileError("the shape of an array is none")
+            raise UnsafeFileError(f"an array has the shape {shown(repr(shape), 100)}")
         if math.prod(shape) * kind.itemsize != len(content):
             raise UnsafeFileError(f"{len(content)} bytes are declared as an array of shape {shape} of {kind}")
         self._bytes_left -= len(content)
         if self._bytes_left < 0:
-            raise UnsafeFileError("its arrays have the same numbers again and again")
+            raise UnsafeFileError("too many of its arrays share their bytes")
         return np.frombuffer(content, kind).reshape(shape, order=order).copy()  # type: ignore[call-overload, no-any-return]
 
 
 def _of(kind: Any, value: Any) -> Any:
+    """Check the type of a value, and return the value."""
     if not isinstance(value, kind):
-        raise UnsafeFileError(
-            f"there is {getattr(value, 'name', type(value).__name__)} where something else is expected"
-        )
+        expected = getattr(kind, "__name__", kind)
+        raise UnsafeFileError(f"it has {getattr(value, 'name', type(value).__name__)} where {expected} is expected")
     return value
 
 

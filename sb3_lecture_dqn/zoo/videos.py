@@ -1,4 +1,4 @@
-"""The zoo's ``record_training`` without its calls of a shell: a video of every model of a run, one after the other."""
+"""The zoo's ``record_training``, without a shell: the videos of all models of a run, joined to one."""
 
 import argparse
 import contextlib
@@ -10,14 +10,14 @@ def record_training() -> None:
     """
     Record the checkpoints, the last and the best model of a run, and join their videos to ``training.mp4``.
 
-    Options are those of the zoo's ``record_training``, from ``sys.argv``.
+    The options are in ``sys.argv``, and are those of the zoo's ``record_training``.
 
-    :raises ValueError: If there is no such run, or it has no model
+    :raises ValueError: If the run's folder does not exist, or has no model
     """
     from huggingface_sb3 import EnvironmentName
     from rl_zoo3.utils import ALGOS, get_latest_run_id
 
-    from sb3_lecture_dqn.zoo import main
+    from sb3_lecture_dqn.zoo.scripts import main
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--env", type=EnvironmentName, default="CartPole-v1", help="environment ID")
@@ -30,13 +30,13 @@ def record_training() -> None:
     parser.add_argument("-g", "--gif", action="store_true", help="Convert final video to gif")
     parser.add_argument("--seed", type=int, default=0, help="Random generator seed")
     parser.add_argument("--exp-id", type=int, default=0, help="Experiment ID (default: 0: latest, -1: no exp folder)")
-    parser.add_argument("--trust", action="store_true", help="Let the zoo run what the folder's files say")
+    parser.add_argument("--trust", action="store_true", help="Let the zoo run code in the folder's files")
     args = parser.parse_args()
     folder = pathlib.Path(args.folder)
     exp_id = args.exp_id or get_latest_run_id(str(folder / args.algo), args.env)
     run = folder / args.algo / (f"{args.env}_{exp_id}" if exp_id > 0 else "")
     if not run.is_dir():
-        raise ValueError(f"there is no folder {run}")
+        raise ValueError(f"the folder {run} does not exist")
     numbers = (re.fullmatch(r"rl_model_(\d+)_steps\.zip", path.name) for path in run.iterdir())
     checkpoints = sorted(int(number[1]) for number in numbers if number)
     models = [(f"checkpoint {n}", f"checkpoint-{n}", ["--load-checkpoint", str(n)]) for n in checkpoints]

@@ -25,7 +25,7 @@ from sb3_lecture_dqn import LectureDQN
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.saving.files import DESCRIPTION
-from sb3_lecture_dqn.show.plot import FIGURES, find_runs, mean_curve, plot_runs, read_run
+from sb3_lecture_dqn.show.plot import TAGS, find_runs, mean_curve, plot_runs, read_run
 
 
 def write(folder, points, tag="Reward"):
@@ -113,14 +113,14 @@ def test_the_optimum_of_taxi(runs):
 
     assert _env_id_of(_models_of(find_runs([runs]))) == "Taxi-v3"
     references = _references("Taxi-v3")
-    optimum = {name: references["optimum"][title] for name, title in FIGURES.items()}
+    optimum = {name: references["optimum"][title] for name, title in TAGS.items()}
     assert optimum == {
         "Steps": pytest.approx(13.07, abs=5e-5 + 2e-3),
         "Penalty": 0.0,
         "Reward": pytest.approx(7.93),
         "Solved": 1.0,
     }
-    assert references["printed in the lecture"][FIGURES["Reward"]] == -2.39
+    assert references["printed in the lecture"][TAGS["Reward"]] == -2.39
     assert set(_references("FrozenLake-v1")) == {"optimum"}
     assert _references("CartPole-v1") == {}
 
@@ -265,8 +265,8 @@ def test_what_is_no_single_number_is_refused_by_its_name(value, tmp_path, capsys
     file = event_file(tmp_path / "run", (3, value))
     assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
     (line,) = capsys.readouterr().err.strip().split("\r")[-1].splitlines()[-1:]
-    assert f"{file}: 'Steps' at 3 is " in line
-    assert "a curve is of single numbers" in line
+    assert f"{file}: 'Steps' at step 3 is " in line
+    assert "a curve needs single numbers" in line
 
 
 def test_of_a_file_that_was_cut_what_is_whole_is_read_and_a_damaged_one_is_named(tmp_path, capsys):
@@ -326,9 +326,9 @@ def test_text_of_others_is_drawn_and_printed_as_it_is_and_cut(tmp_path, capsys):
 def test_mistakes_are_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["plot", str(tmp_path / "empty")]) == 2
-    assert "is no folder with TensorBoard's event files in it" in capsys.readouterr().err
+    assert "is no folder with TensorBoard's event files" in capsys.readouterr().err
     write(tmp_path / "other", [(1, 1.0)], tag="loss")
     assert main(["plot", str(tmp_path / "other")]) == 2
-    assert "hold no test of the lecture's (Steps, Penalty, Reward, Solved)" in capsys.readouterr().err
+    assert "have not logged the lecture's test (Steps, Penalty, Reward, Solved)" in capsys.readouterr().err
     assert main(["plot", str(tmp_path / "other"), "--out", "curves.jpg"]) == 2
     assert "'curves.jpg' must end in one of .png, .svg, .pdf" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from sb3_lecture_dqn import (
     exact_test,
 )
 from sb3_lecture_dqn.evaluation.values import action_values
-from sb3_lecture_dqn.show.tensorboard import _settings
+from sb3_lecture_dqn.show.hparams import model_settings
 
 
 def learn(folder, callback=None, total_episodes=6, env="Taxi-v3", **kwargs):
@@ -116,7 +116,7 @@ def test_the_share_of_successes_drawn(success_fraction, successes, failures, sha
         memory.add(number, number, number * 0, np.array([1.0]), np.array([i < successes]), [{}])
     callback = quick()
     callback.model = model
-    assert callback._memory_figures()["share_of_successes_drawn"] == share
+    assert callback._memory_scalars()["share_of_successes_drawn"] == share
     if share not in (0, 1):
         drawn = memory.draw(40_000) < successes
         assert drawn.mean() == pytest.approx(share, abs=0.02)
@@ -246,7 +246,7 @@ def test_the_settings_and_the_final_figures_are_in_hparams(run):
 
 
 def hparams_of(model):
-    return {name: value for name, value in _settings(model).items() if name not in ("algorithm", "policy")}
+    return {name: value for name, value in model_settings(model).items() if name not in ("algorithm", "policy")}
 
 
 OTHER_SETTINGS = {
@@ -309,7 +309,7 @@ def test_what_a_dictionary_of_settings_contains_is_a_column_too():
         "FrozenLake-v1", policy_kwargs=kwargs, replay_buffer_kwargs={"success_fraction": 0.5}, learning_rate=lambda p: p
     )
     model.replay_buffer_kwargs = {**model.replay_buffer_kwargs, "gamma": 3}
-    shown = _settings(model)
+    shown = model_settings(model)
     assert (shown["hidden_dim"], shown["eps"], shown["success_fraction"]) == (8, 1e-3, 0.5)
     assert shown["optimizer_class"] == "Adam"
     assert (shown["gamma"], shown["replay_buffer_kwargs.gamma"]) == (0.75, 3)
@@ -324,7 +324,7 @@ def test_keywords_of_a_class_of_ones_own_are_shown_with_those_it_hands_on():
             self.courage = courage
             super().__init__(*args, **kwargs)
 
-    shown = _settings(Own("FrozenLake-v1", gamma=0.5))
+    shown = model_settings(Own("FrozenLake-v1", gamma=0.5))
     assert (shown["courage"], shown["gamma"], shown["algorithm"]) == (3, 0.5, "Own")
 
 

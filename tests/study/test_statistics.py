@@ -130,7 +130,7 @@ def test_scores_that_are_none_are_refused(scores):
 
 
 def test_a_baseline_of_other_tasks_is_refused():
-    with pytest.raises(ValueError, match="scores of 1 tasks, and 2 of the baseline"):
+    with pytest.raises(ValueError, match="scores of 1 tasks and baseline of 2"):
         probability_of_improvement([[1.0]], [[1.0], [2.0]])
 
 
@@ -173,7 +173,7 @@ def test_the_table_says_what_every_setting_reaches_and_what_is_left_out():
     assert lines[2].startswith("| A | base | 4 | 0 | 100.0% (100.0% – 100.0%) | 1.50 (")
     assert "|  | 87.5% (" in lines[3]
     assert lines[4] == "| B | base | 1 | 0 | 100.0% | 1.00 |  |  |"  # one run has no interval
-    assert lines[-1] == "The figures are those of the runs that ended; they say nothing of those that failed."
+    assert lines[-1] == "The numbers describe the runs that ended. They say nothing about the failed runs."
     assert report.left_out(ROWS) == [
         "1 of 11 trials are not done, and left out.",
         "Failed, and left out: A, other, seed 4: ValueError: why",
@@ -201,7 +201,7 @@ def test_what_is_better_has_an_interval_only_if_both_have_several_runs():
 
 
 def test_where_no_trial_is_done_there_is_nothing_to_report():
-    with pytest.raises(ValueError, match="of 1 trials none is done"):
+    with pytest.raises(ValueError, match="none of the 1 trials is done"):
         report.summary(ROWS[-1:])
 
 

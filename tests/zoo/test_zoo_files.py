@@ -17,14 +17,14 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
-from stable_baselines3.common import base_class, off_policy_algorithm
+from stable_baselines3.common import base_class, callbacks, off_policy_algorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture_dqn import zoo
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.training.tuned import read_hyperparams
 from sb3_lecture_dqn.zoo.files import load_results, load_statistics, read_as_data, read_record
-from sb3_lecture_dqn.zoo.pickled_data import Made, read_pickle
+from sb3_lecture_dqn.zoo.pickled_data import PickledObject, read_pickle
 
 CONFIG, ARGS = "logs/config.yml", "logs/args.yml"
 
@@ -85,14 +85,14 @@ def test_classes_that_are_not_used_again_are_names():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("!!python/object/apply:os.mkdir [CANARY]", "it would make a .*os.mkdir"),
-        ("gamma: !!python/object/apply:os.mkdir [CANARY]", "entry 'gamma': it would make a .*os.mkdir"),
+        ("!!python/object/apply:os.mkdir [CANARY]", "os.mkdir is code"),
+        ("gamma: !!python/object/apply:os.mkdir [CANARY]", "entry 'gamma': .*os.mkdir is code"),
         ("policy_kwargs: {a: [1, !!python/object/new:os.mkdir [CANARY]]}", "entry 'policy_kwargs'"),
         ("callback: !!python/object:os.DirEntry {}", "entry 'callback'"),
         ("gamma: !!python/module:antigravity", "entry 'gamma'"),
         (
             "!!python/object/apply:collections.OrderedDict\n- - - a\n    - !!python/object/apply:os.mkdir [CANARY]",
-            "entry 'a': it would make a .*os.mkdir",
+            "entry 'a': .*os.mkdir is code",
         ),
         ("!!python/object/apply:collections.OrderedDict [[[[1], 2]]]", "is code|no text"),
         ("!!python/object/apply:collections.OrderedDict {args: [[]], state: {x: 1}}", "OrderedDict"),
@@ -105,7 +105,7 @@ def test_classes_that_are_not_used_again_are_names():
         ("normalize: {norm_obs: yes please}", "norm_obs='yes please' must be true or false"),
         ("normalize: {gamma: []}", "gamma=.. must be a number"),
         ("normalize: [1]", "entry 'normalize'"),
-        ("env_wrapper: os.mkdir", "entry 'env_wrapper': os.mkdir is none of the wrappers"),
+        ("env_wrapper: os.mkdir", "entry 'env_wrapper': os.mkdir is not allowed"),
         ("env_wrapper: [antigravity.Wrapper]", "entry 'env_wrapper'"),
         ("env_wrapper: gymnasium.wrappers.RecordVideo", "entry 'env_wrapper'"),
         ("env_wrapper: !!python/name:os.mkdir", "entry 'env_wrapper'"),
@@ -115,14 +115,14 @@ def test_classes_that_are_not_used_again_are_names():
         ),
         ("env_wrapper: [{gymnasium.wrappers.ClipReward: 3}]", "is no table of keywords"),
         ("env_wrapper: [{gymnasium.wrappers.ClipReward: {func: !!python/name:os.mkdir ''}}]", "os.mkdir"),
-        ("env_wrapper: [{}]", "names no wrapper"),
-        ("env_wrapper: 3", "names no wrapper"),
+        ("env_wrapper: [{}]", "is no name of a wrapper"),
+        ("env_wrapper: 3", "is no name of a wrapper"),
         ("vec_env_wrapper: os.mkdir", "entry 'vec_env_wrapper'"),
         ("frame_stack: 1000000000", "entry 'frame_stack': frame_stack=1000000000 must be"),
         ("frame_stack: many", "entry 'frame_stack'"),
         ("env_kwargs: [1]", "entry 'env_kwargs': .1. is no table"),
         ("env_kwargs: {'a b': 1}", "entry 'env_kwargs'"),
-        ("env_kwargs: {reward: !!python/name:os.mkdir ''}", "entry 'env_kwargs': it has os.mkdir"),
+        ("env_kwargs: {reward: !!python/name:os.mkdir ''}", "entry 'env_kwargs': os.mkdir is code"),
         ("env: antigravity:Env-v0", "entry 'env': .*module"),
         ("env: ../../Env-v0", "entry 'env'"),
         ("n_timesteps: [1]", "entry 'n_timesteps'"),
@@ -174,7 +174,7 @@ def test_models_that_would_be_unpickled_are_refused(tmp_path):
     model.save_replay_buffer(tmp_path / "memory")
     with read_as_data():
         for load, name in ((DQN.load, "model"), (model.set_parameters, "model"), (model.load_replay_buffer, "memory")):
-            with pytest.raises(UnsafeFileError, match=f"{name} is of an algorithm .*--trust"):
+            with pytest.raises(UnsafeFileError, match=f"{name} belongs to an algorithm .*--trust"):
                 load(str(tmp_path / name))
     assert isinstance(DQN.load(tmp_path / "model"), DQN)
 
@@ -357,19 +357,19 @@ class SharesItsBytes:
 def test_arrays_do_not_have_the_same_bytes_again_and_again():
     content = bytes(10_000)
     assert len(read_pickle(pickle.dumps([SharesItsBytes(content)] * 3))) == 3
-    with pytest.raises(UnsafeFileError, match="the same numbers again and again"):
+    with pytest.raises(UnsafeFileError, match="share their bytes"):
         read_pickle(pickle.dumps([SharesItsBytes(content) for _ in range(5)]))
 
 
 def test_what_it_does_not_make_it_only_names():
     made = read_pickle(pickle.dumps(spaces.Discrete(3)))
-    assert isinstance(made, Made)
+    assert isinstance(made, PickledObject)
     assert made.name == "gymnasium.spaces.discrete.Discrete"
     assert made.state["n"] == 3
 
 
 def test_nothing_is_replaced_by_registering_or_by_a_context_that_is_over():
-    before = zoo.callbacks.evaluate_policy
+    before = callbacks.evaluate_policy
     with zoo.masked_evaluation():
-        assert zoo.callbacks.evaluate_policy is not before
-    assert zoo.callbacks.evaluate_policy is before
+        assert callbacks.evaluate_policy is not before
+    assert callbacks.evaluate_policy is before
