@@ -1,6 +1,5 @@
 """Rows of transitions that grow and are replaced: the parts of the lecture's replay memory."""
 
-from collections.abc import Hashable
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,33 +35,6 @@ def copy_rows(rows: Rows, to: np.ndarray) -> None:
     for start in range(0, len(rows), n):
         chunk = rows[start : start + n]
         to[start : start + len(chunk)] = chunk
-
-
-def transition_dtype(fields: list[tuple[str, np.dtype, tuple[int, ...]]]) -> np.dtype:
-    """
-    The record type of a transition.
-
-    :param fields: Name, dtype and shape of every part.
-    :return: A packed record, filled up to whole 64-bit words, which is how the duplicate index reads it.
-    """
-    size = np.dtype(fields).itemsize
-    filler = [("_filler", np.dtype(np.uint8), (-size % 8,))] if size % 8 else []
-    return np.dtype(fields + filler)
-
-
-DISCRETE_ROW = transition_dtype(
-    [
-        ("observations", np.dtype(np.int64), (1,)),
-        ("next_observations", np.dtype(np.int64), (1,)),
-        ("actions", np.dtype(np.int64), (1,)),
-        ("rewards", np.dtype(np.float32), ()),
-        ("dones", np.dtype(np.float32), ()),
-    ]
-)
-
-
-def _hashable(value: Any) -> Hashable:
-    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
 
 
 class Partition:
