@@ -59,12 +59,10 @@ class TransitionRow:
     ) -> None:
         self.observation_space, self.action_space = observation_space, action_space
         # SB3 names the parts of a Dict observation; a plain observation is one part without a name.
-        obs_shape: Any = get_obs_shape(observation_space)  # type: ignore[arg-type]
-        is_dict = isinstance(observation_space, spaces.Dict)
         self._spaces: Mapping[Any, spaces.Space[Any]] = (
-            observation_space.spaces if is_dict else {None: observation_space}
+            observation_space.spaces if isinstance(observation_space, spaces.Dict) else {None: observation_space}
         )
-        self._fields = {part: f"observations/{part}" if is_dict else "observations" for part in self._spaces}
+        self._fields = {part: "observations" if part is None else f"observations/{part}" for part in self._spaces}
         self._action_dim = get_action_dim(action_space)
         fields: list[tuple[str, np.dtype, tuple[int, ...]]] = []
         for prefix in ("", "next_"):
