@@ -24,7 +24,6 @@ from sb3_lecture_dqn.common.user_yaml import read_yaml, read_yaml_file
 from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS, id_step_limit, make_env
 from sb3_lecture_dqn.evaluation.run import run_test
-from sb3_lecture_dqn.evaluation.test_env import own_step_limit
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
@@ -345,7 +344,7 @@ def _train(args: argparse.Namespace) -> int:
         for warning in passed_over:
             print(f"sb3-lecture-dqn: {shown(str(warning.message), 2000)}", file=sys.stderr)
         # Said outright, as in a checkpoint of version 1.0 nothing says that these tests had the limit of the training.
-        test.max_episode_steps = own_step_limit(model)
+        test.max_episode_steps = model.max_episode_steps
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
     model.set_logger(configure(str(run), outputs))
     if not args.quiet:

@@ -14,7 +14,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn, VecEnvWrapper
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
@@ -461,6 +462,19 @@ class TabularVecEnv(VecEnv):
         if not ((states >= 0) & (states < self.model.n_states)).all():
             raise ValueError(f"states {states} are not all of 0, …, {self.model.n_states - 1}")
 
+    def tightest_limit(self, max_episode_steps: int | None) -> int:
+        """
+        Find the number of steps after which an episode is cut.
+
+        :param max_episode_steps: A limit besides the environment's own, or ``None``
+        :return: The smaller limit
+        :raises ValueError: If there is none
+        """
+        limits = [limit for limit in (self.max_episode_steps, max_episode_steps) if limit is not None]
+        if not limits:
+            raise ValueError("max_episode_steps=None and the environment has no limit of its own: give one")
+        return min(limits)
+
     def close(self) -> None:
         """Close the window of the environment that renders, if there is one."""
         if self._render_env is not None:
@@ -505,3 +519,16 @@ class TabularVecEnv(VecEnv):
         """See SB3's ``VecEnv``; what ``Monitor`` and ``TimeLimit`` do is done here, so they count as wrapped."""
         limited = wrapper_class is TimeLimit and self.max_episode_steps is not None
         return [wrapper_class is Monitor or limited for _ in self._get_indices(indices)]
+
+
+def without_wrappers(env: VecEnv, *more: type[VecEnvWrapper]) -> VecEnv:
+    """
+    Strip the wrappers that leave actions alone, and observations of a ``Discrete`` space.
+
+    :param env: A vectorised environment
+    :param more: Other wrappers to strip
+    :return: The environment inside
+    """
+    while type(env) in (VecNormalize, VecMonitor, VecCheckNan, *more):
+        env = env.venv  # type: ignore[attr-defined]
+    return env

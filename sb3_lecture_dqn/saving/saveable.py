@@ -42,7 +42,7 @@ from sb3_lecture_dqn.common.seeding import (
     set_global_generators,
 )
 from sb3_lecture_dqn.engine.divergence import check_weights
-from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.evaluation.like_model import check_made_by_id, step_limit_of
 from sb3_lecture_dqn.saving import checkpoint_file, checkpoint_folder
 from sb3_lecture_dqn.saving.callback_state import callback_data, callback_numbers, set_callback_data
