@@ -140,8 +140,8 @@ class _SubEnv(gym.Env):
 
     @property
     def render_mode(self) -> str | None:  # type: ignore[override]
-        # As with every environment that SB3 makes from an id
-        return None if self._tabular_venv.spec is None else "rgb_array"
+        # SB3 makes environments from an id with "rgb_array" too.
+        return "rgb_array" if self._tabular_venv.metadata["render_modes"] else None
 
     @property
     def observation_space(self) -> spaces.Discrete:  # type: ignore[override]
@@ -180,8 +180,8 @@ class TabularVecEnv(VecEnv):
     :param max_episode_steps: Steps after which an episode is truncated. ``None`` for the limit of the environment,
         -1 for no limit, as in ``gymnasium.make``
     :param seed: Seed of the generator, ``None`` for one from the operating system
-    :raises NotTabularError: If the environment has no model
-    :raises ValueError: If an argument is out of range
+    :raises NotTabularError: If the environment has no model; the message says why
+    :raises ValueError: If an argument is out of range, or a class that says it is tabular has no valid table
     """
 
     observation_space: spaces.Discrete
@@ -208,7 +208,8 @@ class TabularVecEnv(VecEnv):
         self.metadata: dict[str, Any] = {"render_modes": []}
         if self.spec is not None:
             self.spec.max_episode_steps = max_episode_steps
-            self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+            if model.draws:
+                self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
         self._render_env: gym.Env | None = None
         self._sub_envs = tuple(_SubEnv(self, index) for index in range(n_envs))
         metadata = self.metadata
@@ -315,7 +316,7 @@ class TabularVecEnv(VecEnv):
         if self._one:
             action = actions.item()
             if not 0 <= action < n_actions:
-                raise ValueError(f"action {action} is none of 0, …, {n_actions - 1}")
+                raise ValueError(f"action {action} is not in 0, …, {n_actions - 1}")
             self._pairs = self._states[0] * n_actions + action
             return
         try:
@@ -324,7 +325,7 @@ class TabularVecEnv(VecEnv):
         except ValueError:
             index = int(np.argmax((actions < 0) | (actions >= n_actions)))
             raise ValueError(
-                f"action {actions[index]} of environment {index} is none of 0, …, {n_actions - 1}"
+                f"action {actions[index]} of environment {index} is not in 0, …, {n_actions - 1}"
             ) from None
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -445,7 +446,7 @@ class TabularVecEnv(VecEnv):
             raise ValueError(f"states and lengths are {states.dtype} and {lengths.dtype}, they must be integers")
         self._check_states(states)
         if not ((lengths >= 0) & (lengths <= min(self._limit, 2**53))).all():
-            raise ValueError(f"lengths {lengths} are not all of 0, …, {self._limit}")
+            raise ValueError(f"lengths {lengths} are not all in 0, …, {self._limit}")
         returns = np.asarray(state["returns"], np.float64)
         if not np.isfinite(returns).all():
             raise ValueError(f"returns {returns} are not all finite")
@@ -460,7 +461,7 @@ class TabularVecEnv(VecEnv):
 
     def _check_states(self, states: np.ndarray) -> None:
         if not ((states >= 0) & (states < self.model.n_states)).all():
-            raise ValueError(f"states {states} are not all of 0, …, {self.model.n_states - 1}")
+            raise ValueError(f"states {states} are not all in 0, …, {self.model.n_states - 1}")
 
     def tightest_limit(self, max_episode_steps: int | None) -> int:
         """

@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
-from sb3_lecture_dqn.envs.make import make_env
+from sb3_lecture_dqn.envs.make import Wrapper, make_env, make_tabular_env
 from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv, without_wrappers
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError, chain_of, check_made_alike
@@ -89,11 +89,7 @@ def table_like_model(
     own = model.get_env()
     if own is None:
         check_made_by_id(model, argument)
-        env = _make_by_id(model, max_episode_steps, argument)
-        try:
-            return TabularVecEnv(env)
-        finally:
-            env.close()
+        return make_tabular_env(*_by_id(model, max_episode_steps, argument))
     base = without_wrappers(own, VecVideoRecorder)
     if type(base) is TabularVecEnv:
         limit = base.max_episode_steps if max_episode_steps is None else max_episode_steps
@@ -112,7 +108,7 @@ def table_like_model(
 def _copiers(model: BaseAlgorithm, n_envs: int, max_episode_steps: int | None) -> list[Callable[[], gym.Env]]:
     own = model.get_env()
     if own is None:
-        return [lambda: _make_by_id(model, max_episode_steps)] * n_envs
+        return [lambda: make_env(*_by_id(model, max_episode_steps))] * n_envs
     base = own.unwrapped
     if type(base) is not DummyVecEnv:
         where = "runs in processes of its own" if isinstance(base, SubprocVecEnv) else f"is a {type(base).__name__}"
@@ -129,17 +125,20 @@ def check_made_by_id(model: BaseAlgorithm, argument: str = "env") -> None:
     :raises CannotCopyError: If the model has no id, or the id makes another environment every time
     """
     try:
-        check_made_alike(lambda: _make_by_id(model, None, argument))
+        check_made_alike(lambda: make_env(*_by_id(model, None)))
     except CannotCopyError as error:
         raise CannotCopyError(error.why, argument) from error
 
 
-def _make_by_id(model: BaseAlgorithm, max_episode_steps: int | None, argument: str = "env") -> gym.Env:
+def _by_id(
+    model: BaseAlgorithm, max_episode_steps: int | None, argument: str = "env"
+) -> tuple[str, int | None, Wrapper | None]:
+    """The arguments of :func:`make_env` that make the environment of a model."""
     env_id = getattr(model, "env_id", None)
     if env_id is None:
         raise CannotCopyError("the model has no environment, and its file has no id of one", argument)
     limit = getattr(model, "max_episode_steps", None) if max_episode_steps is None else max_episode_steps
-    return make_env(env_id, limit, getattr(model, "env_wrapper", None))
+    return env_id, limit, getattr(model, "env_wrapper", None)
 
 
 def wrap_like_model(model: BaseAlgorithm, env: VecEnv, argument: str | None = None) -> VecEnv:

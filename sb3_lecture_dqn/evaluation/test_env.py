@@ -1,6 +1,6 @@
 """The environment that a model is tested on, made from what the user gives."""
 
-from collections.abc import Callable
+import functools
 
 import gymnasium as gym
 from gymnasium import spaces
@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.wrappers import check_not_nested
-from sb3_lecture_dqn.envs.make import make_env
+from sb3_lecture_dqn.envs.make import make_env, make_tabular_env
 from sb3_lecture_dqn.envs.tabular import NotTabularError
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv, without_wrappers
 from sb3_lecture_dqn.evaluation.like_model import env_like_model, table_like_model, wrap_like_model
@@ -47,7 +47,8 @@ def make_test_env(
         try:
             vec_env = tabular_env(model, env, max_episode_steps)
         except NotTabularError:
-            vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
+            wrapper = getattr(model, "env_wrapper", None)
+            vec_env = DummyVecEnv([functools.partial(make_env, env, max_episode_steps, wrapper)] * n_envs)
     if env is not None:
         vec_env = wrap_like_model(model, vec_env, argument if isinstance(env, str) else None)
     check_not_nested(vec_env.observation_space)
@@ -85,11 +86,7 @@ def tabular_env(
         return tabular
     if isinstance(env, gym.Env):
         return TabularVecEnv(env)
-    made_env = _env_maker(model, env, max_episode_steps)()
-    try:
-        return TabularVecEnv(made_env)
-    finally:
-        made_env.close()
+    return make_tabular_env(env, max_episode_steps, getattr(model, "env_wrapper", None))
 
 
 def unwrap_tabular(env: VecEnv) -> TabularVecEnv | None:
@@ -101,10 +98,6 @@ def unwrap_tabular(env: VecEnv) -> TabularVecEnv | None:
     """
     base = without_wrappers(env)
     return base if type(base) is TabularVecEnv else None
-
-
-def _env_maker(model: BaseAlgorithm, env_id: str, max_episode_steps: int | None) -> Callable[[], gym.Env]:
-    return lambda: make_env(env_id, max_episode_steps, getattr(model, "env_wrapper", None))
 
 
 def is_own_to_close(test_env: VecEnv, model: BaseAlgorithm, env: gym.Env | VecEnv | str | None) -> bool:

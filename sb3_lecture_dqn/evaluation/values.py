@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.envs.make import make_env
+from sb3_lecture_dqn.envs.make import make_tabular_env
 from sb3_lecture_dqn.envs.tabular import OptimalValues, TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 
@@ -35,11 +35,7 @@ def optimal_values(
     if max_episode_steps is not None:
         check_number("max_episode_steps", max_episode_steps, 1, integer=True)
     if isinstance(env, str):
-        made_env = make_env(env, max_episode_steps)
-        try:
-            env = TabularVecEnv(made_env)
-        finally:
-            made_env.close()
+        env = make_tabular_env(env, max_episode_steps)
     tabular = env if isinstance(env, TabularVecEnv) else TabularVecEnv(env)
     return tabular.model.optimum(tabular.tightest_limit(max_episode_steps))
 
