@@ -65,7 +65,7 @@ def check_env_id(env_id: str) -> None:
     """
     Check that gymnasium knows an environment.
 
-    :param env_id: An id such as ``"Taxi-v3"``.
+    :param env_id: An id such as ``"Taxi-v3"``
     :raises ValueError: If the id is not registered; the message names the nearest known ids. Also if it is of the form
         ``"module:Id-v0"``, by which gymnasium imports the module: an id may come from a file.
     """
@@ -89,10 +89,10 @@ def id_step_limit(env_id: str) -> int | None:
     """
     The step limit that an environment has where it is given by its id.
 
-    :param env_id: A registered environment id.
+    :param env_id: A registered environment id
     :return: The lecture's limit for its tasks (``Taxi-v3``, ``Taxi-v4`` and :data:`VARIANTS`), of others the registered
-        one, ``None`` if there is none.
-    :raises ValueError: If the id is unknown.
+        one, ``None`` if there is none
+    :raises ValueError: If the id is unknown
     """
     check_env_id(env_id)
     spec = gym.spec(env_id)
@@ -105,8 +105,8 @@ def check_is_env(env: Any) -> None:
     """
     Check that what was given for an environment is one.
 
-    :param env: It should be an environment of gymnasium or a ``VecEnv`` of SB3.
-    :raises ValueError: If it is neither; the message says what to do with it.
+    :param env: It should be an environment of gymnasium or a ``VecEnv`` of SB3
+    :raises ValueError: If it is neither; the message says what to do with it
     """
     if isinstance(env, gym.Env | VecEnv):
         return
@@ -143,12 +143,12 @@ def make_env(
     ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`, unless
     a wrapper has made something else of them.
 
-    :param env_id: A registered environment id.
-    :param max_episode_steps: Steps after which an episode is truncated; ``None`` for :func:`id_step_limit`.
-    :param wrapper: Put around the environment.
-    :param env_kwargs: Passed to ``gymnasium.make``.
-    :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it.
-    :raises ValueError: If the id is unknown.
+    :param env_id: A registered environment id
+    :param max_episode_steps: Steps after which an episode is truncated; ``None`` for :func:`id_step_limit`
+    :param wrapper: Put around the environment
+    :param env_kwargs: Passed to ``gymnasium.make``
+    :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it
+    :raises ValueError: If the id is unknown
     """
     own_limit = id_step_limit(env_id)
     if max_episode_steps is None:
@@ -173,13 +173,13 @@ def make_training_env(
     """
     Make the environment that an algorithm learns from when it is given an id.
 
-    :param env_id: A registered environment id.
-    :param max_episode_steps: As for :func:`make_env`.
-    :param n_envs: Number of environments.
-    :param wrapper: Put around each environment.
+    :param env_id: A registered environment id
+    :param max_episode_steps: As for :func:`make_env`
+    :param n_envs: Number of environments
+    :param wrapper: Put around each environment
     :return: A :class:`TabularVecEnv` where the environment is tabular, which steps many times faster; else what
         :func:`make_env` returns, or SB3's ``DummyVecEnv`` of several.
-    :raises ValueError: If the id is unknown.
+    :raises ValueError: If the id is unknown
     """
     env = make_env(env_id, max_episode_steps, wrapper)
     try:

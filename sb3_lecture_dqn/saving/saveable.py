@@ -757,7 +757,7 @@ class PersistenceMixin(OffPolicyAlgorithm):
             fits = isinstance(obs, np.ndarray) and obs.shape == (env.num_envs, *(space.shape or ()))
             if not fits or (not normalized and not np.can_cast(obs.dtype, np.dtype(space.dtype), "same_kind")):
                 raise UnsafeFileError(f"the last observation is none of {space}")
-            check_observations(obs, space, self.num_timesteps, normalized=normalized)
+            check_observations(obs, space, self.num_timesteps, ignore_bounds=normalized)
 
         normalize = self._vec_normalize_env
         without_bounds = normalize is not None or is_vecenv_wrapped(env, VecFrameStack)

@@ -947,7 +947,7 @@ class EpisodicMixin(PersistenceMixin):
         normalize, space = self._vec_normalize_env, self.observation_space
         if normalize is not None:
             obs, space = normalize.get_original_obs(), normalize.venv.observation_space
-        beyond = check_observations(obs, space, self.num_timesteps, normalized=self._is_stacked)
+        beyond = check_observations(obs, space, self.num_timesteps, ignore_bounds=self._is_stacked)
         if beyond is not None:
             self._warn_of_bounds(beyond)
 
@@ -957,7 +957,7 @@ class EpisodicMixin(PersistenceMixin):
         for i, info in enumerate(infos):
             if (obs := info.get("terminal_observation")) is not None:
                 batch = one_of_space(obs, space)
-                beyond = check_observations(batch, space, self.num_timesteps, i, normalized=normalized)
+                beyond = check_observations(batch, space, self.num_timesteps, i, ignore_bounds=normalized)
                 if beyond is not None:
                     self._warn_of_bounds(beyond)
 
