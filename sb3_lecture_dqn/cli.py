@@ -24,7 +24,6 @@ from sb3_lecture_dqn.config_file import read_config, write_config
 from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
 from sb3_lecture_dqn.envs.make import make_env
 from sb3_lecture_dqn.evaluation.run import run_test
-from sb3_lecture_dqn.evaluation.test_env import own_step_limit
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.show.plot import CONFIG, plot_runs
 from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
@@ -249,7 +248,7 @@ def _train(args: argparse.Namespace) -> int:
         for warning in skipped_checkpoints:
             print(f"sb3-lecture-dqn: {shown(str(warning.message), 2000)}", file=sys.stderr)
         # A checkpoint of version 1.0 does not say that its tests had the step limit of the training
-        test.max_episode_steps = own_step_limit(model)
+        test.max_episode_steps = model.max_episode_steps
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
     model.set_logger(configure(str(run), outputs))
     if not args.quiet:

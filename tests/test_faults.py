@@ -182,7 +182,7 @@ def test_an_environment_that_ends_its_own_process_is_named_too(callback, tmp_pat
 def test_so_is_one_of_the_test(tmp_path):
     test = LectureTestCallback(in_processes(Exiting), 5, (1, "episode"), verbose=0)
     with pytest.raises(
-        EnvironmentProcessError, match=r"environment 0 of 1 .*exit code 3.*it is one of the test environm"
+        EnvironmentProcessError, match=r"environment 0 of 1 .*exit code 3.*it belongs to the test environm"
     ):
         LectureDQN("FrozenLake-v1", seed=0).learn(200, callback=test)
 

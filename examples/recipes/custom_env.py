@@ -1,5 +1,5 @@
 """
-An environment of your own from scratch, with action masks, and the same one as arrays.
+An environment of your own from scratch, with action masks, and the same environment as arrays.
 
     python examples/recipes/custom_env.py
 
@@ -14,7 +14,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_checker import check_env
 
-from sb3_lecture_dqn import LectureDQN, TabularModel, TabularVecEnv, exact_test, run_test
+from sb3_lecture_dqn import LectureDQN, TabularVecEnv, exact_test, run_test
 
 SIZE = 5
 WALL = {(2, 1), (2, 2), (2, 3)}
@@ -41,7 +41,7 @@ def masks_of(state: int) -> np.ndarray:
 
 
 def move(state: int, action: int) -> tuple[int, float, bool]:
-    """The next state, the reward, and whether the episode is over."""
+    """Return the next state, the reward, and whether the episode is over."""
     row, column, loaded = decode(state)
     if masks_of(state)[action]:
         row, column = row + MOVES[action][0], column + MOVES[action][1]
@@ -56,7 +56,7 @@ STARTS /= STARTS.sum()
 
 
 class WarehouseEnv(gym.Env):
-    """A gymnasium environment; `action_masks` is all that masks take, by sb3-contrib's protocol."""
+    """A gymnasium environment. `action_masks` gives it masks, by sb3-contrib's protocol."""
 
     def __init__(self) -> None:
         self.observation_space = spaces.Discrete(2 * SIZE**2)
@@ -70,10 +70,25 @@ class WarehouseEnv(gym.Env):
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
         self.state, reward, terminated = move(self.state, int(action))
-        return self.state, reward, terminated, False, {"is_success": terminated}  # by which tests count
+        return self.state, reward, terminated, False, {"is_success": terminated}  # for the success rate of tests
 
     def action_masks(self) -> np.ndarray:
         return masks_of(self.state)
+
+
+class TabularWarehouseEnv(WarehouseEnv):
+    """The same with its table: what happens depends on state and action alone, and `is_tabular` says so."""
+
+    is_tabular = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        states, actions = range(2 * SIZE**2), range(len(MOVES))
+        self.P = [[[(1.0, *move(state, action))] for action in actions] for state in states]
+        self.initial_state_distrib = STARTS
+
+    def action_mask(self, state: int) -> np.ndarray:
+        return masks_of(state)
 
 
 SETTINGS = {
@@ -91,15 +106,12 @@ SETTINGS = {
 if __name__ == "__main__":
     check_env(WarehouseEnv())
     gym.register("Warehouse-v0", WarehouseEnv, max_episode_steps=100)
+    gym.register("TabularWarehouse-v0", TabularWarehouseEnv, max_episode_steps=100)
 
     # By its id, like any other: 100 steps at most, masks from its action_masks().
-    model = LectureDQN("Warehouse-v0", max_episode_steps=100, **SETTINGS).learn(5000)
-    print(f"through gymnasium: {run_test(model, max_episode_steps=100)}")
+    model = LectureDQN("Warehouse-v0", **SETTINGS).learn(5000)
+    print(f"through gymnasium: {run_test(model)}")
 
-    # What happens depends on state and action alone, so it is a table: it steps faster, and is tested exactly.
-    states = range(2 * SIZE**2)
-    transitions = [[[(1.0, *move(state, action))] for action in range(len(MOVES))] for state in states]
-    masks = [masks_of(state) if is_free(*decode(state)[:2]) else np.ones(len(MOVES), bool) for state in states]
-    env = TabularVecEnv(TabularModel(transitions, STARTS, masks, max_episode_steps=100), n_envs=8)
-    model = LectureDQN(env, **SETTINGS).learn(10_000)
+    # With its table it is on arrays, by its id or as several environments: it steps faster, and is tested exactly.
+    model = LectureDQN(TabularVecEnv("TabularWarehouse-v0", n_envs=8), **SETTINGS).learn(10_000)
     print(f"as arrays: {exact_test(model)}")

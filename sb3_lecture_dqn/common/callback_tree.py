@@ -1,4 +1,4 @@
-"""A callback and all that it calls."""
+"""A callback and all callbacks inside it."""
 
 from collections.abc import Iterator
 
@@ -7,17 +7,17 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 def callback_tree(callback: BaseCallback) -> Iterator[BaseCallback]:
     """
-    Go through a callback and all that it calls.
+    Go through a callback and all callbacks inside it, depth first.
 
     :param callback: The callback
-    :return: Itself, then its children, each before its own, and each once
+    :return: The callback itself, then those inside it, each once
     """
-    left, seen = [callback], set[int]()
-    while left:
-        one = left.pop()
-        if id(one) in seen:
+    stack, seen = [callback], set[int]()
+    while stack:
+        current = stack.pop()
+        if id(current) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        children = one.callbacks if isinstance(one, CallbackList) else vars(one).values()
-        left.extend(reversed([child for child in children if isinstance(child, BaseCallback)]))
+        seen.add(id(current))
+        yield current
+        children = current.callbacks if isinstance(current, CallbackList) else vars(current).values()
+        stack.extend(reversed([child for child in children if isinstance(child, BaseCallback)]))

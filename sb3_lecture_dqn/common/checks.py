@@ -1,4 +1,4 @@
-"""Checks of what a user or an environment hands in, with errors that say what was given and what is allowed."""
+"""Checks of values from users, environments and files, with errors that say what was given and what is allowed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,16 @@ Observation = np.ndarray | dict[str, np.ndarray]
 
 
 class UnsupportedSpaceError(ValueError, AssertionError):
-    """A space that an algorithm cannot use. Also an ``AssertionError``, which is what SB3 raises for one."""
+    """A space that an algorithm cannot use. It is an ``AssertionError`` too, because SB3 raises that."""
 
 
 def shown(text: object, limit: int = 100) -> str:
     """
-    Make text of a file fit to be shown: a terminal obeys some characters, and a file may have any amount of them.
+    Make text from a file safe to print: it may be long, and a terminal obeys some characters.
 
-    :param text: What the file says.
-    :param limit: Most characters shown, of which the middle is left out where there are more.
-    :return: The text, with escape sequences in place of characters that cannot be printed.
+    :param text: The text
+    :param limit: Most characters of the text that are shown; the middle of a longer text is left out
+    :return: The text, with escape sequences in place of characters that cannot be printed
     """
     text = str(text)
     if len(text) > limit:
@@ -30,9 +30,9 @@ def shown(text: object, limit: int = 100) -> str:
 
 class UnsafeFileError(ValueError):
     """
-    A file that is damaged, is not what it should be, or cannot be loaded without running code that it names.
+    A file that is damaged, is of another kind, or cannot be loaded without running code that it names.
 
-    :param message: What is wrong; as it says what is in the file, it is made fit to be shown.
+    :param message: The reason, which may quote the file; it is made safe to print
     """
 
     def __init__(self, message: str) -> None:
@@ -45,13 +45,13 @@ def check_number(
     """
     Check a numeric argument.
 
-    :param name: The argument's name.
-    :param value: What was given.
-    :param low: Lowest value allowed.
-    :param high: Highest value allowed.
-    :param integer: Whether it must be a whole number.
-    :param open_low: Whether ``low`` itself is too low.
-    :raises ValueError: If it is no number, NaN, or out of range.
+    :param name: The argument's name
+    :param value: What was given
+    :param low: Lowest value allowed
+    :param high: Highest value allowed
+    :param integer: Whether it must be a whole number
+    :param open_low: Whether ``low`` itself is too low
+    :raises ValueError: If it is not a number, is NaN, or is out of range
     """
     kinds = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     ok = isinstance(value, kinds) and not isinstance(value, bool)
@@ -65,12 +65,12 @@ def check_number(
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """
-    Check an argument that is one of a few words.
+    Check that an argument is one of a few words.
 
-    :param name: The argument's name.
-    :param value: What was given.
-    :param choices: The words allowed.
-    :raises ValueError: If it is none of them.
+    :param name: The argument's name
+    :param value: What was given
+    :param choices: The words allowed
+    :raises ValueError: If it is another word
     """
     if value not in choices:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
@@ -80,10 +80,10 @@ def parse_frequency(name: str, frequency: int | tuple[int, str]) -> tuple[int, s
     """
     Read a frequency in the idiom of SB3's ``train_freq``.
 
-    :param name: The argument's name, for the message.
-    :param frequency: An int counts environment steps; ``(n, "step")`` and ``(n, "episode")`` say what they count.
-    :return: The pair.
-    :raises ValueError: If it is neither, or below 1.
+    :param name: The argument's name, for the message
+    :param frequency: A number of environment steps, ``(n, "step")`` or ``(n, "episode")``
+    :return: The number and its unit
+    :raises ValueError: If it is something else, or below 1
     """
     count, unit = frequency if isinstance(frequency, tuple | list) and len(frequency) == 2 else (frequency, "step")
     if unit not in ("step", "episode"):
@@ -94,10 +94,10 @@ def parse_frequency(name: str, frequency: int | tuple[int, str]) -> tuple[int, s
 
 def as_number(value: Any) -> float | None:
     """
-    What SB3's arrays would make of a number.
+    Convert a value as SB3's arrays do.
 
-    :param value: What an environment returned
-    :return: The number, ``None`` for a text and for whatever else is no number
+    :param value: A value that an environment returned
+    :return: The number; ``None`` for text and everything else that is not a number
     """
     kind = getattr(getattr(value, "dtype", None), "kind", "O")
     if isinstance(value, str | bytes | bytearray) or kind not in "biufO" or getattr(value, "shape", ()) != ():
@@ -112,12 +112,12 @@ def check_rewards(rewards: np.ndarray, step: int) -> None:
     """
     Check the rewards of one step of all environments.
 
-    :param rewards: Shape ``(n_envs,)``.
-    :param step: Number of the environment step, for the message.
-    :raises ValueError: If one is no number, NaN or infinite.
+    :param rewards: Shape ``(n_envs,)``
+    :param step: Number of the environment step, for the message
+    :raises ValueError: If a reward is not a number, is NaN, or is infinite
     """
     if rewards.shape == (1,) and type(reward := rewards.item()) is float and math.isfinite(reward):
-        return  # nearly all of training, in a fraction of the time
+        return  # the usual case, in a fraction of the time
     if rewards.ndim != 1:
         raise ValueError(f"the rewards at environment step {step} have the shape {rewards.shape}, not (n_envs,)")
     if rewards.dtype.kind == "f" and np.isfinite(rewards).all():
@@ -131,12 +131,12 @@ def check_rewards(rewards: np.ndarray, step: int) -> None:
 
 def checked_dones(dones: Any, step: int) -> np.ndarray:
     """
-    Check what says which episodes ended.
+    Check the flags that say which episodes ended.
 
-    :param dones: Shape ``(n_envs,)``.
-    :param step: Number of the environment step, for the message.
-    :return: The same as bool.
-    :raises ValueError: If one is neither true nor false, such as a text.
+    :param dones: Shape ``(n_envs,)``
+    :param step: Number of the environment step, for the message
+    :return: The same as bool
+    :raises ValueError: If a flag is not true or false, for example a text
     """
     for i, done in enumerate(dones):
         if as_number(done) not in (0, 1):
@@ -148,20 +148,20 @@ def checked_dones(dones: Any, step: int) -> np.ndarray:
 
 def check_outcomes(infos: Sequence[Mapping[str, Any]], dones: np.ndarray, step: int) -> None:
     """
-    Check what environments say of the episodes that have ended; SB3 takes means of it.
+    Check the infos about ended episodes, because SB3 takes means of them.
 
-    :param infos: Those of one step.
-    :param dones: Which episodes have ended, bool of shape ``(n_envs,)``.
-    :param step: Number of the environment step, for the message.
-    :raises ValueError: If ``is_success`` is given and no truth value or number, or ``episode`` has not the return ``r``
-        and the length ``l`` of ``Monitor``.
+    :param infos: The infos of one step
+    :param dones: Which episodes have ended, bool of shape ``(n_envs,)``
+    :param step: Number of the environment step, for the message
+    :raises ValueError: If ``is_success`` is not a truth value, a number or ``None``, or ``episode`` lacks the return
+        ``r`` or the length ``l`` of ``Monitor``
     """
     for i, info in enumerate(infos):
         success, episode = info.get("is_success"), info.get("episode")
         if dones[i] and success is not None and not is_figure(success):
             raise ValueError(
                 f"environment {i} said info['is_success']={success!r} at environment step {step}: it must be True, "
-                "False, a number, or None where it is not known"
+                "False, a number, or None if it is not known"
             )
         if episode is not None and not (
             isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))
@@ -174,10 +174,10 @@ def check_outcomes(infos: Sequence[Mapping[str, Any]], dones: np.ndarray, step: 
 
 def is_figure(value: Any) -> bool:
     """
-    Look whether SB3 can take the mean of a value and others.
+    Look whether SB3 can take means of a value.
 
-    :param value: What an environment said.
-    :return: Whether it is a truth value or a number, which may be NaN, or an array of one.
+    :param value: A value of an info
+    :return: Whether it is a truth value, a number (NaN included), or an array with one of these
     """
     if isinstance(value, np.ndarray):
         return value.size == 1 and value.dtype.kind in "biuf"
@@ -185,48 +185,48 @@ def is_figure(value: Any) -> bool:
 
 
 def check_observations(
-    obs: Observation, space: spaces.Space[Any], step: int, first_env: int = 0, *, normalized: bool = False
+    obs: Observation, space: spaces.Space[Any], step: int, first_env: int = 0, *, ignore_bounds: bool = False
 ) -> str | None:
     """
     Check observations of several environments.
 
-    :param obs: With a leading dimension of the number of environments (each part of a Dict).
-    :param space: The observation space.
-    :param step: Number of the environment step, for the message.
-    :param first_env: Number of the first environment, for the message.
-    :param normalized: Whether parts of a ``Box`` have been normalised, so that only NaN is outside.
-    :return: Where a finite number is outside the bounds of its ``Box``, with which SB3 trains on; ``None`` if none is.
-    :raises ValueError: If one has another shape, is NaN, is infinite in a bounded ``Box``, or is none of the numbers
-        that a discrete space has.
+    :param obs: With a leading dimension of the number of environments (each part of a Dict)
+    :param space: The observation space
+    :param step: Number of the environment step, for the message
+    :param first_env: Number of the first environment, for the message
+    :param ignore_bounds: Whether only NaN counts as outside a ``Box``, because its numbers may have been normalised
+    :return: A message about a finite number outside the bounds of its ``Box``, which does not stop SB3; else ``None``
+    :raises ValueError: If an observation has another shape, is NaN, is infinite in a bounded ``Box``, or is outside a
+        discrete space
     """
     if type(space) is spaces.Discrete and type(obs) is np.ndarray and obs.shape == (1,):
         number = obs.item()
         if type(number) is int and 0 <= number - int(space.start) < space.n:
-            return None  # nearly all of training, in a fraction of the time
+            return None  # the usual case, in a fraction of the time
     if not isinstance(space, spaces.Dict):
-        return _check_part(obs, space, "the observation", step, first_env, normalized)
+        return _check_part(obs, space, "the observation", step, first_env, ignore_bounds)
     beyond = None
-    for key, part in space.spaces.items():  # SB3 lets parts that are not in the space pass, and uses none
+    for key, part in space.spaces.items():  # SB3 ignores parts that are not in the space
         if not isinstance(obs, dict) or key not in obs:
             raise ValueError(f"the observation at environment step {step} has no part {key!r} of its space {space}")
-        beyond = _check_part(obs[key], part, f"{key!r} of the observation", step, first_env, normalized) or beyond
+        beyond = _check_part(obs[key], part, f"{key!r} of the observation", step, first_env, ignore_bounds) or beyond
     return beyond
 
 
 def check_stored(name: str, values: np.ndarray, space: spaces.Space[Any] | None) -> None:
     """
-    Check one part of transitions that were stored.
+    Check one field of stored transitions.
 
-    :param name: What it is: ``"rewards"``, ``"dones"``, ``"timeouts"``, or a part that has a space.
-    :param values: With a leading dimension.
-    :param space: Its space, if it has one.
-    :raises ValueError: If a number is one that no transition can have; the message says which.
+    :param name: Its name: ``"rewards"``, ``"dones"``, ``"timeouts"``, or a field that has a space
+    :param values: Its values, with a leading dimension
+    :param space: Its space, ``None`` if it has no space
+    :raises ValueError: If no transition can have a value; the message names the value
     """
     if not values.size:
         return
     if space is not None:
-        # Bounds of a Box say nothing of what may be stored: VecFrameStack has them in another order than the numbers.
-        at = find_outside(values, space, normalized=True)
+        # A stored number may be outside the bounds of its Box: VecFrameStack has its bounds in another order.
+        at = find_outside(values, space, ignore_bounds=True)
         if at is not None:
             raise ValueError(f"{name}: {values[at]} is outside the space {space}")
     elif name == "rewards" and not np.isfinite(values).all():
@@ -236,7 +236,7 @@ def check_stored(name: str, values: np.ndarray, space: spaces.Space[Any] | None)
 
 
 def _check_part(
-    obs: Any, space: spaces.Space[Any], what: str, step: int, first_env: int, normalized: bool
+    obs: Any, space: spaces.Space[Any], what: str, step: int, first_env: int, ignore_bounds: bool
 ) -> str | None:
     shape: Any = space.shape
     if not isinstance(obs, np.ndarray) or obs.dtype.kind not in "biuf":
@@ -247,11 +247,11 @@ def _check_part(
             f"{what} of environment {first_env} has the shape {obs.shape[1:]} at environment step {step}, its space "
             f"{space} has {shape}"
         )
-    at = find_outside(obs, space, normalized=normalized)
+    at = find_outside(obs, space, ignore_bounds=ignore_bounds)
     if at is None:
         return None
-    if isinstance(space, spaces.Box):  # finite numbers out of its bounds are no reason to stop
-        unbounded = find_outside(obs, space, normalized=normalized, finite=True)
+    if isinstance(space, spaces.Box):  # a finite number outside its bounds does not stop the training
+        unbounded = find_outside(obs, space, ignore_bounds=ignore_bounds, finite=True)
         stops, at = unbounded is not None, unbounded or at
     else:
         stops = True
@@ -269,11 +269,12 @@ def changed_by_cast(array: np.ndarray, space: spaces.Space[Any]) -> np.ndarray |
     """
     Find numbers that a space cannot store.
 
-    One of integers cannot store fractions and large numbers, one of floats what would be infinite there.
+    A space of integers cannot store fractions and large numbers, and a space of floats cannot store numbers that would
+    become infinite.
 
     :param array: Numbers
     :param space: The space
-    :return: bool of the array's shape, ``None`` where the types say that there are none
+    :return: bool of the array's shape, ``None`` if the types exclude such numbers
     """
     dtype = np.dtype(space.dtype)
     if np.can_cast(array.dtype, dtype):
@@ -285,23 +286,22 @@ def changed_by_cast(array: np.ndarray, space: spaces.Space[Any]) -> np.ndarray |
 
 
 def find_outside(
-    obs: np.ndarray, space: spaces.Space[Any], *, normalized: bool = False, finite: bool = False
+    obs: np.ndarray, space: spaces.Space[Any], *, ignore_bounds: bool = False, finite: bool = False
 ) -> tuple[int, ...] | None:
     """
     Find an observation outside its space.
 
-    :param obs: Observations of a space that is no ``Dict``, with a leading dimension.
-    :param space: The space.
-    :param normalized: Whether a ``Box`` has no bounds, so that only NaN is outside.
-    :param finite: Whether finite numbers are in a ``Box`` of floats wherever its bounds are, and whole numbers in one
-        of integers.
-    :return: The index of the first number that is, ``None`` if there is none.
+    :param obs: Observations with a leading dimension
+    :param space: Their space, which is not a ``Dict``
+    :param ignore_bounds: Whether only NaN counts as outside a ``Box``
+    :param finite: Whether all finite numbers count as inside; in a ``Box`` of integers, all whole numbers
+    :return: The index of the first number outside, ``None`` if there is none
     """
     low: Any
     high: Any
     if isinstance(space, spaces.Discrete):
         low, high = space.start, space.start + space.n - 1
-        if obs.dtype.kind in "iu" and low <= obs.min() and obs.max() <= high:  # in a fraction of the time
+        if obs.dtype.kind in "iu" and low <= obs.min() and obs.max() <= high:  # a fast path
             return None
     elif isinstance(space, spaces.MultiDiscrete):
         low, high = space.start, space.start + space.nvec - 1
@@ -309,13 +309,13 @@ def find_outside(
         low, high = 0, 1
     elif isinstance(space, spaces.Box):
         if space.dtype == obs.dtype == np.uint8 and space.low.max() == 0 and space.high.min() == 255:
-            return None  # no value is outside
-        low, high = (-math.inf, math.inf) if normalized else (space.low, space.high)
+            return None  # every uint8 is inside
+        low, high = (-math.inf, math.inf) if ignore_bounds else (space.low, space.high)
     else:
         return None
     stored = obs
     if isinstance(space, spaces.Box) and space.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # as it is stored: one that is the bound but for rounding is not outside
+        with np.errstate(over="ignore"):  # compare as stored, so that rounding does not put a bound outside
             stored = obs.astype(space.dtype, copy=False)
     inside = (stored >= low) & (stored <= high)
     if finite:

@@ -1,4 +1,4 @@
-"""Whether a memory holds a transition already, in O(1)."""
+"""Indexes that find duplicates of a transition in O(1)."""
 
 from hashlib import blake2b
 from typing import Protocol
@@ -12,9 +12,9 @@ _MAX_PLAIN_KEY = 64
 
 class DuplicateIndex(Protocol):
     """
-    Finds equal rows among those of a partition.
+    Finds a row of a partition that equals a new one.
 
-    Rows are int64 of shape (rows, words); two are equal if their words are.
+    Rows are int64 of shape ``(rows, words)``. Two rows are equal if all their words are.
     """
 
     def __len__(self) -> int:
@@ -22,50 +22,50 @@ class DuplicateIndex(Protocol):
 
     def find(self, rows: np.ndarray, row: np.ndarray) -> int:
         """
-        Look a row up.
+        Look up a row.
 
-        :param rows: The partition's rows.
-        :param row: One row, of shape (1, words).
-        :return: The number of the equal row, or -1.
+        :param rows: The partition's rows
+        :param row: The row, of shape ``(1, words)``
+        :return: The number of the equal row, or -1
         """
 
     def add(self, rows: np.ndarray, at: int) -> None:
         """
-        Add a row that has no equal in the index.
+        Add a row that is different from all rows of the index.
 
-        :param rows: The partition's rows.
-        :param at: The number of the row.
+        :param rows: The partition's rows
+        :param at: The number of the row
         """
 
     def replace(self, rows: np.ndarray, at: int, row: np.ndarray) -> None:
         """
-        Overwrite a row by one that has no equal in the index.
+        Overwrite a row by another that is different from all rows of the index.
 
-        :param rows: The partition's rows.
-        :param at: The number of the row.
-        :param row: The new one, of shape (1, words).
+        :param rows: The partition's rows
+        :param at: The number of the row
+        :param row: The new row, of shape ``(1, words)``
         """
 
     def remove(self, rows: np.ndarray, at: int) -> None:
         """
-        Take a row out of the index; the row itself is left as it is.
+        Take a row out of the index, without changing the row itself.
 
-        :param rows: The partition's rows.
-        :param at: The number of the row.
+        :param rows: The partition's rows
+        :param at: The number of the row
         """
 
     def build(self, rows: np.ndarray, size: int) -> None:
         """
-        Index other rows in place of these.
+        Index other rows in place of the present ones.
 
-        :param rows: The partition's rows.
-        :param size: How many of them, from the first.
-        :raises ValueError: If two of them are equal.
+        :param rows: The partition's rows
+        :param size: How many of them to index, from the first
+        :raises ValueError: If two of them are equal
         """
 
 
 class DictIndex:
-    """An index in a Python dictionary: simple, and some 200 bytes a row."""
+    """An index in a Python dictionary: simple, and about 200 bytes a row."""
 
     def __init__(self) -> None:
         self._row_of: dict[bytes, int] = {}
@@ -102,7 +102,7 @@ class DictIndex:
     @staticmethod
     def _key(row: np.ndarray) -> bytes:
         key = row.tobytes()
-        # 128 bits keep images out of the index, and a collision is out of the question.
+        # The index holds 128 bits in place of an image; a collision is practically impossible.
         return key if len(key) <= _MAX_PLAIN_KEY else blake2b(key, digest_size=16).digest()
 
 
@@ -110,7 +110,7 @@ def make_duplicate_index() -> DuplicateIndex:
     """
     Make an empty index.
 
-    :return: The compiled one where numba works.
+    :return: The compiled index if numba works, else the dictionary
     """
     if why_no_numba() is not None:
         return DictIndex()

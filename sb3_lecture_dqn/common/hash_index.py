@@ -1,4 +1,4 @@
-"""The duplicate index of a large memory: compiled, in one array."""
+"""A compiled duplicate index in one array, for large memories."""
 
 import numpy as np
 
@@ -9,11 +9,12 @@ _MIN_SLOTS = 64
 
 class HashIndex:
     """
-    A :class:`DuplicateIndex` by open addressing with linear probing, in 4-byte slots: 5 to 11 bytes a row where it has
-    grown row by row, 8 to 16 where it was built at once.
+    A :class:`DuplicateIndex` by open addressing with linear probing, in 4-byte slots: 5 to 11 bytes a row if it has
+    grown row by row, 8 to 16 if it was built at once.
 
-    A slot holds the number of a row, or -1. Removing shifts later entries of a run back, so there are no tombstones
-    and lookups stay short however often rows are replaced (Knuth, The Art of Computer Programming 3, 6.4, algorithm R).
+    A slot holds the number of a row, or -1. A removal shifts back the later entries of its run, so there are no
+    tombstones, and look-ups stay short however often rows are replaced (Knuth, The Art of Computer Programming 3, 6.4,
+    algorithm R).
     """
 
     def __init__(self) -> None:

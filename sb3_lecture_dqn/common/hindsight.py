@@ -1,4 +1,4 @@
-"""What SB3's ``HerReplayBuffer`` needs where it is used with the lecture's schedule: updates from the first step on."""
+"""SB3's ``HerReplayBuffer`` with the lecture's schedule, which updates from the first step on."""
 
 from typing import Any, cast
 
@@ -11,11 +11,11 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 def waits_for_episode(memory: BaseBuffer | None) -> bool:
     """
-    Whether a memory has nothing to draw yet because it draws from whole episodes.
+    Look whether a memory draws from whole episodes and has none yet.
 
     :param memory: The replay memory
-    :return: Whether no episode has ended since it is filled
-    :raises ValueError: If none ever will, because it is full of one episode
+    :return: Whether it cannot be drawn from yet
+    :raises ValueError: If it never can, because one episode fills it
     """
     if not isinstance(memory, HerReplayBuffer) or memory.ep_length.any():
         return False
@@ -31,8 +31,8 @@ def sample(memory: Any, batch_size: int, env: VecNormalize | None) -> ReplayBuff
     """
     Draw a minibatch.
 
-    ``HerReplayBuffer`` rounds the number of transitions with a new goal down, and fails where that is none: at
-    ``batch_size=1``, the lecture's. Then it is rounded at random, so that its mean is what ``n_sampled_goal`` says.
+    ``HerReplayBuffer`` rounds the number of transitions with a new goal down, and fails if that gives 0, as with the
+    lecture's ``batch_size=1``. Then this function rounds at random, so that the mean follows ``n_sampled_goal``.
 
     :param memory: Any replay memory of SB3 or this package
     :param batch_size: Number of transitions
@@ -41,13 +41,13 @@ def sample(memory: Any, batch_size: int, env: VecNormalize | None) -> ReplayBuff
     """
     if batch_size > 1 or not isinstance(memory, HerReplayBuffer):
         return memory.sample(batch_size, env=env)  # type: ignore[no-any-return]
-    real_and_new = memory.sample(2, env=env)  # in this order
-    one = slice(1, 2) if np.random.random() < memory.her_ratio else slice(0, 1)  # noqa: NPY002
+    real_and_new = memory.sample(2, env=env)  # first a transition with its own goal, then one with a new goal
+    chosen = slice(1, 2) if np.random.random() < memory.her_ratio else slice(0, 1)  # noqa: NPY002
     batch = real_and_new._replace(
-        observations={key: part[one] for key, part in real_and_new.observations.items()},
-        actions=real_and_new.actions[one],
-        next_observations={key: part[one] for key, part in real_and_new.next_observations.items()},
-        dones=real_and_new.dones[one],
-        rewards=real_and_new.rewards[one],
+        observations={key: part[chosen] for key, part in real_and_new.observations.items()},
+        actions=real_and_new.actions[chosen],
+        next_observations={key: part[chosen] for key, part in real_and_new.next_observations.items()},
+        dones=real_and_new.dones[chosen],
+        rewards=real_and_new.rewards[chosen],
     )
     return cast(ReplayBufferSamples, batch)

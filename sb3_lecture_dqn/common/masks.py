@@ -1,4 +1,4 @@
-"""Which actions are valid: as bits, in minibatches, and in the choice of actions."""
+"""Masks of valid actions: as bits, in minibatches, and in the choice of actions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ class MaskableReplayBufferSamples(NamedTuple):
     """
     SB3's ``ReplayBufferSamples`` with masks.
 
-    :param next_action_masks: Which actions are valid in the next state, bool of shape ``(batch, n_actions)``; all of
-        them where it is terminal
+    :param next_action_masks: Which actions are valid in the next state, bool of shape ``(batch, n_actions)``; all
+        actions if it is terminal
     """
 
     observations: th.Tensor | TensorDict
@@ -25,18 +25,18 @@ class MaskableReplayBufferSamples(NamedTuple):
     dones: th.Tensor
     rewards: th.Tensor
     next_action_masks: th.Tensor
-    discounts: None = None  # those of n-step returns, which are not stored with masks
+    discounts: None = None  # n-step returns have no masks
 
 
 def given_masks(action_masks: Any, n: int, n_actions: int) -> np.ndarray:
     """
-    Check masks that are handed to ``predict``.
+    Check masks that were given to ``predict``.
 
     :param action_masks: Shape ``(n, n_actions)``, or ``(n_actions,)`` for one observation
     :param n: Number of observations
     :param n_actions: Number of actions
     :return: bool of shape ``(n, n_actions)``
-    :raises ValueError: If the shape is another, or one allows nothing
+    :raises ValueError: If the shape is another, or a mask allows no action
     """
     masks = np.asarray(action_masks)
     if masks.shape != (n, n_actions) and not (n == 1 and masks.shape == (n_actions,)):
@@ -49,7 +49,7 @@ def given_masks(action_masks: Any, n: int, n_actions: int) -> np.ndarray:
 
 def best_allowed(values: th.Tensor, masks: th.Tensor | None) -> th.Tensor:
     """
-    The valid actions of highest value.
+    Choose the valid actions of highest value.
 
     :param values: float of shape ``(batch, n_actions)``
     :param masks: bool of the same shape, ``None`` if all actions are valid
@@ -62,10 +62,10 @@ def predict_greedily(
     policy: BasePolicy, action_values: Callable[[PyTorchObs], th.Tensor], observation: Observation, action_masks: Any
 ) -> np.ndarray:
     """
-    What ``policy.predict`` does, among the valid actions.
+    Choose actions as ``policy.predict`` does, but among the valid ones.
 
-    :param policy: Knows how to read observations
-    :param action_values: From observations to values of shape ``(batch, n_actions)``
+    :param policy: The policy, which converts observations to tensors
+    :param action_values: Returns the values of observations, shape ``(batch, n_actions)``
     :param observation: The observation(s)
     :param action_masks: See :func:`given_masks`
     :return: The action(s)
@@ -80,11 +80,11 @@ def predict_greedily(
 
 
 class MaskablePolicyMixin(BasePolicy):
-    """Lets a policy of action values predict under masks. Use it as the first base class."""
+    """Gives a policy of action values a ``predict`` with masks. It must be the first base class."""
 
     def action_values(self, obs: PyTorchObs) -> th.Tensor:
         """
-        The value of every action.
+        Return the value of every action.
 
         :param obs: Observations
         :return: float32 of shape ``(batch, n_actions)``
@@ -105,11 +105,11 @@ class MaskablePolicyMixin(BasePolicy):
         :param observation: The observation(s)
         :param state: Not used
         :param episode_start: Not used
-        :param deterministic: Not used: the choice is
+        :param deterministic: Not used: the choice is always deterministic
         :param action_masks: Which actions are valid, bool of shape ``(n_actions,)``, with a leading dimension for
             several observations. ``None``: all
-        :return: The action(s), and ``state`` as it was given
-        :raises ValueError: If the masks are of another shape, or one allows nothing
+        :return: The action(s), and ``state`` unchanged
+        :raises ValueError: If the masks are of another shape, or a mask allows no action
         """
         if action_masks is None:
             return super().predict(observation, state, episode_start, deterministic)
@@ -118,13 +118,13 @@ class MaskablePolicyMixin(BasePolicy):
 
 def draw_allowed(rng: np.random.Generator, masks: np.ndarray) -> np.ndarray:
     """
-    Draw valid actions uniformly; where all are valid, the draws of :func:`seeding.draw_indices`.
+    Draw valid actions uniformly. If all are valid, the draws are those of :func:`seeding.draw_indices`.
 
     :param rng: The generator
-    :param masks: bool of shape ``(n, n_actions)``, each with at least one action
+    :param masks: bool of shape ``(n, n_actions)``, with at least one valid action each
     :return: int64 of shape ``(n,)``
     """
-    if len(masks) == 1:  # nearly all of training, and the same draw as below
+    if len(masks) == 1:  # the usual case; the same draw as below
         valid: np.ndarray = masks[0].nonzero()[0]
         return valid[[int(rng.random() * len(valid))]]
     rank = (rng.random(len(masks)) * masks.sum(axis=1)).astype(np.int64)
@@ -134,17 +134,17 @@ def draw_allowed(rng: np.random.Generator, masks: np.ndarray) -> np.ndarray:
 
 def n_mask_words(n_actions: int) -> int:
     """
-    Number of 64-bit words of a mask.
+    Count the 64-bit words of a mask.
 
-    :param n_actions: Number of actions, one bit for each
-    :return: The number
+    :param n_actions: Number of actions, one bit each
+    :return: The number of words
     """
     return -(-n_actions // 64)
 
 
 def pack_masks(masks: np.ndarray) -> np.ndarray:
     """
-    Masks as bits: action a is bit ``a % 64`` of word ``a // 64``.
+    Convert masks to bits: action a is bit ``a % 64`` of word ``a // 64``.
 
     :param masks: bool of shape ``(n, n_actions)``
     :return: int64 of shape ``(n, words)``
@@ -158,7 +158,7 @@ def pack_masks(masks: np.ndarray) -> np.ndarray:
 
 def unpack_masks(words: np.ndarray, n_actions: int) -> np.ndarray:
     """
-    The inverse of :func:`pack_masks`.
+    Convert bits to masks: the inverse of :func:`pack_masks`.
 
     :param words: int64 of shape ``(n, words)``
     :param n_actions: Number of actions

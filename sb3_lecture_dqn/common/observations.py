@@ -1,4 +1,4 @@
-"""Observations as users have them: brought to the form that a model takes."""
+"""Conversion of a user's observations to the form that a model takes."""
 
 from typing import Any
 
@@ -10,37 +10,37 @@ from sb3_lecture_dqn.common.checks import Observation
 
 def as_model_takes(observation: Any, space: spaces.Space[Any]) -> Observation:
     """
-    Bring what an environment observed to the form that a model was trained with.
+    Convert an observation to the form that a model was trained with.
 
-    A model has seen the ``Tuple`` and nested observations of its environment through :class:`TupleToDictWrapper`; the
-    environment itself, and a ``VecEnv`` of such, still give them as they are.
+    A model has seen ``Tuple`` and nested observations through :class:`TupleToDictWrapper`, but the environment itself
+    returns them without that wrapper.
 
-    :param observation: One observation or several: an array, what NumPy makes one of, or a dictionary or tuple of
-        such, nested or not; for ``Dict`` spaces also a list of several
+    :param observation: One observation or several: an array, a value that NumPy converts to an array, or a dictionary
+        or tuple of these, nested or not; for ``Dict`` spaces also a list of several observations
     :param space: The model's observation space
     :return: An array, or a dictionary of arrays with the keys of the space
-    :raises ValueError: If it is what ``env.reset()`` returned, an observation and an info; or if it has other parts
-        than the space
+    :raises ValueError: If the observation is the pair of observation and info that ``env.reset()`` returns, or has
+        other parts than the space
     """
     if not isinstance(space, spaces.Dict):
         if _is_reset_pair(observation):
             raise ValueError(_MIXED_UP)
         return np.asarray(observation)
-    if isinstance(observation, list) and observation and all(isinstance(one, dict | tuple) for one in observation):
-        each = [as_model_takes(one, space) for one in observation]
-        return {key: np.stack([one[key] for one in each]) for key in space.spaces}
+    if isinstance(observation, list) and observation and all(isinstance(item, dict | tuple) for item in observation):
+        items = [as_model_takes(item, space) for item in observation]
+        return {key: np.stack([item[key] for item in items]) for key in space.spaces}
     parts = _flat(observation)
     if parts.keys() == space.spaces.keys():
         return {key: np.asarray(parts[key]) for key in space.spaces}
-    # Only now: the observation of a Tuple space may be a pair of something and a dictionary too. A reset's has one
-    # level more than the observation in it, so that it never has the same parts.
+    # Checked last, because an observation of a Tuple space may also be a pair with a dictionary. The pair of a reset
+    # has one level more than its observation, so its parts are never those of the space.
     if _is_reset_pair(observation):
         raise ValueError(_MIXED_UP)
-    given = f"the parts {sorted(parts)}" if isinstance(observation, dict | tuple) else f"no parts, {observation!r}"
-    raise ValueError(f"observation has {given}; the observation space has {sorted(space.spaces)}")
+    found = f"the parts {sorted(parts)}" if isinstance(observation, dict | tuple) else f"no parts, {observation!r}"
+    raise ValueError(f"observation has {found}; the observation space has {sorted(space.spaces)}")
 
 
-# SB3's words, by which users find the explanation
+# SB3's text, which users can search for
 _MIXED_UP = (
     "You have passed a tuple to the predict() function instead of a Numpy array or a Dict. You are probably mixing Gym "
     "API with SB3 VecEnv API: `obs, info = env.reset()` (Gym) vs `obs = vec_env.reset()` (SB3 VecEnv). See related "
@@ -54,7 +54,7 @@ def _is_reset_pair(observation: Any) -> bool:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """The parts of an observation by the keys that :class:`TupleToDictWrapper` gives them."""
+    """Return the parts of an observation by the keys of :class:`TupleToDictWrapper`."""
     if isinstance(value, tuple):
         children: list[tuple[Any, Any]] = list(enumerate(value))
     elif isinstance(value, dict):

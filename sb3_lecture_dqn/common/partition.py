@@ -1,6 +1,5 @@
-"""Rows of transitions that grow and are replaced: the parts of the lecture's replay memory."""
+"""A partition of the lecture's replay memory: an array of rows that grows, with an index of duplicates."""
 
-from collections.abc import Hashable
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,13 +7,11 @@ import numpy as np
 from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
 
 _MIN_ROWS = 64
-
-
 _BYTES_AT_ONCE = 1 << 22
 
 
 class Rows(Protocol):
-    """Records that are taken slice by slice, first to last: an array, or a file of them."""
+    """Records that are read slice by slice, first to last: from an array or a file."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -27,10 +24,10 @@ class Rows(Protocol):
 
 def copy_rows(rows: Rows, to: np.ndarray) -> None:
     """
-    Copy rows in slices, so that only one of them is held besides.
+    Copy rows slice by slice, which takes memory for one slice only.
 
-    :param rows: Where they come from.
-    :param to: Array of at least as many rows.
+    :param rows: The rows
+    :param to: An array of at least as many rows
     """
     n = max(1, _BYTES_AT_ONCE // max(1, to[:1].nbytes))
     for start in range(0, len(rows), n):
@@ -38,44 +35,16 @@ def copy_rows(rows: Rows, to: np.ndarray) -> None:
         to[start : start + len(chunk)] = chunk
 
 
-def transition_dtype(fields: list[tuple[str, np.dtype, tuple[int, ...]]]) -> np.dtype:
-    """
-    The record type of a transition.
-
-    :param fields: Name, dtype and shape of every part.
-    :return: A packed record, filled up to whole 64-bit words, which is how the duplicate index reads it.
-    """
-    size = np.dtype(fields).itemsize
-    filler = [("_filler", np.dtype(np.uint8), (-size % 8,))] if size % 8 else []
-    return np.dtype(fields + filler)
-
-
-DISCRETE_ROW = transition_dtype(
-    [
-        ("observations", np.dtype(np.int64), (1,)),
-        ("next_observations", np.dtype(np.int64), (1,)),
-        ("actions", np.dtype(np.int64), (1,)),
-        ("rewards", np.dtype(np.float32), ()),
-        ("dones", np.dtype(np.float32), ()),
-    ]
-)
-
-
-def _hashable(value: Any) -> Hashable:
-    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
-
-
 class Partition:
     """
-    A bounded or unbounded set of transitions, one row each, that knows in O(1) whether it holds one.
+    A set of transitions, one row each, that finds a transition in O(1).
 
-    Rows are records with one field per part of a transition; the first :attr:`size` are in use. :attr:`words` and
-    :attr:`floats` are the same memory as 64-bit integers and as 32-bit floats. It grows by doubling, so an insert is
-    O(1) amortised.
+    The first :attr:`size` records of :attr:`rows` are in use. :attr:`words` and :attr:`floats` are the same memory as
+    64-bit integers and as 32-bit floats. The array grows by doubling, so an insert is O(1) amortised.
 
-    :param dtype: Record type of a row, see :func:`transition_dtype`.
-    :param capacity: Most rows held; a further insert overwrites a uniformly random one. ``None``: no bound.
-    :param deduplicate: Whether a transition that is held already is not stored again.
+    :param dtype: Record type of a row, see :class:`TransitionRow`
+    :param capacity: Most rows held; a further insert overwrites a uniformly random row. ``None``: no bound
+    :param deduplicate: Whether a transition that is already held is not stored again
     """
 
     def __init__(self, dtype: np.dtype, capacity: int | None, deduplicate: bool) -> None:
@@ -99,9 +68,9 @@ class Partition:
         """
         Store one transition.
 
-        :param row: The words of a record, shape ``(1, words)``.
-        :param rng: Draws the row to overwrite if the partition is full.
-        :return: The number of the row it was stored in, or ``None`` if it is held already.
+        :param row: The words of a record, shape ``(1, words)``
+        :param rng: Draws the row to overwrite if the partition is full
+        :return: The number of its row, or ``None`` if the transition is already held
         """
         if self.holds(row):
             return None
@@ -122,18 +91,18 @@ class Partition:
 
     def holds(self, row: np.ndarray) -> bool:
         """
-        Whether :meth:`insert` would leave a transition out.
+        Look whether :meth:`insert` would not store a transition.
 
-        :param row: The words of a record, shape ``(1, words)``.
-        :return: Whether one that is equal is held, where those are not stored again.
+        :param row: The words of a record, shape ``(1, words)``
+        :return: Whether an equal transition is held, with ``deduplicate``
         """
         return self.index is not None and self.index.find(self.words, row) >= 0
 
     def remove(self, at: int) -> None:
         """
-        Forget one transition; the last one takes its row.
+        Forget one transition; the last transition moves to its row.
 
-        :param at: The number of its row.
+        :param at: The number of its row
         """
         last = self.size - 1
         for row in {at, last} if self.index is not None else ():
@@ -146,19 +115,19 @@ class Partition:
 
     def filled(self) -> np.ndarray:
         """
-        The rows in use.
+        Return a copy of the rows in use.
 
-        :return: A copy, of shape ``(size,)``.
+        :return: Records of shape ``(size,)``
         """
         return self.rows[: self.size].copy()
 
     def holding(self, rows: Rows) -> "Partition":
         """
-        A partition with the settings of this one and other rows; the inverse of :meth:`filled`.
+        Make a partition with the settings of this one and other rows: the inverse of :meth:`filled`.
 
-        :param rows: Records of :meth:`filled`, or what reads them slice by slice.
-        :return: The new partition.
-        :raises ValueError: If the rows are of another record type, too many, or not all different.
+        :param rows: Records of :meth:`filled`
+        :return: The new partition
+        :raises ValueError: If the rows are of another record type, too many, or not all different
         """
         if rows.dtype != self.rows.dtype or rows.ndim != 1:
             raise ValueError(f"the rows are {rows.dtype} of shape {rows.shape}, not a column of {self.rows.dtype}")
@@ -176,7 +145,7 @@ class Partition:
         """
         Check that size, rows and index agree.
 
-        :raises ValueError: If they do not; the message says where.
+        :raises ValueError: If they do not; the message says where
         """
         limit = len(self.rows) if self.capacity is None else self.capacity
         if not 0 <= self.size <= min(limit, len(self.rows)):
@@ -191,7 +160,7 @@ class Partition:
                 raise ValueError(f"the duplicate index finds transition {at} at row {found}")
 
     def __getstate__(self) -> dict[str, Any]:
-        # The index depends on what is installed, and is quick to build.
+        # The index depends on whether numba is installed, and is quick to build.
         return {"capacity": self.capacity, "rows": self.filled(), "deduplicate": self.index is not None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -207,6 +176,6 @@ class Partition:
 
     def _allocate(self, n_rows: int, dtype: np.dtype) -> None:
         self.rows = np.zeros(n_rows, dtype)
-        # The same memory as the duplicate index and the compiled loops read it.
+        # The same memory, as the duplicate index and the compiled loops read it
         self.words = self.rows.view(np.int64).reshape(n_rows, -1)
         self.floats = self.rows.view(np.float32).reshape(n_rows, -1)

@@ -1,4 +1,4 @@
-"""One seed, many independent generators: every stateful part owns its own, and nothing reads NumPy's global one."""
+"""Independent generators from one seed: every part of a run has its own, and none reads NumPy's global generator."""
 
 import random
 import struct
@@ -16,15 +16,15 @@ _STREAMS = get_args(Stream)
 
 def draw_indices(rng: np.random.Generator, low: int, high: int, shape: int | tuple[int, ...]) -> np.ndarray:
     """
-    Draw integers uniformly, by one double each: several times faster for a few of them than ``rng.integers``.
+    Draw integers uniformly, from one double each: for few integers several times faster than ``rng.integers``.
 
-    :param rng: The generator.
-    :param low: Lowest integer.
-    :param high: One above the highest; ``high - low`` is far below 2**53, so that all are equally likely.
-    :param shape: How many.
-    :return: int64 of that shape.
+    :param rng: The generator
+    :param low: Lowest integer
+    :param high: The integer above the highest; ``high - low`` must be far below 2**53, so that all are equally likely
+    :param shape: Shape of the result
+    :return: int64 of that shape
     """
-    if shape == 1:  # nearly all of training
+    if shape == 1:  # a fast path for the usual case
         return np.array([low + int(rng.random() * (high - low))], np.int64)
     drawn = (rng.random(shape) * (high - low)).astype(np.int64)
     return low + drawn if low else drawn
@@ -32,34 +32,34 @@ def draw_indices(rng: np.random.Generator, low: int, high: int, shape: int | tup
 
 def make_rng(seed: int | None, stream: Stream) -> np.random.Generator:
     """
-    The generator of one part of a run.
+    Make the generator of one part of a run.
 
-    It shares no draws with those of the other parts, nor with an environment that was given the same seed.
+    Its draws are independent of the other parts' draws, and of an environment with the same seed.
 
-    :param seed: The run's seed; ``None`` for one from the operating system.
-    :param stream: The part.
-    :return: A generator at its start.
+    :param seed: The run's seed; ``None`` for a seed from the operating system
+    :param stream: The part
+    :return: A new generator
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(stream),)))
 
 
-# Generators whose state a file may set. NumPy and PyTorch read at the position that they are given, even if this is
-# beyond their words: with any other position a file would make them read what else there is in the memory.
+# Generators whose state a file may set. NumPy and PyTorch do not check the position in a state: with a position beyond
+# its words, a file could make them read other memory of the process.
 
 _BIT_GENERATORS = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
 _MT19937_WORDS = 624
 _PHILOX_NUMBERS = 4
-# PyTorch's generator on the CPU: the seed, how many of its words are left, whether it is seeded, the next word; after
-# the words the last three numbers of a normal distribution, whether there is one, and one more of single precision.
+# The state of PyTorch's generator on the CPU. Head: the seed, the number of words left, whether it is seeded, the next
+# word. Tail, after the words: three numbers of the normal distribution, whether there is one, and a float32 one.
 _TORCH_HEAD, _TORCH_TAIL = struct.Struct("<QiiQ"), struct.Struct("<dddixxxxfi")
 _TORCH_BYTES = _TORCH_HEAD.size + 8 * _MT19937_WORDS + _TORCH_TAIL.size
 
 
 def generator_state(generator: Any) -> dict[str, Any] | None:
     """
-    The state of a generator of NumPy's.
+    Return the state of a generator of NumPy's.
 
-    :param generator: A ``numpy.random.Generator``, or anything
+    :param generator: Any object
     :return: Its state as data, for :func:`set_generator_state`; ``None`` for a generator of another kind
     """
     bits: Any = getattr(generator, "bit_generator", None)
@@ -68,15 +68,15 @@ def generator_state(generator: Any) -> dict[str, Any] | None:
 
 def set_generator_state(generator: Any, state: Any) -> None:
     """
-    The inverse of :func:`generator_state`, for states of any origin.
+    Set the state of a generator, which may come from a file.
 
-    :param generator: A ``numpy.random.Generator`` of the same kind
-    :param state: What that returned
-    :raises ValueError: If it is the state of no such generator
+    :param generator: A ``numpy.random.Generator``
+    :param state: The result of :func:`generator_state` for a generator of the same kind
+    :raises ValueError: If it is not the state of such a generator
     """
     bits: Any = getattr(generator, "bit_generator", None)
     if type(bits) not in _BIT_GENERATORS:
-        raise ValueError(f"{generator!r} is no generator whose state can be set")
+        raise ValueError(f"{generator!r} is not a generator whose state can be set")
     try:
         _check_bits(type(bits).__name__, state)
         bits.state = state
@@ -86,11 +86,11 @@ def set_generator_state(generator: Any, state: Any) -> None:
 
 def new_generator(state: Any) -> np.random.Generator:
     """
-    Make a generator of the kind that a state is of.
+    Make a generator of the kind that a state belongs to.
 
-    :param state: What :func:`generator_state` returned
-    :return: A generator at another place, for :func:`set_generator_state`
-    :raises ValueError: If it is of no kind that is known
+    :param state: The result of :func:`generator_state`
+    :return: A new generator, whose state :func:`set_generator_state` can set
+    :raises ValueError: If the kind is not known
     """
     kinds = {kind.__name__: kind for kind in _BIT_GENERATORS}
     name = state.get("bit_generator") if isinstance(state, dict) else None
@@ -109,14 +109,14 @@ def _check_bits(kind: str, state: Any) -> None:
 
 
 def _check_torch(state: Any) -> None:
-    """Check that PyTorch stays within the words of its generator."""
+    """Check that PyTorch stays within the words of its generator, and that its numbers are finite."""
     fits = isinstance(state, np.ndarray) and state.dtype == np.uint8 and state.shape == (_TORCH_BYTES,)
     if not fits:
         raise ValueError(f"the state of PyTorch's generator must be uint8 of shape ({_TORCH_BYTES},)")
     content = state.tobytes()
     _, left, seeded, position = _TORCH_HEAD.unpack_from(content)
     *normal, has_normal, single, has_single = _TORCH_TAIL.unpack_from(content, len(content) - _TORCH_TAIL.size)
-    # It draws all but one of those left, and then makes new ones.
+    # It draws all words left but one, then makes new ones.
     check_number("position in PyTorch's generator", position, 0, _MT19937_WORDS, integer=True)
     check_number("numbers left in PyTorch's generator", left, 1, _MT19937_WORDS + 1 - position, integer=True)
     for flag in (seeded, has_normal, has_single & 0xFF):
@@ -131,9 +131,9 @@ def _check_number(name: str, number: Any) -> None:
 
 def global_generators() -> dict[str, Any]:
     """
-    The generators that belong to nobody: Python's, NumPy's and PyTorch's, from which memories of SB3 and dropout draw.
+    Return the states of the global generators of Python, NumPy and PyTorch, which SB3's memories and dropout use.
 
-    :return: Their states
+    :return: The states by name
     """
     version, python_words, gauss = random.getstate()
     state: dict[str, Any] = {
@@ -148,17 +148,17 @@ def global_generators() -> dict[str, Any]:
 
 def set_global_generators(state: dict[str, Any]) -> None:
     """
-    The inverse of :func:`global_generators`.
+    Set the states of the global generators.
 
-    :param state: What that returned, also as versions before 2.0 did
-    :raises ValueError: If it is none of these generators
+    :param state: The result of :func:`global_generators`, also from versions before 2.0
+    :raises ValueError: If it is not a state of these generators
     """
     python, numpy = state["python"], state["numpy"]
     if "rest" in numpy:
         position, has_gauss, gauss = numpy["rest"]
         words = {"key": numpy["words"], "pos": position}
         numpy = {"bit_generator": numpy["name"], "state": words, "has_gauss": has_gauss, "gauss": gauss}
-    _check_bits(type(np.random.get_bit_generator()).__name__, numpy)  # type: ignore[attr-defined] # NumPy has no type
+    _check_bits(type(np.random.get_bit_generator()).__name__, numpy)  # type: ignore[attr-defined]
     _check_number("second number of NumPy's generator", numpy["gauss"])
     if python["gauss"] is not None:
         _check_number("second number of Python's generator", python["gauss"])

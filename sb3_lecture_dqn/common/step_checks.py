@@ -1,4 +1,4 @@
-"""Checks of what one environment returns, before a vectorised one makes it a part of its arrays."""
+"""Checks of the values that one environment returns, before a vectorised environment converts them to arrays."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ _BOOLS = frozenset({bool, np.bool_})
 
 class WrongStepError(ValueError):
     """
-    An environment returned something that no step can give.
+    An environment returned a value that no step can return.
 
-    :param subject: What is wrong
-    :param verb: What it is
-    :param allowed: What it must be
+    :param subject: Name of the value
+    :param verb: The wrong value, as a clause
+    :param allowed: The values allowed, as a clause
     :param env: Number of the environment
     """
 
     def __init__(self, subject: str, verb: str, allowed: str, env: int) -> None:
         super().__init__(subject, verb, allowed, env)
-        self.step: int | None = None  # of all environments, which a single one does not know
+        self.step: int | None = None  # set later: a single environment does not know it
 
     def __str__(self) -> str:
         subject, verb, allowed, env = self.args
@@ -34,19 +34,19 @@ class WrongStepError(ValueError):
 
 class StepCheck:
     """
-    Checks what an environment returns.
+    Checks the values that an environment returns.
 
     :param space: Its observation space
     :param env: Its number, for messages
-    :param what: What is observed, for messages
+    :param what: Name of the observation, for messages
     """
 
     def __init__(self, space: spaces.Space[Any], env: int, what: str = "the observation") -> None:
         self.space, self.env, self.what = space, env, what
-        self.parts: dict[str, StepCheck] = {}  # SB3 lets parts that are not in the space pass, and uses none
+        self.parts: dict[str, StepCheck] = {}  # SB3 ignores parts that are not in the space
         if isinstance(space, spaces.Dict):
             self.parts = {key: StepCheck(part, env, f"{key!r} of the observation") for key, part in space.items()}
-        # What nearly all observations are is found out in a fraction of the time.
+        # For the fast path of usual observations
         self.dtype, self.shape = space.dtype, space.shape
         self.low = self.high = 0
         if isinstance(space, spaces.Discrete):
@@ -54,12 +54,12 @@ class StepCheck:
 
     def check_observation(self, obs: Any) -> None:
         """
-        Check that an observation is of its space's kind and shape, and that its numbers are not changed by a cast.
+        Check that an observation has its space's kind and shape, and that a cast does not change its numbers.
 
-        NaN and numbers out of range are left to checks of the arrays that the observation becomes a part of.
+        NaN and numbers out of range are checked later, in the array of all environments.
 
-        :param obs: What the environment observes
-        :raises WrongStepError: If it is not
+        :param obs: An observation
+        :raises WrongStepError: If it does not fit
         """
         kind = type(obs)
         if kind in _INTEGERS and self.low <= obs < self.high:
@@ -76,7 +76,7 @@ class StepCheck:
             return
         try:
             array = np.asarray(obs)
-        except Exception:  # whatever a stranger's class raises
+        except Exception:  # an unknown class can raise anything
             array = np.empty((), object)
         if array.dtype.kind not in "biuf" or np.any(changed_by_cast(array, self.space)):
             raise self._error(f"is {obs!r}", f"outside its space {self.space}")
@@ -88,17 +88,17 @@ class StepCheck:
 
     def check_outcome(self, reward: Any, terminated: Any, truncated: Any) -> None:
         """
-        Check that a reward is a number, and that what ends an episode is true or false.
+        Check that a reward is a number, and that the flags of an ended episode are true or false.
 
-        :param reward: What the environment returned
-        :param terminated: What it returned
-        :param truncated: What it returned
-        :raises WrongStepError: If one is not, as a text or ``None``
+        :param reward: The reward
+        :param terminated: Whether the episode terminated
+        :param truncated: Whether the episode was truncated
+        :raises WrongStepError: If a value is something else, for example a text or ``None``
         """
         if type(reward) in _NUMBERS and type(terminated) in _BOOLS and type(truncated) in _BOOLS:
             return
         if as_number(reward) is None:
-            raise WrongStepError("the reward", f"is {reward!r}", "which is no number", self.env)
+            raise WrongStepError("the reward", f"is {reward!r}", "which is not a number", self.env)
         for name, value in (("terminated", terminated), ("truncated", truncated)):
             if as_number(value) not in (0, 1):
                 raise WrongStepError(name, f"is {value!r}", "it must be True or False", self.env)

@@ -1,4 +1,4 @@
-"""Embeddings of discrete observations, and the lecture's networks: a Q-table, (state, action) in, state in."""
+"""Embeddings of discrete observations, and the lecture's three networks: Q-table, (state, action) in, state in."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from sb3_lecture_dqn.common.checks import UnsupportedSpaceError, check_number
 
 def hidden_widths(hidden_dim: int) -> list[int]:
     """
-    The widths of the lecture's embedding and hidden layers.
+    Return the widths of the lecture's embedding and hidden layers.
 
     :param hidden_dim: h
     :return: ``[2h, 2h, h]``
@@ -31,27 +31,27 @@ def hidden_widths(hidden_dim: int) -> list[int]:
 
 class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
     """
-    Features of any observation: an embedding for every discrete number in it, and the rest flattened, side by side.
+    Features of any observation: an embedding for every discrete number, then all other parts, flattened.
 
-    For the algorithms of SB3 and sb3-contrib::
+    It works with the algorithms of SB3 and sb3-contrib::
 
         PPO("MlpPolicy", "Taxi-v3", policy_kwargs=dict(features_extractor_class=DiscreteEmbeddingExtractor))
 
-    (``"MultiInputPolicy"`` for ``Dict`` observations). Discrete numbers are that of a ``Discrete`` space, every element
-    of a ``MultiDiscrete`` and every bit of a ``MultiBinary``. Each has an embedding of its own, with as many rows as it
-    has values, so two for a bit; they stand one after the other in the one table :attr:`embedding`, in the order of the
-    space. The features are all embeddings and then all parts that are ``Box``, each in the order of the space.
+    (``"MultiInputPolicy"`` for ``Dict`` observations). The discrete numbers are those of ``Discrete`` spaces, the
+    elements of ``MultiDiscrete`` and the bits of ``MultiBinary``. Each number has its own rows in the table
+    :attr:`embedding`, one for each of its values, in the order of the space. The features are all embeddings, then all
+    ``Box`` parts, each in the order of the space.
 
-    SB3 turns ``Discrete`` and ``MultiDiscrete`` observations into one-hot vectors before a features extractor sees
-    them. The number is recovered as the position of the 1 and its row looked up, so values and gradients are exactly
-    those of an embedding of the number. (The product of one-hot vector and table is the same but that a row that is
-    infinite or NaN would spread to all others.) Integer tensors are taken as the numbers themselves.
+    SB3 makes one-hot vectors of ``Discrete`` and ``MultiDiscrete`` observations before a features extractor sees them.
+    This extractor finds the position of the 1 and looks up its row, so values and gradients are exactly those of an
+    embedding of the number. (In a product of one-hot vector and table, an infinite or NaN row would spread to all
+    others.) Integer tensors are taken as the numbers themselves.
 
     :param observation_space: ``Discrete``, ``MultiDiscrete`` of one dimension, ``MultiBinary``, ``Box``, or a ``Dict``
-        of those; for ``Tuple`` and nested spaces see :class:`~sb3_lecture_dqn.TupleToDictWrapper`
+        of these; for ``Tuple`` and nested spaces see :class:`~sb3_lecture_dqn.TupleToDictWrapper`
     :param embedding_dim: Width of every embedding
-    :raises ValueError: If the space is none of these, or has numbers that do not start at 0, which SB3's one-hot
-        vectors do not allow for; or if ``embedding_dim`` is below 1
+    :raises ValueError: If the space is another, has numbers that do not start at 0, as SB3's one-hot vectors need, or
+        if ``embedding_dim`` is below 1
     """
 
     def __init__(self, observation_space: spaces.Space[Any], embedding_dim: int = 32) -> None:
@@ -70,9 +70,9 @@ class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations: PyTorchObs) -> th.Tensor:
         """
-        The features.
+        Compute the features.
 
-        :param observations: Observations as SB3's ``preprocess_obs`` gives them, or with integers for one-hot vectors
+        :param observations: The result of SB3's ``preprocess_obs``, or integers in place of one-hot vectors
         :return: float32 of shape ``(batch, features_dim)``
         """
         numbers, rest = [], []
@@ -92,10 +92,10 @@ class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
 
     def row_labels(self) -> list[str]:
         """
-        What every row of :attr:`embedding` stands for.
+        Describe every row of :attr:`embedding`.
 
-        :return: ``"part[element] = value"`` for every row; without the part where the observation has no names, and
-            without the element where it is the only one
+        :return: ``"part[element] = value"`` for every row; without the part if the observation has no named parts, and
+            without the element if it is the only one
         """
         labels = []
         for key, space in self.parts.items():
@@ -111,18 +111,18 @@ def check_counts_from_zero(space: spaces.Space[Any]) -> None:
     Check that SB3 can make one-hot vectors of observations.
 
     :param space: Their space
-    :raises UnsupportedSpaceError: If numbers in it do not start at 0; the message says what to do
+    :raises UnsupportedSpaceError: If its numbers do not start at 0; the message says what to do
     """
     for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
         if isinstance(part, spaces.Discrete | spaces.MultiDiscrete) and np.any(part.start != 0):
             raise UnsupportedSpaceError(
                 f"observation space {part} starts at {part.start}: SB3's one-hot vectors count from 0, so shift its "
-                "observations with gymnasium.wrappers.TransformObservation (LecturePolicy takes them as they are)"
+                "observations with gymnasium.wrappers.TransformObservation (LecturePolicy takes them unchanged)"
             )
 
 
 def _n_values(space: spaces.Space[Any]) -> list[int]:
-    """How many values every discrete number of a space has; none for a ``Box``."""
+    """Number of values of every discrete number of a space; an empty list for a ``Box``."""
     check_counts_from_zero(space)
     if isinstance(space, spaces.Discrete):
         return [int(space.n)]
@@ -134,7 +134,7 @@ def _n_values(space: spaces.Space[Any]) -> list[int]:
     if isinstance(space, spaces.Box):
         return []
     raise UnsupportedSpaceError(
-        f"observation space {space} is none of Discrete, MultiDiscrete of one dimension, MultiBinary, Box and Dict of "
+        f"observation space {space} must be Discrete, MultiDiscrete of one dimension, MultiBinary, Box or a Dict of "
         "these; sb3_lecture_dqn.TupleToDictWrapper makes such a Dict of Tuple and nested spaces"
     )
 
@@ -151,11 +151,11 @@ def _starting_at_zero(space: spaces.Space[Any]) -> spaces.Space[Any]:
 
 def state_embedding(observation_space: spaces.Space[Any], embedding_dim: int) -> tuple[nn.Module, int]:
     """
-    The lecture's first layer: one embedding for ``Discrete`` observations, an extractor with several for all others.
+    Make the lecture's first layer: an embedding for ``Discrete`` observations, a feature extractor for all others.
 
     :param observation_space: Observation space
     :param embedding_dim: Width of every embedding
-    :return: The layer, which takes what :func:`to_numbers` returns, and the width of its output
+    :return: The layer, whose input is the result of :func:`to_numbers`, and the width of its output
     """
     if isinstance(observation_space, spaces.Discrete):
         return nn.Embedding(int(observation_space.n), embedding_dim), embedding_dim
@@ -165,12 +165,12 @@ def state_embedding(observation_space: spaces.Space[Any], embedding_dim: int) ->
 
 def to_numbers(obs: PyTorchObs, space: spaces.Space[Any]) -> PyTorchObs:
     """
-    Observations as :func:`state_embedding` takes them: discrete ones as numbers from 0, not as one-hot vectors.
+    Convert observations to the input of :func:`state_embedding`: discrete ones to numbers from 0, not one-hot vectors.
 
-    :param obs: Observations as environments and replay buffers give them
+    :param obs: Observations of environments or replay buffers
     :param space: Their space
-    :return: int64 of shape ``(batch,)`` for ``Discrete`` and ``(batch, k)`` for ``MultiDiscrete``, else what SB3's
-        ``preprocess_obs`` makes of them (each part of a ``Dict``)
+    :return: int64 of shape ``(batch,)`` for ``Discrete`` and ``(batch, k)`` for ``MultiDiscrete``, else the result of
+        SB3's ``preprocess_obs`` (each part of a ``Dict``)
     """
     if isinstance(space, spaces.Dict):
         assert isinstance(obs, dict)
@@ -192,17 +192,17 @@ class EmbeddingQNetwork(QNetwork):
     """
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Discrete) -> None:
-        # Past QNetwork's own constructor, which builds a perceptron on flattened features.
+        # Not QNetwork's constructor, which makes a perceptron on flattened features.
         BasePolicy.__init__(self, observation_space, action_space)
         self.n_actions = int(action_space.n)
 
     @abstractmethod
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
-        The action values.
+        Compute the action values.
 
-        :param obs: Observations as environments and replay buffers give them, with a leading dimension of ``batch``
-            (each part of a ``Dict``)
+        :param obs: Observations of environments or replay buffers, with a leading dimension of ``batch`` (each part of
+            a ``Dict``)
         :return: float32 of shape ``(batch, n_actions)``
         """
 
@@ -217,7 +217,7 @@ class LectureNetwork(EmbeddingQNetwork):
     On ``Discrete`` observations it is
     ``Embedding(n_states, 2h) → Linear(2h, 2h) → PReLU → Linear(2h, h) → PReLU → Linear(h, n_actions)`` with PyTorch's
     default initialisation, and the names in its ``state_dict`` are those of the lecture's files. On all others
-    :class:`DiscreteEmbeddingExtractor` with embeddings of width 2h takes the place of the first layer.
+    :class:`DiscreteEmbeddingExtractor` with embeddings of width 2h replaces the first layer.
 
     :param observation_space: Observation space
     :param action_space: ``Discrete`` action space
@@ -251,7 +251,7 @@ class LectureNetwork(EmbeddingQNetwork):
 
 class TableNetwork(EmbeddingQNetwork):
     """
-    A Q-table: one free value for every state and action, all 0 at first.
+    A Q-table: one parameter for every state and action, all 0 at first.
 
     :param observation_space: ``Discrete`` observation space
     :param action_space: ``Discrete`` action space
@@ -273,10 +273,10 @@ class TableNetwork(EmbeddingQNetwork):
 
 class ActionInNetwork(EmbeddingQNetwork):
     """
-    State and action in, one value out: the step from a table to a network that the lecture takes first.
+    State and action in, one value out: the lecture's first step from a table to a network.
 
-    A state's and an action's embedding, side by side, go through the lecture's layers to one value. All action values
-    of a state thus cost ``n_actions`` passes, which is why the next step is :class:`LectureNetwork`.
+    The embeddings of a state and an action, side by side, go through the lecture's layers to one value. So all action
+    values of a state cost ``n_actions`` passes. :class:`LectureNetwork`, the next step, needs one.
 
     :param observation_space: Observation space, see :class:`LectureNetwork`
     :param action_space: ``Discrete`` action space

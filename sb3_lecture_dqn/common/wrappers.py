@@ -1,4 +1,4 @@
-"""Environment wrappers."""
+"""Environment wrappers: flat and numbered observations, and the replay of a running episode."""
 
 import copy
 import math
@@ -16,21 +16,22 @@ from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 from sb3_lecture_dqn.common.step_checks import StepCheck
 
 MAX_STATES = 1_000_000
-#: Most steps that are replayed to bring environments to where they were
+#: Most steps that are replayed to restore the running episodes
 MAX_REPLAYED = 10**6
 
 
 class TupleToDictWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
     """
-    ``Tuple`` observations, and nested ones, as a flat ``Dict``, which is what SB3 can use of them.
+    Makes ``Tuple`` and nested observations a flat ``Dict``, which SB3 can use.
 
-    The key of a part is its position, or its key in a ``Dict``; of a part within a part, those joined by ``_``::
+    The key of a part is its position in a ``Tuple``, or its key in a ``Dict``. The keys of nested parts are joined by
+    ``_``::
 
         >>> TupleToDictWrapper(gym.make("Blackjack-v1")).observation_space
         Dict('0': Discrete(32), '1': Discrete(11), '2': Discrete(2))
 
     :param env: An environment with ``Tuple`` or ``Dict`` observations
-    :raises ValueError: If it has others, or two parts get the same key
+    :raises ValueError: If it has other observations, or two parts would get the same key
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -45,14 +46,14 @@ class TupleToDictWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
         """
         Flatten an observation.
 
-        :param observation: What the environment observes
+        :param observation: An observation of the environment
         :return: Its parts
         """
         return _flat(observation, self.env.observation_space)
 
 
 def _flat(value: Any, space: spaces.Space[Any], key: str = "") -> dict[str, Any]:
-    """The parts of an observation, or of a space, by their keys."""
+    """Return the parts of an observation, or of a space, by their keys."""
     if not isinstance(space, spaces.Tuple | spaces.Dict):
         return {key: value}
     if isinstance(value, tuple | list) and len(value) != len(space.spaces):
@@ -68,15 +69,15 @@ def _flat(value: Any, space: spaces.Space[Any], key: str = "") -> dict[str, Any]
 
 class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
     """
-    Observations of several discrete parts as one number, as ``TablePolicy``, the compiled engine and
-    ``explore_least_tried`` need them. The last part counts fastest, as in ``np.ravel_multi_index``::
+    Numbers observations of several discrete parts, for ``TablePolicy``, the compiled engine and
+    ``explore_least_tried``. The last part counts fastest, as in ``np.ravel_multi_index``::
 
         >>> DiscreteObservationWrapper(gym.make("Blackjack-v1")).observation_space
         Discrete(704)
 
-    :param env: An environment whose observations are ``MultiDiscrete`` or ``MultiBinary``, or a ``Tuple`` or ``Dict``
-        whose parts are these, ``Discrete``, or made of such parts themselves
-    :raises ValueError: If it has others, or more than a million states
+    :param env: An environment whose observations are ``MultiDiscrete``, ``MultiBinary``, or a ``Tuple`` or ``Dict``,
+        nested or not, of these and ``Discrete`` parts
+    :raises ValueError: If it has other observations, or more than a million states
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -103,14 +104,14 @@ class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstru
         """
         Number an observation.
 
-        :param observation: What the environment observes
+        :param observation: An observation of the environment
         :return: Its number
-        :raises ValueError: If it is outside the environment's space, where it would have the number of another
+        :raises ValueError: If it is outside the environment's space, because two observations could get one number
         """
         try:
-            given = np.array(_numbers(observation, self.env.observation_space))
-            parts = given - self._numbered_starts
-            fits = given.dtype.kind in "biuf" and given.shape == self._numbered_sizes.shape
+            numbers = np.array(_numbers(observation, self.env.observation_space))
+            parts = numbers - self._numbered_starts
+            fits = numbers.dtype.kind in "biuf" and numbers.shape == self._numbered_sizes.shape
         except (KeyError, IndexError, TypeError, ValueError):
             fits = False
         if not fits or np.any((parts < 0) | (parts >= self._numbered_sizes) | (parts % 1 != 0)):
@@ -119,7 +120,7 @@ class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstru
 
 
 def _discrete_parts(space: spaces.Space[Any]) -> list[tuple[int, int]] | None:
-    """How many values every number of an observation can have, and the first; ``None`` if not all are discrete."""
+    """Number of values and first value of every number in an observation; ``None`` if a part is not discrete."""
     if isinstance(space, spaces.Discrete):
         return [(int(space.n), int(space.start))]
     if isinstance(space, spaces.MultiBinary):
@@ -134,7 +135,7 @@ def _discrete_parts(space: spaces.Space[Any]) -> list[tuple[int, int]] | None:
 
 
 def _numbers(value: Any, space: spaces.Space[Any]) -> list[Any]:
-    """All numbers of an observation, in the order of :func:`_discrete_parts`."""
+    """Return all numbers of an observation, in the order of :func:`_discrete_parts`."""
     if not isinstance(space, spaces.Tuple | spaces.Dict):
         if np.shape(value) != (space.shape or ()):
             raise ValueError("another shape")
@@ -145,16 +146,16 @@ def _numbers(value: Any, space: spaces.Space[Any]) -> list[Any]:
 
 
 def _children(space: Any) -> dict[Any, spaces.Space[Any]]:
-    """The parts of a space, by what an observation is asked for them with."""
+    """Return the parts of a space by the index or key of the part in an observation."""
     return dict(space.spaces) if isinstance(space, spaces.Dict) else dict(enumerate(space.spaces))
 
 
 def needs_flattening(space: spaces.Space[Any]) -> bool:
     """
-    Whether SB3 cannot take observations of a space because of how it is put together.
+    Look whether a space is nested in a way that SB3 cannot take.
 
     :param space: Observation space
-    :return: Whether it is a ``Tuple``, or a ``Dict`` with a ``Tuple`` or ``Dict`` in it
+    :return: Whether it is a ``Tuple``, or a ``Dict`` that contains a ``Tuple`` or ``Dict``
     """
     if isinstance(space, spaces.Dict):
         return any(isinstance(part, spaces.Tuple | spaces.Dict) for part in space.spaces.values())
@@ -166,7 +167,7 @@ def check_not_nested(space: spaces.Space[Any]) -> None:
     Check that SB3 can take observations of a space.
 
     :param space: Observation space
-    :raises UnsupportedSpaceError: If it needs flattening; the message says how
+    :raises UnsupportedSpaceError: If it must be flattened first; the message says how
     """
     if needs_flattening(space):
         raise UnsupportedSpaceError(
@@ -177,19 +178,19 @@ def check_not_nested(space: spaces.Space[Any]) -> None:
 
 class OwnName(str):
     """
-    The name of a method of a :class:`TransparentWrapper`, which a plain ``str`` never means.
+    The name of a method of a :class:`TransparentWrapper` itself; a plain ``str`` names the environment's method.
 
-    A ``VecEnv`` reaches what it steps by names alone, and every name that a plain ``str`` can be belongs to the user.
+    A ``VecEnv`` calls methods of its environments by name, and all plain names belong to the user.
     """
 
 
 class TransparentWrapper(gym.Wrapper):
     """
-    A wrapper that is put around a user's environment unasked: every name is the environment's.
+    A wrapper that the package puts around a user's environment, and that the user does not notice.
 
-    Reading, setting and calling through a ``VecEnv`` reach the environment, also by names that this wrapper has itself,
-    as does its ``spec``. The exceptions are ``reset`` and ``step``, which both have. :class:`OwnName` says that a
-    wrapper's own method is meant.
+    Attributes that are read, set or called through a ``VecEnv`` are the environment's, even if this wrapper has the
+    same name; so is ``spec``. The exceptions are ``reset`` and ``step``. An :class:`OwnName` reaches the wrapper's own
+    methods.
 
     :param env: The environment
     """
@@ -200,7 +201,7 @@ class TransparentWrapper(gym.Wrapper):
         super().__init__(env)
         vars(self)["_transparent_made"] = True
 
-    # What a wrapper of this kind has itself it writes by `vars(self)`.
+    # Such a wrapper sets its own attributes by `vars(self)`.
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not self._transparent_made or (name == "env" and _is_around(value, self.env)):
@@ -212,12 +213,12 @@ class TransparentWrapper(gym.Wrapper):
         delattr(self.env, name)
 
     def __getattr__(self, name: str) -> Any:
-        if "env" not in vars(self) or (name.startswith("__") and name.endswith("__")):  # while it is copied
+        if "env" not in vars(self) or (name.startswith("__") and name.endswith("__")):  # asked for during a copy
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.env, name)
 
     def get_wrapper_attr(self, name: str) -> Any:
-        """See gymnasium's ``Wrapper``; the environment's attribute, unless the name is an :class:`OwnName`."""
+        """Return the environment's attribute, unless the name is an :class:`OwnName`; see gymnasium's ``Wrapper``."""
         if name in ("reset", "step") or (isinstance(name, OwnName) and hasattr(type(self), name)):
             return getattr(self, name)
         return self.env.get_wrapper_attr(name)
@@ -236,12 +237,12 @@ class TransparentWrapper(gym.Wrapper):
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        """The environment's, without this wrapper, so that a new one can be made by it wherever the first could."""
+        """The environment's ``spec`` without this wrapper, so that it makes the user's environment."""
         return self.env.spec
 
 
 def _owner_of(env: gym.Env, name: str) -> gym.Env:
-    """Where an attribute is: Python would hide the environment's by setting the same of SB3's Monitor around it."""
+    """Find the environment or wrapper that has an attribute, so that it is not set on SB3's Monitor around it."""
     outermost = None
     while isinstance(env, gym.Wrapper):
         if name in vars(env) or hasattr(type(env), name):
@@ -253,7 +254,7 @@ def _owner_of(env: gym.Env, name: str) -> gym.Env:
 
 
 def _is_around(env: Any, inner: gym.Env) -> bool:
-    """Whether one environment is in the other: as the inner one's attribute, the outer one would be in itself."""
+    """Whether ``env`` contains ``inner``. If it were set as an attribute of ``inner``, it would contain itself."""
     while isinstance(env, gym.Wrapper):
         if env is inner:
             return True
@@ -263,7 +264,7 @@ def _is_around(env: Any, inner: gym.Env) -> bool:
 
 @dataclass
 class _Record:
-    """What :class:`ResumableEnv` remembers."""
+    """The memory of a :class:`ResumableEnv`."""
 
     start: dict[str, Any] | None = None
     actions: list[int] = field(default_factory=list)
@@ -274,17 +275,17 @@ class _Record:
 
 class ResumableEnv(TransparentWrapper):
     """
-    Remembers how the running episode came about, so that another environment can be brought to the same place.
+    Records the running episode, so that another environment can replay it.
 
-    That is the state of the environment's generator before the reset, and the actions since: few environments let their
-    state be read and set, but all can be stepped. The algorithms of this package put it around the sub-environments of
-    a ``DummyVecEnv`` themselves; put it around environments that run in processes of their own, as the outermost
-    wrapper (``make_vec_env(..., wrapper_class=ResumableEnv, vec_env_cls=SubprocVecEnv)``).
+    It records the state of the environment's generator before the reset, and the actions since. Few environments can
+    save their state, but all can be stepped. The algorithms of this package put it around the sub-environments of a
+    ``DummyVecEnv`` themselves. Put it around environments in other processes yourself, as the outermost wrapper:
+    ``make_vec_env(..., wrapper_class=ResumableEnv, vec_env_cls=SubprocVecEnv)``.
 
-    An environment comes back the same if all that it draws is from its ``np_random``, and a reset leaves nothing of
-    the episodes before.
+    The replay is exact if all random numbers of the environment come from its ``np_random``, and if a reset keeps
+    nothing of earlier episodes.
 
-    The last observation and info of an episode are copies: an environment may write the next ones into the same memory.
+    The last observation and info of an episode are copied, because an environment may reuse their memory.
 
     :param env: The environment, with discrete actions
     """
@@ -300,7 +301,7 @@ class ResumableEnv(TransparentWrapper):
         record = self._resumable_record
         record.start = {"generator": self._generator_state(), "seed": seed, "options": options}
         record.actions, record.total = [], 0.0
-        more = {} if options is None else {"options": options}  # as SB3, also for environments that know none
+        more = {} if options is None else {"options": options}  # as in SB3: an environment may lack this argument
         record.obs, info = self.env.reset(seed=seed, **more)
         if record.check is not None:
             record.check.check_observation(record.obs)
@@ -316,33 +317,33 @@ class ResumableEnv(TransparentWrapper):
         if terminated or truncated:
             obs, info = copy.deepcopy((obs, info))
         record.obs = obs
-        if len(record.actions) <= MAX_REPLAYED:  # one more than what is replayed says that there are too many
+        if len(record.actions) <= MAX_REPLAYED:  # one action more than the limit shows that there are too many
             record.actions.append(int(action))
         record.total += float(reward)
         return obs, reward, terminated, truncated, info
 
     def check_steps(self, env: int) -> None:
         """
-        From now on, check what the environment returns before a ``DummyVecEnv`` makes it a part of its arrays.
+        From now on, check the values that the environment returns.
 
-        There a text becomes a number, 2.5 becomes 2 and one number fills an array. What comes from another process
-        hides nothing of this, and an error would end that process.
+        A ``DummyVecEnv`` converts them without a check: a text becomes a number, 2.5 becomes 2, and one number fills an
+        array. Values from another process are not converted, and an error would end that process.
 
         :param env: Number of the environment, for messages
         """
         self._resumable_record.check = StepCheck(self.env.observation_space, env)
 
     def _generator_state(self) -> dict[str, Any] | None:
-        """``None`` for a generator of another kind than NumPy's, such as its old ``RandomState``."""
+        """``None`` if the generator is not a ``numpy.random.Generator``."""
         return generator_state(self.unwrapped.np_random)
 
     def episode_state(self) -> dict[str, Any] | None:
         """
-        How the running episode came about.
+        Return the record of the running episode.
 
-        :return: The generator before the reset and the arguments of that, the actions since, and what is to be
-            compared: the last observation, the sum of rewards, and the generator now. ``None``, if the state of its
-            generator cannot be read
+        :return: The generator before the reset and the reset's arguments, the actions since, and for comparison the
+            last observation, the sum of rewards and the present generator. ``None`` if the state of the generator
+            cannot be read
         """
         if self._generator_state() is None:
             return None
@@ -357,10 +358,10 @@ class ResumableEnv(TransparentWrapper):
 
     def replay_episode(self, state: dict[str, Any]) -> str | None:
         """
-        Bring this environment to where another one was.
+        Replay the running episode of another environment.
 
-        :param state: What the other one's :meth:`episode_state` returned
-        :return: ``None``, or what is not as it was. No exception, which would end an environment in its own process
+        :param state: The other environment's :meth:`episode_state`
+        :return: ``None``, or a message if the result differs. (An exception would end the environment's process.)
         """
         start = state["start"]
         set_generator_state(self.unwrapped.np_random, state["generator"] if start is None else start["generator"])
@@ -373,17 +374,17 @@ class ResumableEnv(TransparentWrapper):
                 return f"the episode ended after {len(self._resumable_record.actions)} steps"
             *_, terminated, truncated, _ = self.step(action)
             ended = terminated or truncated
-        here, n_actions = self.episode_state(), len(self._resumable_record.actions)
-        for what in ("observation", "return", "generator"):
-            now = None if here is None else here[what]
-            if not _equal(now, state[what]):
-                return f"after the same {n_actions} actions its {what} is {now}, and was {state[what]}"
+        replayed, n_actions = self.episode_state(), len(self._resumable_record.actions)
+        for part in ("observation", "return", "generator"):
+            now = None if replayed is None else replayed[part]
+            if not _equal(now, state[part]):
+                return f"after the same {n_actions} actions its {part} is {now}, and was {state[part]}"
         return None
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(np.array_equal(np.asarray(one), np.asarray(other), equal_nan=np.asarray(one).dtype.kind == "f"))
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f"))

@@ -8,7 +8,7 @@ import torch as th
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.masks import pack_masks
-from sb3_lecture_dqn.common.partition import DISCRETE_ROW
+from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
 from sb3_lecture_dqn.engine.changes import Watch
 from sb3_lecture_dqn.engine.divergence import loss_not_finite
 from sb3_lecture_dqn.engine.known import COMPILED_LOSSES, is_flat, layout_of, moment_names
@@ -124,7 +124,7 @@ class CompiledEngine:
         """The rows of two partitions, the size of the first, and the positions drawn."""
         model, buffer = self.model, self.model.replay_buffer
         own = buffer if isinstance(buffer, SuccessFailReplayBuffer) and not model._vec_normalize_env else None
-        if own is not None and own.is_discrete and own.use_masking == (own.fail.words.shape[1] > 4):
+        if own is not None and own.row.is_discrete and own.use_masking == (own.fail.words.shape[1] > 4):
             success, fail = own.success, own.fail
             positions = own.draw_minibatches(n, batch_size)
             return success.words, success.floats, fail.words, fail.floats, success.size, positions

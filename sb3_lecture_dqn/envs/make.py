@@ -1,16 +1,19 @@
 """Building the lecture's environment from an id, on every supported gymnasium."""
 
 import difflib
+import math
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
 from sb3_lecture_dqn.envs.registration import registered
-from sb3_lecture_dqn.envs.tabular import NotTabularError
+from sb3_lecture_dqn.envs.tables import NotTabularError, opts_in
+from sb3_lecture_dqn.envs.tabular import TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 
 #: The step limit of the lecture's tasks where they are given by an id
@@ -23,6 +26,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "FrozenLake8x8NotSlippery-v1": ("FrozenLake8x8-v1", {"is_slippery": False}),
 }
 _LECTURE_IDS = {TAXI_V3, "Taxi-v4", *VARIANTS}
+# Steps on which the table of a user's environment is compared with its steps
+_CHECKED_STEPS = 500
 
 
 def register_taxi_v3() -> None:
@@ -60,7 +65,7 @@ def check_env_id(env_id: str) -> None:
     """
     Check that gymnasium knows an environment.
 
-    :param env_id: An id such as ``"Taxi-v3"``.
+    :param env_id: An id such as ``"Taxi-v3"``
     :raises ValueError: If the id is not registered; the message names the nearest known ids. Also if it is of the form
         ``"module:Id-v0"``, by which gymnasium imports the module: an id may come from a file.
     """
@@ -84,10 +89,10 @@ def id_step_limit(env_id: str) -> int | None:
     """
     The step limit that an environment has where it is given by its id.
 
-    :param env_id: A registered environment id.
+    :param env_id: A registered environment id
     :return: The lecture's limit for its tasks (``Taxi-v3``, ``Taxi-v4`` and :data:`VARIANTS`), of others the registered
-        one, ``None`` if there is none.
-    :raises ValueError: If the id is unknown.
+        one, ``None`` if there is none
+    :raises ValueError: If the id is unknown
     """
     check_env_id(env_id)
     spec = gym.spec(env_id)
@@ -100,8 +105,8 @@ def check_is_env(env: Any) -> None:
     """
     Check that what was given for an environment is one.
 
-    :param env: It should be an environment of gymnasium or a ``VecEnv`` of SB3.
-    :raises ValueError: If it is neither; the message says what to do with it.
+    :param env: It should be an environment of gymnasium or a ``VecEnv`` of SB3
+    :raises ValueError: If it is neither; the message says what to do with it
     """
     if isinstance(env, gym.Env | VecEnv):
         return
@@ -138,12 +143,12 @@ def make_env(
     ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`, unless
     a wrapper has made something else of them.
 
-    :param env_id: A registered environment id.
-    :param max_episode_steps: Steps after which an episode is truncated; ``None`` for :func:`id_step_limit`.
-    :param wrapper: Put around the environment.
-    :param env_kwargs: Passed to ``gymnasium.make``.
-    :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it.
-    :raises ValueError: If the id is unknown.
+    :param env_id: A registered environment id
+    :param max_episode_steps: Steps after which an episode is truncated; ``None`` for :func:`id_step_limit`
+    :param wrapper: Put around the environment
+    :param env_kwargs: Passed to ``gymnasium.make``
+    :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it
+    :raises ValueError: If the id is unknown
     """
     own_limit = id_step_limit(env_id)
     if max_episode_steps is None:
@@ -168,20 +173,71 @@ def make_training_env(
     """
     Make the environment that an algorithm learns from when it is given an id.
 
-    :param env_id: A registered environment id.
-    :param max_episode_steps: As for :func:`make_env`.
-    :param n_envs: Number of environments.
-    :param wrapper: Put around each environment.
+    :param env_id: A registered environment id
+    :param max_episode_steps: As for :func:`make_env`
+    :param n_envs: Number of environments
+    :param wrapper: Put around each environment
     :return: A :class:`TabularVecEnv` where the environment is tabular, which steps many times faster; else what
         :func:`make_env` returns, or SB3's ``DummyVecEnv`` of several.
-    :raises ValueError: If the id is unknown.
+    :raises ValueError: If the id is unknown
     """
     env = make_env(env_id, max_episode_steps, wrapper)
     try:
-        tabular = TabularVecEnv(env, n_envs)
+        tabular = _on_arrays(env, n_envs)
     except NotTabularError:
         if n_envs > 1:
             return make_vec_env(lambda: make_env(env_id, max_episode_steps, wrapper), n_envs)
         return env
     env.close()
     return tabular
+
+
+def make_tabular_env(
+    env_id: str, max_episode_steps: int | None = None, wrapper: Wrapper | None = None
+) -> TabularVecEnv:
+    """
+    Make the environment on arrays of an id.
+
+    :param env_id: A registered environment id
+    :param max_episode_steps: As for :func:`make_env`
+    :param wrapper: Put around the environment
+    :return: One environment
+    :raises NotTabularError: If the environment is not tabular; the message says why
+    :raises ValueError: If the id is unknown, or the environment does not follow its own table
+    """
+    env = make_env(env_id, max_episode_steps, wrapper)
+    try:
+        return _on_arrays(env)
+    finally:
+        env.close()
+
+
+def _on_arrays(env: gym.Env, n_envs: int = 1) -> TabularVecEnv:
+    """``env`` was made here, so it can be stepped to check a user's table."""
+    tabular = TabularVecEnv(env, n_envs)
+    if opts_in(env.unwrapped):
+        _check_follows_table(env.unwrapped, tabular.model)
+    return tabular
+
+
+def _check_follows_table(env: Any, model: TabularModel) -> None:
+    """Check on some episodes that resets and steps do what the table says."""
+    rng, state = np.random.default_rng(0), None
+    name = type(env).__name__
+    for step in range(_CHECKED_STEPS):
+        if state is None:
+            state, _ = env.reset(seed=0 if step == 0 else None)
+            if state not in model.start_states:
+                raise ValueError(f"{name}.reset() returned state {state}, which initial_state_distrib rules out")
+        valid = np.ones(model.n_actions, bool) if model.action_masks is None else model.action_masks[state]
+        action = int(rng.choice(valid.nonzero()[0]))
+        next_state, reward, terminated, truncated, _ = env.step(action)
+        if truncated or not any(
+            next_state == outcome[1] and math.isclose(reward, outcome[2]) and bool(terminated) == outcome[3]
+            for outcome in model.P[int(state)][action]
+        ):
+            raise ValueError(
+                f"{name}.step({action}) in state {state} returned state {next_state}, reward {reward}, "
+                f"terminated={terminated} and truncated={truncated}; P[{state}][{action}] has no such outcome"
+            )
+        state = None if terminated else next_state

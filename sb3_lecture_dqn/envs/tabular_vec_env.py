@@ -14,7 +14,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn, VecEnvWrapper
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
@@ -139,8 +140,8 @@ class _SubEnv(gym.Env):
 
     @property
     def render_mode(self) -> str | None:  # type: ignore[override]
-        # As with every environment that SB3 makes from an id
-        return None if self._tabular_venv.spec is None else "rgb_array"
+        # SB3 makes environments from an id with "rgb_array" too.
+        return "rgb_array" if self._tabular_venv.metadata["render_modes"] else None
 
     @property
     def observation_space(self) -> spaces.Discrete:  # type: ignore[override]
@@ -179,8 +180,8 @@ class TabularVecEnv(VecEnv):
     :param max_episode_steps: Steps after which an episode is truncated. ``None`` for the limit of the environment,
         -1 for no limit, as in ``gymnasium.make``
     :param seed: Seed of the generator, ``None`` for one from the operating system
-    :raises NotTabularError: If the environment has no model
-    :raises ValueError: If an argument is out of range
+    :raises NotTabularError: If the environment has no model; the message says why
+    :raises ValueError: If an argument is out of range, or a class that says it is tabular has no valid table
     """
 
     observation_space: spaces.Discrete
@@ -207,7 +208,8 @@ class TabularVecEnv(VecEnv):
         self.metadata: dict[str, Any] = {"render_modes": []}
         if self.spec is not None:
             self.spec.max_episode_steps = max_episode_steps
-            self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+            if model.draws:
+                self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
         self._render_env: gym.Env | None = None
         self._sub_envs = tuple(_SubEnv(self, index) for index in range(n_envs))
         metadata = self.metadata
@@ -314,7 +316,7 @@ class TabularVecEnv(VecEnv):
         if self._one:
             action = actions.item()
             if not 0 <= action < n_actions:
-                raise ValueError(f"action {action} is none of 0, …, {n_actions - 1}")
+                raise ValueError(f"action {action} is not in 0, …, {n_actions - 1}")
             self._pairs = self._states[0] * n_actions + action
             return
         try:
@@ -323,7 +325,7 @@ class TabularVecEnv(VecEnv):
         except ValueError:
             index = int(np.argmax((actions < 0) | (actions >= n_actions)))
             raise ValueError(
-                f"action {actions[index]} of environment {index} is none of 0, …, {n_actions - 1}"
+                f"action {actions[index]} of environment {index} is not in 0, …, {n_actions - 1}"
             ) from None
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -444,7 +446,7 @@ class TabularVecEnv(VecEnv):
             raise ValueError(f"states and lengths are {states.dtype} and {lengths.dtype}, they must be integers")
         self._check_states(states)
         if not ((lengths >= 0) & (lengths <= min(self._limit, 2**53))).all():
-            raise ValueError(f"lengths {lengths} are not all of 0, …, {self._limit}")
+            raise ValueError(f"lengths {lengths} are not all in 0, …, {self._limit}")
         returns = np.asarray(state["returns"], np.float64)
         if not np.isfinite(returns).all():
             raise ValueError(f"returns {returns} are not all finite")
@@ -459,7 +461,20 @@ class TabularVecEnv(VecEnv):
 
     def _check_states(self, states: np.ndarray) -> None:
         if not ((states >= 0) & (states < self.model.n_states)).all():
-            raise ValueError(f"states {states} are not all of 0, …, {self.model.n_states - 1}")
+            raise ValueError(f"states {states} are not all in 0, …, {self.model.n_states - 1}")
+
+    def tightest_limit(self, max_episode_steps: int | None) -> int:
+        """
+        Find the number of steps after which an episode is cut.
+
+        :param max_episode_steps: A limit besides the environment's own, or ``None``
+        :return: The smaller limit
+        :raises ValueError: If there is none
+        """
+        limits = [limit for limit in (self.max_episode_steps, max_episode_steps) if limit is not None]
+        if not limits:
+            raise ValueError("max_episode_steps=None and the environment has no limit of its own: give one")
+        return min(limits)
 
     def close(self) -> None:
         """Close the window of the environment that renders, if there is one."""
@@ -505,3 +520,16 @@ class TabularVecEnv(VecEnv):
         """See SB3's ``VecEnv``; what ``Monitor`` and ``TimeLimit`` do is done here, so they count as wrapped."""
         limited = wrapper_class is TimeLimit and self.max_episode_steps is not None
         return [wrapper_class is Monitor or limited for _ in self._get_indices(indices)]
+
+
+def without_wrappers(env: VecEnv, *more: type[VecEnvWrapper]) -> VecEnv:
+    """
+    Strip the wrappers that leave actions alone, and observations of a ``Discrete`` space.
+
+    :param env: A vectorised environment
+    :param more: Other wrappers to strip
+    :return: The environment inside
+    """
+    while type(env) in (VecNormalize, VecMonitor, VecCheckNan, *more):
+        env = env.venv  # type: ignore[attr-defined]
+    return env

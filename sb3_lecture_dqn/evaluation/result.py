@@ -1,4 +1,4 @@
-"""What a test of a model found."""
+"""The result of a test of a model."""
 
 from dataclasses import dataclass, field
 
@@ -11,21 +11,21 @@ class TestResult:
     :param mean_steps: Steps per episode
     :param mean_penalties: Steps per episode whose reward was the penalty (-10 in Taxi: an illegal pick-up or drop-off)
     :param mean_reward: Undiscounted return per episode
-    :param success_rate: Share of episodes that succeeded, in [0, 1]: ``info["is_success"]`` of the last step where the
-        environment gives it; else whether the episode ended well in a tabular environment (see
-        :attr:`TabularModel.successes`), and in others whether it ended other than by a step limit
+    :param success_rate: Share of episodes that succeeded, in [0, 1]. An episode succeeds if ``info["is_success"]`` of
+        its last step is true. Without that info, it succeeds in a tabular environment if it ends well (see
+        :attr:`TabularModel.successes`), and in others if it ends, but not by a step limit
     :param n_episodes: Number of episodes
-    :param optimality: Where the reward stands between the random policy (0) and the best possible (1), see
-        :func:`optimal_values`: ``(reward - random) / (optimal - random)``, both expected from the starts of the test.
-        Above 1 is only a sample of random outcomes; below 0 is a policy worse than the random one. ``None`` where the
-        test did not run on arrays (see :func:`run_test`), or where no policy is better than another. Not considered in
-        comparisons of results, as it follows from the rest. Printed only where most episodes succeed: an agent that
-        never succeeds can be far better than the random policy and still have learnt nothing of the task
-    :param knows_success: Whether ``success_rate`` tells successes. Where an end may be good or bad, and the environment
-        does not say which, it is printed as the share of episodes that ``terminated``. Not considered in comparisons
+    :param optimality: ``(reward - random) / (optimal - random)``: 0 for the random policy, 1 for the best possible, see
+        :func:`optimal_values`, both expected from the starts of the test. Values above 1 come from random outcomes.
+        ``None`` if the test did not run on arrays, or if all policies are equally good. Ignored when results are
+        compared, because it follows from the rest. Printed only if most episodes succeed: an agent that never succeeds
+        can be far better than the random policy and still have learnt nothing of the task
+    :param knows_success: Whether ``success_rate`` counts successes. It does not if an end may be good or bad and the
+        environment does not say which; then it is printed as the share of episodes that ``terminated``. Ignored when
+        results are compared
     """
 
-    __test__ = False  # not a test class of pytest's
+    __test__ = False  # pytest must not collect it
 
     mean_steps: float
     mean_penalties: float
@@ -47,9 +47,9 @@ class TestResult:
 
 def tells_optimality(success_rate: float) -> bool:
     """
-    Whether an agent is good enough for its optimality to mean what a reader takes it for.
+    Decide whether the optimality of an agent is worth telling.
 
     :param success_rate: Share of episodes that succeeded
-    :return: Whether most did
+    :return: Whether most of them did
     """
     return success_rate > 0.5

@@ -1,91 +1,21 @@
-"""The environment that a model is tested on."""
+"""The environment that a model is tested on, made from what the user gives."""
 
-from collections.abc import Callable
+import functools
 
 import gymnasium as gym
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import (
-    DummyVecEnv,
-    VecCheckNan,
-    VecEnv,
-    VecMonitor,
-    VecNormalize,
-)
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.wrappers import check_not_nested
-from sb3_lecture_dqn.envs.make import make_env
+from sb3_lecture_dqn.envs.make import make_env, make_tabular_env
 from sb3_lecture_dqn.envs.tabular import NotTabularError
-from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.evaluation.like_model import env_like_model, step_limit_of, table_like_model, wrap_like_model
+from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv, without_wrappers
+from sb3_lecture_dqn.evaluation.like_model import env_like_model, table_like_model, wrap_like_model
 
 MAX_TEST_ENVS = 10
-
-
-def own_step_limit(model: BaseAlgorithm) -> int | None:
-    """
-    The step limit of the environment that a model was made for.
-
-    :param model: The model, also a loaded one that has no environment yet
-    :return: ``None`` if there is none, or it is not known
-    """
-    env = model.get_env()
-    return getattr(model, "max_episode_steps", None) if env is None else step_limit_of(env)
-
-
-def check_step_limit(max_episode_steps: int | None) -> None:
-    """
-    Check the step limit that a test is given.
-
-    :param max_episode_steps: See :func:`run_test`
-    :raises ValueError: If it is no step limit
-    """
-    if max_episode_steps is not None:
-        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-
-
-def check_ends(env: VecEnv, max_episode_steps: int | None) -> None:
-    """
-    Check that the episodes of a test on arrays end, before work is lost.
-
-    :param env: What :func:`make_test_env` or :func:`tabular_env` returned
-    :param max_episode_steps: See :func:`run_test`
-    :raises ValueError: If there is no step limit
-    """
-    tabular = unwrap_tabular(env)
-    if tabular is not None:
-        tighter_limit(tabular, max_episode_steps)
-
-
-def is_own_to_close(made: VecEnv, model: BaseAlgorithm, env: gym.Env | VecEnv | str | None) -> bool:
-    """
-    Whether the environment of a test is to be closed when it is done.
-
-    :param made: What :func:`make_test_env` or :func:`tabular_env` returned
-    :param model: The model that was tested
-    :param env: See :func:`run_test`
-    :return: ``False`` for one that the user gave, and for copies of the training's: to close those might take from the
-        training what they share with it
-    """
-    made_anew = model.get_env() is None or isinstance(made.unwrapped, TabularVecEnv)
-    return isinstance(env, str) or (env is None and made_anew)
-
-
-def tighter_limit(env: TabularVecEnv, max_episode_steps: int | None) -> int:
-    """
-    Find out after how many steps the episodes of a test are cut.
-
-    :param env: The environment
-    :param max_episode_steps: The limit that is asked for besides the environment's own
-    :return: The smaller one
-    :raises ValueError: If there is none
-    """
-    limits = [limit for limit in (env.max_episode_steps, max_episode_steps) if limit is not None]
-    if not limits:
-        raise ValueError("max_episode_steps=None and the environment has no limit of its own: give one")
-    return min(limits)
 
 
 def make_test_env(
@@ -96,12 +26,12 @@ def make_test_env(
     argument: str = "env",
 ) -> VecEnv:
     """
-    The environment of a test, wrapped as the model's own is.
+    Make the environment of a test, with the wrappers of the model's own.
 
     :param model: The model to be tested
-    :param env: An environment, or its id. ``None``: one like the model's own
+    :param env: An environment, or its id. ``None``: an environment like the model's own
     :param max_episode_steps: See :func:`run_test`
-    :param n_envs: Number of environments that are made here
+    :param n_envs: Number of environments, if they are made here
     :param argument: The argument by which the caller's user can give an environment, for messages
     :return: A vectorised environment
     :raises ValueError: If the model's environment cannot be copied, or the spaces are not the model's
@@ -117,11 +47,12 @@ def make_test_env(
         try:
             vec_env = tabular_env(model, env, max_episode_steps)
         except NotTabularError:
-            vec_env = DummyVecEnv([_env_maker(model, env, max_episode_steps)] * n_envs)
+            wrapper = getattr(model, "env_wrapper", None)
+            vec_env = DummyVecEnv([functools.partial(make_env, env, max_episode_steps, wrapper)] * n_envs)
     if env is not None:
         vec_env = wrap_like_model(model, vec_env, argument if isinstance(env, str) else None)
     check_not_nested(vec_env.observation_space)
-    # Not for Box: its bounds are another thing before and after a normalisation.
+    # Box spaces are not compared, because a normalisation changes their bounds.
     needed, given = model.observation_space, vec_env.observation_space
     if vec_env.action_space != model.action_space or (isinstance(needed, spaces.Discrete) and given != needed):
         raise ValueError(
@@ -137,14 +68,14 @@ def tabular_env(
     argument: str = "env",
 ) -> TabularVecEnv:
     """
-    The tabular environment behind whatever a test can be given.
+    Make or find the tabular environment of a test.
 
     :param model: The model to be tested
-    :param env: An environment, or its id. ``None``: one like the model's own
+    :param env: An environment, or its id. ``None``: an environment like the model's own
     :param max_episode_steps: See :func:`run_test`
     :param argument: See :func:`make_test_env`
-    :return: The given one, or a new one
-    :raises NotTabularError: If there is none; the message says why
+    :return: The given environment if it is a :class:`TabularVecEnv`, else a new one
+    :raises NotTabularError: If the environment is not tabular; the message says why
     """
     if env is None:
         return table_like_model(model, max_episode_steps, argument)
@@ -155,11 +86,7 @@ def tabular_env(
         return tabular
     if isinstance(env, gym.Env):
         return TabularVecEnv(env)
-    made = _env_maker(model, env, max_episode_steps)()
-    try:
-        return TabularVecEnv(made)
-    finally:
-        made.close()
+    return make_tabular_env(env, max_episode_steps, getattr(model, "env_wrapper", None))
 
 
 def unwrap_tabular(env: VecEnv) -> TabularVecEnv | None:
@@ -167,13 +94,44 @@ def unwrap_tabular(env: VecEnv) -> TabularVecEnv | None:
     Find the environment on arrays that a test can run on.
 
     :param env: An environment, perhaps in wrappers
-    :return: What is in the wrappers that change nothing of a test; ``None`` if that is not on arrays
+    :return: The :class:`TabularVecEnv` inside wrappers that do not change a test; ``None`` if there is none
     """
-    # These leave actions alone, and observations of a Discrete space; rewards are tested as they were before.
-    while type(env) in (VecNormalize, VecMonitor, VecCheckNan):
-        env = env.venv  # type: ignore[attr-defined]
-    return env if type(env) is TabularVecEnv else None
+    base = without_wrappers(env)
+    return base if type(base) is TabularVecEnv else None
 
 
-def _env_maker(model: BaseAlgorithm, env_id: str, max_episode_steps: int | None) -> Callable[[], gym.Env]:
-    return lambda: make_env(env_id, max_episode_steps, getattr(model, "env_wrapper", None))
+def is_own_to_close(test_env: VecEnv, model: BaseAlgorithm, env: gym.Env | VecEnv | str | None) -> bool:
+    """
+    Look whether the environment of a test is to be closed after it.
+
+    :param test_env: The result of :func:`make_test_env` or :func:`tabular_env`
+    :param model: The model that was tested
+    :param env: See :func:`run_test`
+    :return: ``False`` for an environment that the user gave, and for copies of the training's environment, because
+        closing them might close something that they share with it
+    """
+    is_new = model.get_env() is None or isinstance(test_env.unwrapped, TabularVecEnv)
+    return isinstance(env, str) or (env is None and is_new)
+
+
+def check_step_limit(max_episode_steps: int | None) -> None:
+    """
+    Check the step limit of a test.
+
+    :param max_episode_steps: See :func:`run_test`
+    :raises ValueError: If it is not ``None`` or an integer of at least 1
+    """
+    if max_episode_steps is not None:
+        check_number("max_episode_steps", max_episode_steps, 1, integer=True)
+
+
+def check_ends(env: VecEnv, max_episode_steps: int | None) -> None:
+    """
+    Check before a training that the episodes of its tests end.
+
+    :param env: The result of :func:`make_test_env` or :func:`tabular_env`
+    :param max_episode_steps: See :func:`run_test`
+    :raises ValueError: If the environment is on arrays and there is no step limit
+    """
+    if (tabular := unwrap_tabular(env)) is not None:
+        tabular.tightest_limit(max_episode_steps)

@@ -1,4 +1,4 @@
-"""Action values of models, and the best ones."""
+"""The values that a model gives to actions, and the best values that are possible."""
 
 from typing import Any
 
@@ -8,27 +8,26 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.envs.make import make_env
+from sb3_lecture_dqn.envs.make import make_tabular_env
 from sb3_lecture_dqn.envs.tabular import OptimalValues, TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.evaluation.test_env import tighter_limit
 
 
 def optimal_values(
     env: TabularModel | TabularVecEnv | gym.Env | str, max_episode_steps: int | None = None
 ) -> OptimalValues:
     """
-    The best that any policy can do on a tabular environment, and what the random one does.
+    Compute the best returns that any policy can have on a tabular environment, and those of the random policy.
 
-    Computed by value iteration under the step limit, see :meth:`TabularModel.optimum`; undiscounted, as rewards are
-    tested. For Taxi, which takes milliseconds:
+    They are undiscounted and found by value iteration under the step limit, see :meth:`TabularModel.optimum`. For Taxi
+    this takes milliseconds:
 
         >>> optimal_values("Taxi-v3").mean_reward
         7.93
 
     :param env: A tabular environment, its model or its id; it is not stepped
-    :param max_episode_steps: Steps after which an episode is cut, if the environment has not ended it before; ``None``
-        for the environment's own limit alone, as by its id (for Taxi 1000 steps, see :func:`make_env`)
+    :param max_episode_steps: Steps after which an episode is cut, besides the environment's own limit; ``None`` for
+        that limit alone (1000 steps for the id of Taxi, see :func:`make_env`)
     :return: Values of all states, and their means over the starts
     :raises NotTabularError: If the environment is not tabular; the message says why
     :raises ValueError: If ``max_episode_steps`` is below 1, or there is no step limit
@@ -36,22 +35,18 @@ def optimal_values(
     if max_episode_steps is not None:
         check_number("max_episode_steps", max_episode_steps, 1, integer=True)
     if isinstance(env, str):
-        made = make_env(env, max_episode_steps)
-        try:
-            env = TabularVecEnv(made)
-        finally:
-            made.close()
+        env = make_tabular_env(env, max_episode_steps)
     tabular = env if isinstance(env, TabularVecEnv) else TabularVecEnv(env)
-    return tabular.model.optimum(tighter_limit(tabular, max_episode_steps))
+    return tabular.model.optimum(tabular.tightest_limit(max_episode_steps))
 
 
 def action_values(model: BaseAlgorithm, observations: Any) -> np.ndarray:
     """
-    What a model thinks that its actions are worth.
+    Compute the action values of a model.
 
     :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
     :param observations: Observations with a leading dimension of n (each part of a Dict)
-    :return: Its action values, of QR-DQN the means of their quantiles, float32 of shape ``(n, n_actions)``
+    :return: The values, for QR-DQN the means of the quantiles, float32 of shape ``(n, n_actions)``
     :raises ValueError: If the model has no action values
     """
     network = value_network(model)
@@ -63,7 +58,7 @@ def action_values(model: BaseAlgorithm, observations: Any) -> np.ndarray:
 
 def value_network(model: BaseAlgorithm) -> th.nn.Module:
     """
-    The online network of a model.
+    Return the online network of a model.
 
     :param model: A DQN or QR-DQN of SB3, sb3-contrib or this package
     :return: Its ``q_net`` or ``quantile_net``

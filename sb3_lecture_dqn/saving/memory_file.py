@@ -216,7 +216,7 @@ def _read_partitions(archive: zipfile.ZipFile, described: dict[str, Any], buffer
     state: dict[str, Any] = {"rng": described["rng"]}
     for name, part in _partitions(buffer).items():
         at = described["arrays"].index(name)
-        state[name] = _StoredRows(archive, at, part.rows.dtype, buffer.check_rows)
+        state[name] = _StoredRows(archive, at, part.rows.dtype, buffer.row.check)
     buffer.set_state(state)
     return buffer
 

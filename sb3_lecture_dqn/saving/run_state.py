@@ -23,7 +23,7 @@ from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_o
 from sb3_lecture_dqn.common.seeding import global_generators, set_global_generators
 from sb3_lecture_dqn.common.stock import stock_algorithm
 from sb3_lecture_dqn.engine.divergence import check_weights
-from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.evaluation.like_model import check_made_by_id
 from sb3_lecture_dqn.saving import checkpoint_file
 from sb3_lecture_dqn.saving.callback_state import callback_data, callback_numbers, set_callback_data
@@ -223,7 +223,7 @@ def _check_last_obs(model: Any, env: VecEnv) -> None:
         fits = isinstance(obs, np.ndarray) and obs.shape == (env.num_envs, *(space.shape or ()))
         if not fits or (not no_bounds and not np.can_cast(obs.dtype, np.dtype(space.dtype), "same_kind")):
             raise UnsafeFileError(f"the last observation is none of {space}")
-        check_observations(obs, space, model.num_timesteps, normalized=no_bounds)
+        check_observations(obs, space, model.num_timesteps, ignore_bounds=no_bounds)
 
     normalize = model._vec_normalize_env
     is_stacked = is_vecenv_wrapped(env, VecFrameStack)

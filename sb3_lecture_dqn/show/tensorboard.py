@@ -25,7 +25,7 @@ from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 from sb3_lecture_dqn.envs.grids import GridLayout, grid_layout
 from sb3_lecture_dqn.envs.masks import table_masks
 from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
-from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.evaluation.like_model import step_limit_of
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on
 from sb3_lecture_dqn.evaluation.test_env import tabular_env

@@ -17,10 +17,10 @@ from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.evaluation.like_model import step_limit_of
 from sb3_lecture_dqn.evaluation.result import TestResult
-from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, test_on
+from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
 from sb3_lecture_dqn.evaluation.test_env import (
     MAX_TEST_ENVS,
     check_ends,
@@ -236,7 +236,7 @@ class LectureTestCallback(EventCallback):
         if isinstance(self.test_env, TabularVecEnv) and self.exact:
             result = exact_test_on(self.model, self.test_env, limit, self.penalty_reward)
         else:
-            result = test_on(self.model, self.test_env, self.n_test_episodes, limit, self.penalty_reward)
+            result = run_test_on(self.model, self.test_env, self.n_test_episodes, limit, self.penalty_reward)
         self.results.append((self.n_episodes, result))
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:

@@ -153,7 +153,7 @@ class Transitions:
         normalize, space = model._vec_normalize_env, model.observation_space
         if normalize is not None:
             obs, space = normalize.get_original_obs(), normalize.venv.observation_space
-        self._warn_of_bounds(check_observations(obs, space, model.num_timesteps, normalized=self._is_stacked))
+        self._warn_of_bounds(check_observations(obs, space, model.num_timesteps, ignore_bounds=self._is_stacked))
 
     def _check_terminal_obs(self, infos: list[dict[str, Any]]) -> None:
         model = self.model
@@ -162,7 +162,7 @@ class Transitions:
             if (obs := info.get("terminal_observation")) is not None:
                 batch = _batch_of_one(obs, model.observation_space)
                 outside = check_observations(
-                    batch, model.observation_space, model.num_timesteps, i, normalized=no_bounds
+                    batch, model.observation_space, model.num_timesteps, i, ignore_bounds=no_bounds
                 )
                 self._warn_of_bounds(outside)
 

@@ -194,5 +194,5 @@ def test_generators_of_other_kinds_have_no_state():
 
     for generator in (np.random.RandomState(0), np.random.Generator(Own()), None, random):
         assert generator_state(generator) is None
-        with pytest.raises(ValueError, match="no generator whose state can be set"):
+        with pytest.raises(ValueError, match="not a generator whose state can be set"):
             set_generator_state(generator, {})

@@ -140,7 +140,7 @@ def test_numbers_are_taken_as_well_as_one_hot_vectors():
         (spaces.MultiDiscrete([[2, 3], [4, 5]]), "MultiDiscrete of one dimension"),
         (spaces.Tuple([spaces.Discrete(2)]), "TupleToDictWrapper"),
         (spaces.Dict({"a": spaces.Dict({"b": spaces.Discrete(2)})}), "TupleToDictWrapper"),
-        (spaces.Text(3), r"Text.*is none of Discrete"),
+        (spaces.Text(3), r"Text.*must be Discrete"),
     ],
 )
 def test_spaces_it_cannot_take_are_refused(space, message):

@@ -44,19 +44,19 @@ BOMB = "a0: &a0 [x, x]\n" + "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] *
         ("[" + "1, " * (MAX_ENTRIES + 1) + "]", f"it has more than {MAX_ENTRIES} entries"),
         ("#" * (MAX_BYTES + 1), f"is longer than the {MAX_BYTES} bytes"),
         ("seed: 1\nenv: x\nseed: 2", "it has 'seed' twice .line 3"),
-        ("? [a]\n: 1", "a key that is no text and no small number"),
-        ("1.5: 1", "a key that is no text and no small number"),
-        (f"{2**61 - 1}: 1", "a key that is no text and no small number"),
+        ("? [a]\n: 1", "a key that is neither text nor a small number"),
+        ("1.5: 1", "a key that is neither text nor a small number"),
+        (f"{2**61 - 1}: 1", "a key that is neither text nor a small number"),
         ("a: 0x" + "f" * 100, "an integer of more than 64 bits"),
         ("a: " + "9" * 5000, "an integer of more than 64 bits"),
         ("!!python/object/apply:os.system [true]", "it has the tag .*os.system"),
         ("!!set {a}", "it has the tag"),
         ("!!timestamp 2026-01-01", "it has the tag"),
-        ("!!int x", "is no YAML"),
-        ("'", "is no YAML: while scanning"),
-        ("\x00", "is no YAML"),
-        ("a\n---\nb", "is no YAML: expected a single document"),
-        (b"\xff\xff", "is no YAML"),
+        ("!!int x", "is not YAML"),
+        ("'", "is not YAML: while scanning"),
+        ("\x00", "is not YAML"),
+        ("a\n---\nb", "is not YAML: expected a single document"),
+        (b"\xff\xff", "is not YAML"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -75,7 +75,7 @@ def test_neither_dates_nor_merged_tables():
 def test_a_pipe_and_a_device_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
-        with pytest.raises(ValueError, match="is no regular file"):
+        with pytest.raises(ValueError, match="is not a regular file"):
             read_yaml_file(path)
 
 

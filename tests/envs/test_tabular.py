@@ -227,13 +227,13 @@ class MyTaxi(TaxiEnv):
     [
         pytest.param(
             lambda: gym.make("Taxi-v3", fickle_passenger=True),
-            "fickle_passenger=True.*no part of the state",
+            "fickle_passenger=True.*not part of the state",
             marks=pytest.mark.skipif(not TAXI_CAN_RAIN, reason="not in this gymnasium"),
         ),
         (lambda: TransformReward(gym.make("Taxi-v3"), lambda r: 2 * r), "TransformReward around .*rewards"),
-        (lambda: MyTaxi(), "MyTaxi is none of"),
-        (lambda: "CartPole-v1", "CartPoleEnv is none of"),
-        (lambda: "Blackjack-v1", "BlackjackEnv is none of"),
+        (lambda: MyTaxi(), "MyTaxi is not gymnasium's"),
+        (lambda: "CartPole-v1", "CartPoleEnv is not gymnasium's"),
+        (lambda: "Blackjack-v1", "BlackjackEnv is not gymnasium's"),
     ],
 )
 def test_refuses_what_P_does_not_tell(env, message):
@@ -455,14 +455,14 @@ def test_invalid_actions_are_refused(taxi, n_envs, actions):
     env.reset()
     if isinstance(actions, list) and len(actions) == 1 and n_envs == 2:
         actions = [np.zeros_like(actions[0]), *actions]
-    with pytest.raises(ValueError, match=r"integers of shape|is none of 0, …, 5"):
+    with pytest.raises(ValueError, match=r"integers of shape|is not in 0, …, 5"):
         env.step(np.array(actions))
 
 
 def test_an_invalid_action_is_named(taxi):
     env = TabularVecEnv(taxi, 3)
     env.reset()
-    with pytest.raises(ValueError, match="action 6 of environment 1 is none of"):
+    with pytest.raises(ValueError, match="action 6 of environment 1 is not in"):
         env.step(np.array([5, 6, 7]))
 
 
@@ -788,7 +788,7 @@ def test_state_remembers_a_seed_that_waits():
     ("change", "message"),
     [
         ({"states": [0, 1]}, "states has the shape"),
-        ({"states": [0, 1, 3]}, "are not all of"),
+        ({"states": [0, 1, 3]}, "are not all in"),
         ({"returns": 0}, "returns"),
     ],
 )

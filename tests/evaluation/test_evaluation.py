@@ -15,7 +15,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 
 from examples.lecture_loop import make_taxi
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv, TestResult, exact_test, run_test
-from sb3_lecture_dqn.evaluation.test_env import make_test_env, own_step_limit
+from sb3_lecture_dqn.evaluation.like_model import step_limit_of
+from sb3_lecture_dqn.evaluation.test_env import make_test_env
 from tests.lecture_dqn.test_oracle import OneDrawPerEpisode
 
 
@@ -158,8 +159,9 @@ def test_a_stepped_environments_own_limit_can_be_asked_for(limit, monkeypatch):
 def test_cartpoles_own_limit_is_known(tmp_path):
     tuned = LectureDQN.tuned("CartPole-v1", device="cpu")
     tuned.save(tmp_path / "model")
-    for model in (DQN("MlpPolicy", "CartPole-v1"), tuned, LectureDQN.load(tmp_path / "model", device="cpu")):
-        assert own_step_limit(model) == 500
+    loaded = LectureDQN.load(tmp_path / "model", device="cpu")
+    assert tuned.max_episode_steps == loaded.max_episode_steps == 500
+    assert step_limit_of(DQN("MlpPolicy", "CartPole-v1").get_env()) == 500
 
 
 def test_penalties_are_the_steps_with_the_penalty_reward():
@@ -381,7 +383,7 @@ def test_a_recurrent_policy_remembers_the_episode_and_nothing_before_it():
         assert run_test(model, env, n_episodes=3) == TestResult(20, 0, expected, 1, 3)
     driver = RecurrentPPO("MlpLstmPolicy", "Taxi-v3", **settings)
     assert run_test(driver, n_episodes=2, max_episode_steps=5, seed=0).optimality is None, "not as a table of actions"
-    with pytest.raises(ValueError, match="RecurrentPPO does depends on the past"):
+    with pytest.raises(ValueError, match="RecurrentPPO depend on earlier steps"):
         exact_test(driver)
 
 

@@ -30,7 +30,7 @@ from sb3_lecture_dqn import (
     exact_test,
     run_test,
 )
-from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError, same
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError, same
 from sb3_lecture_dqn.evaluation.like_model import env_like_model, step_limit_of
 from sb3_lecture_dqn.evaluation.test_env import make_test_env
 
@@ -378,8 +378,8 @@ def like_in_vecs(make, n=2):
         (lambda: Written(gym.make("CartPole-v1"), pathlib.Path("episodes")), "Written .*may write: its file is "),
         (lambda: OwnStatistics(gym.make("CartPole-v1")), "OwnStatistics .* keeps mean, count from one episode"),
         (lambda: spec_of(Locked()), "'lock' of Locked .* cannot be copied"),
-        (lambda: spec_of(Given()), "Given has a way of its own"),
-        (lambda: spec_of(Gone()), "Gone has a way of its own"),
+        (lambda: spec_of(Given()), "Given defines how it is copied"),
+        (lambda: spec_of(Gone()), "Gone defines how it is copied"),
         (lambda: SubprocVecEnv([lambda: gym.make("CartPole-v1")]), "in processes of its own"),
         (
             lambda: like_in_vecs(lambda k: gym.make("CartPole-v1", max_episode_steps=9 + k)),

@@ -320,5 +320,5 @@ def test_a_table_is_for_discrete_observations(space):
 @pytest.mark.parametrize("policy", [LecturePolicy, ActionInPolicy])
 @pytest.mark.parametrize("space", [spaces.Tuple([spaces.Discrete(2)]), spaces.Text(3), spaces.MultiDiscrete([[2, 2]])])
 def test_observations_that_no_network_takes_are_refused(policy, space):
-    with pytest.raises(ValueError, match=r"observation space .* is none of Discrete.*TupleToDictWrapper"):
+    with pytest.raises(ValueError, match=r"observation space .* must be Discrete.*TupleToDictWrapper"):
         make(policy, space)

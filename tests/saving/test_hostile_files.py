@@ -132,7 +132,7 @@ def test_nothing_is_run(folder):
         "checkpoints: a generator of PyTorch that reads after": "left in PyTorch's generator=624 must be .* at most 1",
         "checkpoints: masks of seven": "truth values that are neither 0 nor 1",
         "checkpoints: a mark of logs that is a path": "'../../victim/' is no mark",
-        "checkpoints: a state outside": "states .*16.* are not all of 0, …, 15",
+        "checkpoints: a state outside": "states .*16.* are not all in 0, …, 15",
         "checkpoints: a negative length": "lengths .* are not all of",
         "checkpoints: an observation outside": "is 16 at environment step 60, outside its space",
         "checkpoints: a negative length of logs": "the length of events.*=-5 must be",

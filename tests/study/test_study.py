@@ -206,7 +206,7 @@ def test_a_setting_that_cannot_be_made_is_named_before_anything_runs(setting, me
     ("text", "message"),
     [
         ("[1, 2]", "plan.yaml must be a table"),
-        ("tasks: [", "plan.yaml is no YAML"),
+        ("tasks: [", "plan.yaml is not YAML"),
         ("tasks: [Taxi-v3]\nseeds: 1", "plan.yaml: settings is missing"),
         ("task: Taxi-v3", "plan.yaml: 'task' is no entry of a plan; known are tasks, settings"),
         ("tasks: [Taxi-v3]\nseeds: 1\nsettings: {a: {}}", "plan.yaml: episodes=None and timesteps=None"),

@@ -26,7 +26,6 @@ from sb3_lecture_dqn import (
     run_test,
 )
 from sb3_lecture_dqn.common.user_yaml import read_yaml
-from sb3_lecture_dqn.evaluation.test_env import own_step_limit
 from sb3_lecture_dqn.saving.weights_checks import check_finite
 from sb3_lecture_dqn.training.tuned import read_hyperparams
 
@@ -294,7 +293,7 @@ def test_its_budget_is_kept_and_an_id_keeps_its_limit(monkeypatch):
     started = []
     model.learn(callback=lambda locals_, _: bool(started.append(locals_["total_timesteps"])))
     assert started == [50_000]
-    assert (model.env_id, own_step_limit(model)) == ("Depot-v0", 60)
+    assert (model.env_id, model.max_episode_steps) == ("Depot-v0", 60)
 
 
 def test_masks_are_learnt_with_where_asked_for():
