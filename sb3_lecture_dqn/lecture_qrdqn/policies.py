@@ -67,7 +67,7 @@ class LectureQuantilePolicy(MaskablePolicyMixin, QRDQNPolicy):
     :param observation_space: Observation space, as for :class:`LectureNetwork`
     :param action_space: ``Discrete`` action space
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param n_quantiles: Number of quantiles
+    :param n_quantiles: Number of quantiles of the return
     :param hidden_dim: Width of the last hidden layer; the embedding and the first hidden layer are twice as wide
     :param optimizer_class: The optimizer to use, ``th.optim.Adam`` by default as in sb3-contrib
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
