@@ -213,7 +213,7 @@ class LectureModel(Saveable):
         self._access.handed_out = self._access.has_networks = False
 
     def _setup_as_sb3(self) -> None:
-        """Call SB3's ``_setup_model`` with settings that it accepts, such as an interval in steps; restore them after."""
+        """Call SB3's ``_setup_model`` with settings that it accepts, among them an interval in steps."""
         own_kwargs, own_interval = self.replay_buffer_kwargs, self.target_update_interval
         count, unit = parse_frequency("target_update_interval", own_interval)
         self.replay_buffer_kwargs = memory_kwargs(self)
