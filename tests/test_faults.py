@@ -172,7 +172,7 @@ def test_the_environment_whose_process_died_is_named_and_training_goes_on_from_t
 @pytest.mark.parametrize("callback", [[], [LectureCheckpointCallback]])
 def test_an_environment_that_ends_its_own_process_is_named_too(callback, tmp_path):
     model = LectureDQN(in_processes(same, Exiting), seed=0)
-    way_on = "The last checkpoint is kept" if callback else "no checkpoint: give learn.. a LectureCheckpointCallback"
+    way_on = "To resume from the last checkpoint" if callback else "no checkpoint: give learn.. a LectureCheck"
     with pytest.raises(
         EnvironmentProcessError, match=rf"environment 1 of 2 .*ended with exit code 3.*step 58.*{way_on}"
     ):

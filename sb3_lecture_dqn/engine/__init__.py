@@ -1,1 +1,1 @@
-"""What computes the updates: PyTorch, and compiled loops that mean the same."""
+"""Engines that compute the gradient updates: PyTorch, and compiled loops with the same results."""

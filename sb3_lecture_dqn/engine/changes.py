@@ -1,4 +1,4 @@
-"""What a user has changed since the compiled loops took a model over, and when there was a user's code to do it."""
+"""Detection of changes that user code makes to a model while the compiled engine trains it."""
 
 import enum
 import signal
@@ -30,7 +30,7 @@ from sb3_lecture_dqn.engine.known import (
     shadowed,
 )
 
-_Tensor: Any = th._C.TensorBase  # the methods of C, without what Python puts around them
+_Tensor: Any = th._C.TensorBase  # its methods in C are faster than PyTorch's Python wrappers around them
 _data_ptr, _is_contiguous, _numel = _Tensor.data_ptr, _Tensor.is_contiguous, _Tensor.numel
 _requires_grad = attrgetter("requires_grad")
 _hooks, _grad_hooks = _Tensor._backward_hooks.__get__, _Tensor._post_accumulate_grad_hooks.__get__
@@ -38,18 +38,18 @@ _of_model = itemgetter(
     "engine", "policy", "q_net", "q_net_target", "replay_buffer", "_vec_normalize_env", "observation_space", "device"
 )
 _embedding_options = attrgetter(*EMBEDDING_OPTIONS)
-# Threads of these run nothing of the user's.
+# Packages whose threads run no user code.
 _KNOWN_THREADS = KNOWN_PACKAGES | {"tensorboard", "tqdm", "ipykernel", "IPython"}
 
 
 class Watch:
     """
-    Notices what changes the results of PyTorch, and not those of compiled loops that took a model over before.
+    A record of a model when a compiled engine was made for it. It detects changes that the loops would not follow.
 
-    Numbers that are changed in place are not among it: the loops work on the same memory. A change that matters not is
-    now and then taken for one that does; then the model is only taken over once more.
+    Changes of numbers in place need no detection, since the loops work on the same memory. The check is cautious: it
+    may report a change that does not matter. In this case, a new engine is made without need.
 
-    :param model: The model, as it was taken over
+    :param model: The model for which the engine was made
     """
 
     def __init__(self, model: Any) -> None:
@@ -58,7 +58,7 @@ class Watch:
         networks = [*dict.fromkeys(model._networks)]
         modules = self.modules = [module for network in networks for module in network.modules()]
         self.types = [*map(type, modules)]
-        # An attribute of an object may stand before a method of its class, and is one more.
+        # An attribute that shadows a method of the class increases the number of attributes.
         self.attributes = [*map(vars, (*modules, policy, optimizer))]
         self.n_attributes = [*map(len, self.attributes)]
         self.of_buffer = vars(model.replay_buffer)
@@ -76,7 +76,7 @@ class Watch:
         self.parameters = [*chain.from_iterable(map(dict.values, self.parameter_dicts))]
         self.online = [*networks[0].parameters()]
         self.addresses = [*map(_data_ptr, self.parameters)]
-        # Only a view of the same memory has the same address. One that is shorter leaves no matrix as it was.
+        # A tensor with the same address is a view of the same memory. A shorter view changes the size of a matrix.
         self.matrices = [parameter for parameter in self.parameters if parameter.ndim == 2]
         self.sizes = [*map(_numel, self.matrices)]
         self.optimizer, self.groups, self.group = optimizer, optimizer.param_groups, optimizer.param_groups[0]
@@ -93,24 +93,24 @@ class Watch:
 
     def is_unchanged(self, networks: bool = True) -> bool:
         """
-        Compare all with what it was.
+        Compare the model with the record.
 
-        :param networks: Whether to look at the networks and the optimiser too, which takes ten times as long
-        :return: Whether it is the same
+        :param networks: Whether to compare the networks and the optimiser too, which takes ten times as long
+        :return: Whether nothing has changed
         """
         try:
             return self._is_same_model() and (not networks or self._are_same_networks())
-        except Exception:  # what is compared is the user's, and may be gone
+        except Exception:  # user code may have removed attributes
             return False
 
-    # Loops of C over lists: those of Python would take as long as an update. Objects are compared one by one and by
-    # identity, as tensors are equal if their numbers are.
+    # The comparisons use `map`, since loops in Python would take as long as an update. They compare tensors by
+    # identity, since `==` would compare their numbers.
 
     def _is_same_model(self) -> bool:
         model = self.model
         attributes = vars(model)
         return (
-            _of_model(attributes) == self.of_model  # no tensors
+            _of_model(attributes) == self.of_model  # these are not tensors
             and len(attributes) == self.n_of_model
             and len(self.of_buffer) == self.n_of_buffer
             and next(of_settings(model), None) is None
@@ -159,68 +159,68 @@ class Watch:
 
 
 class UserCode(enum.Enum):
-    """When code of the user's runs that might change a model."""
+    """When user code that might change a model runs during ``learn``."""
 
     NEVER = enum.auto()
-    IN_STEPS = enum.auto()  #: in the environment and in callbacks, while they are called for a step
-    BETWEEN_STEPS = enum.auto()  #: as well after these, but before the updates
-    ALWAYS = enum.auto()  #: as well in other threads, or after the updates
+    IN_STEPS = enum.auto()  #: only in environments and callbacks, during a step
+    BETWEEN_STEPS = enum.auto()  #: also between a step and the updates after it
+    ALWAYS = enum.auto()  #: at any time, for example in other threads or after the updates
 
 
 class UserAccess:
     """
-    Says when code of the user's may have changed a model, so that an engine has to look.
+    Record of when user code may have changed a model, so that the engine is checked only then.
 
-    Outside of ``learn``, as where ``train`` is called by hand, that is always.
+    Outside of ``learn``, for example if the user calls ``train``, user code may always have changed the model.
     """
 
     def __init__(self) -> None:
         self.code = UserCode.ALWAYS
-        #: Whether such code has run since the last look
+        #: Whether user code may have run since the last check of the engine
         self.has_run = True
-        #: Whether somebody has asked for the networks since this was last set to ``False``
+        #: Whether the networks were read as attributes of the model since this was last set to ``False``
         self.handed_out = True
-        #: Whether somebody may hold the networks
+        #: Whether user code may hold a reference to the networks
         self.has_networks = True
 
     def begin(self, model: Any, callback: BaseCallback) -> None:
         """
-        Begin a call of ``learn``.
+        Start the record for a call of ``learn``.
 
         :param model: The model, set up for training
-        :param callback: The callback of the call
+        :param callback: The callback of this call
         """
         self.note()
         self.code = user_code(model, callback)
         self.handed_out = False
 
     def note(self) -> None:
-        """Note after code of the user's has run whether it was given the networks."""
+        """Record, after user code has run, whether it has read the networks."""
         if self.handed_out:
             self.has_networks = True
 
     def after_step(self) -> None:
-        """Note that environments and callbacks were called for a step."""
+        """Record that environments and callbacks were called for a step."""
         self.has_run = self.code is not UserCode.NEVER
         self.note()
 
     def after_look(self) -> None:
-        """Note that an engine has looked at the model."""
+        """Record that the engine was checked."""
         self.has_run = self.code is UserCode.ALWAYS
 
     def may_change_networks(self) -> bool:
         """
-        Look whether code that has run can have changed the networks: steps cannot if nobody was given one.
+        Return whether user code may have changed the networks. In steps, it can only do so if it has read them.
 
-        :return: Whether it can
+        :return: Whether it may have
         """
         return self.code is not UserCode.IN_STEPS or self.has_networks
 
     def end(self, failed: bool) -> None:
         """
-        End a call of ``learn``.
+        End the record for a call of ``learn``.
 
-        :param failed: Whether an error ended it, perhaps in a step, before it was noted who was given the networks
+        :param failed: Whether an error ended the call. The error may have come before :meth:`note` was called
         """
         if failed:
             self.has_networks = True
@@ -229,9 +229,9 @@ class UserAccess:
 
 class HandedOut:
     """
-    An attribute for networks, whose use is noted in the model's :class:`UserAccess`, its ``_access``.
+    Descriptor for the networks of a model. It records every access in the model's :class:`UserAccess`, ``_access``.
 
-    Code that was not given a network, or an object that holds it, does not change it.
+    User code cannot change a network that it has not read, so without an access no check of the networks is needed.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -257,19 +257,19 @@ class HandedOut:
 
 def user_code(model: Any, callback: BaseCallback) -> UserCode:
     """
-    Find out when code runs in training that is not known.
+    Determine when user code runs during training. All code from outside :data:`known.KNOWN_PACKAGES` is user code.
 
     :param model: The model, set up for training
-    :param callback: What will be called
-    :return: When
+    :param callback: The callback of the call of ``learn``
+    :return: The times at which user code runs
     """
     callbacks = [*callback_tree(callback)]
-    threads = [one for one in threading.enumerate() if one is not threading.current_thread()]
+    threads = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     handlers = [handler for handler in map(signal.getsignal, signal.valid_signals()) if callable(handler)]
     if (
         not from_known_package(type(model))
         or shadowed(model) is not None
-        or not all(type(one).__module__.partition(".")[0] in _KNOWN_THREADS for one in threads)
+        or not all(type(thread).__module__.partition(".")[0] in _KNOWN_THREADS for thread in threads)
         or any(isinstance(handler, FunctionType | MethodType) and not _is_known(handler) for handler in handlers)
         or _overrides(callbacks, "on_rollout_start", "_on_rollout_start")
     ):
@@ -278,42 +278,42 @@ def user_code(model: Any, callback: BaseCallback) -> UserCode:
     others += [model.logger, *model.logger.output_formats]
     if not all(map(_is_known, others)) or _overrides(callbacks, "on_rollout_end", "_on_rollout_end"):
         return UserCode.BETWEEN_STEPS
-    things = [*callbacks, *_layers_of(model.env)]
-    for one in callbacks:  # those that they test on
-        things += [
-            layer for env in vars(one).values() if isinstance(env, VecEnv | gym.Env) for layer in _layers_of(env)
+    called_in_steps = [*callbacks, *_layers_of(model.env)]
+    for child in callbacks:  # callbacks may hold environments for tests
+        called_in_steps += [
+            layer for env in vars(child).values() if isinstance(env, VecEnv | gym.Env) for layer in _layers_of(env)
         ]
-    return UserCode.NEVER if all(map(_is_known, things)) else UserCode.IN_STEPS
+    return UserCode.NEVER if all(map(_is_known, called_in_steps)) else UserCode.IN_STEPS
 
 
 def _overrides(callbacks: list[BaseCallback], *methods: str) -> bool:
-    """Whether one of the user's callbacks does something at another moment than a step."""
-    unknown = [type(one) for one in callbacks if not _is_known(one)]
-    return any(getattr(one, method) is not getattr(BaseCallback, method) for one in unknown for method in methods)
+    """Return whether a callback of the user overrides one of the methods."""
+    classes = [type(callback) for callback in callbacks if not _is_known(callback)]
+    return any(getattr(cls, method) is not getattr(BaseCallback, method) for cls in classes for method in methods)
 
 
 def _layers_of(env: Any) -> Iterator[Any]:
-    """An environment and all that it is put around, as far as that is in this process."""
+    """Yield an environment and the environments that it wraps, if they are in this process."""
     yield env
     if isinstance(env, SubprocVecEnv):
         return
-    inner = vars(env).get("venv", vars(env).get("env"))
-    for one in [inner, *vars(env).get("envs", ())]:
-        if one is not None:
-            yield from _layers_of(one)
+    wrapped = vars(env).get("venv", vars(env).get("env"))
+    for inner_env in [wrapped, *vars(env).get("envs", ())]:
+        if inner_env is not None:
+            yield from _layers_of(inner_env)
 
 
 def _is_known(thing: Any) -> bool:
-    """Whether no code of the user's runs in it: its class is known, and so is all that it was given to call."""
+    """Return whether an object runs no user code: its class is known, and so are all callables in its attributes."""
     if isinstance(thing, FunctionType | MethodType | BuiltinFunctionType | type):
         return from_known_package(thing)
     if isinstance(thing, partial):
         return _is_known(thing.func)
     if not from_known_package(type(thing)):
         return False
-    given = vars(thing).values() if hasattr(thing, "__dict__") else ()
-    return all(map(_is_known_part, given))
+    attributes = vars(thing).values() if hasattr(thing, "__dict__") else ()
+    return all(map(_is_known_attribute, attributes))
 
 
-def _is_known_part(value: Any) -> bool:
+def _is_known_attribute(value: Any) -> bool:
     return not callable(value) or isinstance(value, nn.Module) or _is_known(value)

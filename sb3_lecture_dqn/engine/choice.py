@@ -1,4 +1,4 @@
-"""Which engine trains a model."""
+"""The choice of the engine that trains a model."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,46 +13,46 @@ ENGINES = ("auto", "torch", "numba")
 
 
 class Engine(Protocol):
-    """Trains the networks of a model, and says which actions they would choose."""
+    """Protocol of the engines. An engine updates the networks of a model and chooses their greedy actions."""
 
     name: str
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """
-        Do updates, each on a minibatch of its own.
+        Update the online network, each time with a new minibatch.
 
         :param gradient_steps: Number of updates
-        :param batch_size: Transitions in a minibatch
-        :return: Mean loss
-        :raises DivergedError: If a loss is NaN or infinite; the weights are then those before that update
+        :param batch_size: Number of transitions in each minibatch
+        :return: Mean loss of the updates
+        :raises DivergedError: If a loss is NaN or infinite; the weights are then those from before that update
         """
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """
-        Choose the actions of highest value.
+        Choose the actions with the highest values.
 
-        :param obs: Observations with a leading dimension of ``n_envs``
-        :param action_masks: Which actions are valid, bool of shape ``(n_envs, n_actions)``; ``None``: all
-        :return: int64 of shape ``(n_envs,)``
+        :param obs: Batch of ``n_envs`` observations
+        :param action_masks: Valid actions, bool of shape ``(n_envs, n_actions)``; ``None`` if all are valid
+        :return: Actions, int64 of shape ``(n_envs,)``
         """
 
     def is_current(self, networks: bool = True) -> bool:
         """
-        Look whether the model still asks for this engine, and is as it was when the engine was made.
+        Check whether the engine still fits the model, since settings, networks or the optimiser may have changed.
 
-        :param networks: Whether the networks or their optimiser may have been changed
-        :return: ``False`` if the model needs another engine
+        :param networks: Whether to check the networks and the optimiser too
+        :return: ``False`` if the model needs a new engine
         """
 
 
 def make_engine(model: Any, say: Callable[[str], None] = lambda line: None) -> Engine:
     """
-    Make the engine that ``model.engine`` asks for.
+    Make the engine that the setting ``model.engine`` selects.
 
-    :param model: A model that is set up but for its engine
-    :param say: Is called with one line that names the engine, and the reason if it is not the compiled one
+    :param model: A model that is set up except for its engine
+    :param say: Function that is called with a line that names the engine, and the reason if it is PyTorch
     :return: The engine
-    :raises ValueError: If ``model.engine`` is ``"numba"``, and the compiled engine does not know the configuration
+    :raises ValueError: If ``model.engine`` is ``"numba"`` and the compiled engine does not support the model
     """
     reason = "engine='torch'" if model.engine == "torch" else why_not_compiled(model)
     if reason is not None and model.engine == "numba":

@@ -1,4 +1,4 @@
-"""Gradient updates by compiled loops on the memory of the model's own PyTorch objects."""
+"""The compiled engine: gradient updates by compiled loops that work in the memory of PyTorch's tensors."""
 
 import math
 from typing import Any
@@ -17,12 +17,12 @@ from sb3_lecture_dqn.kernels.kinds import ADAM, SGD, STATE_IN
 
 class CompiledEngine:
     """
-    Updates by the loops of :mod:`kernels`, on the memory of the model's own PyTorch objects.
+    Engine that updates by the loops of :mod:`kernels`, in the memory of the model's PyTorch tensors.
 
-    The parameters of each network become views of one flat array, in which the loops work, and so do the moments of
-    the optimiser. So whatever reads or writes the torch objects in place (``state_dict``, ``load_state_dict``,
-    ``save``, ``predict``, another engine) sees the same numbers. What is not changed in place, :class:`changes.Watch`
-    sees.
+    The parameters of each network become views of one flat array, and so do the moments of the optimiser. The loops
+    work on these arrays. Therefore, code that reads or writes the tensors in place (``state_dict``,
+    ``load_state_dict``, ``save``, ``predict``, another engine) sees the same numbers. :class:`changes.Watch` notices
+    changes that are not made in place.
 
     :param model: A model for which :func:`known.why_not_compiled` returns ``None``
     """
@@ -30,7 +30,7 @@ class CompiledEngine:
     name = "numba"
 
     def __init__(self, model: Any) -> None:
-        from sb3_lecture_dqn.kernels import updates as kernels  # numba takes half a second to import
+        from sb3_lecture_dqn.kernels import updates as kernels  # imported here, since numba takes half a second
 
         self.model = model
         self.kernels = kernels
@@ -42,7 +42,7 @@ class CompiledEngine:
         self.parameters = list(q_net.parameters())
         self.online = _flat(self.parameters)
         self.target = self.online if q_net_target is q_net else _flat(list(q_net_target.parameters()))
-        #: Where the memory is that this learner holds
+        #: Addresses of the memory that this engine holds
         self.addresses = {array.ctypes.data for array in (self.online, self.target)}
         self.gradient = np.zeros_like(self.online)
         self.moments: list[np.ndarray] = []
@@ -89,15 +89,15 @@ class CompiledEngine:
             self.steps += done
         if total == -1:
             raise IndexError(
-                f"update {model._n_updates + done + 1}: a transition of the replay memory has an observation or an "
-                f"action that is not in {model.observation_space} or below {self.layout[2]}"
+                f"update {model._n_updates + done + 1}: a transition of the replay memory has an observation outside "
+                f"{model.observation_space} or an action that is not below {self.layout[2]}"
             )
         if done < gradient_steps:
             raise loss_not_finite(model, total, done)
         return float(total / gradient_steps)
 
     def _take_moments(self) -> None:
-        """Make what the optimiser remembers flat, and before its first step as PyTorch makes it then."""
+        """Make the moments of the optimiser flat. Before its first step, initialise them as PyTorch would."""
         optimizer = self.model.policy.optimizer
         names = moment_names(optimizer)
         if isinstance(optimizer, th.optim.Adam):
@@ -110,23 +110,30 @@ class CompiledEngine:
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`engine.choice.Engine.greedy_actions`."""
-        if obs.dtype != np.int64 or obs.ndim != 1:  # what PyTorch makes of them
+        if obs.dtype != np.int64 or obs.ndim != 1:  # convert observations as PyTorch would
             obs = obs.astype(np.int64).reshape(-1)
         if action_masks is not None:
-            allowed: np.ndarray = self.kernels.greedy_allowed_actions(
+            allowed_actions: np.ndarray = self.kernels.greedy_allowed_actions(
                 self.online, self.layout, obs, self.start, action_masks
             )
-            return allowed
+            return allowed_actions
         actions: np.ndarray = self.kernels.greedy_actions(self.online, self.layout, obs, self.start)
         return actions
 
     def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
-        """The rows of two partitions, the size of the first, and the positions drawn."""
+        """
+        Draw minibatches.
+
+        :param n: Number of minibatches
+        :param batch_size: Number of transitions in each
+        :return: First arguments of the kernel ``train``: the rows of two partitions, as int64 and as float32 words, the
+            size of the first partition, and the drawn positions, int64 of shape ``(n, batch_size)``
+        """
         model, buffer = self.model, self.model.replay_buffer
-        own = buffer if isinstance(buffer, SuccessFailReplayBuffer) and not model._vec_normalize_env else None
-        if own is not None and own.row.is_discrete and own.use_masking == (own.fail.words.shape[1] > 4):
-            success, fail = own.success, own.fail
-            positions = own.draw_minibatches(n, batch_size)
+        memory = buffer if isinstance(buffer, SuccessFailReplayBuffer) and not model._vec_normalize_env else None
+        if memory is not None and memory.row.is_discrete and memory.use_masking == (memory.fail.words.shape[1] > 4):
+            success, fail = memory.success, memory.fail
+            positions = memory.draw_minibatches(n, batch_size)
             return success.words, success.floats, fail.words, fail.floats, success.size, positions
         assert buffer is not None
         rows, masks = np.zeros((n, batch_size), DISCRETE_ROW), []
@@ -138,12 +145,12 @@ class CompiledEngine:
             row["rewards"] = batch.rewards.numpy()[:, 0]
             row["dones"] = batch.dones.numpy()[:, 0]
             if batch.discounts is not None and model.gamma > 0:
-                # The loop counts the next value by (1 - done) * gamma; here it has to be (1 - done) * discount.
+                # The loop multiplies the next value by (1 - done) * gamma; choose "done" so that this is the discount.
                 row["dones"] = 1 - (1 - row["dones"]) * batch.discounts.numpy()[:, 0] / model.gamma
-            if (allowed := getattr(batch, "next_action_masks", None)) is not None:
-                masks.append(pack_masks(allowed.numpy()))
+            if (next_masks := getattr(batch, "next_action_masks", None)) is not None:
+                masks.append(pack_masks(next_masks.numpy()))
         words = rows.view(np.int64).reshape(-1, 4)
-        if masks:  # behind the rest of a row, as in the memory
+        if masks:  # masks are the last words of a row, as in SuccessFailReplayBuffer
             words = np.hstack([words, np.concatenate(masks)])
         floats = words.view(np.float32)
         return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
@@ -151,10 +158,10 @@ class CompiledEngine:
 
 def _flat(tensors: list[Any]) -> np.ndarray:
     """
-    Make tensors views of one flat array, in their order; they are left alone if they are that already.
+    Make tensors views of one flat array, in their order. Do not change tensors that are such views already.
 
-    :param tensors: float32 tensors on the CPU; parameters stay the same objects
-    :return: The array, sharing their memory
+    :param tensors: float32 tensors on the CPU; the objects stay the same
+    :return: float32 array that shares the memory of the tensors
     """
     sizes = [tensor.numel() for tensor in tensors]
     if not is_flat(tensors):
@@ -167,7 +174,7 @@ def _flat(tensors: list[Any]) -> np.ndarray:
 
 
 def _flat_moment(optimizer: th.optim.Optimizer, parameters: list[th.nn.Parameter], name: str) -> np.ndarray:
-    """One kind of moment of an optimiser, flat; made as torch makes it at the first step where it is not there yet."""
+    """Return the moments of one name as a flat array. Initialise missing ones with zeros, as PyTorch would."""
     for parameter in parameters:
         if optimizer.state[parameter].get(name) is None:
             optimizer.state[parameter][name] = th.zeros_like(parameter)

@@ -1,4 +1,4 @@
-"""Training that diverges: the error, and what it says of the cause and the way on."""
+"""The error for training that diverges, with its diagnosis and its advice."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ import torch as th
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.saving.weights_checks import check_finite
 
-#: What the lecture's settings object says, while its optimiser trains with a tenth of it
+#: Learning rate in the lecture's settings object. The lecture's optimiser does not use it, but a tenth of it
 LECTURES_UNUSED_LR = 0.01
 
 
@@ -17,8 +17,9 @@ class DivergedError(ValueError):
     """
     Training has diverged: a loss or a weight is NaN or infinite.
 
-    The message says when, how far the action values are from what is possible, and what helps. After a loss that is
-    not finite, the model has the weights from before that update. Also a ``ValueError``, which 1.0 raised.
+    The message tells when it happened, how far the action values are outside the possible range, and what helps. If a
+    loss was not finite, the model keeps the weights from before that update. The error is also a ``ValueError``, as in
+    version 1.0.
     """
 
 
@@ -28,25 +29,25 @@ def loss_not_finite(model: Any, loss: float, done: int = 0) -> DivergedError:
 
     :param model: A model of this package, with the weights from before that update
     :param loss: The loss
-    :param done: Updates that this call of ``train`` has done before
-    :return: The error, to be raised
+    :param done: Number of updates that this call of ``train`` has finished
+    :return: The error, not raised yet
     """
-    what = f"the loss of update {model._n_updates + done + 1} (environment step {model.num_timesteps}) is {loss}"
-    return DivergedError(f"{what}: {_diverged(model)}{_how_far(model)} {what_helps(model)}")
+    fact = f"the loss of update {model._n_updates + done + 1} (environment step {model.num_timesteps}) is {loss}"
+    return DivergedError(f"{fact}: {_diverged(model)}{_how_far(model)} {what_helps(model)}")
 
 
 def check_weights(model: Any) -> None:
     """
-    Check that all weights, and what the optimiser remembers, are numbers: of the last update no loss may tell.
+    Check that all weights and the state of the optimiser are finite. The last update has no loss after it to show this.
 
     :param model: A model of this package
-    :raises DivergedError: If one is NaN or infinite; the message says which
+    :raises DivergedError: If a number is NaN or infinite; the message names it
     """
     policy = model.policy
-    # Not `optimizer.state_dict()`: it fails where a parameter that was trained is no longer the optimiser's.
-    remembered = {"state": list(policy.optimizer.state.values())}
+    # Not `optimizer.state_dict()`, which fails if a trained parameter was removed from the optimiser.
+    optimizer_state = {"state": list(policy.optimizer.state.values())}
     try:
-        check_finite({"policy": policy.state_dict(), "policy.optimizer": remembered})
+        check_finite({"policy": policy.state_dict(), "policy.optimizer": optimizer_state})
     except UnsafeFileError as error:
         when = f"after update {model._n_updates} (environment step {model.num_timesteps})"
         raise DivergedError(f"{when}, {error}: {_diverged(model)} {what_helps(model)}") from error
@@ -54,10 +55,10 @@ def check_weights(model: Any) -> None:
 
 def has_finite_weights(model: Any) -> bool:
     """
-    Whether a model can act and be saved.
+    Check whether a model can act and be saved.
 
     :param model: A model of this package
-    :return: Whether no weight is NaN or infinite
+    :return: Whether all weights and the state of the optimiser are finite
     """
     try:
         check_weights(model)
@@ -68,16 +69,16 @@ def has_finite_weights(model: Any) -> bool:
 
 def what_helps(model: Any) -> str:
     """
-    Say what keeps a training from diverging, of what the model does not have yet.
+    Suggest settings that prevent divergence, except those that the model has already.
 
     :param model: A model of this package
-    :return: Sentences
+    :return: Sentences for the message of an error
     """
     optimizer = model.policy.optimizer
     lr = optimizer.param_groups[0]["lr"]
     ideas = []
     if not model.double_dqn:
-        ideas.append("a separate target network (double_dqn=True): without one, every update moves its own targets")
+        ideas.append("a separate target network (double_dqn=True), as otherwise every update moves its own targets")
     if not model.store_and_replay:
         ideas.append("a replay memory (store_and_replay=True)")
     ideas.append(f"a lower learning_rate (it is {lr:g})")
@@ -99,14 +100,14 @@ def _diverged(model: Any) -> str:
 
 
 def _how_far(model: Any) -> str:
-    """How large action values have become, and how large they can be, from what is at hand."""
+    """Compare the action values of the current state with the largest possible return."""
     if not has_finite_weights(model):
         return " The weights are not finite either: the update before this one was too large."
     if model._last_obs is None:
         return ""
     network = model._networks[0]
     training = network.training
-    network.train(False)  # running statistics stay as they are
+    network.train(False)  # do not change running statistics
     with th.no_grad():
         largest = float(model._action_values(model.policy.obs_to_tensor(model._last_obs)[0]).abs().max())
     network.train(training)

@@ -1,8 +1,8 @@
 """
-What the compiled engine knows, and whether that is all that PyTorch would do with a model as it is now.
+Tables of everything that the compiled engine supports, and the check whether it supports a model.
 
-The tables come first: networks, losses, optimisers, memories. For whatever is in none of them,
-:func:`why_not_compiled` says so by name, and PyTorch trains the model.
+The tables of networks, losses, optimisers and memories come first. :func:`why_not_compiled` names the first part of a
+model that is not in them; PyTorch then trains the model.
 """
 
 import math
@@ -33,7 +33,7 @@ from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, HUBER, MSE, SGD, STAT
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 _HIDDEN_LAYERS = [nn.Linear, nn.PReLU, nn.Linear, nn.PReLU, nn.Linear]
-#: Networks: the number of each in the kernels, and all its modules in the order of ``modules()``
+#: Networks: number of each class in the kernels, and the classes of its modules in the order of ``modules()``
 COMPILED_NETWORKS: dict[type, tuple[int, list[type]]] = {
     TableNetwork: (TABLE, [TableNetwork, nn.Sequential, nn.Embedding]),
     LectureNetwork: (STATE_IN, [LectureNetwork, nn.Sequential, nn.Embedding, *_HIDDEN_LAYERS]),
@@ -42,14 +42,14 @@ COMPILED_NETWORKS: dict[type, tuple[int, list[type]]] = {
         [ActionInNetwork, nn.Embedding, nn.Embedding, nn.Sequential, *_HIDDEN_LAYERS],
     ),
 }
-#: Losses of minibatches: the number of each in the kernels
+#: Losses: number of each function in the kernels
 COMPILED_LOSSES: dict[Any, int] = {F.mse_loss: MSE, F.smooth_l1_loss: HUBER}
-#: Optimisers: the number of each in the kernels
+#: Optimisers: number of each class in the kernels
 COMPILED_OPTIMIZERS: dict[type, int] = {th.optim.SGD: SGD, th.optim.Adam: ADAM}
 #: Replay memories
 COMPILED_MEMORIES = (SuccessFailReplayBuffer, LatestTransitionBuffer, ReplayBuffer, NStepReplayBuffer)
 
-#: Where code comes from that is known to change no network behind the back of the loops
+#: Packages whose code changes no network without notice. Code from other packages is user code
 KNOWN_PACKAGES = frozenset({"sb3_lecture_dqn", "stable_baselines3", "sb3_contrib", "gymnasium", "torch", "builtins"})
 
 _KNOWN = "LecturePolicy, TablePolicy and ActionInPolicy of LectureDQN"
@@ -60,32 +60,32 @@ GLOBAL_HOOKS = (
     torch_optimizer._global_optimizer_post_hooks,
 )
 OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-#: What an embedding may do beside looking rows up
+#: Options of an embedding that change more than the lookup of rows
 EMBEDDING_OPTIONS = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
-# Options of the optimisers that the loops follow, or that only say how PyTorch does the same
+# Options of the optimisers that the loops support, or that change only the speed of PyTorch
 _FOLLOWED = ("params", "lr", "momentum", "betas", "eps", "foreach", "fused")
-# What PyTorch calls to choose actions and to compute losses, and the loops do not
+# Methods that PyTorch calls to choose actions and to compute losses, but the loops do not
 _POLICY_METHODS = ("__call__", "predict", "_predict", "obs_to_tensor", "set_training_mode", "train", "parameters")
 
 
 def _which_autocasts() -> Callable[[], bool]:
     try:
         th.is_autocast_enabled("cpu")
-    except TypeError:  # torch < 2.4, where the question has no argument, and is that for a GPU
+    except TypeError:  # in torch < 2.4, this function has no argument and is for GPUs
         return th.is_autocast_cpu_enabled
     return partial(th.is_autocast_enabled, "cpu")
 
 
-#: Whether ``torch.autocast`` is in force on the CPU
+#: Return whether ``torch.autocast`` is active on the CPU
 autocasts = _which_autocasts()
 
 
 def also_compiled(method: _Method) -> _Method:
     """
-    Mark a method of an algorithm as one that the kernels compute too; a method that overrides it is not marked.
+    Mark a method of an algorithm whose result the kernels compute too. Overriding methods are not marked.
 
     :param method: The method
-    :return: The same
+    :return: The same method
     """
     method.also_compiled = True  # type: ignore[attr-defined]
     return method
@@ -93,22 +93,22 @@ def also_compiled(method: _Method) -> _Method:
 
 def why_not_compiled(model: Any) -> str | None:
     """
-    Say why the compiled engine cannot train a model as PyTorch would.
+    Explain why the compiled engine cannot train a model as PyTorch would.
 
-    :param model: A model that is set up but for its engine
-    :return: The first reason found, ``None`` if the engine can
+    :param model: A model that is set up except for its engine
+    :return: The first reason found; ``None`` if the engine supports the model
     """
     return next(_reasons(model), None) or why_no_numba()
 
 
 def layout_of(network: Any) -> np.ndarray | None:
     """
-    How the compiled loops see a network.
+    Describe a network for the kernels.
 
     :param network: The network
-    :return: Its layout, see :mod:`kernels`; ``None`` if they do not know it
+    :return: Its layout, int64 of shape ``(6,)``, see :mod:`kernels.updates`; ``None`` if it is not supported
     """
-    # Not isinstance: a subclass may compute something else.
+    # No isinstance, since a subclass may compute something else.
     kind, modules = COMPILED_NETWORKS.get(type(network), (None, []))
     if kind is None or [*map(type, network.modules())] != modules:
         return None
@@ -144,7 +144,7 @@ def _reasons(model: Any) -> Iterator[str]:
     yield from _of_memory(model)
     yield from of_settings(model)
     if any(GLOBAL_HOOKS):
-        yield "it does not call hooks, and a global one of torch is registered"
+        yield "it does not call hooks, and a global hook of torch is registered"
     if not th.is_grad_enabled() or autocasts():
         yield "it does not follow torch.no_grad and torch.autocast"
 
@@ -178,7 +178,7 @@ def _of_networks(model: Any, online: nn.Module, target: nn.Module) -> Iterator[s
 
 
 def _wrapper_for(space: Any) -> str:
-    """The way on, where there is one."""
+    """Return a hint at the wrapper that makes observations ``Discrete``, if it supports the space."""
     env: gym.Env = gym.Env()
     env.observation_space = space
     try:
@@ -194,10 +194,10 @@ def _same_numbers(space: Any, other: Any) -> bool:
 
 def shadowed(thing: Any) -> str | None:
     """
-    A method that an attribute of the object itself stands before.
+    Find a method that an attribute of the same object shadows.
 
     :param thing: Any object with a ``__dict__``
-    :return: Its name, ``None`` if there is none
+    :return: Name of the method, ``None`` if there is none
     """
     cls = type(thing)
     return next((name for name in vars(thing) if callable(getattr(cls, name, None))), None)
@@ -205,11 +205,11 @@ def shadowed(thing: Any) -> str | None:
 
 def overridden(cls: type, names: Iterable[str]) -> str | None:
     """
-    A method that a class from outside has put in the place of a known one.
+    Find a method whose implementation is not from :data:`KNOWN_PACKAGES`.
 
     :param cls: The class
-    :param names: The methods to look at
-    :return: The name of the first, ``None`` if there is none
+    :param names: Names of the methods to check
+    :return: Name of the first such method, ``None`` if there is none
     """
     methods = ((name, getattr(cls, name, None)) for name in names)
     return next((name for name, method in methods if method is not None and not from_known_package(method)), None)
@@ -217,7 +217,7 @@ def overridden(cls: type, names: Iterable[str]) -> str | None:
 
 def from_known_package(thing: Any) -> bool:
     """
-    Whether a class or a function is from one of :data:`KNOWN_PACKAGES`.
+    Check whether a class or a function is from one of :data:`KNOWN_PACKAGES`.
 
     :param thing: A class or a function
     :return: Whether it is
@@ -226,10 +226,10 @@ def from_known_package(thing: Any) -> bool:
 
 
 def _of_what_acts(model: Any, online: nn.Module) -> Iterator[str]:
-    """What chooses greedy actions, and what an update calls besides the networks."""
+    """Check the objects and methods that choose greedy actions, and those that an update calls besides the networks."""
     policy = model.policy
     if getattr(policy, "q_net", None) is not online:
-        yield "the model's q_net is not its policy's"
+        yield "the model's q_net is not the q_net of its policy"
     if not isinstance(policy, model.compiled_policies):
         yield f"it knows {_KNOWN}, not the policy {type(policy).__name__}"
     if (method := shadowed(policy) or overridden(type(policy), _POLICY_METHODS)) is not None:
@@ -262,7 +262,7 @@ def _of_parameters(online: nn.Module, target: nn.Module) -> Iterator[str]:
 
 def is_flat(tensors: Sequence[th.Tensor]) -> bool:
     """
-    Whether tensors lie one after the other in the same storage.
+    Check whether tensors lie one after the other in the same storage.
 
     :param tensors: float32 tensors
     :return: Whether they do
@@ -276,33 +276,33 @@ def is_flat(tensors: Sequence[th.Tensor]) -> bool:
 
 
 def _of_addresses(model: Any, online: nn.Module, target: nn.Module) -> Iterator[str]:
-    """Whether parameters must stay where they are in memory, as somebody else reads or writes it there."""
+    """Check whether the parameters may move to other memory; they may not if something else uses their memory too."""
     networks = [[*network.parameters()] for network in dict.fromkeys((online, target))]
     if all(map(is_flat, networks)):
         return
     parameters = [parameter for network in networks for parameter in network]
-    if not all(one.is_contiguous() or one.mT.is_contiguous() for one in parameters if one.ndim == 2) or not all(
-        one.is_contiguous() for one in parameters if one.ndim < 2
+    if not all(tensor.is_contiguous() or tensor.mT.is_contiguous() for tensor in parameters if tensor.ndim == 2) or any(
+        not tensor.is_contiguous() for tensor in parameters if tensor.ndim < 2
     ):
-        yield "numbers of a parameter share their memory, or have some between them"
-    spans = sorted((one.data_ptr(), one.data_ptr() + one.nbytes) for one in parameters)
+        yield "the numbers of a parameter overlap or have gaps between them in memory"
+    spans = sorted((tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes) for tensor in parameters)
     if any(start < end for (_, end), (start, _) in pairwise(spans)):
         yield "parameters of the networks share their memory"
-    storages = {one.untyped_storage().data_ptr(): one.untyped_storage() for one in parameters}
-    held: Sequence[int] = getattr(getattr(model, "_engine", None), "addresses", ())
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in parameters}
+    engine_addresses: Sequence[int] = getattr(getattr(model, "_engine", None), "addresses", ())
     for address, storage in storages.items():
-        inside = [one for one in parameters if one.untyped_storage().data_ptr() == address]
-        known = len(inside) + sum(address <= own < address + storage.nbytes() for own in held)
-        # A storage that has no allocator is that of a NumPy array or a file.
-        foreign = len(inside) == 1 and not storage.resizable()
-        if foreign or _n_users(storage) > known:
+        inside = [tensor for tensor in parameters if tensor.untyped_storage().data_ptr() == address]
+        n_known = len(inside) + sum(address <= start < address + storage.nbytes() for start in engine_addresses)
+        # Storages without an allocator belong to NumPy arrays or files.
+        is_foreign = len(inside) == 1 and not storage.resizable()
+        if is_foreign or _n_users(storage) > n_known:
             yield "a parameter's memory was replaced by that of another tensor"
 
 
 def _n_users(storage: th.UntypedStorage) -> int:
-    """How many tensors there are in a storage; 0 where PyTorch does not tell."""
+    """Return the number of tensors that use a storage; 0 if this version of PyTorch does not tell."""
     count = getattr(th._C, "_storage_Use_Count", None)
-    return 0 if count is None else count(storage._cdata) - 1  # ``storage`` is one of them
+    return 0 if count is None else count(storage._cdata) - 1  # the count includes the object ``storage`` itself
 
 
 def _of_optimizer(optimizer: Any, online: nn.Module) -> Iterator[str]:
@@ -336,10 +336,10 @@ def _is_on(option: Any) -> bool:
 
 def moment_names(optimizer: th.optim.Optimizer) -> list[str]:
     """
-    The moments that an optimiser keeps.
+    Return the names of the moments in the state of an optimiser.
 
     :param optimizer: SGD or Adam
-    :return: Their names in its state
+    :return: The names
     """
     if isinstance(optimizer, th.optim.Adam):
         return ["exp_avg", "exp_avg_sq"]
@@ -352,7 +352,7 @@ def _of_state(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> 
         for name in names:
             moment = state.get(name)
             if moment is not None and not (moment.dtype == th.float32 and moment.shape == parameter.shape):
-                yield f"the optimiser's {name} is not like the parameter that it belongs to"
+                yield f"the optimiser's {name} has another shape or dtype than its parameter"
     if "exp_avg" in names:
         steps = [state.get("step") for state in states]
         moments = [state.get(name) for name in names for state in states]
@@ -360,9 +360,9 @@ def _of_state(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> 
             yield "the optimiser's state is incomplete"
         known = [step for step in steps if step is not None]
         if known and not all(isinstance(step, th.Tensor) and step.dtype == th.float32 for step in known):
-            yield "it knows steps of the optimiser that are float32"
+            yield "it knows float32 steps of the optimiser only"
         if known and (len(known) < len(steps) or len({float(step) for step in known}) > 1):
-            yield "the optimiser has not done the same steps for all parameters"
+            yield "the optimiser has not done the same number of steps for all parameters"
 
 
 def _of_memory(model: Any) -> Iterator[str]:
@@ -383,10 +383,10 @@ def _of_memory(model: Any) -> Iterator[str]:
 
 def of_settings(model: Any) -> Iterator[str]:
     """
-    Why the loops cannot take the settings that are read anew at every update.
+    Check the settings that are read at every update.
 
     :param model: The model
-    :return: Every reason
+    :return: Iterator over the reasons why the loops do not support them
     """
     if model.loss_function not in COMPILED_LOSSES:
         yield f"it does not know the loss {model.loss!r}"

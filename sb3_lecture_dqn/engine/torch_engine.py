@@ -1,4 +1,4 @@
-"""Gradient updates by PyTorch's autograd: any network, optimiser and memory. The specification of an update."""
+"""The PyTorch engine: updates by autograd, for any network, optimiser and memory. It specifies what an update is."""
 
 import math
 from typing import Any
@@ -14,9 +14,9 @@ from sb3_lecture_dqn.engine.known import why_not_compiled
 
 class TorchEngine:
     """
-    The engine for every configuration; see :class:`engine.choice.Engine` for its methods.
+    Engine that supports every model, by PyTorch's autograd. :class:`engine.choice.Engine` documents its methods.
 
-    :param model: The algorithm whose networks are trained; its settings are read anew for every update
+    :param model: The model whose networks are trained; its settings are read at every update
     """
 
     name = "torch"
@@ -31,10 +31,10 @@ class TorchEngine:
 
     def update(self, batch_size: int, done: int = 0) -> float:
         """
-        Do one step of the optimiser on the loss of a minibatch.
+        Draw a minibatch and do one step of the optimiser on its loss.
 
-        :param batch_size: Transitions in the minibatch
-        :param done: Updates that this call of :meth:`train` has done before, for the message
+        :param batch_size: Number of transitions in the minibatch
+        :param done: Number of updates that this call of :meth:`train` has finished, for the message
         :return: Loss before the step
         :raises DivergedError: If the loss is NaN or infinite
         """

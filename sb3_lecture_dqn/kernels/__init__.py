@@ -1,3 +1,5 @@
 """
-Compiled loops: arrays and numbers in, arrays and numbers out. Only :mod:`available` and :mod:`kinds` import no numba.
+Loops compiled by numba. They take and return only arrays and numbers.
+
+:mod:`available` and :mod:`kinds` can be imported without numba.
 """

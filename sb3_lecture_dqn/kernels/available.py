@@ -1,4 +1,4 @@
-"""Whether numba can be used here."""
+"""The check whether numba can be used."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -6,14 +6,14 @@ from importlib.util import find_spec
 
 def why_no_numba() -> str | None:
     """
-    Why nothing can be compiled here.
+    Explain why numba cannot be used, for example because NumPy is newer than numba supports.
 
-    :return: The reason, ``None`` if numba is there and works. It does not with a NumPy that is newer than it knows
+    :return: The reason; ``None`` if numba can be imported
     """
     if find_spec("numba") is None:
         return "numba is not installed (pip install 'sb3-lecture-dqn[fast]')"
     try:
         import_module("numba")
-    except Exception as error:  # whatever it is, PyTorch can do without
+    except Exception as error:  # of any kind, since PyTorch can train without numba
         return f"numba cannot be imported: {error}"
     return None

@@ -1,8 +1,8 @@
 """
-What compiles the loops of this room, with a cache on disk that survives damage and sees every edit.
+The compiler decorator :func:`jit` of this package, with a cache on disk that survives damaged files and detects edits.
 
-Numba's cache of a function sees only that function's own file, and loops here call those of other files. So the stamp
-of a cached function covers all files of its folder: an edit in any of them has all loops compiled anew.
+Numba's own cache detects only edits in the file of a function, but functions here call functions of other files. So the
+cache uses a checksum of all files in the folder: after an edit in any of them, all functions are compiled again.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _told: set[str] = set()
 
 
 def _tell_once(what: str, line: str) -> None:
-    """Print one line for a process, however many loops are concerned; not a warning, which may be made an error."""
+    """Print a line once per process. It is not a warning, since users may turn warnings into errors."""
     if what not in _told:
         _told.add(what)
         print(f"sb3_lecture_dqn: {line}", file=sys.stderr)
@@ -30,7 +30,7 @@ def _tell_once(what: str, line: str) -> None:
 
 @functools.cache
 def _stamp_of(folder: pathlib.Path) -> str:
-    """The checksum of all source files of a folder."""
+    """Compute the checksum of all source files in a folder."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
@@ -38,7 +38,7 @@ def _stamp_of(folder: pathlib.Path) -> str:
 
 
 class _WithChecksum(CompileResultCacheImpl):
-    # Numba trusts that machine code is read as it was written: with a block of zeros in it, the process would crash.
+    # Numba does not check the machine code that it reads; a damaged file would crash the process.
 
     def reduce(self, cres: Any) -> tuple[bytes, bytes]:
         data = dumps(super().reduce(cres))  # type: ignore[no-untyped-call]
@@ -47,19 +47,20 @@ class _WithChecksum(CompileResultCacheImpl):
     def rebuild(self, target_context: Any, payload: tuple[bytes, bytes]) -> Any:
         digest, data = payload
         if hashlib.sha256(data).digest() != digest:
-            raise ValueError("the checksum is another")
+            raise ValueError("the checksum does not match")
         return super().rebuild(target_context, pickle.loads(data))  # type: ignore[no-untyped-call]
 
 
 class CheckedCache(FunctionCache):
     """
-    Numba's cache of a function, where a file that cannot be read is rebuilt, and one that cannot be written left out.
+    Numba's cache for a function, which rebuilds files that cannot be read, and does without files that cannot be
+    written.
 
-    Numba flushes nothing to the disk, so that a power cut leaves files that are empty, short or full of zeros; and from
-    then on it would raise where the function is first called.
+    Numba does not flush its files to the disk. A power cut can leave files that are empty, short or full of zeros, and
+    numba would then raise an error at the first call of the function.
 
     :param py_func: The function
-    :raises RuntimeError: If there is no folder for its files
+    :raises RuntimeError: If there is no folder for the cache
     """
 
     _impl_class = _WithChecksum
@@ -70,18 +71,18 @@ class CheckedCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """
-        Read what was compiled for a signature.
+        Read the compiled function for a signature.
 
         :param sig: The signature
-        :param target_context: Numba's
-        :return: The compiled function; ``None`` if it is not there or damaged, and then it is compiled
+        :param target_context: Numba's target context
+        :return: The compiled function; ``None`` if it is missing or damaged, so that numba compiles it
         """
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except Exception as error:  # whatever a damaged file makes of unpickling
+        except Exception as error:  # of any kind, since unpickling a damaged file can raise anything
             damage = f"numba's cache in {self.cache_path} is damaged ({type(error).__name__}: {error})"
             try:
-                # An empty index, so that the files behind it are written anew.
+                # Write an empty index, so that numba writes all files again.
                 self.flush()  # type: ignore[no-untyped-call]
                 _tell_once("rebuilt", f"{damage} and is rebuilt")
             except OSError as not_writable:
@@ -91,7 +92,7 @@ class CheckedCache(FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """
-        Write what was compiled for a signature, or go on without.
+        Write the compiled function for a signature. If that fails, disable the cache.
 
         :param sig: The signature
         :param data: The compiled function
@@ -105,23 +106,23 @@ class CheckedCache(FunctionCache):
             )
 
 
-# Sums may be reordered, which is what vectorising them takes; NaN and infinity keep their meaning.
+# Sums may be reordered, so that they can be vectorised. NaN and infinity keep their meaning.
 _FASTMATH = {"reassoc", "contract", "nsz"}
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """
-    Compile a function, and keep the result on disk where numba finds a folder that it may write.
+    Compile a function at its first call, and cache the result on disk if numba finds a writable folder.
 
-    :param function: Takes and returns arrays, numbers and tuples of them. One whose name begins with ``_`` can
-        be called by other compiled functions only
+    :param function: A function of arrays, numbers and tuples of them. If its name begins with ``_``, only compiled
+        functions can call it
     :return: The compiled function
     """
     options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
-    if function.__name__.startswith("_"):  # Python never calls these, and the code for that takes time to compile.
+    if function.__name__.startswith("_"):  # Python does not call these; its wrappers would take time to compile
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     dispatcher = numba.njit(**options)(function)
-    with contextlib.suppress(RuntimeError):  # there is no such folder
-        # What cache=True does, with a cache that outlives damage.
+    with contextlib.suppress(RuntimeError):  # numba finds no writable folder
+        # The same as numba's option cache=True, but with our class of cache.
         dispatcher._cache = CheckedCache(function)
     return dispatcher

@@ -1,4 +1,4 @@
-"""The compiled loops of the duplicate index."""
+"""Compiled hash table with open addressing. It finds duplicate rows in the replay memory."""
 
 import numpy as np
 
@@ -6,10 +6,9 @@ from sb3_lecture_dqn.kernels.compiling import jit
 from sb3_lecture_dqn.kernels.updates import _copy
 
 
-# ---------------------------------------------------------------------------------------- the duplicate index
 @jit
 def _home(row, n_slots):
-    """The slot where a row is looked for first; the number of slots is a power of two."""
+    """Return the slot where the search for a row begins. ``n_slots`` is a power of two."""
     h = np.uint64(1469598103934665603)
     for word in row:
         h = (h ^ np.uint64(word)) * np.uint64(0x9E3779B97F4A7C15)
@@ -28,12 +27,12 @@ def _equal(a, b):
 @jit
 def find(slots, rows, row):
     """
-    Look a row up.
+    Find the row that equals a given one.
 
-    :param slots: int32, the numbers of rows, -1 where free.
-    :param rows: int64 of shape (rows, words).
-    :param row: int64 of shape (1, words).
-    :return: The number of the equal row, or -1.
+    :param slots: Numbers of rows, int32 of shape ``(n_slots,)``; -1 in free slots
+    :param rows: All rows, int64 of shape ``(n_rows, n_words)``
+    :param row: The given row, int64 of shape ``(1, n_words)``
+    :return: Number of the equal row, or -1
     """
     at = _home(row[0], slots.shape[0])
     while slots[at] >= 0:
@@ -46,11 +45,11 @@ def find(slots, rows, row):
 @jit
 def add(slots, rows, number):
     """
-    Add a row that has no equal in the index. At least one slot must be free.
+    Add a row to the index. No equal row may be in the index, and at least one slot must be free.
 
-    :param slots: As in :func:`find`.
-    :param rows: As in :func:`find`.
-    :param number: The number of the row.
+    :param slots: As in :func:`find`
+    :param rows: As in :func:`find`
+    :param number: Number of the row
     """
     at = _home(rows[number], slots.shape[0])
     while slots[at] >= 0:
@@ -61,11 +60,11 @@ def add(slots, rows, number):
 @jit
 def remove(slots, rows, number):
     """
-    Remove a row that is in the index.
+    Remove a row from the index. The row must be in the index.
 
-    :param slots: As in :func:`find`.
-    :param rows: As in :func:`find`.
-    :param number: The number of the row.
+    :param slots: As in :func:`find`
+    :param rows: As in :func:`find`
+    :param number: Number of the row
     """
     last = slots.shape[0] - 1
     hole = _home(rows[number], slots.shape[0])
@@ -77,7 +76,7 @@ def remove(slots, rows, number):
         if slots[at] < 0:
             break
         home = _home(rows[slots[at]], slots.shape[0])
-        # An entry may fill the hole unless its home lies behind the hole, cyclically.
+        # Move the entry into the hole, unless its home lies (cyclically) between the hole and the entry.
         if (at - home) & last >= (at - hole) & last:
             slots[hole] = slots[at]
             hole = at
@@ -87,12 +86,12 @@ def remove(slots, rows, number):
 @jit
 def replace(slots, rows, number, row):
     """
-    Overwrite a row that is in the index by one that has no equal in it.
+    Overwrite a row that is in the index. No row in the index may equal the new one.
 
-    :param slots: As in :func:`find`.
-    :param rows: As in :func:`find`.
-    :param number: The number of the row.
-    :param row: int64 of shape (1, words).
+    :param slots: As in :func:`find`
+    :param rows: As in :func:`find`
+    :param number: Number of the row
+    :param row: The new row, int64 of shape ``(1, n_words)``
     """
     remove(slots, rows, number)
     _copy(row[0], rows[number])
@@ -102,13 +101,13 @@ def replace(slots, rows, number, row):
 @jit
 def build(rows, size, n_slots):
     """
-    Index rows.
+    Build the index of rows.
 
-    :param rows: As in :func:`find`.
-    :param size: How many of them, from the first.
-    :param n_slots: A power of two, above ``size``.
-    :return: The slots, and the number of the first row that equals an earlier one, or -1; the later rows are then not
-        in the index.
+    :param rows: As in :func:`find`
+    :param size: Number of rows to index, from the first
+    :param n_slots: Number of slots, a power of two above ``size``
+    :return: The slots, and -1. If a row equals an earlier one, its number instead of -1; the index then lacks this row
+        and all later ones
     """
     slots = np.full(n_slots, -1, np.int32)
     for number in range(size):

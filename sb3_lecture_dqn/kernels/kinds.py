@@ -1,4 +1,4 @@
-"""The numbers by which kernels know networks, optimisers and losses."""
+"""Numbers that identify networks, optimisers and losses in the kernels."""
 
 TABLE, STATE_IN, ACTION_IN = range(3)
 SGD, ADAM = range(2)

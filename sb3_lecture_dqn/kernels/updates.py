@@ -1,9 +1,9 @@
 """
-The compiled loops: updates, greedy actions and the duplicate index. Nothing but arrays and numbers goes in and out.
+Compiled gradient updates and greedy actions.
 
-A network is one flat float32 array with its parameters in the order of ``torch.nn.Module.parameters()``; gradients and
-the optimiser's moments have the same layout. ``layout`` describes it, int64: ``[kind, n_states, n_actions, d0, d1,
-d2]`` with the widths of the embedding and the two hidden layers (0 for a table):
+A network is one flat float32 array of its parameters, in the order of ``torch.nn.Module.parameters()``. Gradients and
+the optimiser's moments have the same order. The int64 array ``layout`` describes a network: ``[kind, n_states,
+n_actions, d0, d1, d2]``, with the widths of the embedding and the two hidden layers (0 for a table):
 
 ====================  ==================================================================
 TABLE                 Q (n_states, n_actions)
@@ -12,7 +12,7 @@ ACTION_IN             E (n_states, d0), F (n_actions, d0), then the layers
 the layers            W1 (d1, d_in), b1, slope, W2 (d2, d1), b2, slope, W3 (n_out, d2), b3
 ====================  ==================================================================
 
-where ``d_in, n_out`` are ``d0, n_actions`` for STATE_IN and ``2 * d0, 1`` for ACTION_IN.
+``d_in, n_out`` are ``d0, n_actions`` for STATE_IN and ``2 * d0, 1`` for ACTION_IN.
 """
 
 import numpy as np
@@ -23,14 +23,14 @@ from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, MSE, SGD, STATE_IN, T
 
 @jit
 def _copy(source, destination):
-    """``destination[:] = source``; an assignment of slices takes two seconds to compile, for its error message."""
+    """Do ``destination[:] = source``. Numba needs two seconds to compile that assignment, for its error message."""
     for i in range(destination.shape[0]):
         destination[i] = source[i]
 
 
 @jit
 def _layer_offsets(layout):
-    """Where the layers begin, and how wide their input and output are."""
+    """Return the offset of the layers in the flat array, and the widths of their input and output."""
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
     if kind == STATE_IN:
         return n_states * d0, d0, n_actions
@@ -39,7 +39,7 @@ def _layer_offsets(layout):
 
 @jit
 def _layers(flat, layout):
-    """Views of W1, b1, slope 1, W2, b2, slope 2, W3, b3 in a flat array."""
+    """Return views of W1, b1, slope 1, W2, b2, slope 2, W3, b3 in a flat array."""
     o, d_in, n_out = _layer_offsets(layout)
     d1, d2 = layout[4], layout[5]
     w1 = flat[o : o + d1 * d_in].reshape((d1, d_in))
@@ -63,7 +63,7 @@ def _layers(flat, layout):
 # ---------------------------------------------------------------------------------------- one state at a time
 @jit
 def _affine(w, b, x, out):
-    """``out = w @ x + b`` for one input."""
+    """Do ``out[:] = w @ x + b`` for one input."""
     for o in range(w.shape[0]):
         total = np.float32(0.0)
         for k in range(w.shape[1]):
@@ -73,14 +73,14 @@ def _affine(w, b, x, out):
 
 @jit
 def _prelu(z, slope, out):
-    """``out = z`` where z is positive, ``slope * z`` elsewhere."""
+    """Write to ``out``: z where it is positive, ``slope * z`` elsewhere."""
     for o in range(z.shape[0]):
         out[o] = z[o] if z[o] > 0 else slope * z[o]
 
 
 @jit
 def _argmax(values):
-    """The first index of the largest value."""
+    """Return the first index of the largest value."""
     best = 0
     for a in range(1, values.shape[0]):
         if values[a] > values[best]:
@@ -90,7 +90,7 @@ def _argmax(values):
 
 @jit
 def _best_allowed(values, mask):
-    """The same among the actions that a mask allows; a mask without entries allows all."""
+    """Return the first index of the largest value among those that a mask allows; an empty mask allows all."""
     if mask.shape[0] == 0:
         return _argmax(values)
     best = -1
@@ -102,7 +102,7 @@ def _best_allowed(values, mask):
 
 @jit
 def _row(state, start, layout):
-    """The row of a state's embedding: outside the table would be memory of others."""
+    """Return the row of a state in the embedding. Raise an error for a row outside of it, which is foreign memory."""
     if not start <= state < start + layout[1]:
         raise IndexError("an observation is outside the observation space")
     return state - start
@@ -141,15 +141,15 @@ def _greedy_by_network(flat, layout, states, start, masks, actions):
 @jit
 def greedy_allowed_actions(flat, layout, states, start, masks):
     """
-    The valid actions of highest value, the first of them where several are.
+    Choose the valid actions with the highest values. Among equal values, choose the first action.
 
-    :param flat: The network.
-    :param layout: Its layout.
-    :param states: int64 of shape (n,).
-    :param start: Number of the first state.
-    :param masks: Which actions are valid, bool of shape (n, n_actions), or (n, 0) for all.
-    :return: int64 of shape (n,).
-    :raises IndexError: If a state is none of the network's.
+    :param flat: The network
+    :param layout: Layout of the network
+    :param states: int64 of shape ``(n,)``
+    :param start: Number of the first state
+    :param masks: Valid actions, bool of shape ``(n, n_actions)``, or ``(n, 0)`` if all are valid
+    :return: Actions, int64 of shape ``(n,)``
+    :raises IndexError: If a state is outside the observation space
     """
     actions = np.empty(states.shape[0], np.int64)
     if layout[0] == TABLE:
@@ -162,21 +162,21 @@ def greedy_allowed_actions(flat, layout, states, start, masks):
 @jit
 def greedy_actions(flat, layout, states, start):
     """
-    The actions of highest value, the first of them where several are.
+    Choose the actions with the highest values. Among equal values, choose the first action.
 
-    :param flat: The network.
-    :param layout: Its layout.
-    :param states: int64 of shape (n,).
-    :param start: Number of the first state.
-    :return: int64 of shape (n,).
-    :raises IndexError: If a state is none of the network's.
+    :param flat: The network
+    :param layout: Layout of the network
+    :param states: int64 of shape ``(n,)``
+    :param start: Number of the first state
+    :return: Actions, int64 of shape ``(n,)``
+    :raises IndexError: If a state is outside the observation space
     """
     return greedy_allowed_actions(flat, layout, states, start, np.empty((states.shape[0], 0), np.bool_))
 
 
 @jit
 def _loss(kind, error):
-    """The loss of ``error = Q - y``, and its derivative."""
+    """Return the loss of ``error = Q - y`` and its derivative."""
     if kind == MSE:
         return error * error, np.float32(2.0) * error
     if abs(error) < 1:
@@ -186,7 +186,7 @@ def _loss(kind, error):
 
 @jit
 def _descend(w, dz, scale, x, dx):
-    """One SGD step on a layer ``z = w @ x + b``; its gradient in x, before the step, goes to ``dx``."""
+    """Do an SGD step on w of a layer ``z = w @ x + b``; write the gradient in x from before the step to ``dx``."""
     dx[:] = np.float32(0.0)
     for o in range(w.shape[0]):
         d, step = dz[o], scale * dz[o]
@@ -197,9 +197,9 @@ def _descend(w, dz, scale, x, dx):
 
 @jit
 def _prelu_descend(z, dh, slope, b, lr):
-    """One SGD step on a PReLU and the bias under it; ``dh`` becomes the gradient in z."""
+    """Do an SGD step on the slope of a PReLU and on the bias of its input; turn ``dh`` into the gradient in z."""
     p, dp = slope[0], np.float32(0.0)
-    for o in range(z.shape[0]):  # without branches, which half of the time would be guessed wrong
+    for o in range(z.shape[0]):  # without branches, since the CPU would mispredict half of them
         negative = z[o] <= 0
         dp += dh[o] * z[o] if negative else np.float32(0.0)
         dz = p * dh[o] if negative else dh[o]
@@ -210,7 +210,7 @@ def _prelu_descend(z, dh, slope, b, lr):
 
 @jit
 def _transition(success, success_f, fail, fail_f, n_success, position):
-    """State, next state, action, reward and whether the episode ended there; see :func:`train` for the arguments."""
+    """Return state, next state, action, reward and done of a transition; :func:`train` explains the arguments."""
     if position < n_success:
         at, words, floats = position, success, success_f
     else:
@@ -220,14 +220,14 @@ def _transition(success, success_f, fail, fail_f, n_success, position):
 
 @jit
 def _is_inside(state, next_state, action, start, layout):
-    """Whether a transition is in the spaces that the networks were made for: else it would be memory of others."""
+    """Return whether a transition is in the spaces of the networks; other numbers would address foreign memory."""
     end = start + layout[1]
     return start <= state < end and start <= next_state < end and 0 <= action < layout[2]
 
 
 @jit
 def _read_mask(success, fail, n_success, position, mask):
-    """Which actions are valid after a transition; see :func:`train`. A mask without entries is left alone."""
+    """Write the valid actions after a transition to ``mask``, unless it is empty; see :func:`train`."""
     for a in range(mask.shape[0]):
         if position < n_success:
             word = success[position, 4 + a // 64]
@@ -240,16 +240,17 @@ def _read_mask(success, fail, n_success, position, mask):
 def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, start, gamma, online, target, layout,
                      loss_kind, double_q, lr):  # fmt: skip
     """
-    Updates by plain SGD of a STATE_IN network, each on one transition.
+    Update a STATE_IN network by plain SGD, each time on one transition.
 
-    It does what :func:`train` does, which has the same arguments, and stores nothing but the new weights. Every array
-    is a local name here: numba counts the references of arrays in tuples, which took as long as the arithmetic.
+    This is a faster version of :func:`train`, with the same arguments except the following. It updates the weights
+    directly, without an array of gradients. Arrays are local variables instead of parts of tuples, since numba's
+    counting of references to arrays in tuples takes as long as the arithmetic.
 
-    :param positions: int64 of shape (updates, 1).
-    :param online: The online network.
-    :param target: Its target.
-    :param lr: Learning rate.
-    :return: As :func:`train`; if a loss is not finite, the weights are those before that update.
+    :param positions: Positions of the transitions, int64 of shape ``(n_updates, 1)``
+    :param online: The online network
+    :param target: The target network
+    :param lr: Learning rate
+    :return: As of :func:`train`; if a loss is not finite, the weights are those from before that update
     """
     w1, b1, p1, w2, b2, p2, w3, b3 = _layers(online, layout)
     v1, c1, q1, v2, c2, q2, v3, c3 = _layers(target, layout)
@@ -271,17 +272,17 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
         if not _is_inside(state, next_state, action, start, layout):
             return -1.0, u
         x = online[(state - start) * d0 : (state - start + 1) * d0]
-        here = slice((next_state - start) * d0, (next_state - start + 1) * d0)
+        next_row = slice((next_state - start) * d0, (next_state - start + 1) * d0)
         _read_mask(success, fail, n_success, positions[u, 0], mask)
         best = -1
         if double_q:
-            _affine(w1, b1, online[here], z1)
+            _affine(w1, b1, online[next_row], z1)
             _prelu(z1, p1[0], h1)
             _affine(w2, b2, h1, z2)
             _prelu(z2, p2[0], h2)
             _affine(w3, b3, h2, values)
             best = _best_allowed(values, mask)
-        _affine(v1, c1, target[here], z1)
+        _affine(v1, c1, target[next_row], z1)
         _prelu(z1, q1[0], h1)
         _affine(v2, c2, h1, z2)
         _prelu(z2, q2[0], h2)
@@ -317,7 +318,7 @@ def train_one_by_one(success, success_f, fail, fail_f, n_success, positions, sta
 # ---------------------------------------------------------------------------------------- minibatches
 @jit
 def _matmul_add(a, b, c):
-    """``c += a @ b``, four rows and four terms of their sums at a time, so that what is loaded is used four times."""
+    """Do ``c += a @ b`` in blocks of four rows and four terms of their sums, so that loaded numbers are reused."""
     n_rows, n_terms = a.shape
     rows, terms = n_rows - n_rows % 4, n_terms - n_terms % 4
     for i in range(0, rows, 4):
@@ -354,7 +355,7 @@ def _transposed(a):
 
 @jit
 def _affine_batch(w, b, x, out):
-    """``out = x @ w.T + b`` for a batch of inputs."""
+    """Do ``out[:] = x @ w.T + b`` for a batch of inputs."""
     for i in range(out.shape[0]):
         _copy(b, out[i])
     _matmul_add(x, _transposed(w), out)
@@ -368,7 +369,7 @@ def _prelu_batch(z, slope, out):
 
 @jit
 def _forward_batch(layers, x):
-    """The layers on a batch of inputs; all that a backward pass needs is returned."""
+    """Apply the layers to a batch of inputs; return all arrays that the backward pass needs."""
     w1, b1, p1, w2, b2, p2, w3, b3 = layers
     n = x.shape[0]
     z1 = np.empty((n, w1.shape[0]), np.float32)
@@ -379,7 +380,7 @@ def _forward_batch(layers, x):
     _prelu_batch(z1, p1[0], h1)
     _affine_batch(w2, b2, h1, z2)
     _prelu_batch(z2, p2[0], h2)
-    for i in range(n):  # so narrow an output is better taken row by row
+    for i in range(n):  # row by row, which is faster for such a narrow output
         _affine(w3, b3, h2[i], out[i])
     return z1, h1, z2, h2, out
 
@@ -387,15 +388,16 @@ def _forward_batch(layers, x):
 @jit
 def _distinct(keys, n_keys):
     """
-    Number the distinct values among keys, in the order in which they appear first.
+    Number the distinct keys, in the order of their first appearance.
 
-    :param keys: int64 of shape (n,), from 0.
-    :param n_keys: The number of possible values.
-    :return: The distinct keys, and for each of ``keys`` the number of its value.
+    :param keys: int64 of shape ``(n,)``, from 0
+    :param n_keys: Number of possible keys
+    :return: The distinct keys, and for each of ``keys`` the number of its distinct key
     """
     n = 0
     distinct, numbers = np.empty_like(keys), np.empty_like(keys)
-    # Whatever this memory holds: only what leads to an equal key is believed (Briggs and Torczon 1993).
+    # This array needs no initialisation, since an entry counts only if it leads to an equal key (Briggs and Torczon
+    # 1993).
     places = np.empty(n_keys, np.int64)
     for i in range(keys.shape[0]):
         place = places[keys[i]]
@@ -409,7 +411,7 @@ def _distinct(keys, n_keys):
 
 @jit
 def _pairs(states, actions, n_actions):
-    """One number for a state and an action."""
+    """Encode each state and its action as one number."""
     pairs = np.empty_like(states)
     for i in range(states.shape[0]):
         pairs[i] = states[i] * n_actions + actions[i]
@@ -418,7 +420,7 @@ def _pairs(states, actions, n_actions):
 
 @jit
 def _all_pairs(states, n_actions):
-    """The numbers of every state with every action, state by state."""
+    """Encode each state with every action, state by state; see :func:`_pairs`."""
     pairs = np.empty(states.shape[0] * n_actions, np.int64)
     for i in range(states.shape[0]):
         for a in range(n_actions):
@@ -428,7 +430,7 @@ def _all_pairs(states, n_actions):
 
 @jit
 def _inputs(flat, layout, keys):
-    """What the layers get: embeddings of states, beside them those of the actions if keys are pairs."""
+    """Look up the inputs of the layers: embeddings of states, followed by those of actions if keys are pairs."""
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
     x = np.empty((keys.shape[0], d0 if kind == STATE_IN else 2 * d0), np.float32)
     for i in range(keys.shape[0]):
@@ -442,7 +444,7 @@ def _inputs(flat, layout, keys):
 
 @jit
 def _table_values(flat, layout, states):
-    """The rows of a table, shape (batch, n_actions)."""
+    """Look up the rows of a table, of shape ``(batch, n_actions)``."""
     n_actions = layout[2]
     values = np.empty((states.shape[0], n_actions), np.float32)
     for i in range(states.shape[0]):
@@ -452,7 +454,7 @@ def _table_values(flat, layout, states):
 
 @jit
 def _add_rows(a, out):
-    """``out += a.sum(axis=0)``, summed in float64: a long sum in float32 would lose a digit where its terms cancel."""
+    """Do ``out += a.sum(axis=0)``, with sums in float64; in float32, terms that cancel would cost a digit."""
     sums = np.zeros(a.shape[1], np.float64)
     for i in range(a.shape[0]):
         for o in range(a.shape[1]):
@@ -463,11 +465,11 @@ def _add_rows(a, out):
 
 @jit
 def _prelu_backward(z, dh, slope, g_slope, g_bias):
-    """``dh`` becomes the gradient in z; those of the slope and of the bias under it are added up."""
+    """Turn ``dh`` into the gradient in z; add the gradients of the slope and of the bias to ``g_slope``, ``g_bias``."""
     p, total = slope[0], np.float64(0.0)
     for i in range(z.shape[0]):
         dp = np.float32(0.0)
-        for o in range(z.shape[1]):  # two loops without branches, which are vectorised
+        for o in range(z.shape[1]):  # two loops without branches, since compilers vectorise these
             dp += dh[i, o] * z[i, o] if z[i, o] <= 0 else np.float32(0.0)
         total += dp
         for o in range(z.shape[1]):
@@ -479,11 +481,11 @@ def _prelu_backward(z, dh, slope, g_slope, g_bias):
 @jit
 def _backward_batch(layers, gradients, passed, dout):
     """
-    Add up the gradients of the layers.
+    Add the gradients of the layers to ``gradients``.
 
-    :param passed: The input, and what :func:`_forward_batch` made of it.
-    :param dout: The loss's derivative in the output.
-    :return: The gradient in x.
+    :param passed: The input, and the first four arrays that :func:`_forward_batch` returned for it
+    :param dout: Gradient of the loss in the output
+    :return: Gradient of the loss in the input
     """
     x, z1, h1, z2, h2 = passed
     w1, _, p1, w2, _, p2, w3, _ = layers
@@ -505,7 +507,7 @@ def _backward_batch(layers, gradients, passed, dout):
 
 @jit
 def _clip(gradient, max_norm):
-    """Scale a gradient down to a norm, as ``torch.nn.utils.clip_grad_norm_`` does."""
+    """Clip the norm of a gradient, as ``torch.nn.utils.clip_grad_norm_`` does."""
     total = np.float32(0.0)
     for i in range(gradient.shape[0]):
         total += gradient[i] * gradient[i]
@@ -517,7 +519,7 @@ def _clip(gradient, max_norm):
 
 @jit
 def _sgd(weights, gradient, momentum, moment, lr):
-    """A step of ``torch.optim.SGD``; ``moment`` may be empty if the momentum is 0."""
+    """Do a step of ``torch.optim.SGD``; ``moment`` may be empty if the momentum is 0."""
     if momentum == 0:
         for i in range(weights.shape[0]):
             weights[i] -= lr * gradient[i]
@@ -529,7 +531,7 @@ def _sgd(weights, gradient, momentum, moment, lr):
 
 @jit
 def _adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
-    """A step of ``torch.optim.Adam`` (Kingma and Ba 2015), the ``step``-th."""
+    """Do a step of ``torch.optim.Adam`` (Kingma and Ba 2015); ``step`` is its number, from 1."""
     size = np.float32(lr / (1 - beta1**step))
     scale = np.float32(1 / np.sqrt(1 - beta2**step))
     keep2, take1, take2 = np.float32(beta2), np.float32(1 - beta1), np.float32(1 - beta2)
@@ -544,24 +546,24 @@ def _adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
 @jit
 def _errors(networks, layout, batch, loss_kind, double_q):
     """
-    The loss of a minibatch, and what its gradient needs. The networks see what is several times in it once.
+    Compute the loss of a minibatch. States that occur several times pass through the networks once.
 
-    :return: Mean loss; the distinct states of the minibatch, or its pairs of state and action for ACTION_IN; the loss's
-        derivative in the network's output for each; what :func:`_forward_batch` got and returned.
+    :return: Mean loss; the distinct states of the minibatch, or for ACTION_IN its distinct pairs of state and action;
+        gradient of the loss in the network's output for each of them; input and results of :func:`_forward_batch`
     """
     states, actions, next_states, rewards, discounts, masks = batch
     kind, n_states, n_actions, n = layout[0], layout[1], layout[2], states.shape[0]
-    done = _pairs(states, actions, n_actions) if kind == ACTION_IN else states
-    keys, numbers = _distinct(done, n_states * n_actions)
+    all_keys = _pairs(states, actions, n_actions) if kind == ACTION_IN else states
+    keys, numbers = _distinct(all_keys, n_states * n_actions)
     next_keys, next_numbers = next_states, np.arange(n)
-    if masks.shape[1] == 0:  # else equal states may have different masks
+    if masks.shape[1] == 0:  # with masks, equal states may have different ones
         next_keys, next_numbers = _distinct(next_states, n_states)
     next_inputs = _all_pairs(next_keys, n_actions) if kind == ACTION_IN else next_keys
     n_next = next_keys.shape[0]
     chosen, next_values = np.empty(n_next, np.int64), np.empty(n_next, np.float32)
     x = z1 = h1 = z2 = h2 = values = np.empty((0, 0), np.float32)
-    # The online network may choose the next action, the target values it, the online network values what was done: in
-    # a loop, because the forward pass is compiled anew for every place that it stands in.
+    # Turn 0, only with double_q: the online network selects the next action. Turn 1: the target network evaluates it.
+    # Turn 2: the online network evaluates the action that was taken. Numba compiles one forward pass for this loop.
     for turn in range(0 if double_q else 1, 3):
         flat = networks[1 if turn == 1 else 0]
         inputs = keys if turn == 2 else next_inputs
@@ -590,7 +592,7 @@ def _errors(networks, layout, batch, loss_kind, double_q):
 
 @jit
 def _add_gradient(gradient, online, layout, keys, dout, passed):
-    """Write the gradient of the layers, and add that of the embeddings of this batch to what are zeros."""
+    """Write the gradient of the layers, and add the gradient of the batch's embeddings, whose entries are 0 before."""
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
     dx, width = dout, n_actions
     if kind != TABLE:
@@ -608,52 +610,54 @@ def _add_gradient(gradient, online, layout, keys, dout, passed):
 
 @jit
 def _optimize(networks, layout, batch, optimizer, step):
-    """A step of the optimiser; the gradient of the embeddings is 0 afterwards."""
+    """Do a step of the optimiser, and reset the gradient of the embeddings to 0."""
     online, _, gradient, moment1, moment2 = networks
     states, actions = batch[0], batch[1]
     opt_kind, lr, beta1, beta2, eps = optimizer
     kind, n_states, n_actions, d0 = layout[0], layout[1], layout[2], layout[3]
     width, layers_at = (n_actions, n_states * n_actions) if kind == TABLE else (d0, _layer_offsets(layout)[0])
     f_lr, f_momentum = np.float32(lr), np.float32(beta1)
-    # Without moments only the layers and this batch's embeddings change.
+    # Without moments, only the layers and the embeddings of this batch change.
     sparse = opt_kind == SGD and beta1 == 0
     if opt_kind == ADAM:
         _adam(online, gradient, moment1, moment2, lr, beta1, beta2, eps, step)
     else:
-        here = slice(layers_at if sparse else 0, online.shape[0])
-        _sgd(online[here], gradient[here], f_momentum, moment1, f_lr)
+        part = slice(layers_at if sparse else 0, online.shape[0])
+        _sgd(online[part], gradient[part], f_momentum, moment1, f_lr)
     for i in range(states.shape[0]):
         for row in (states[i], n_states + actions[i] if kind == ACTION_IN else states[i]):
-            here = slice(row * width, (row + 1) * width)
+            part = slice(row * width, (row + 1) * width)
             if sparse:
-                _sgd(online[here], gradient[here], f_momentum, moment1, f_lr)
-            gradient[here] = np.float32(0.0)
+                _sgd(online[part], gradient[part], f_momentum, moment1, f_lr)
+            gradient[part] = np.float32(0.0)
 
 
 @jit
 def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, layout, loss_kind, double_q,
           optimizer, max_norm, first_step):  # fmt: skip
     """
-    Updates, each on a minibatch from the rows of two partitions.
+    Update a network, each time on a minibatch of rows from two partitions.
 
-    :param success: Rows as int64 words: state, next state, action, (reward, done); with masks, further words say which
-        actions are valid in the next state, action a by bit ``a % 64`` of word ``a // 64`` of them.
-    :param success_f: The same rows as float32 words, of which 6 and 7 are reward and done.
-    :param fail: Further rows, likewise ``fail_f``.
-    :param n_success: Positions below it are rows of ``success``, the others of ``fail``.
-    :param positions: int64 of shape (updates, batch).
-    :param start: Number of the first state.
-    :param gamma: Discount factor.
-    :param networks: Online network, target, gradient, first and second moments of the optimiser, all flat float32;
-        moments that the optimiser has not are empty. The gradient's embeddings are 0 on entry and exit.
-    :param layout: The networks' layout.
-    :param loss_kind: MSE or HUBER.
-    :param double_q: Whether the online network chooses the next action.
-    :param optimizer: Kind, learning rate, beta1 or momentum, beta2, eps; floats but the kind.
-    :param max_norm: Largest norm of the gradient, infinity for any.
-    :param first_step: The optimiser's number of the first update, from 1.
-    :return: Sum of the losses, and the number of updates done: fewer than wanted if a loss is not finite, and then so
-        is the sum, or if a transition is outside the spaces, and then the sum is -1.
+    :param success: Rows as int64 words: state, next state, action, (reward, done). With masks, further words contain
+        the valid actions in the next state: bit ``a % 64`` of further word ``a // 64`` is 1 if action a is valid
+    :param success_f: The same rows as float32 words; words 6 and 7 are reward and done
+    :param fail: Rows of the second partition, in the same format
+    :param fail_f: The same rows as float32 words
+    :param n_success: Positions below this number are rows of ``success``; the other positions, minus this number, are
+        rows of ``fail``
+    :param positions: Positions of the transitions, int64 of shape ``(n_updates, batch_size)``
+    :param start: Number of the first state
+    :param gamma: Discount factor
+    :param networks: Online network, target network, gradient, first and second moments of the optimiser, all flat
+        float32; moments that the optimiser does not have are empty. The gradient of embeddings is 0 before and after
+    :param layout: Layout of both networks
+    :param loss_kind: MSE or HUBER
+    :param double_q: Whether the online network selects the next action
+    :param optimizer: Kind (int), then floats: learning rate, beta1 or momentum, beta2, eps
+    :param max_norm: Largest norm of the gradient, infinity for no limit
+    :param first_step: Number of the first update in the optimiser's count, from 1
+    :return: Sum of the losses, and the number of finished updates. If a loss is not finite, the updates stop and the
+        sum is not finite. If a transition is outside the spaces, they stop and the sum is -1
     """
     n = positions.shape[1]
     states, actions, next_states = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)

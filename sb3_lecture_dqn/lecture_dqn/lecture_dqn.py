@@ -17,7 +17,7 @@ from sb3_lecture_dqn.engine.known import also_compiled
 from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
 from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 
-#: What the keyword ``loss`` may be; a loss takes values and targets, and returns a scalar
+#: Loss functions by the value of the keyword ``loss``. A loss takes values and targets, and returns a scalar
 LOSSES = {"mse": F.mse_loss, "huber": F.smooth_l1_loss}
 
 
@@ -25,60 +25,70 @@ class LectureDQN(LectureAlgorithm, DQN):
     """
     Deep Q-network of the lecture: embedding + PReLU network, memory of successes and failures, schedule by episodes.
 
-    It is SB3's :class:`DQN` with other defaults and a few more settings; every setting of SB3's works as there. One
-    positional argument is the environment (``LectureDQN("Taxi-v3")``), two are policy and environment as in SB3.
+    It is SB3's :class:`DQN` with other defaults and additional settings; the settings of SB3 work as in SB3. A single
+    positional argument is the environment (``LectureDQN("Taxi-v3")``); two are policy and environment, as in SB3.
 
     :param policy: The policy model to use (LecturePolicy, TablePolicy, ActionInPolicy, MlpPolicy, CnnPolicy,
         MultiInputPolicy), "LecturePolicy" by default
-    :param env: The environment to learn from, or its id
+    :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0). The
-        default is that of the lecture's optimiser; the 0.01 of its ``Config`` is never used there, and diverges
-    :param buffer_size: Most transitions in the replay buffer. In the lecture's, for ``Discrete`` observations, most
-        failures: successes, which repeat there, are all kept, see :class:`SuccessFailReplayBuffer`
-    :param learning_starts: How many steps to collect with random actions before learning starts; with
-        ``HerReplayBuffer``, not before an episode has ended
+        default is the one that the lecture's optimiser uses; the lecture's ``Config`` has 0.01, which is never used and
+        would make training diverge
+    :param buffer_size: Size of the replay buffer. For ``Discrete`` observations, it limits only the failures in
+        :class:`SuccessFailReplayBuffer`: all successes are kept, since equal ones are stored once
+    :param learning_starts: How many steps of the model to collect transitions for before learning starts, with random
+        actions. With ``HerReplayBuffer``, learning also waits for the end of an episode
     :param batch_size: Minibatch size for each gradient update
     :param tau: The soft update coefficient ("Polyak update", between 0 and 1), 1 for hard update
     :param gamma: The discount factor
-    :param train_freq: Update the model every ``train_freq`` steps, or a tuple such as ``(2, "episode")``
-    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``), ``-1`` for as many as
-        steps done in the environment
-    :param replay_buffer_class: Replay buffer class to use. ``None``: :class:`SuccessFailReplayBuffer`, or as in SB3
-        where that one has not what was asked for (``n_steps > 1``, ``optimize_memory_usage``)
+    :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
+        like ``(5, "step")`` or ``(2, "episode")``
+    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``). ``-1`` means to do as
+        many gradient steps as steps done in the environment during the rollout
+    :param replay_buffer_class: Replay buffer class to use. If ``None``, :class:`SuccessFailReplayBuffer`; with
+        ``n_steps > 1`` or ``optimize_memory_usage``, which it does not support, the class that SB3 selects
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation
     :param optimize_memory_usage: Enable the memory efficient variant of SB3's replay buffer
-    :param n_steps: When above 1, use n-step returns (SB3's NStepReplayBuffer)
-    :param target_update_interval: Copy the target network every that many environment steps, or by episodes with a
-        tuple such as ``(20, "episode")``: then after the updates that follow the episode's last step
-    :param exploration_fraction: With ``exploration_decay=None``, fraction of the training over which ε falls
-    :param exploration_initial_eps: ε before the first episode
-    :param exploration_final_eps: Lowest ε
+    :param n_steps: When ``n_steps > 1``, uses n-step return (with SB3's NStepReplayBuffer)
+    :param target_update_interval: Update the target network every ``target_update_interval`` environment steps. A tuple
+        such as ``(20, "episode")`` counts episodes; the update then follows the gradient steps after the last step of
+        the episode
+    :param exploration_fraction: Fraction of entire training period over which the exploration rate is reduced, if
+        ``exploration_decay`` is ``None``
+    :param exploration_initial_eps: Initial value of random action probability ε
+    :param exploration_final_eps: Final value of random action probability ε, and the lowest one
     :param max_grad_norm: The maximum value for the gradient clipping, ``None`` for no clipping
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: The log location for tensorboard (if None, no logging)
     :param policy_kwargs: Additional arguments to be passed to the policy on creation, such as ``hidden_dim``
     :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run. ``"auto"``: the CPU for what the compiled
-        engine knows, unless ``engine="torch"``; else as in SB3
-    :param exploration_decay: ε of episode i is ``max(exploration_final_eps, exploration_initial_eps * decay**i)``.
-        ``None``: SB3's schedule, linear in timesteps
-    :param store_and_replay: ``False``: no memory, every update uses the transition just seen
-    :param double_dqn: The lecture's word for a separate target network. ``False``: the target is the online network
-    :param double_q: Double DQN of van Hasselt et al. (2016): the online network chooses the action that the target
-        network values
-    :param loss: ``"mse"`` or ``"huber"``
-    :param max_episode_steps: Step limit of an environment given by id. ``None``: that of its id, which of the lecture's
-        tasks (``Taxi-v3``, ``Taxi-v4`` and their variants) is the lecture's 1000. An environment object keeps its own
-    :param engine: What computes the updates: ``"torch"``, any network and optimiser; ``"numba"``, the same by compiled
-        loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``, the compiled one where it can.
-        That one leaves no ``grad`` at the parameters. What it cannot follow, such as a hook, a frozen layer or an
-        option of the optimiser set in a callback, PyTorch computes from that step on; with ``"numba"`` it is an error
-    :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
-        the environment says by ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
-        ``info["action_mask"]``. Not with ``n_steps > 1`` or replay buffers of SB3's
-    :param explore_least_tried: Explore by the actions that have been tried least often in the state, at random among
-        those, instead of by any; so those never tried come first. Only for ``Discrete`` observations
+    :param device: Device (cpu, cuda, ...) on which the code should be run. Setting it to auto, the code will be run on
+        the CPU if the compiled engine supports the policy and the observations, unless ``engine="torch"``; otherwise on
+        the GPU if possible
+    :param exploration_decay: ε of episode i = 1, 2, … is
+        ``max(exploration_final_eps, exploration_initial_eps * exploration_decay**i)``. If ``None``, ε falls linearly
+        over timesteps as in SB3
+    :param store_and_replay: Whether to store transitions and replay them. If ``False``, every update uses the latest
+        transition
+    :param double_dqn: Whether to use a separate target network, which the lecture calls "double DQN". If ``False``, the
+        online network computes the targets
+    :param double_q: Whether to use Double DQN (van Hasselt et al. 2016): the online network selects the next action,
+        and the target network evaluates it
+    :param loss: Loss function of the gradient update, ``"mse"`` or ``"huber"``
+    :param max_episode_steps: Step limit of an environment that is given by its id. If ``None``, the limit of its
+        registration; for the lecture's tasks (``Taxi-v3``, ``Taxi-v4`` and their variants), the lecture's 1000. An
+        environment object keeps its own limit
+    :param engine: Which engine computes the updates. ``"torch"`` supports every network and optimiser; ``"numba"``
+        computes the same by compiled loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``
+        selects the compiled loops if they support the model. The compiled loops do not set the ``grad`` of parameters.
+        If a callback adds something that they do not support, such as a hook, a frozen layer or another option of the
+        optimiser, PyTorch computes the updates from that step on; with ``"numba"`` this is an error
+    :param use_masking: Whether to choose only valid actions, in training, in the targets and in tests. The environment
+        names the valid actions by its method ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
+        ``info["action_mask"]``. Cannot be combined with ``n_steps > 1`` or with SB3's replay buffers
+    :param explore_least_tried: Whether to explore only by the actions that were tried least often in the state, with
+        ties broken at random, instead of by all actions. Only for ``Discrete`` observations
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -175,20 +185,19 @@ class LectureDQN(LectureAlgorithm, DQN):
     @also_compiled
     def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
         """
-        Compute the loss between ``Q(s, a)`` and ``y = r + γ · max_a' Q_target(s', a')``, where the second term is left
-        out for a terminal ``s'`` (Mnih et al. 2015).
+        Compute the loss between ``Q(s, a)`` and ``y = r + γ · max_a' Q_target(s', a')`` (Mnih et al. 2015).
 
-        With ``double_q`` the online network chooses a' and the target network values it (van Hasselt et al. 2016). With
-        masks, a' is one of the valid actions.
+        If s' is terminal, ``y = r``. With ``double_q``, the online network selects a' and the target network evaluates
+        it (van Hasselt et al. 2016). With masks, a' is a valid action.
 
-        :param batch: A minibatch
-        :return: A scalar
+        :param batch: Minibatch of transitions
+        :return: Mean loss, a scalar tensor
         """
         online, target = self._networks
         with th.no_grad():
             next_q_values = target(batch.next_observations)
-            choosing = online(batch.next_observations) if self.double_q else next_q_values
-            next_actions = best_allowed(choosing, getattr(batch, "next_action_masks", None))
+            selecting = online(batch.next_observations) if self.double_q else next_q_values
+            next_actions = best_allowed(selecting, getattr(batch, "next_action_masks", None))
             next_values = next_q_values.gather(1, next_actions[:, None])
             targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * next_values
 
@@ -197,7 +206,7 @@ class LectureDQN(LectureAlgorithm, DQN):
 
     @property
     def loss_function(self) -> Any:
-        """The loss that the keyword ``loss`` names; ``None`` if there is none of that name."""
+        """The loss function that the keyword ``loss`` names; ``None`` if the name is unknown."""
         return LOSSES.get(self.loss)
 
     def _check_settings(self) -> None:

@@ -1,4 +1,4 @@
-"""Policies of the lecture's networks, and those of SB3's DQN."""
+"""Policies with the lecture's networks, and the policies of SB3's DQN."""
 
 from abc import abstractmethod
 from typing import Any
@@ -31,7 +31,7 @@ __all__ = [
 
 class EmbeddingPolicy(MaskablePolicyMixin, DQNPolicy):
     """
-    What the policies of this module share: a network without features extractor, its target, and SGD by default.
+    Base class of this module's policies: networks without a features extractor, and SGD as the default optimizer.
 
     :param observation_space: Observation space
     :param action_space: ``Discrete`` action space
@@ -65,9 +65,9 @@ class EmbeddingPolicy(MaskablePolicyMixin, DQNPolicy):
     @abstractmethod
     def make_q_net(self) -> EmbeddingQNetwork:
         """
-        Make a network.
+        Make a Q-network.
 
-        :return: One with fresh weights, on the policy's device
+        :return: The network, with newly initialized weights, on the policy's device
         """
 
     def action_values(self, obs: PyTorchObs) -> th.Tensor:
@@ -81,7 +81,7 @@ class EmbeddingPolicy(MaskablePolicyMixin, DQNPolicy):
 
         :param mode: Whether it is training
         """
-        # SB3 asks for it before every rollout, and to walk through the modules takes longer than a step of training.
+        # SB3 calls this before every rollout, and a walk through all modules takes longer than a training step.
         if mode != self.training:
             super().set_training_mode(mode)
 
@@ -97,7 +97,7 @@ class EmbeddingPolicy(MaskablePolicyMixin, DQNPolicy):
 
 class TablePolicy(EmbeddingPolicy):
     """
-    Policy of a Q-table, :class:`TableNetwork`.
+    Policy with a Q-table, :class:`TableNetwork`.
 
     :param observation_space: ``Discrete`` observation space
     :param action_space: ``Discrete`` action space
@@ -130,18 +130,18 @@ class TablePolicy(EmbeddingPolicy):
 
 class LecturePolicy(EmbeddingPolicy):
     """
-    Policy of the lecture's network, :class:`LectureNetwork`.
+    Policy with the lecture's network, :class:`LectureNetwork`.
 
-    Also for SB3's own ``DQN``: ``DQN(LecturePolicy, "Taxi-v3")``.
+    It also works with SB3's own ``DQN``: ``DQN(LecturePolicy, "Taxi-v3")``.
 
-    :param observation_space: ``Discrete``, ``MultiDiscrete`` of one dimension, ``MultiBinary``, ``Box``, or a ``Dict``
-        of those; see :class:`LectureNetwork`
+    :param observation_space: ``Discrete``, one-dimensional ``MultiDiscrete``, ``MultiBinary``, ``Box``, or a ``Dict``
+        of these; see :class:`LectureNetwork`
     :param action_space: ``Discrete`` action space
     :param lr_schedule: Learning rate schedule (could be constant)
     :param hidden_dim: Width of the last hidden layer; every embedding and the first hidden layer are twice as wide
     :param optimizer_class: The optimizer to use, ``th.optim.SGD`` by default as in the lecture
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
-    :raises ValueError: If the observation space is none of these or ``hidden_dim`` is below 1
+    :raises ValueError: If the observation space is not supported or ``hidden_dim`` is below 1
     """
 
     def __init__(
@@ -171,9 +171,10 @@ class LecturePolicy(EmbeddingPolicy):
 
 class ActionInPolicy(LecturePolicy):
     """
-    Policy of the network with state and action in and one value out, :class:`ActionInNetwork`.
+    Policy with a network that takes a state and an action and returns one value, :class:`ActionInNetwork`.
 
-    Takes the arguments of :class:`LecturePolicy`.
+    Its arguments are those of :class:`LecturePolicy`.
+
     """
 
     def make_q_net(self) -> ActionInNetwork:

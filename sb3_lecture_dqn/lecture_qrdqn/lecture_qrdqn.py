@@ -17,59 +17,67 @@ from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 
 class LectureQRDQN(LectureAlgorithm, QRDQN):
     """
-    QR-DQN (Dabney et al. 2018) with what the lecture gives its DQN: embedding + PReLU network, memory of successes and
-    failures, schedule by episodes.
+    QR-DQN (Dabney et al. 2018) with the lecture's parts: embedding + PReLU network, memory of successes and failures,
+    schedule by episodes.
 
-    It is sb3-contrib's :class:`QRDQN` with other defaults and a few more settings, see :class:`LectureDQN`; every
-    setting of sb3-contrib's works as there.
+    It is sb3-contrib's :class:`QRDQN` with other defaults and additional settings; the settings of sb3-contrib work as
+    in sb3-contrib. Positional arguments are those of :class:`LectureDQN`.
 
     :param policy: The policy model to use (LecturePolicy, MlpPolicy, CnnPolicy, MultiInputPolicy), "LecturePolicy" by
         default
-    :param env: The environment to learn from, or its id
+    :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
-    :param buffer_size: Most transitions in the replay buffer. In the lecture's, for ``Discrete`` observations, most
-        failures: successes, which repeat there, are all kept, see :class:`SuccessFailReplayBuffer`
-    :param learning_starts: How many steps to collect with random actions before learning starts; with
-        ``HerReplayBuffer``, not before an episode has ended
+    :param buffer_size: Size of the replay buffer. For ``Discrete`` observations, it limits only the failures in
+        :class:`SuccessFailReplayBuffer`: all successes are kept, since equal ones are stored once
+    :param learning_starts: How many steps of the model to collect transitions for before learning starts, with random
+        actions. With ``HerReplayBuffer``, learning also waits for the end of an episode
     :param batch_size: Minibatch size for each gradient update
     :param tau: The soft update coefficient ("Polyak update", between 0 and 1), 1 for hard update
     :param gamma: The discount factor
-    :param train_freq: Update the model every ``train_freq`` steps, or a tuple such as ``(2, "episode")``
-    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``), ``-1`` for as many as
-        steps done in the environment
-    :param replay_buffer_class: Replay buffer class to use. ``None``: :class:`SuccessFailReplayBuffer`, or as in SB3
-        where that one has not what was asked for (``n_steps > 1``, ``optimize_memory_usage``)
+    :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
+        like ``(5, "step")`` or ``(2, "episode")``
+    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``). ``-1`` means to do as
+        many gradient steps as steps done in the environment during the rollout
+    :param replay_buffer_class: Replay buffer class to use. If ``None``, :class:`SuccessFailReplayBuffer`; with
+        ``n_steps > 1`` or ``optimize_memory_usage``, which it does not support, the class that SB3 selects
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation
     :param optimize_memory_usage: Enable the memory efficient variant of SB3's replay buffer
-    :param n_steps: When above 1, use n-step returns (SB3's NStepReplayBuffer)
-    :param target_update_interval: Copy the target network every that many environment steps, or by episodes with a
-        tuple such as ``(20, "episode")``: then after the updates that follow the episode's last step
-    :param exploration_fraction: With ``exploration_decay=None``, fraction of the training over which ε falls
-    :param exploration_initial_eps: ε before the first episode
-    :param exploration_final_eps: Lowest ε
+    :param n_steps: When ``n_steps > 1``, uses n-step return (with SB3's NStepReplayBuffer)
+    :param target_update_interval: Update the target network every ``target_update_interval`` environment steps. A tuple
+        such as ``(20, "episode")`` counts episodes; the update then follows the gradient steps after the last step of
+        the episode
+    :param exploration_fraction: Fraction of entire training period over which the exploration rate is reduced, if
+        ``exploration_decay`` is ``None``
+    :param exploration_initial_eps: Initial value of random action probability ε
+    :param exploration_final_eps: Final value of random action probability ε, and the lowest one
     :param max_grad_norm: The maximum value for the gradient clipping, ``None`` for no clipping
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: The log location for tensorboard (if None, no logging)
     :param policy_kwargs: Additional arguments to be passed to the policy on creation, such as ``hidden_dim`` and
-        ``n_quantiles``. As in sb3-contrib, the optimizer is Adam with ``eps=0.01 / batch_size`` unless they say another
+        ``n_quantiles``. Without an optimiser in them, it is Adam with ``eps=0.01 / batch_size``, as in sb3-contrib
     :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run
-    :param exploration_decay: ε of episode i is ``max(exploration_final_eps, exploration_initial_eps * decay**i)``.
-        ``None``: SB3's schedule, linear in timesteps
-    :param store_and_replay: ``False``: no memory, every update uses the transition just seen
-    :param double_dqn: The lecture's word for a separate target network. ``False``: the target is the online network
-    :param double_q: Double DQN of van Hasselt et al. (2016): the online network chooses the action that the target
-        network values
-    :param max_episode_steps: Step limit of an environment given by id. ``None``: that of its id, which of the lecture's
-        tasks (``Taxi-v3``, ``Taxi-v4`` and their variants) is the lecture's 1000. An environment object keeps its own
-    :param engine: What computes the updates: ``"torch"``, which ``"auto"`` is too. There are no compiled loops for
-        quantiles, so ``"numba"`` is an error
-    :param use_masking: Whether only valid actions are chosen, in training, in the targets and in tests. Which ones are,
-        the environment says by ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
-        ``info["action_mask"]``. Not with ``n_steps > 1`` or replay buffers of SB3's
-    :param explore_least_tried: Explore by the actions that have been tried least often in the state, at random among
-        those, instead of by any; so those never tried come first. Only for ``Discrete`` observations
+    :param device: Device (cpu, cuda, ...) on which the code should be run. Setting it to auto, the code will be run on
+        the GPU if possible
+    :param exploration_decay: ε of episode i = 1, 2, … is
+        ``max(exploration_final_eps, exploration_initial_eps * exploration_decay**i)``. If ``None``, ε falls linearly
+        over timesteps as in SB3
+    :param store_and_replay: Whether to store transitions and replay them. If ``False``, every update uses the latest
+        transition
+    :param double_dqn: Whether to use a separate target network, which the lecture calls "double DQN". If ``False``, the
+        online network computes the targets
+    :param double_q: Whether to use Double DQN (van Hasselt et al. 2016): the online network selects the next action,
+        and the target network evaluates it
+    :param max_episode_steps: Step limit of an environment that is given by its id. If ``None``, the limit of its
+        registration; for the lecture's tasks (``Taxi-v3``, ``Taxi-v4`` and their variants), the lecture's 1000. An
+        environment object keeps its own limit
+    :param engine: Which engine computes the updates: ``"torch"``, which ``"auto"`` selects too. The compiled loops do
+        not support quantiles, so ``"numba"`` is an error
+    :param use_masking: Whether to choose only valid actions, in training, in the targets and in tests. The environment
+        names the valid actions by its method ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
+        ``info["action_mask"]``. Cannot be combined with ``n_steps > 1`` or with SB3's replay buffers
+    :param explore_least_tried: Whether to explore only by the actions that were tried least often in the state, with
+        ties broken at random, instead of by all actions. Only for ``Discrete`` observations
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -118,9 +126,10 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
         _init_setup_model: bool = True,
     ) -> None:
         if isinstance(policy_kwargs, dict):
-            policy_kwargs = dict(policy_kwargs)  # sb3-contrib adds to it
+            policy_kwargs = dict(policy_kwargs)  # sb3-contrib adds keys to the dictionary that it is given
             if "optimizer_kwargs" in policy_kwargs:
-                policy_kwargs.setdefault("optimizer_class", th.optim.Adam)  # else it puts its own in their place
+                # Without an optimizer_class, sb3-contrib would replace the user's optimizer_kwargs.
+                policy_kwargs.setdefault("optimizer_class", th.optim.Adam)
         super().__init__(
             policy,
             env,
@@ -160,19 +169,20 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
 
     def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
         """
-        Compute the quantile Huber loss between the quantiles of ``Z(s, a)`` and ``r + γ · Z_target(s', a')``, where a'
-        is the action of highest mean (Dabney et al. 2018, as in sb3-contrib).
+        Compute the quantile Huber loss between the quantiles of ``Z(s, a)`` and of ``y = r + γ · Z_target(s', a')``,
+        where a' is the action with the highest mean (Dabney et al. 2018, as in sb3-contrib).
 
-        With ``double_q`` the online network chooses a'. With masks, a' is one of the valid actions.
+        If s' is terminal, ``y = r``. With ``double_q``, the online network selects a' and the target network evaluates
+        it (van Hasselt et al. 2016). With masks, a' is a valid action.
 
-        :param batch: A minibatch
-        :return: A scalar
+        :param batch: Minibatch of transitions
+        :return: Mean loss, a scalar tensor
         """
         online, target = self._networks
         with th.no_grad():
             next_quantiles = target(batch.next_observations)
-            choosing = online(batch.next_observations) if self.double_q else next_quantiles
-            next_actions = best_allowed(choosing.mean(dim=1), getattr(batch, "next_action_masks", None))
+            selecting = online(batch.next_observations) if self.double_q else next_quantiles
+            next_actions = best_allowed(selecting.mean(dim=1), getattr(batch, "next_action_masks", None))
             next_values = _quantiles_of(next_quantiles, next_actions[:, None])
             targets = batch.rewards + (1 - batch.dones) * self._discounts(batch) * next_values
 
@@ -193,5 +203,11 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
 
 
 def _quantiles_of(quantiles: th.Tensor, actions: th.Tensor) -> th.Tensor:
-    """Take from (batch, n_quantiles, n_actions) the quantiles of one action each, shape (batch, n_quantiles)."""
+    """
+    Select the quantiles of one action per transition.
+
+    :param quantiles: Quantiles of all actions, float32 of shape ``(batch, n_quantiles, n_actions)``
+    :param actions: The actions, int64 of shape ``(batch, 1)``
+    :return: float32 of shape ``(batch, n_quantiles)``
+    """
     return quantiles.gather(2, actions[:, None].expand(-1, quantiles.shape[1], 1)).squeeze(2)

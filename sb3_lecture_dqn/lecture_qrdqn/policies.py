@@ -17,7 +17,7 @@ __all__ = ["CnnPolicy", "LectureQuantileNetwork", "LectureQuantilePolicy", "MlpP
 
 class LectureQuantileNetwork(QuantileNetwork):
     """
-    The lecture's network with ``n_quantiles`` outputs for every action in place of one.
+    The lecture's network with ``n_quantiles`` outputs per action instead of one.
 
     :param observation_space: Observation space, as for :class:`LectureNetwork`
     :param action_space: ``Discrete`` action space
@@ -32,7 +32,7 @@ class LectureQuantileNetwork(QuantileNetwork):
         n_quantiles: int = 200,
         hidden_dim: int = 32,
     ) -> None:
-        # Past QuantileNetwork's own constructor, which builds a perceptron on flattened features.
+        # Skip the constructor of QuantileNetwork, which builds a perceptron on flattened features.
         BasePolicy.__init__(self, observation_space, action_space)
         self.n_quantiles = n_quantiles
         self.hidden_dim = hidden_dim
@@ -41,9 +41,9 @@ class LectureQuantileNetwork(QuantileNetwork):
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
-        The quantiles of the return.
+        Compute the quantiles of the return.
 
-        :param obs: Observations
+        :param obs: Observations of shape ``(batch, ...)``
         :return: float32 of shape ``(batch, n_quantiles, n_actions)``
         """
         outputs: th.Tensor = self.quantile_net(obs)
@@ -60,18 +60,18 @@ class LectureQuantileNetwork(QuantileNetwork):
 
 class LectureQuantilePolicy(MaskablePolicyMixin, QRDQNPolicy):
     """
-    Policy of the lecture's network with a quantile head, :class:`LectureQuantileNetwork`.
+    Policy with the lecture's network and a quantile head, :class:`LectureQuantileNetwork`.
 
-    Also for sb3-contrib's own ``QRDQN``: ``QRDQN(LectureQuantilePolicy, "Taxi-v3")``.
+    It also works with sb3-contrib's own ``QRDQN``: ``QRDQN(LectureQuantilePolicy, "Taxi-v3")``.
 
     :param observation_space: Observation space, as for :class:`LectureNetwork`
     :param action_space: ``Discrete`` action space
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param n_quantiles: Number of quantiles
+    :param n_quantiles: Number of quantiles of the return
     :param hidden_dim: Width of the last hidden layer; the embedding and the first hidden layer are twice as wide
     :param optimizer_class: The optimizer to use, ``th.optim.Adam`` by default as in sb3-contrib
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
-    :raises ValueError: If the observations are not those of the network, ``n_quantiles`` or ``hidden_dim`` is below 1
+    :raises ValueError: If the observation space is not supported, or ``n_quantiles`` or ``hidden_dim`` is below 1
     """
 
     def __init__(
@@ -102,9 +102,10 @@ class LectureQuantilePolicy(MaskablePolicyMixin, QRDQNPolicy):
 
     def make_quantile_net(self) -> QuantileNetwork:
         """
-        Make a network.
+        Make a quantile network.
 
-        :return: One with fresh weights, on the policy's device
+        :return: The network, with newly initialized weights, on the policy's device
+
         """
         network = LectureQuantileNetwork(
             self.observation_space,  # type: ignore[arg-type]

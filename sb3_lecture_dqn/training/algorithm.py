@@ -1,9 +1,9 @@
 """
 The training loop: act, step, store, update, copy the target network, test.
 
-:meth:`LectureAlgorithm.learn` goes from rollout to rollout, :meth:`LectureAlgorithm._learn_from_a_rollout` is one turn
-of the loop, and :meth:`LectureAlgorithm.collect_rollouts` does its steps. Tests are callbacks: they come at the start
-of a rollout, when the updates of the last one are done, and at the end of training.
+:meth:`LectureAlgorithm.learn` loops over rollouts, :meth:`LectureAlgorithm._learn_from_a_rollout` does one iteration of
+the loop, and :meth:`LectureAlgorithm.collect_rollouts` steps the environments. Tests are callbacks: they run at the
+start of a rollout, after the updates of the rollout before it, and at the end of training.
 """
 
 import pathlib
@@ -41,14 +41,14 @@ SelfAlgorithm = TypeVar("SelfAlgorithm", bound="LectureAlgorithm")
 
 class LectureAlgorithm(LectureModel):
     """
-    The lecture's loop for a DQN of SB3 or sb3-contrib. Use it as the first base class.
+    The lecture's training loop for a DQN of SB3 or sb3-contrib. Use it as the first base class.
 
     - ε of episode i = 1, 2, … is ``max(exploration_final_eps, exploration_initial_eps * exploration_decay**i)``. With
-      several environments, i is one more than the number of episodes that have ended in all of them.
-    - The target network is copied after the updates that follow the last step of every n-th episode.
+      several environments, i is one more than the total number of episodes that have ended in them.
+    - The target network is copied after every n-th episode, once the updates that follow its last step are done.
     - The budget of :meth:`learn` may be a number of episodes.
 
-    What a subclass adds is the equation, ``compute_loss``.
+    A subclass implements the equation, ``compute_loss``.
     """
 
     exploration_schedule: Schedule
@@ -71,31 +71,32 @@ class LectureAlgorithm(LectureModel):
         """
         Train for a budget of environment steps or of episodes.
 
-        Both are lower bounds, as in SB3: training stops after the rollout (see ``train_freq``) that reaches them, with
-        the default ``train_freq=1`` after exactly that episode.
+        Both budgets are lower bounds, as in SB3: training stops after the rollout (see ``train_freq``) that reaches the
+        budget. With the default ``train_freq=1``, it stops after exactly that episode.
 
-        :param total_timesteps: Budget in environment steps; 0 as in SB3: sets the logger up, and trains nothing
+        :param total_timesteps: Budget in environment steps. With 0, the logger is set up and nothing is trained, as in
+            SB3
         :param callback: Callback(s) called at every step with the state of the algorithm
-        :param log_interval: Episodes between two logs
-        :param tb_log_name: Name of the TensorBoard run, to which SB3 adds a number. ``None``: the lecture's,
+        :param log_interval: Number of episodes between two logs
+        :param tb_log_name: Name of the TensorBoard run, to which SB3 adds a number. If ``None``, the lecture's name
             ``SR_<store_and_replay>_DD_<double_dqn>_<date-time>``
-        :param reset_num_timesteps: Whether to start counting steps and episodes anew
-        :param progress_bar: Show a bar, over episodes if the budget is in episodes
+        :param reset_num_timesteps: Whether to start counting steps and episodes from zero
+        :param progress_bar: Show a progress bar, over episodes if the budget is in episodes
         :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`
         :return: The trained model
-        :raises DivergedError: If a loss or weights are NaN or infinite; the message says what helps. After such a loss
-            the model has the weights from before that update
-        :raises ValueError: If both budgets are given, one is below 0, or the environment misbehaves: a reward that is
-            no finite number, an episode's end that is neither true nor false, an observation of another shape, NaN, or
-            none of the numbers of a discrete space. Finite numbers outside a ``Box`` are warned of once
+        :raises DivergedError: If a loss or a weight is NaN or infinite; the message says what helps. If it was a loss,
+            the model keeps the weights from before that update
+        :raises ValueError: If both budgets are given or one is below 0. Also if the environment returns a reward that
+            is not finite, an end of an episode that is not a boolean, or an observation that has the wrong shape, is
+            NaN, or is outside a discrete space. Finite observations outside a ``Box`` only cause a warning, once
         """
-        goes_on = self._resumed is not None  # with the call that was stopped
+        is_resumed = self._resumed is not None  # this call continues the call of `learn` that was stopped
         self._in_rollout = self._env_raised = False
-        reset_num_timesteps = reset_num_timesteps and not goes_on
-        budget = self._budget = self._budget_of_call(total_timesteps, total_episodes, reset_num_timesteps, goes_on)
+        reset_num_timesteps = reset_num_timesteps and not is_resumed
+        budget = self._budget = self._budget_of_call(total_timesteps, total_episodes, reset_num_timesteps, is_resumed)
         total_timesteps, callback = self._begin(callback, reset_num_timesteps, tb_log_name, progress_bar)
 
-        self._make_engine()  # settings may have been changed since the last time
+        self._make_engine()  # the user may have changed settings since the last call
 
         with Run(self, callback) as run:
             callback.on_training_start(locals(), globals())
@@ -112,7 +113,7 @@ class LectureAlgorithm(LectureModel):
         return self
 
     def _learn_from_a_rollout(self, callback: BaseCallback, log_interval: int) -> bool:
-        """Collect a rollout, update, copy the target network if that is due. ``False`` if a callback ends training."""
+        """Collect a rollout, update, copy the target network if due; return ``False`` if a callback ends training."""
         assert self.env is not None
         self._in_rollout = True
         rollout = self.collect_rollouts(
@@ -145,18 +146,18 @@ class LectureAlgorithm(LectureModel):
         log_interval: int | None = None,
     ) -> RolloutReturn:
         """
-        Step the environments and store the transitions; SB3's, without what does not concern a DQN.
+        Step the environments and store the transitions.
 
-        Callbacks see the same local variables at the same moments.
+        This is SB3's method without the parts that a DQN does not use. Callbacks see the same local variables.
 
         :param env: The training environment
-        :param callback: Called at the beginning, at every step and at the end
+        :param callback: Callback that is called at the start of the rollout, at every step and at the end
         :param train_freq: How many steps or episodes to collect
-        :param replay_buffer: Takes the transitions
-        :param action_noise: Is reset at the end of an episode
-        :param learning_starts: Steps with random actions before learning starts
-        :param log_interval: Episodes between two logs
-        :return: How many steps and episodes there were, and whether to go on
+        :param replay_buffer: Replay memory that stores the transitions
+        :param action_noise: Noise that is reset at the end of an episode
+        :param learning_starts: Number of steps with random actions before learning starts
+        :param log_interval: Number of episodes between two logs
+        :return: Number of collected steps and episodes, and whether to continue training
         """
         self.policy.set_training_mode(False)
         num_collected_steps, num_collected_episodes = 0, 0
@@ -206,7 +207,7 @@ class LectureAlgorithm(LectureModel):
         return actions, actions
 
     def _step(self, env: VecEnv, actions: np.ndarray) -> Any:
-        """Step the environments; an error of theirs says at which step it came."""
+        """Step the environments, and add the number of the step to their errors."""
         self._access.handed_out = False
         try:
             return env.step(actions)
@@ -234,7 +235,7 @@ class LectureAlgorithm(LectureModel):
         Update the online network.
 
         :param gradient_steps: Number of updates
-        :param batch_size: Transitions in each minibatch
+        :param batch_size: Number of transitions in each minibatch
         """
         self._update_learning_rate(self.policy.optimizer)
         self._refresh_engine()
@@ -251,7 +252,13 @@ class LectureAlgorithm(LectureModel):
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
     def _copy_target_if_due(self, *, after_updates: bool) -> None:
-        """Copy the target network. SB3 counts calls and copies before updates, the lecture episodes and after them."""
+        """
+        Copy the online network to the target network if the interval is over.
+
+        By steps, the copy comes before the updates of a rollout, as in SB3; by episodes, after them, as in the lecture.
+
+        :param after_updates: Whether the updates of the rollout are done
+        """
         interval = self.target_update_interval
         if isinstance(interval, int):
             due = not after_updates and self._n_calls % max(interval // self.n_envs, 1) == 0
@@ -265,43 +272,43 @@ class LectureAlgorithm(LectureModel):
         online, target = self._networks
         if target is not online:
             polyak_update(online.parameters(), target.parameters(), self.tau)
-            # Running statistics of batch normalisation are copied whole, as in SB3.
+            # As in SB3, running statistics of batch normalisation are copied without averaging.
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
-        """Set the learning rate as in SB3, with one look at the schedule in place of two."""
+        """Set the learning rate as SB3 does, but evaluate the schedule once instead of twice."""
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         self.logger.record("train/learning_rate", learning_rate)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             update_learning_rate(optimizer, learning_rate)
 
-    # How a call of `learn` begins
+    # The beginning of a call of `learn`
 
     def _budget_of_call(
-        self, total_timesteps: int | None, total_episodes: int | None, from_zero: bool, goes_on: bool
+        self, total_timesteps: int | None, total_episodes: int | None, from_zero: bool, is_resumed: bool
     ) -> Budget:
-        before = (0, 0) if from_zero else (self.num_timesteps, self._episode_num)
-        if goes_on:
+        counts_before = (0, 0) if from_zero else (self.num_timesteps, self._episode_num)
+        if is_resumed:
             if total_timesteps is None and total_episodes is None:
                 return self._budget
-            before = (self._budget.steps_before, self._budget.episodes_before)
-        return Budget.parse(total_timesteps, total_episodes, *before, self._default_timesteps)
+            counts_before = (self._budget.steps_before, self._budget.episodes_before)
+        return Budget.parse(total_timesteps, total_episodes, *counts_before, self._default_timesteps)
 
     def _begin(
         self, callback: MaybeCallback, from_zero: bool, tb_log_name: str | None, progress_bar: bool
     ) -> tuple[int, BaseCallback]:
-        """Set up logger, callbacks and counters, as SB3's :meth:`_setup_learn`, and look at what is observed first."""
-        if self.env is None and self.env_id is not None:  # a loaded model
+        """Set up the logger, callbacks and counters as SB3 does, and check the first observations."""
+        if self.env is None and self.env_id is not None:  # the model was loaded without an environment
             set_made_env(self)
             if self.seed is not None:
                 self.get_env().seed(self.seed)  # type: ignore[union-attr]
         if self.env is None:
             raise ValueError(
-                "env=None: the model has no environment, and its file knows none by an id; give one by set_env(...) or "
+                "env=None: the model has no environment, and its file has no id of one; call set_env(...) or "
                 "load(path, env=...)"
             )
         will_be_reset = from_zero or self._last_obs is None
-        # SB3 adds the steps that were taken before.
+        # SB3 adds the steps of earlier calls again.
         total_timesteps = self._budget.until_steps - (0 if from_zero else self.num_timesteps)
         try:
             with naming_dead_processes(self.env):
@@ -322,10 +329,10 @@ class LectureAlgorithm(LectureModel):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         warn_of_missing_logs(self)
-        goes_on = self._resumed is not None and self._run_folder is not None
-        if (tb_log_name is not None and not goes_on) or self.tensorboard_log is None or self._custom_logger:
+        keeps_folder = self._resumed is not None and self._run_folder is not None
+        if (tb_log_name is not None and not keeps_folder) or self.tensorboard_log is None or self._custom_logger:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, str(tb_log_name), progress_bar)
-        # SB3 would add a number to the lecture's name of the run; it leaves a logger alone that is the user's own.
+        # SB3 would add a number to the name of the lecture's folder, but it does not replace a custom logger.
         self.set_logger(lecture_logger(self, reset_num_timesteps))
         try:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, "", progress_bar)
@@ -334,14 +341,14 @@ class LectureAlgorithm(LectureModel):
 
     def make_run_folder(self) -> pathlib.Path:
         """
-        Make the folder of a new run, named as in the lecture from its two switches and the time.
+        Make the folder of a new run. As in the lecture, its name consists of two settings and the time.
 
         :return: ``<tensorboard_log>/SR_<store_and_replay>_DD_<double_dqn>_<date-time>``
         """
         return make_run_folder(self)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        # Here SB3 has set what it counts and made the logger, and nothing has been logged to that.
+        # At this point, SB3 has reset its counters and made the logger, and nothing has been logged yet.
         begin_clock(self)
         begin_logs(self)
         if progress_bar and self._budget.until_episode is not None:
@@ -350,7 +357,7 @@ class LectureAlgorithm(LectureModel):
             progress_bar = False
         with warnings.catch_warnings():
             if type(self.env) is TabularVecEnv and _all_evaluate_on(callback, DummyVecEnv):
-                # SB3 compares the types, and both step gymnasium's environment without wrappers around.
+                # SB3 compares only the types; both classes step the same environments.
                 warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
             return super()._init_callback(callback, progress_bar)
 
@@ -359,11 +366,11 @@ class LectureAlgorithm(LectureModel):
         if until_episode is None:
             super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         else:
-            # More episodes than wanted may end in one rollout.
+            # A rollout may end more episodes than the budget has.
             self._current_progress_remaining = max(0.0, 1.0 - self._episode_num / until_episode)
 
     def dump_logs(self) -> None:
-        """Write the log, as in SB3; where it cannot be written, training goes on without."""
+        """Write the log as SB3 does. If that fails, as on a full disk, training continues without logs."""
         time_learning(self)
         with outliving_full_disks(self.logger):
             super().dump_logs()
@@ -374,7 +381,7 @@ def _as_callback(callback: BaseCallback | Callable[..., bool] | None) -> BaseCal
 
 
 def _all_evaluate_on(callback: MaybeCallback, kind: type[VecEnv]) -> bool:
-    """Look whether every ``EvalCallback`` has environments of exactly this kind."""
-    callbacks = callback if isinstance(callback, list) else [callback]
-    all_of_them = [one for given in callbacks if isinstance(given, BaseCallback) for one in callback_tree(given)]
-    return all(type(one.eval_env) is kind for one in all_of_them if isinstance(one, EvalCallback))
+    """Return whether the environments of every ``EvalCallback`` are exactly of this class."""
+    roots = callback if isinstance(callback, list) else [callback]
+    callbacks = [child for root in roots if isinstance(root, BaseCallback) for child in callback_tree(root)]
+    return all(type(child.eval_env) is kind for child in callbacks if isinstance(child, EvalCallback))

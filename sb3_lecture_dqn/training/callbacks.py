@@ -1,4 +1,4 @@
-"""SB3 callbacks: the lecture's test, checkpoints, and a progress bar over episodes."""
+"""Callbacks for training: the lecture's test, checkpoints, and a progress bar over episodes."""
 
 import dataclasses
 import os
@@ -37,32 +37,32 @@ from sb3_lecture_dqn.training.schedule import Every
 
 class LectureTestCallback(EventCallback):
     """
-    The lecture's test: greedy episodes on a separate environment, after the first and then after every 50th episode.
+    Run the lecture's test: greedy episodes on a separate environment, after episode 1 and after every 50th episode.
 
-    A test comes when the updates that follow the episode's last step are done. Its averages are printed, written to
-    TensorBoard as ``Steps``, ``Penalty`` and ``Reward`` with the number of finished episodes as the step (and, beyond
-    the lecture, the share of ``Solved`` episodes), and logged as ``eval/*`` at the timestep, under the names of SB3's
-    ``EvalCallback``; in tabular environments also ``eval/optimality``, see :class:`TestResult`. Works with every
-    algorithm of SB3.
+    A test runs once the updates after the last step of the episode are done. It prints its averages and writes them to
+    TensorBoard as ``Steps``, ``Penalty``, ``Reward`` and ``Solved`` (the last is not in the lecture) over the number of
+    finished episodes. It also logs them over timesteps under the names of SB3's ``EvalCallback``, ``eval/*``; in
+    tabular environments, ``eval/optimality`` is added, see :class:`TestResult`. The callback works with every algorithm
+    of SB3.
 
-    Where several episodes end between two updates (several environments, long rollouts) there is one test for all.
-    The children are triggered after a test; one that returns ``False`` ends the training at the next step.
+    If several episodes end between two updates (several environments, long rollouts), there is one test for all of
+    them. Child callbacks run after a test; if one returns ``False``, training ends at the next step.
 
-    :param test_env: The environment to test on. ``None``: for every test a copy of the training environment as it is
-        then, see :func:`run_test`
-    :param n_test_episodes: The number of episodes of a test
-    :param test_freq: Test after every that many environment steps, or by episodes with a tuple such as
-        ``(50, "episode")``; by episodes there is also a test after the first
-    :param max_episode_steps: Steps after which a test episode is cut, ``None`` for the environment's own limit; see
-        :func:`run_test`
+    :param test_env: The environment to test on. If ``None``, every test uses a new copy of the training environment,
+        see :func:`run_test`
+    :param n_test_episodes: Number of episodes in a test
+    :param test_freq: Test every ``test_freq`` environment steps. A tuple such as ``(50, "episode")`` counts episodes,
+        and adds a test after the first episode
+    :param max_episode_steps: Number of steps after which a test episode is truncated, ``None`` for the environment's
+        own limit; see :func:`run_test`
     :param penalty_reward: The reward that counts as a penalty
     :param callback_on_new_best: Callback to trigger when there is a new best mean reward
     :param callback_after_test: Callback to trigger after every test
-    :param best_model_save_path: Folder in which the model with the best mean reward is kept, as ``best_model.zip``
-    :param seed: Seed of the test environment, ``None`` for one made from the model's
-    :param exact: Compute what the episodes of a test would average to, instead of running them; see :func:`exact_test`.
-        Only on a tabular environment
-    :param verbose: 1 prints the tests, 0 does not
+    :param best_model_save_path: Folder where the model with the best mean reward is saved as ``best_model.zip``
+    :param seed: Seed of the test environment. If ``None``, it is derived from the model's seed
+    :param exact: Whether to compute the expected averages of a test instead of running episodes; see
+        :func:`exact_test`. Only for tabular environments
+    :param verbose: Verbosity level: 0 for no output, 1 to print the tests
     :raises ValueError: If an argument is out of range
     """
 
@@ -116,7 +116,7 @@ class LectureTestCallback(EventCallback):
 
     def _make_test_env(self) -> None:
         if self.test_env is not None and is_own_to_close(self.test_env, self.model, self.given_env):
-            self.test_env.close()  # which was made for another model
+            self.test_env.close()  # it was made for another model
         self.test_env = self._new_test_env()
         check_ends(self.test_env, self.max_episode_steps)
         seed = self.seed
@@ -132,28 +132,28 @@ class LectureTestCallback(EventCallback):
         return make_test_env(self.model, self.given_env, self.max_episode_steps, n_envs, "test_env")
 
     def _follow_training_env(self) -> None:
-        """Copy the training environment anew: attributes and statistics may have changed since the last test."""
+        """Copy the training environment again: its attributes and statistics may have changed since the last test."""
         assert self.test_env is not None
-        before, now = self.test_env, self._new_test_env()
-        was, is_now = before.unwrapped, now.unwrapped
-        on_arrays = isinstance(was, TabularVecEnv) and isinstance(is_now, TabularVecEnv)
-        if on_arrays and was.model.same_as(is_now.model) and was.max_episode_steps == is_now.max_episode_steps:  # type: ignore[attr-defined]
+        old_env, new_env = self.test_env, self._new_test_env()
+        old, new = old_env.unwrapped, new_env.unwrapped
+        are_tabular = isinstance(old, TabularVecEnv) and isinstance(new, TabularVecEnv)
+        if are_tabular and old.model.same_as(new.model) and old.max_episode_steps == new.max_episode_steps:  # type: ignore[attr-defined]
             return
-        set_generators_state(now, generators_state(before))
-        self.test_env = now
+        set_generators_state(new_env, generators_state(old_env))
+        self.test_env = new_env
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
         if self.callback_on_new_best is not None:
             self.callback_on_new_best.on_training_start(self.locals, self.globals)
-        # Off-policy algorithms count episodes, also over several calls of learn().
+        # Off-policy algorithms count episodes over several calls of learn(); others do not.
         if self.model.num_timesteps == 0 or self.model._episode_num > 0:
             self.n_episodes = self.model._episode_num
         self._every.start(self.model.num_timesteps, self.n_episodes)
         self._continue_training = True
 
     def _on_rollout_start(self) -> None:
-        self._test_if_due()  # the updates that followed the last rollout are done
+        self._test_if_due()  # the updates after the last rollout are done
 
     def _on_step(self) -> bool:
         self.n_episodes += int(np.sum(self.locals["dones"]))
@@ -164,7 +164,7 @@ class LectureTestCallback(EventCallback):
 
     def update_child_locals(self, locals_: dict[str, Any]) -> None:
         """
-        Hand the local variables of the training loop on to the children.
+        Update the references to the local variables in the child callbacks.
 
         :param locals_: The local variables during rollout collection
         """
@@ -174,9 +174,9 @@ class LectureTestCallback(EventCallback):
 
     def get_state(self) -> dict[str, Any]:
         """
-        What a checkpoint keeps: counters, results, and the generators of the test environment.
+        Return the state for a checkpoint: counters, results, and the random generators of the test environment.
 
-        :return: The state as data
+        :return: The state, as data without code
         """
         return {
             "n_episodes": self.n_episodes,
@@ -191,9 +191,9 @@ class LectureTestCallback(EventCallback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
-        Go on from where another callback was.
+        Restore the state of another callback.
 
-        :param state: What its :meth:`get_state` returned
+        :param state: Return value of its :meth:`get_state`
         """
         check_number("n_episodes", state["n_episodes"], 0, integer=True)
         for name in ("best_mean_reward", "last_mean_reward"):
@@ -204,18 +204,18 @@ class LectureTestCallback(EventCallback):
         self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
         self._continue_training = bool(state["continue_training"])
         if "max_episode_steps" not in state:
-            self._go_on_as_in_1_0()
+            self._keep_step_limit_of_1_0()
         if self.test_env is not None:
             set_generators_state(self.test_env, state["test_env"])
 
-    def _go_on_as_in_1_0(self) -> None:
-        """Cut the tests of a run that version 1.0 began as that did, where this one would cut them elsewhere."""
+    def _keep_step_limit_of_1_0(self) -> None:
+        """Keep the step limit of tests for a run that version 1.0 began, whose default limit was another."""
         if self.max_episode_steps is None and self.test_env is not None:
             if step_limit_of(self.test_env) == LECTURE_MAX_EPISODE_STEPS:
                 return
             warnings.warn(
-                f"the run was begun by version 1.0, whose tests are cut after {LECTURE_MAX_EPISODE_STEPS} steps unless "
-                "another number is given; so they go on: give max_episode_steps=... for others"
+                f"version 1.0 began this run, and truncates test episodes after {LECTURE_MAX_EPISODE_STEPS} steps by "
+                "default; this limit is kept: pass max_episode_steps=... to change it"
             )
             self.max_episode_steps = LECTURE_MAX_EPISODE_STEPS
             self.test_env = self._new_test_env()
@@ -228,7 +228,7 @@ class LectureTestCallback(EventCallback):
         if self.given_env is None:
             try:
                 self._follow_training_env()
-            except CannotCopyError as error:  # not an end of the training, which it would be a pity to lose
+            except CannotCopyError as error:  # a missing test must not end the training
                 warnings.warn(f"no test after episode {self.n_episodes}: {error}")
                 return
         assert self.test_env is not None
@@ -270,23 +270,29 @@ class LectureTestCallback(EventCallback):
 
 
 def _check_figure(name: str, figure: Any) -> None:
-    """Check that a figure of a test is a number; NaN is one here, as an environment may say nothing of success."""
+    """Check that a result of a test is a number. NaN is allowed, as some environments do not report success."""
     if not (isinstance(figure, float | np.floating) and np.isnan(figure)):
         check_number(name, figure, -np.inf)
 
 
-# What a checkpoint of a version before 2.0 keeps of a result, where the names of the figures are not given.
+# Checkpoints of versions before 2.0 store the figures of a test in this order, without names.
 _FIGURES_OF_1 = ("mean_steps", "mean_penalties", "mean_reward", "success_rate", "n_episodes", "optimality")
 
 
-def _result_of(episode: Any, *kept: Any) -> tuple[int, TestResult]:
-    """A result as a checkpoint keeps it: the episode, and its figures by name. One that is not kept is NaN."""
+def _result_of(episode: Any, *stored: Any) -> tuple[int, TestResult]:
+    """
+    Make the result of a test from its entry in a checkpoint. Figures that the checkpoint lacks are NaN.
+
+    :param episode: Number of finished episodes at the test
+    :param stored: One dictionary of figures by name; before 2.0, the figures themselves
+    :return: The episode and the result
+    """
     check_number("episode of a test", episode, 0, integer=True)
-    by_name = len(kept) == 1 and isinstance(kept[0], dict)
-    figures: dict[str, Any] = kept[0] if by_name else dict(zip(_FIGURES_OF_1, kept, strict=True))
+    by_name = len(stored) == 1 and isinstance(stored[0], dict)
+    figures: dict[str, Any] = stored[0] if by_name else dict(zip(_FIGURES_OF_1, stored, strict=True))
     known = {field.name: field for field in dataclasses.fields(TestResult)}
     if unknown := figures.keys() - known.keys():
-        raise ValueError(f"{', '.join(sorted(unknown))}: a test of this version has no such figures")
+        raise ValueError(f"{', '.join(sorted(unknown))}: this version does not know these figures of a test")
     for name, figure in figures.items():
         default = known[name].default
         if isinstance(default, bool) and type(figure) is not bool:
@@ -299,21 +305,21 @@ def _result_of(episode: Any, *kept: Any) -> tuple[int, TestResult]:
 
 class LectureCheckpointCallback(BaseCallback):
     """
-    Saves checkpoints, from which :meth:`LectureDQN.resume` goes on as if training had never been stopped.
+    Save checkpoints, from which :meth:`LectureDQN.resume` continues as if training had not been stopped.
 
-    There is one at the start, one at the end, and one after the updates of every step at which one is due. Ctrl-C and
-    SIGTERM wait for the end of a step and leave one too, as does an environment that raises an exception (from that one
-    training goes on with new episodes). A checkpoint that cannot be written, as on a full disk, is warned of, and
-    training goes on; the ones before stay. The size of a checkpoint is about that of the replay memory.
+    It saves a checkpoint at the start, at the end, and after the updates of every step at which one is due. After
+    Ctrl-C or SIGTERM, it waits for the end of the step and saves one too. It also saves one if an environment raises
+    an exception; a run that is resumed from that one begins new episodes. If a checkpoint cannot be written, as on a
+    full disk, a warning is issued, training continues, and earlier checkpoints are kept. A checkpoint is about as large
+    as the replay memory.
 
-    :param save_freq: Save after every that many environment steps, or by episodes with a tuple such as
-        ``(50, "episode")``
-    :param save_path: Folder of the checkpoints of this run, ``None`` for ``checkpoints`` in the folder to which the
-        model logs. Only checkpoints in the folder of the logs or below it make them go on without a seam
-    :param keep: How many of the newest to keep, ``None`` for all
-    :param verbose: 1 says after Ctrl-C how to go on, 2 also names every checkpoint
-    :raises ValueError: If an argument is out of range; at the start of training, if the model cannot be checkpointed,
-        or the folder has the checkpoints of another run
+    :param save_freq: Save every ``save_freq`` environment steps. A tuple such as ``(50, "episode")`` counts episodes
+    :param save_path: Folder for the checkpoints of this run. If ``None``, ``checkpoints`` in the folder of the logs.
+        Outside the folder of the logs, a resumed run cannot remove log entries that are newer than the checkpoint
+    :param keep: Number of newest checkpoints to keep, ``None`` for all
+    :param verbose: Verbosity level: 1 to print after Ctrl-C how to resume, 2 to print every checkpoint too
+    :raises ValueError: If an argument is out of range; at the start of training, if the model cannot be checkpointed or
+        the folder has checkpoints of another run
     """
 
     def __init__(
@@ -341,42 +347,42 @@ class LectureCheckpointCallback(BaseCallback):
         self.checkpointer = Checkpointer(model, folder, every, self.keep, self.verbose, self._before_save)
 
     def _before_save(self) -> None:
-        """Do nothing; a subclass may raise an error where a checkpoint must not be written."""
+        """Do nothing. A subclass may raise an error to prevent a checkpoint."""
 
     @property
     def last_path(self) -> pathlib.Path | None:
-        """The newest checkpoint of this run, ``None`` before there is one."""
+        """Path of the newest checkpoint of this run, ``None`` before the first."""
         return None if self.checkpointer is None else self.checkpointer.last_path
 
-    # The run calls the checkpointer between rollouts. In the middle of one, a callback has nothing to do.
+    # The class `Run` calls the checkpointer between rollouts, so this callback does nothing in steps.
 
     def _on_step(self) -> bool:
         return True
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
-        """Do nothing: to copy them at every step would take longer than all else that is done where none is due."""
+        """Do nothing, to save time: this callback does not use the local variables."""
 
     def get_state(self) -> dict[str, Any]:
         """
-        Return what a checkpoint keeps.
+        Return the state for a checkpoint.
 
-        :return: Nothing: when the next one is due follows from the model
+        :return: An empty dictionary, since the model's counters determine when the next checkpoint is due
         """
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
-        Go on from where another callback was.
+        Do nothing, since there is no state.
 
-        :param state: What its :meth:`get_state` returned
+        :param state: Return value of :meth:`get_state`
         """
 
 
 class EpisodeProgressBarCallback(BaseCallback):
     """
-    A tqdm bar over the episodes of a budget in episodes: what ``learn(progress_bar=True)`` shows for one.
+    Show a tqdm progress bar over episodes. ``learn(progress_bar=True)`` uses it if the budget is in episodes.
 
-    Without such a budget, as with the algorithms of SB3, it counts them.
+    If the budget is not in episodes, as with the algorithms of SB3, the bar counts episodes without a total.
     """
 
     def _on_training_start(self) -> None:

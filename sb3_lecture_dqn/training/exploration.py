@@ -1,4 +1,4 @@
-"""How often training explores, and by which actions."""
+"""Exploration: the schedule of ε, and the choice of ε-greedy actions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ def lecture_epsilon(episode: int, initial: float, decay: float, final: float) ->
     Compute the lecture's ε, ``max(final, initial * decay**episode)``.
 
     :param episode: Number of the episode, counted from 1
-    :param initial: ε before the first episode
-    :param decay: Its factor from one episode to the next
+    :param initial: Initial ε
+    :param decay: Factor by which ε changes from one episode to the next
     :param final: Lowest ε
     :return: Probability of a random action
     """
@@ -26,19 +26,19 @@ def lecture_epsilon(episode: int, initial: float, decay: float, final: float) ->
 
 class Exploration:
     """
-    Chooses ε-greedy actions.
+    Choose ε-greedy actions, for training and for predictions that are not deterministic.
 
-    :param rng: Generator of all its draws
+    :param rng: Random generator
     :param n_actions: Number of actions
-    :param states: A space of states in which actions are counted, to explore by those tried least often; ``None``:
-        random actions explore
+    :param states: Observation space. If given, actions are counted in each state, and exploration draws among those
+        that were tried least often; if ``None``, it draws among all actions
     """
 
     def __init__(self, rng: np.random.Generator, n_actions: int, states: spaces.Discrete | None = None) -> None:
         self.rng = rng
         self.n_actions = n_actions
         self.first_state = 0 if states is None else int(states.start)
-        #: How often each action was tried in each state, int64 of shape ``(n_states, n_actions)``
+        #: Number of times each action was tried in each state, int64 of shape ``(n_states, n_actions)``
         self.counts = None if states is None else np.zeros((int(states.n), n_actions), np.int64)
 
     def choose(
@@ -49,17 +49,17 @@ class Exploration:
         action_masks: np.ndarray | None = None,
     ) -> np.ndarray:
         """
-        Choose an action for each of several observations.
+        Choose one action per observation.
 
-        :param epsilon: Probability of a random action, drawn for every observation on its own
-        :param obs: Observations with a leading dimension of ``n``
-        :param greedy: Chooses greedy actions, from observations and masks if there are any
-        :param action_masks: Which actions are valid, bool of shape ``(n, n_actions)``; ``None``: all
-        :return: int64 of shape ``(n,)``
+        :param epsilon: Probability of a random action, drawn separately for every observation
+        :param obs: Batch of ``n`` observations
+        :param greedy: Function that chooses greedy actions from observations, and from masks if there are any
+        :param action_masks: Valid actions, bool of shape ``(n, n_actions)``; ``None`` if all are valid
+        :return: Actions, int64 of shape ``(n,)``
         """
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         masks = () if action_masks is None else (action_masks,)
-        if n == 1:  # nearly all of training, and the same draws as below
+        if n == 1:  # the usual case in training: faster, with the same draws as below
             return self.draw(1, obs, *masks) if self.rng.random() < epsilon else greedy(obs, *masks)
         explores = self.rng.random(n) < epsilon
         actions = greedy(obs, *masks)
@@ -69,12 +69,12 @@ class Exploration:
 
     def draw(self, n: int, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
         """
-        Draw exploring actions.
+        Draw random actions for exploration.
 
-        :param n: How many
-        :param obs: Observations, of which only those of counted states matter
+        :param n: Number of actions
+        :param obs: Batch of ``n`` observations, only used if actions are counted
         :param action_masks: As for :meth:`choose`
-        :return: int64 of shape ``(n,)``
+        :return: Actions, int64 of shape ``(n,)``
         """
         if self.counts is not None:
             tries = self.counts[np.asarray(obs, np.int64) - self.first_state]
@@ -87,34 +87,34 @@ class Exploration:
 
     def count(self, obs: Any, actions: np.ndarray) -> None:
         """
-        Count actions that were taken, if actions are counted.
+        Count the actions of a step. Do nothing if actions are not counted.
 
-        :param obs: States in which they were taken
-        :param actions: The actions
+        :param obs: States in which the actions were taken, int64 of shape ``(n,)``
+        :param actions: Actions, int64 of shape ``(n,)``
         """
         if self.counts is not None:
             np.add.at(self.counts, (obs - self.first_state, actions), 1)
 
     def get_state(self) -> dict[str, Any]:
         """
-        Return what a checkpoint keeps.
+        Return the state for a checkpoint.
 
-        :return: The state of the generator, and the counts
+        :return: State of the random generator, and the counts
         """
         return {"rng": generator_state(self.rng), "counts": self.counts}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
-        Go on from where another object was.
+        Restore the state of another object.
 
-        :param state: What its :meth:`get_state` returned
-        :raises UnsafeFileError: If it is no such state
+        :param state: Return value of its :meth:`get_state`
+        :raises UnsafeFileError: If the state is not valid
         """
         rng, counts = state["rng"], state["counts"]
         if counts is not None:
-            like = np.zeros((0, self.n_actions)) if self.counts is None else self.counts
-            if not isinstance(counts, np.ndarray) or (counts.shape, counts.dtype) != (like.shape, like.dtype):
-                raise UnsafeFileError(f"counts of actions must be an int64 array of shape {like.shape}")
+            current = np.zeros((0, self.n_actions)) if self.counts is None else self.counts
+            if not isinstance(counts, np.ndarray) or (counts.shape, counts.dtype) != (current.shape, current.dtype):
+                raise UnsafeFileError(f"counts of actions must be an int64 array of shape {current.shape}")
             self.counts = counts
         self.rng = new_generator(rng)
         set_generator_state(self.rng, rng)

@@ -1,4 +1,4 @@
-"""Checks of dictionaries of keyword arguments, before something is called with them."""
+"""Checks of keyword arguments, such as ``policy_kwargs``, against the classes that will be called with them."""
 
 import difflib
 import inspect
@@ -10,16 +10,16 @@ from stable_baselines3.common.policies import BasePolicy
 
 
 class UnknownKeywordError(ValueError, TypeError):
-    """An argument that nothing takes. Also a ``TypeError``, which is what Python raises for one."""
+    """Unknown keyword argument. It is also a ``TypeError``, as Python's own error for this case."""
 
 
 def accepted_keywords(kind: type, filled: Iterable[str] = ()) -> list[str] | None:
     """
-    The keyword arguments that a class takes.
+    Return the names of the keyword arguments that a class accepts.
 
     :param kind: The class
-    :param filled: Those that whoever calls it gives by itself
-    :return: Their names in the order of the signature; ``None``, if it takes any
+    :param filled: Names of the arguments that the caller of the class sets itself; these are left out
+    :return: The names in the order of the signature; ``None`` if the class accepts all names
     """
     names: dict[str, None] = {}
     for base in inspect.getmro(kind):
@@ -28,7 +28,7 @@ def accepted_keywords(kind: type, filled: Iterable[str] = ()) -> list[str] | Non
         parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         names |= dict.fromkeys(p.name for p in parameters if p.kind in named)
-        # Keywords that a class passes on are those of the next one.
+        # A class with **kwargs passes further keywords on to the next class.
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             return [name for name in names if name not in set(filled)]
     return None
@@ -36,15 +36,15 @@ def accepted_keywords(kind: type, filled: Iterable[str] = ()) -> list[str] | Non
 
 def check_keywords(argument: str, given: Any, kind: type, filled: Iterable[str] = (), way_on: str = "") -> None:
     """
-    Check that a class takes what it is to be called with.
+    Check that a class accepts keyword arguments.
 
-    :param argument: Name of the argument that holds the keywords
-    :param given: What was given for it
+    :param argument: Name of the argument that holds the keywords, for the message
+    :param given: Value of this argument
     :param kind: The class
-    :param filled: Keywords that whoever calls the class gives by itself
-    :param way_on: Another way to what may have been meant, put at the end of the message
-    :raises ValueError: If it is no dictionary, or has a keyword that the class does not take or is given anyway; the
-        message names the nearest one, and all that it takes
+    :param filled: Keywords that the caller of the class sets itself
+    :param way_on: Hint at an alternative, added to the end of the message
+    :raises ValueError: If ``given`` is not a dictionary, or has a keyword that the class does not accept or that is in
+        ``filled``; the message names the most similar keyword and all accepted ones
     """
     if not isinstance(given, Mapping):
         raise ValueError(f"{argument}={given!r} must be a dictionary of keyword arguments of {kind.__name__}")
@@ -54,7 +54,7 @@ def check_keywords(argument: str, given: Any, kind: type, filled: Iterable[str] 
         return
     name = unknown[0]
     if name in set(filled):
-        raise UnknownKeywordError(f"{argument}: {name!r} of {kind.__name__} is what the algorithm gives it")
+        raise UnknownKeywordError(f"{argument}: the algorithm itself sets {name!r} of {kind.__name__}")
     near = difflib.get_close_matches(str(name), accepted, n=1)
     hint = f", the nearest is {near[0]!r}" if near else ""
     takes = ", ".join(map(repr, accepted)) or "none"
@@ -66,22 +66,22 @@ def check_keywords(argument: str, given: Any, kind: type, filled: Iterable[str] 
 
 def check_policy_keywords(kind: type[BasePolicy], given: Any, other: str, of_other: type[BasePolicy]) -> None:
     """
-    Check ``policy_kwargs``, and the keywords in it for what a policy makes.
+    Check ``policy_kwargs``, and in it ``optimizer_kwargs`` and ``features_extractor_kwargs``.
 
-    :param kind: The policy's class
-    :param given: What was given for ``policy_kwargs``
+    :param kind: Class of the policy
+    :param given: Value of ``policy_kwargs``
     :param other: Name of SB3's policy for these observations
-    :param of_other: Its class
-    :raises ValueError: As by :func:`check_keywords`; the message names SB3's policy if that takes them
+    :param of_other: Class of SB3's policy
+    :raises ValueError: As by :func:`check_keywords`; the message names SB3's policy if that accepts the keywords
     """
     takes_all = isinstance(given, Mapping) and set(given) <= set(accepted_keywords(of_other, _OF_POLICY) or ())
     check_keywords("policy_kwargs", given, kind, _OF_POLICY, f"policy={other!r} takes it" if takes_all else "")
     for name, filled in (("optimizer", _OF_OPTIMIZER), ("features_extractor", _OF_EXTRACTOR)):
         default = inspect.signature(kind).parameters.get(f"{name}_class")
-        made: Any = given.get(f"{name}_class", None if default is None else default.default)
+        part: Any = given.get(f"{name}_class", None if default is None else default.default)
         kwargs = given.get(f"{name}_kwargs")
-        if isinstance(made, type) and kwargs is not None:
-            check_keywords(f"policy_kwargs['{name}_kwargs']", kwargs, made, filled)
+        if isinstance(part, type) and kwargs is not None:
+            check_keywords(f"policy_kwargs['{name}_kwargs']", kwargs, part, filled)
 
 
 _OF_POLICY = ("observation_space", "action_space", "lr_schedule")
@@ -93,8 +93,8 @@ def check_memory_keywords(kind: type[BaseBuffer], given: Any) -> None:
     """
     Check ``replay_buffer_kwargs``.
 
-    :param kind: The memory's class
-    :param given: What was given
+    :param kind: Class of the replay memory
+    :param given: Value of ``replay_buffer_kwargs``
     :raises ValueError: As by :func:`check_keywords`
     """
     check_keywords("replay_buffer_kwargs", given, kind, _OF_MEMORY)

@@ -1,4 +1,4 @@
-"""A model: how it is made of its settings, and what it predicts. How it is trained is in :mod:`algorithm`."""
+"""The model: its construction from settings, and its predictions. The training loop is in :mod:`algorithm`."""
 
 import sys
 import warnings
@@ -44,34 +44,34 @@ from sb3_lecture_dqn.training.tuned import tuned_model
 SelfModel = TypeVar("SelfModel", bound="LectureModel")
 
 _UNMASKED = (
-    "use_masking=True, and predict() has no action_masks: what a model says of actions that it never took is "
-    "worthless. SB3's evaluate_policy and EvalCallback give none: use those of sb3_contrib.common.maskable, "
+    "use_masking=True, but predict() was called without action_masks: the values of invalid actions were never "
+    "trained. SB3's evaluate_policy and EvalCallback pass no masks: use those of sb3_contrib.common.maskable, "
     "evaluation.evaluate_policy and callbacks.MaskableEvalCallback, or this package's run_test and LectureTestCallback"
 )
 
 
 class LectureModel(Saveable):
     """
-    A DQN of SB3 or sb3-contrib with the settings and the parts of this package.
+    Base class that adds the settings and the parts of this package to a DQN of SB3 or sb3-contrib.
 
-    :param policy: The policy, or the environment if no ``env`` is given
+    :param policy: The policy, or the environment if ``env`` is ``None``
     :param env: The environment to learn from, or its id
-    :param exploration_decay: See :class:`LectureDQN`, as for the following
-    :param store_and_replay: Whether there is a replay memory
-    :param double_dqn: Whether there is a target network
-    :param double_q: Whether the online network chooses the next action
-    :param max_episode_steps: Step limit of an environment given by id
+    :param exploration_decay: See :class:`LectureDQN`, also for the following arguments
+    :param store_and_replay: Whether to store transitions and replay them
+    :param double_dqn: Whether to use a separate target network
+    :param double_q: Whether the online network selects the next action
+    :param max_episode_steps: Step limit of an environment that is given by its id
     :param engine: Which engine computes the updates
-    :param use_masking: Whether only valid actions are chosen
-    :param explore_least_tried: Whether to explore by the actions tried least often
-    :param settings: Arguments of the constructor of SB3's or sb3-contrib's algorithm
+    :param use_masking: Whether to choose only valid actions
+    :param explore_least_tried: Whether to explore only by the actions tried least often
+    :param settings: Arguments for the constructor of SB3's or sb3-contrib's algorithm
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
 
     #: Name of the file of recommended settings, see :meth:`tuned`
     hyperparams: ClassVar[str]
-    #: Policies whose networks the compiled engine knows, where observations are ``Discrete``
+    #: Policies whose networks the compiled engine supports, for ``Discrete`` observations
     compiled_policies: ClassVar[tuple[type[BasePolicy], ...]] = ()
 
     exploration_initial_eps: float
@@ -82,7 +82,7 @@ class LectureModel(Saveable):
     _engine: Engine
     _exploration: Exploration
     _transitions: Transitions
-    _default_timesteps: int | None = None  # the budget of `learn` where none is given
+    _default_timesteps: int | None = None  # the budget of `learn` if none is given
     _warned_of_missing_masks = False
 
     def __init__(
@@ -105,8 +105,8 @@ class LectureModel(Saveable):
         policy_, env = split_policy_and_env(type(self), policy, env)
         if settings["replay_buffer_class"] is not None and not store_and_replay:
             raise ValueError(
-                f"replay_buffer_class={settings['replay_buffer_class'].__name__} and store_and_replay=False, which "
-                "means no replay memory: give one of them"
+                f"replay_buffer_class={settings['replay_buffer_class'].__name__} contradicts store_and_replay=False, "
+                "which means no replay memory: give only one of the two"
             )
         for name in ("policy_kwargs", "replay_buffer_kwargs"):
             if not isinstance(settings[name], dict | None):
@@ -117,7 +117,7 @@ class LectureModel(Saveable):
         self.env_wrapper: type[gym.Wrapper] | None = None
         if max_episode_steps is not None:
             check_number("max_episode_steps", max_episode_steps, 1, integer=True)
-        # A number from here on, so that files say which it was.
+        # Replace None by the limit of the id, so that files contain the number.
         limit = id_step_limit(env) if max_episode_steps is None and isinstance(env, str) else max_episode_steps
         self.max_episode_steps = limit
         if isinstance(env, str):
@@ -129,7 +129,7 @@ class LectureModel(Saveable):
             raise UnsupportedSpaceError(f"action_space={train_env.action_space} must be Discrete")
         if train_env is not None:
             settings["device"] = self._device_for(settings["device"], policy_, train_env.observation_space, engine)
-        settings["_init_setup_model"] = False  # not every constructor on the way has it
+        settings["_init_setup_model"] = False  # this constructor calls _setup_model itself, after its own settings
         super().__init__(policy_, train_env, **settings)
         if self.env is not None:
             keep_own_step_limit(self, self.env, None if isinstance(env, str) else max_episode_steps)
@@ -149,22 +149,22 @@ class LectureModel(Saveable):
         cls: type[SelfModel], env: GymEnv | str | None = None, use_masking: bool = False, **overrides: Any
     ) -> SelfModel:
         """
-        Make a model with recommended settings and a budget: :meth:`learn` without one trains for that many timesteps.
+        Make a model with recommended settings and a default budget, which :meth:`learn` uses if it is given none.
 
-        For the ids in ``hyperparams/lecture_dqn.yml`` (with ``use_masking``, ``lecture_dqn_masked.yml``), in RL Zoo's
-        format, the settings were found by a search; for another algorithm, the file has its name. Step limits are
-        theirs too.
+        For the ids in ``hyperparams/lecture_dqn.yml`` (with ``use_masking``, in ``lecture_dqn_masked.yml``), the
+        settings and the step limits were found by a search. The files have the format of RL Zoo; each algorithm has a
+        file with its own name.
 
-        Every other environment, and every environment object, gets the default for its observations, see
-        :func:`default_settings`: a table for ``Discrete`` ones, networks for others, with a memory of the whole
-        training, a target network and Adam. It is a start that does not diverge, not a tuned result; with ``verbose=1``
-        a line says what it is. If the environment offers action masks, ``use_masking=True`` helps most.
+        Other ids and environment objects get default settings that depend on the observation space, see
+        :func:`default_settings`: a table for ``Discrete`` observations and networks for others, with a replay memory
+        for the whole training, a target network and Adam. These settings do not diverge, but they are not tuned; with
+        ``verbose=1``, they are printed. If the environment has action masks, ``use_masking=True`` improves them most.
 
         :param env: The environment, or its id
-        :param use_masking: Whether to learn with action masks, and by the settings for that
-        :param overrides: Arguments of the constructor that take the place of recommended ones
+        :param use_masking: Whether to train with action masks and the settings for masks
+        :param overrides: Arguments of the constructor that replace recommended ones
         :return: A new model
-        :raises ValueError: If gymnasium does not know the id; the message names the nearest ones
+        :raises ValueError: If gymnasium does not know the id; the message names similar ids
         """
         return tuned_model(cls, env, use_masking, overrides)  # type: ignore[no-any-return]
 
@@ -173,19 +173,20 @@ class LectureModel(Saveable):
         cls: type[SelfModel], policy: str | type[BasePolicy], env: GymEnv | str, **overrides: Any
     ) -> SelfModel:
         """
-        Make a model that does what the stock algorithm, SB3's ``DQN`` or sb3-contrib's ``QRDQN``, does by default.
+        Make a model that behaves like the stock algorithm, SB3's ``DQN`` or sb3-contrib's ``QRDQN``, with its defaults.
 
-        It has their value for every keyword of their constructor, their replay memory, and what they do without a
-        keyword: ε falls by timesteps, an id has its registered step limit, the loss of DQN is Huber's. What is left of
-        ours is what was asked for by name, the generators that exploration draws from, and faster steps::
+        The model has the stock default for every keyword of the stock constructor, and the stock replay memory. Where
+        the stock algorithm has no keyword, the model behaves in the same way: ε falls over timesteps, an id has its
+        registered step limit, and the loss of DQN is Huber's. Only the random generators of exploration differ, the
+        steps are faster, and every setting of this package can be turned on by its keyword::
 
             LectureDQN.with_sb3_defaults("MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, double_q=True)
 
         :param policy: The policy model to use
         :param env: The environment to learn from, or its id
-        :param overrides: Arguments of the constructor, of theirs or ours, that take the place of these defaults
+        :param overrides: Arguments of the constructor, stock ones or those of this package, that replace these defaults
         :return: A new model
-        :raises ValueError: If there is no such argument, or as by the constructor
+        :raises ValueError: If an argument is unknown, out of range or contradicts another
         """
         return stock_model(cls, policy, env, overrides)  # type: ignore[no-any-return]
 
@@ -212,13 +213,13 @@ class LectureModel(Saveable):
         self._access.handed_out = self._access.has_networks = False
 
     def _setup_as_sb3(self) -> None:
-        """Have SB3 make policy and memory, from settings as it takes them: it compares the interval with a number."""
-        given_kwargs, given_interval = self.replay_buffer_kwargs, self.target_update_interval
-        count, unit = parse_frequency("target_update_interval", given_interval)
+        """Call SB3's ``_setup_model`` with settings that it accepts, among them an interval in steps."""
+        own_kwargs, own_interval = self.replay_buffer_kwargs, self.target_update_interval
+        count, unit = parse_frequency("target_update_interval", own_interval)
         self.replay_buffer_kwargs = memory_kwargs(self)
         self.target_update_interval = count if unit == "step" else sys.maxsize
         super()._setup_model()
-        self.replay_buffer_kwargs = given_kwargs
+        self.replay_buffer_kwargs = own_kwargs
         if unit == "episode":
             self.target_update_interval = (count, unit)
 
@@ -235,7 +236,7 @@ class LectureModel(Saveable):
         )
 
     def _parts(self) -> dict[str, Any]:
-        """The parts of a run whose state a checkpoint keeps, by ``get_state`` and ``set_state``."""
+        """Return the parts of a run that a checkpoint stores. Each has ``get_state`` and ``set_state``."""
         return {"exploration": self._exploration, "transitions": self._transitions, "budget": self._budget}
 
     def _excluded_save_params(self) -> list[str]:
@@ -249,7 +250,7 @@ class LectureModel(Saveable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _access=UserAccess())
-        self._make_engine()  # for the networks of this copy
+        self._make_engine()  # the old engine works on the networks of the original
 
     @classmethod
     def _device_for(cls, device: th.device | str, policy: Any, observation_space: Any, engine: Any) -> th.device | str:
@@ -268,45 +269,45 @@ class LectureModel(Saveable):
 
     @property
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
-        """The online network and its target, which may be one and the same."""
+        """The online network and the target network, which may be the same object."""
         raise NotImplementedError
 
     @also_compiled
     def _action_values(self, obs: PyTorchObs) -> th.Tensor:
-        """Compute the values of all actions by the online network, float32 of shape ``(batch, n_actions)``."""
+        """Compute the action values of the online network, float32 of shape ``(batch, n_actions)``."""
         values: th.Tensor = self._networks[0](obs)
         return values
 
     def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
         """
-        Compute the loss of a minibatch, which updates make smaller.
+        Compute the loss that updates minimise.
 
-        :param batch: A minibatch
-        :return: A scalar
+        :param batch: Minibatch of transitions
+        :return: Mean loss, a scalar tensor
         """
         raise NotImplementedError
 
     def _discounts(self, batch: ReplayBufferSamples) -> float | th.Tensor:
-        """γ; for n-step returns ``gamma**n``, each transition its own."""
+        """Return γ, or for n-step returns ``γ**n`` of each transition, of shape ``(batch, 1)``."""
         return self.gamma if batch.discounts is None else batch.discounts
 
     @property
     def engine_in_use(self) -> str:
-        """What computes the updates: ``"torch"`` or ``"numba"``."""
+        """Name of the engine that computes the updates, ``"torch"`` or ``"numba"``."""
         return self._engine.name
 
     def _make_engine(self) -> None:
-        """Make the engine for the model as it is now; say which it is and why, each only once."""
+        """Make the engine for the current state of the model, and print once which one it is and why."""
         self._engine = make_engine(self, self._say_once)
 
     def _say_once(self, line: str) -> None:
-        said = self.__dict__.setdefault("_said", set())
-        if self.verbose >= 1 and line not in said:
+        printed_lines = self.__dict__.setdefault("_said", set())
+        if self.verbose >= 1 and line not in printed_lines:
             print(line)
-            said.add(line)
+            printed_lines.add(line)
 
     def _refresh_engine(self) -> None:
-        """Before the engine is used: make another one if the user has changed what it was made for."""
+        """Make a new engine if user code has changed the model in a way that the current engine does not follow."""
         access = self._access
         if access.has_run:
             if not self._engine.is_current(access.may_change_networks()):
@@ -317,7 +318,7 @@ class LectureModel(Saveable):
 
     @property
     def exploration_rng(self) -> np.random.Generator:
-        """The generator that exploration draws from, of the model's own."""
+        """The model's own random generator for exploration."""
         return self._exploration.rng
 
     @exploration_rng.setter
@@ -326,16 +327,16 @@ class LectureModel(Saveable):
 
     @property
     def action_counts(self) -> np.ndarray:
-        """How often each action was tried in each state, with ``explore_least_tried``."""
+        """Number of times each action was tried in each state, int64 of shape ``(n_states, n_actions)``."""
         if self._exploration.counts is None:
             raise AttributeError("explore_least_tried=False: actions are not counted")
         return self._exploration.counts
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """
-        Seed everything random: what SB3 seeds, and the generators of exploration and of the replay memory.
+        Seed the random generators of SB3, of exploration and of the replay memory.
 
-        :param seed: A non-negative integer; ``None`` leaves all as it is
+        :param seed: A non-negative integer; ``None`` changes nothing
         """
         super().set_random_seed(seed)
         if seed is not None:
@@ -350,11 +351,11 @@ class LectureModel(Saveable):
 
     def epsilon(self, episode: int) -> float:
         """
-        The exploration rate of an episode.
+        Compute the exploration rate of an episode.
 
-        :param episode: Its number, counted from 1
+        :param episode: Number of the episode, counted from 1
         :return: Probability of a random action
-        :raises ValueError: If ``exploration_decay`` is ``None``: ε then falls by timesteps
+        :raises ValueError: If ``exploration_decay`` is ``None``, since ε then depends on timesteps
         """
         if self.exploration_decay is None:
             raise ValueError("exploration_decay=None: the exploration rate does not depend on the episode")
@@ -371,18 +372,19 @@ class LectureModel(Saveable):
         action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
-        Choose actions: greedy, or ε-greedy with :attr:`exploration_rate`, drawn for every observation on its own.
+        Choose greedy actions, or ε-greedy ones with :attr:`exploration_rate`.
 
-        :param observation: The observation(s), also ``Tuple`` and nested ones as the environment itself gives them
-        :param state: Not used, as no policy here is recurrent
+        :param observation: One observation or a batch. ``Tuple`` and nested observations may be passed as the
+            environment returns them
+        :param state: Not used, as no policy of this package is recurrent
         :param episode_start: Not used
-        :param deterministic: Whether to be greedy
-        :param action_masks: Which actions are valid, bool of shape ``(n_actions,)``, with a leading dimension for
-            several observations. ``None``: all; a model that was trained with masks warns once, unless it is given
-            masks that allow all
-        :return: The action(s), and ``state`` as it was given
-        :raises ValueError: If the observation has other parts than the model's space, the masks are of another shape,
-            or one allows nothing
+        :param deterministic: Whether to choose greedy actions; otherwise ε-greedy ones, drawn separately for every
+            observation
+        :param action_masks: Valid actions, bool of shape ``(n_actions,)``, or ``(n, n_actions)`` for a batch. ``None``
+            if all are valid; a model with ``use_masking`` then warns once
+        :return: The action or a batch of actions, and the argument ``state``
+        :raises ValueError: If the observation does not have the keys of the observation space, if the masks have the
+            wrong shape, or if a mask allows no action
         """
         observation = as_model_takes(observation, self.observation_space)
         if action_masks is None and self.use_masking and not self._warned_of_missing_masks:
@@ -401,5 +403,6 @@ class LectureModel(Saveable):
     def _predict_greedily(self, obs: Observation, action_masks: np.ndarray | None = None) -> np.ndarray:
         if action_masks is not None:
             return predict_greedily(self.policy, self._action_values, obs, action_masks)
-        actions: np.ndarray = vars(self)["policy"].predict(obs, deterministic=True)[0]  # hands it to nobody
+        # Read through vars(), so that this access does not count as one by user code, see HandedOut.
+        actions: np.ndarray = vars(self)["policy"].predict(obs, deterministic=True)[0]
         return actions

@@ -1,4 +1,4 @@
-"""One call of ``learn``, around its loop: checkpoints, signals, and environments that fail."""
+"""The frame of one call of ``learn`` around its loop: checkpoints, signals, and environments that fail."""
 
 import contextlib
 from typing import Any
@@ -16,10 +16,10 @@ from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback
 
 class Run:
     """
-    What a call of ``learn`` does between its rollouts and at its end. The loop runs within this context.
+    Context manager for the loop of ``learn``. It saves checkpoints and handles signals between rollouts.
 
     :param model: The model, set up for training
-    :param callback: The callback of the call, before its training starts
+    :param callback: The callback of this call, before ``on_training_start``
     """
 
     def __init__(self, model: Any, callback: BaseCallback) -> None:
@@ -40,14 +40,14 @@ class Run:
                 self._save_as_last(stopped=True)
         finally:
             self.model._access.end(failed=error is not None)
-            keeps_quiet = self._contexts.__exit__(kind, error, traceback)
-        return keeps_quiet
+            suppresses_error = self._contexts.__exit__(kind, error, traceback)
+        return suppresses_error
 
     def begin(self) -> None:
-        """Begin, or go on from a checkpoint, when callbacks have started."""
+        """Begin training, or continue from a checkpoint. Call this after ``on_training_start`` of the callbacks."""
         model = self.model
         model._access.note()
-        handles = [one for one in callback_tree(self.callback) if isinstance(one, LectureCheckpointCallback)]
+        handles = [child for child in callback_tree(self.callback) if isinstance(child, LectureCheckpointCallback)]
         self._checkpointers = [handle.checkpointer for handle in handles if handle.checkpointer is not None]
         go_on(model, self.callback, self._as_made, bool(self._checkpointers))
         self._contexts.enter_context(naming_dead_processes(model.env, self._how_to_go_on))
@@ -57,9 +57,9 @@ class Run:
 
     def between_rollouts(self, proceeds: bool) -> None:
         """
-        Save a checkpoint that is due, and stop after a signal.
+        Save a checkpoint if one is due, and stop training after a signal.
 
-        :param proceeds: Whether training goes on
+        :param proceeds: ``False`` if a callback ends training
         :raises KeyboardInterrupt: After Ctrl-C
         :raises SystemExit: After SIGTERM
         """
@@ -70,7 +70,7 @@ class Run:
             self._signals.stop()
 
     def end(self) -> None:
-        """Save the last checkpoint, when callbacks have ended."""
+        """Save the last checkpoint. Call this after ``on_training_end`` of the callbacks."""
         self._save_as_last()
 
     def _save_if_due(self) -> None:
@@ -82,10 +82,11 @@ class Run:
             checkpointer.save_as_last(stopped)
 
     def _how_to_go_on(self) -> str:
-        """Say how a training goes on that the environment has ended."""
+        """Return the part of an error message that tells how to resume after an environment has failed."""
         model = self.model
-        at, kind = f"this was at environment step {model.num_timesteps}", type(model).__name__
-        last = next((one.last_path for one in self._checkpointers if one.last_path is not None), None)
+        when, algorithm = f"this was at environment step {model.num_timesteps}", type(model).__name__
+        paths = [checkpointer.last_path for checkpointer in self._checkpointers]
+        last = next((path for path in paths if path is not None), None)
         if last is None:
-            return f"{at}, and there is no checkpoint: give learn() a LectureCheckpointCallback to be able to go on"
-        return f"{at}. The last checkpoint is kept; go on with {kind}.resume({str(last)!r}, env=...).learn(...)"
+            return f"{when}, and there is no checkpoint: give learn() a LectureCheckpointCallback to be able to resume"
+        return f"{when}. To resume from the last checkpoint: {algorithm}.resume({str(last)!r}, env=...).learn(...)"

@@ -1,4 +1,4 @@
-"""When something is due, and when training ends; counted in environment steps or in episodes."""
+"""Intervals and budgets, counted in environment steps or in episodes."""
 
 import sys
 from dataclasses import asdict, dataclass
@@ -6,52 +6,52 @@ from typing import Any
 
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 
-#: Episodes that ``learn`` trains for if it is given no budget: the lecture's
+#: Budget of ``learn`` in episodes if none is given, as in the lecture
 DEFAULT_TOTAL_EPISODES = 5000
 
 
 class Every:
     """
-    Says when something is due that comes every n environment steps or every n episodes.
+    An interval of n environment steps or n episodes. It tells when a test, a copy or a checkpoint is due.
 
-    :param n: How many
+    :param n: Length of the interval
     :param unit: ``"step"`` or ``"episode"``
-    :param first: Whether it is due after the first one too
+    :param first: Whether the event is also due after the first step or episode
     """
 
     def __init__(self, n: int, unit: str, *, first: bool = False) -> None:
         self.n = n
         self.unit = unit
         self.first = first
-        self._counted = 0  # steps or episodes at the last look
+        self._counted = 0  # steps or episodes at the last call of `due`
 
     @classmethod
     def parse(cls, name: str, frequency: Any, *, first_episode: bool = False) -> "Every":
         """
-        Read a frequency as a user gives it.
+        Make an interval from an argument of the user.
 
         :param name: Name of the argument, for the message
         :param frequency: A number of steps, or a tuple such as ``(20, "episode")``
-        :param first_episode: Whether it is due after the first episode too, if it counts episodes
-        :return: The same as an object
-        :raises ValueError: If it is not such a number or tuple
+        :param first_episode: Whether the event is also due after the first episode, if episodes are counted
+        :return: The interval
+        :raises ValueError: If the argument is not such a number or tuple
         """
         n, unit = parse_frequency(name, frequency)
         return cls(n, unit, first=first_episode and unit == "episode")
 
     def count(self, steps: int, episodes: int) -> int:
         """
-        Choose the number that counts here.
+        Return the number that this interval counts.
 
         :param steps: Environment steps so far
         :param episodes: Episodes so far
-        :return: One of them
+        :return: ``steps`` or ``episodes``
         """
         return steps if self.unit == "step" else episodes
 
     def start(self, steps: int, episodes: int) -> None:
         """
-        Begin to count: nothing of what was before is due.
+        Start to count here. Intervals that ended before are not due.
 
         :param steps: Environment steps so far
         :param episodes: Episodes so far
@@ -60,20 +60,20 @@ class Every:
 
     def due(self, steps: int, episodes: int) -> bool:
         """
-        Look whether it has become due since the last look; several times in between are one.
+        Check whether an interval has ended since the last call. Several ended intervals count as one.
 
         :param steps: Environment steps so far
         :param episodes: Episodes so far
-        :return: Whether it is due
+        :return: Whether the event is due
         """
         before, self._counted = self._counted, self.count(steps, episodes)
         return self._counted // self.n > before // self.n or (self.first and before == 0 < self._counted)
 
     def next_due(self) -> int:
         """
-        Say when it will be due next.
+        Compute when the event is due next.
 
-        :return: The number of steps or episodes
+        :return: The total number of steps or episodes then
         """
         if self.first and self._counted == 0:
             return 1
@@ -81,32 +81,32 @@ class Every:
 
     def get_state(self) -> int:
         """
-        Return what a checkpoint keeps.
+        Return the state for a checkpoint.
 
-        :return: Steps or episodes at the last look
+        :return: Steps or episodes at the last call of :meth:`due`
         """
         return self._counted
 
     def set_state(self, state: Any) -> None:
         """
-        Go on from where another object was.
+        Restore the state of another object.
 
-        :param state: What its :meth:`get_state` returned
-        :raises ValueError: If it is no such state
+        :param state: Return value of its :meth:`get_state`
+        :raises ValueError: If the state is not a whole number of at least 0
         """
-        check_number("steps or episodes at the last look", state, 0, integer=True)
+        check_number("steps or episodes that an interval has counted", state, 0, integer=True)
         self._counted = state
 
 
 @dataclass
 class Budget:
     """
-    Says how long a call of ``learn`` trains: to a number of environment steps, or to a number of episodes.
+    The budget of a call of ``learn``, in environment steps or in episodes.
 
     :param steps_before: Environment steps of the model when the call began
-    :param episodes_before: Its episodes then
-    :param until_steps: Environment steps at which the call ends
-    :param until_episode: Episodes at which it ends; ``None`` if steps are counted
+    :param episodes_before: Episodes of the model when the call began
+    :param until_steps: Total environment steps at which the call ends
+    :param until_episode: Total episodes at which the call ends; ``None`` if the budget is in steps
     """
 
     steps_before: int = 0
@@ -124,15 +124,16 @@ class Budget:
         default_timesteps: int | None = None,
     ) -> "Budget":
         """
-        Read the budget that ``learn`` is given.
+        Make a budget from the arguments of ``learn``.
 
         :param total_timesteps: Environment steps of the call, or ``None``
         :param total_episodes: Episodes of the call, or ``None``
         :param steps_before: Environment steps before the call
-        :param episodes_before: Episodes before it
-        :param default_timesteps: Environment steps if neither is given; ``None`` for the lecture's 5000 episodes
+        :param episodes_before: Episodes before the call
+        :param default_timesteps: Environment steps of the call if both are ``None``. If this is ``None`` too, the
+            budget is the lecture's 5000 episodes
         :return: The budget
-        :raises ValueError: If both are given, or one is no whole number, or below 0
+        :raises ValueError: If both are given, or one is not a whole number of at least 0
         """
         if total_timesteps is not None and total_episodes is not None:
             raise ValueError(
@@ -152,17 +153,17 @@ class Budget:
 
     def is_spent(self, steps: int, episodes: int) -> bool:
         """
-        Look whether training is at its end.
+        Check whether the call has reached its end.
 
         :param steps: Environment steps so far
         :param episodes: Episodes so far
-        :return: Whether it is
+        :return: Whether it has
         """
         return steps >= self.until_steps or (self.until_episode is not None and episodes >= self.until_episode)
 
     def get_state(self) -> dict[str, Any]:
         """
-        Return what a checkpoint keeps.
+        Return the state for a checkpoint.
 
         :return: The fields by name
         """
@@ -170,10 +171,10 @@ class Budget:
 
     def set_state(self, state: Any) -> None:
         """
-        Go on with the budget of a call that was stopped.
+        Restore the budget of a call that was stopped.
 
-        :param state: What :meth:`get_state` returned
-        :raises ValueError: If it is no such state
+        :param state: Return value of :meth:`get_state`
+        :raises ValueError: If a field is missing, unknown or not a whole number of at least 0
         """
         if not isinstance(state, dict) or state.keys() != asdict(self).keys():
             raise ValueError(f"budget={state!r} must have {', '.join(asdict(self))}")

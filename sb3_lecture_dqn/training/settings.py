@@ -1,4 +1,4 @@
-"""Settings of a model: checked, and turned into parts of SB3 and of this package."""
+"""Settings of a model: their checks, and the classes and keywords that follow from them."""
 
 import math
 from typing import Any
@@ -19,13 +19,13 @@ from sb3_lecture_dqn.training.keywords import check_memory_keywords, check_polic
 
 def split_policy_and_env(cls: Any, policy: Any, env: Any) -> tuple[Any, Any]:
     """
-    Tell policy and environment apart: one positional argument is the environment, two are (policy, env).
+    Sort the positional arguments: a single one is the environment, two are policy and environment.
 
     :param cls: The algorithm
     :param policy: The first positional argument
     :param env: The second one, or ``None``
     :return: The policy and the environment
-    :raises ValueError: If the first of two is no policy
+    :raises ValueError: If there are two and the first is not a policy
     """
     if isinstance(policy, str):
         is_policy = policy in cls.policy_aliases
@@ -43,14 +43,14 @@ def split_policy_and_env(cls: Any, policy: Any, env: Any) -> tuple[Any, Any]:
 
 def device_for(cls: Any, device: th.device | str, policy: Any, observation_space: Any, engine: Any) -> Any:
     """
-    Choose where to compute if that is left open: on the CPU for the compiled engine, else where SB3 would.
+    Choose the device: for ``"auto"``, the CPU if the compiled engine supports the policy and the observations.
 
     :param cls: The algorithm
-    :param device: The device that was asked for, or ``"auto"``
+    :param device: The argument ``device`` of the algorithm
     :param policy: The policy, or its name
     :param observation_space: The observation space
-    :param engine: The engine that was asked for
-    :return: The device, or ``"auto"`` for SB3 to choose
+    :param engine: The argument ``engine`` of the algorithm
+    :return: The device; ``"auto"`` if SB3 shall choose
     """
     kind = cls.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
     compiled = engine != "torch" and kind in cls.compiled_policies and isinstance(observation_space, spaces.Discrete)
@@ -59,10 +59,10 @@ def device_for(cls: Any, device: th.device | str, policy: Any, observation_space
 
 def check_settings(model: Any) -> None:
     """
-    Check all settings of a model; not in its constructor, because ``load`` may change them after it.
+    Check all settings of a model. The constructor does not check them, because ``load`` changes them afterwards.
 
     :param model: The model, before its networks and its memory are made
-    :raises ValueError: If one is out of range or contradicts another; the message names it
+    :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
     lr = model.learning_rate
     check_number("learning_rate", lr(1.0) if callable(lr) else lr, 0)
@@ -89,9 +89,9 @@ def check_settings(model: Any) -> None:
     check_choice("engine", model.engine, ENGINES)
     if not model.store_and_replay and (model.n_steps > 1 or model.optimize_memory_usage):
         setting = f"n_steps={model.n_steps}" if model.n_steps > 1 else "optimize_memory_usage=True"
-        raise ValueError(f"{setting} needs a replay memory, which store_and_replay=False leaves out")
+        raise ValueError(f"{setting} needs a replay memory, but store_and_replay=False")
     if model.double_q and not model.double_dqn:
-        raise ValueError("double_q=True needs a target network, which double_dqn=False leaves out")
+        raise ValueError("double_q=True needs a target network, but double_dqn=False")
     parse_frequency("target_update_interval", model.target_update_interval)
     if not isinstance(model.train_freq, tuple) or type(model.train_freq) is tuple:  # SB3 has not parsed it yet
         parse_frequency("train_freq", model.train_freq)
@@ -109,12 +109,12 @@ def memory_class(model: Any) -> Any:
     Choose the class of the replay memory.
 
     :param model: A model with checked settings
-    :return: The class; ``None`` for SB3's, which has n-step returns and saves memory
+    :return: The class; ``None`` if SB3 shall choose, for n-step returns and ``optimize_memory_usage``
     """
     chosen = model.replay_buffer_class
     ours = SuccessFailReplayBuffer if model.store_and_replay else LatestTransitionBuffer
     if not model.store_and_replay or chosen in (SuccessFailReplayBuffer, LatestTransitionBuffer):
-        return ours  # after `load(path, store_and_replay=...)` too
+        return ours  # also if `load(path, store_and_replay=...)` has changed the setting
     if chosen is None and model.n_steps == 1 and not model.optimize_memory_usage:
         return ours
     return chosen
@@ -122,29 +122,31 @@ def memory_class(model: Any) -> Any:
 
 def memory_kwargs(model: Any) -> dict[str, Any]:
     """
-    Collect the keywords of the replay memory: those given, and for a memory of ours those that other settings imply.
+    Collect the keywords of the replay memory: those of the user, and for a memory of this package those that other
+    settings imply.
 
     :param model: A model with checked settings
-    :return: Keywords
+    :return: The keywords
     """
-    kind: Any = model.replay_buffer_class
-    given: dict[str, Any] = model.replay_buffer_kwargs
-    if kind is None or not issubclass(kind, SuccessFailReplayBuffer):
-        return given  # SB3 adds to it
-    kwargs = {**given, "use_masking": True} if model.use_masking else dict(given)
-    # The lecture keeps all successes. They repeat, and equal ones are stored once, so there are few of them.
-    repeat = isinstance(model.observation_space, spaces.Discrete) and given.get("deduplicate", True)
-    if given.get("success_capacity") is None and (repeat or model._version_1_memory):
+    memory: Any = model.replay_buffer_class
+    user_kwargs: dict[str, Any] = model.replay_buffer_kwargs
+    if memory is None or not issubclass(memory, SuccessFailReplayBuffer):
+        return user_kwargs  # the same dictionary, since SB3 adds to it
+    kwargs = {**user_kwargs, "use_masking": True} if model.use_masking else dict(user_kwargs)
+    # As in the lecture, all successes are kept. They are few, because equal ones are stored once.
+    are_few = isinstance(model.observation_space, spaces.Discrete) and user_kwargs.get("deduplicate", True)
+    if user_kwargs.get("success_capacity") is None and (are_few or model._version_1_memory):
         kwargs["success_capacity"] = math.inf
     return kwargs
 
 
 def check_parts(model: Any) -> None:
     """
-    Check keywords of the policy and of the memory, before either is made.
+    Check the keywords of the policy and of the replay memory before both are made.
 
     :param model: A model with checked settings
-    :raises ValueError: If a keyword is unknown, the memory stores no masks, or the policy cannot read the observations
+    :raises ValueError: If a keyword is unknown, if masks are used and the memory does not store them, or if the policy
+        does not support the observation space
     """
     if model.use_masking:
         _check_stores_masks(model)
@@ -163,9 +165,9 @@ def _check_stores_masks(model: Any) -> None:
     chosen = model.replay_buffer_class
     if chosen is None:
         setting = f"n_steps={model.n_steps}" if model.n_steps > 1 else "optimize_memory_usage=True"
-        raise ValueError(f"use_masking=True and {setting}, which takes a replay buffer that stores no masks")
+        raise ValueError(f"use_masking=True and {setting}, but replay buffers with {setting} store no masks")
     if not issubclass(chosen, SuccessFailReplayBuffer):
         raise ValueError(
-            f"use_masking=True needs a replay buffer that stores masks, which {chosen.__name__} does not: leave "
-            "replay_buffer_class out, or give SuccessFailReplayBuffer"
+            f"use_masking=True needs a replay buffer that stores masks, but {chosen.__name__} does not: leave "
+            "replay_buffer_class out, or pass SuccessFailReplayBuffer"
         )

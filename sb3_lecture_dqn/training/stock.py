@@ -1,4 +1,4 @@
-"""Stock algorithms: the settings with which ours do what SB3's and sb3-contrib's do."""
+"""Settings with which an algorithm of this package behaves like its stock algorithm in SB3 or sb3-contrib."""
 
 import inspect
 from typing import Any
@@ -13,12 +13,12 @@ from sb3_lecture_dqn.training.keywords import accepted_keywords, check_keywords
 
 def stock_settings(kind: type[BaseAlgorithm], env: Any) -> dict[str, Any]:
     """
-    Settings with which an algorithm of ours does what the stock one does with its own defaults.
+    Collect the settings with which an algorithm of this package behaves like the stock algorithm with its defaults.
 
-    :param kind: Ours
+    :param kind: The algorithm of this package
     :param env: The environment, or its id
-    :return: The default of every keyword of the stock constructor, by name, and what takes the place of what it does
-        without a keyword. ``replay_buffer_class`` is ``None``: see :func:`stock_memory`
+    :return: The defaults of the stock constructor by name, and the values of this package's keywords for behaviour
+        that is fixed in the stock algorithm. ``replay_buffer_class`` is ``None``, see :func:`stock_memory`
     """
     parameters = inspect.signature(stock_algorithm(kind).__init__).parameters.values()
     settings = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
@@ -29,7 +29,7 @@ def stock_settings(kind: type[BaseAlgorithm], env: Any) -> dict[str, Any]:
 
 
 def _registered_limit(env: Any) -> int | None:
-    """The limit of an id for gymnasium and SB3, which of the lecture's tasks is not what ``None`` means here."""
+    """Return the registered step limit of an id. For the lecture's tasks, ``None`` would mean the lecture's limit."""
     if not isinstance(env, str):
         return None
     check_env_id(env)
@@ -38,12 +38,12 @@ def _registered_limit(env: Any) -> int | None:
 
 def stock_model(cls: Any, policy: Any, env: Any, overrides: dict[str, Any]) -> Any:
     """
-    Make a model that does what the stock algorithm does, see :meth:`LectureDQN.with_sb3_defaults`.
+    Make a model that behaves like the stock algorithm, see :meth:`LectureDQN.with_sb3_defaults`.
 
     :param cls: The algorithm
     :param policy: The policy model to use
     :param env: The environment to learn from, or its id
-    :param overrides: Arguments of the constructor that take the place of the stock defaults
+    :param overrides: Arguments of the constructor that replace the stock defaults
     :return: A new model
     """
     check_keywords(f"{cls.__name__}.with_sb3_defaults", overrides, cls, filled=("policy", "env"))
@@ -52,9 +52,9 @@ def stock_model(cls: Any, policy: Any, env: Any, overrides: dict[str, Any]) -> A
     model = cls(policy, env, **keywords, _init_setup_model=False)
     if model.env is None and set_up:
         raise ValueError("env=None: give an environment or its id")
-    ours_is_meant = model.use_masking or not model.store_and_replay
-    other_is_meant = model.replay_buffer_class is not None or model.n_steps > 1
-    if model.env is not None and not ours_is_meant and not other_is_meant:
+    needs_own_memory = model.use_masking or not model.store_and_replay
+    needs_other_memory = model.replay_buffer_class is not None or model.n_steps > 1
+    if model.env is not None and not needs_own_memory and not needs_other_memory:
         model.replay_buffer_class = stock_memory(model.observation_space)
     if set_up:
         model._setup_model()

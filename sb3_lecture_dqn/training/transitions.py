@@ -1,4 +1,4 @@
-"""The way from a step of the environments into the replay memory."""
+"""Transitions: checks of the environments' output, and its storage in the replay memory."""
 
 import copy
 import warnings
@@ -25,33 +25,33 @@ _BOOL = np.dtype(bool)
 
 class Transitions:
     """
-    Checks what environments give in a step, and stores it as transitions.
+    Check the output of the environments at every step, and store it as transitions.
 
-    The observation that a transition ends in is that of the episode's own end, where SB3 already gives the first one of
-    the next episode; neither observations nor rewards are normalised; and a copy is kept of observations that the
-    environment may overwrite.
+    At the end of an episode, the next observation of a transition is the terminal one, not the first one of the next
+    episode that a ``VecEnv`` returns. Observations and rewards are stored before normalisation by ``VecNormalize``.
+    Observations that the environment may overwrite are copied.
 
     :param model: The model that trains; its ``_last_obs`` and ``_last_original_obs`` are read and set, as by SB3
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        #: Which actions are valid in the last observations, bool of shape ``(n_envs, n_actions)``
+        #: Valid actions in the last observations, bool of shape ``(n_envs, n_actions)``; ``None`` without masks
         self.masks: np.ndarray | None = None
         self._mask_reader: MaskReader | None = None
-        self._states = range(0)  # of a Discrete observation space
+        self._states = range(0)  # all states of a Discrete observation space
         self._copies_obs = True
-        # In VecFrameStack the bounds of vectors are in another order than the numbers.
-        self._is_stacked = False
+        self._is_stacked = False  # VecFrameStack orders the bounds of vectors differently from their values
         self._warned_of_bounds = False
 
     def begin(self, env: VecEnv, was_reset: bool) -> None:
         """
-        Begin to train on an environment.
+        Prepare for training on an environment.
 
         :param env: The environment
-        :param was_reset: Whether it has just been reset
-        :raises ValueError: If an observation is not one of its space, or there are no masks where they are asked for
+        :param was_reset: Whether the environment has just been reset
+        :raises ValueError: If an observation is not in the observation space, or if masks are used and the environment
+            or the replay memory does not support them
         """
         model, space = self.model, self.model.observation_space
         self._is_stacked = is_vecenv_wrapped(env, VecFrameStack)
@@ -70,7 +70,7 @@ class Transitions:
             return
         buffer = self.model.replay_buffer
         if not isinstance(buffer, SuccessFailReplayBuffer) or not buffer.use_masking:
-            raise ValueError(f"use_masking=True and the replay memory, a {type(buffer).__name__}, stores no masks")
+            raise ValueError(f"use_masking=True, but the replay memory, a {type(buffer).__name__}, stores no masks")
         give_mask_infos(env)
         self._mask_reader = MaskReader(env)
         if was_reset or self.masks is None:
@@ -86,15 +86,15 @@ class Transitions:
         infos: list[dict[str, Any]],
     ) -> None:
         """
-        Check and store a step, and go on to its observations.
+        Check a step of the environments, store its transitions, and set the model's last observations.
 
         :param memory: The replay memory
-        :param actions: Actions of the environments
-        :param new_obs: Observations after the step; of an episode that ended, the first ones of the next
-        :param rewards: Rewards
-        :param dones: Which episodes ended
-        :param infos: Infos
-        :raises ValueError: If the environment misbehaves; see :meth:`LectureDQN.learn`
+        :param actions: Actions, int64 of shape ``(n_envs,)``
+        :param new_obs: Observations after the step; where an episode ended, the first one of the next episode
+        :param rewards: Rewards, of shape ``(n_envs,)``
+        :param dones: Whether the episodes ended, of shape ``(n_envs,)``
+        :param infos: Info dictionaries, one per environment
+        :raises ValueError: If the output of an environment is invalid, see :meth:`LectureDQN.learn`
         """
         model = self.model
         check_rewards(rewards, model.num_timesteps)
@@ -112,7 +112,7 @@ class Transitions:
             original_obs, rewards = normalize.get_original_obs(), normalize.get_original_reward()
         next_obs = self._with_terminal_obs(original_obs, infos) if any_done else original_obs
         if isinstance(next_obs, dict):
-            next_obs = dict(next_obs)  # SB3's DictReplayBuffer puts parts of other shapes into the one it is given
+            next_obs = dict(next_obs)  # SB3's DictReplayBuffer reshapes the entries of the dictionary that it is given
         model._exploration.count(model._last_obs, actions)
         if self._mask_reader is None:
             memory.add(model._last_original_obs, next_obs, actions, rewards, dones, infos)
@@ -124,13 +124,13 @@ class Transitions:
             model._last_original_obs = original_obs
 
     def _kept(self, obs: Any) -> Any:
-        """Copy observations that are needed until the next step, states as whole numbers."""
+        """Copy observations for the next step; those of a ``Discrete`` space become int64."""
         if isinstance(self.model.observation_space, spaces.Discrete):
             return np.array(obs, np.int64)
         return copy.deepcopy(obs)
 
     def _with_terminal_obs(self, obs: Observation, infos: list[dict[str, Any]]) -> Observation:
-        """Put the last observations of episodes in the place of the first ones of the next episodes."""
+        """Replace the first observations of next episodes by the terminal observations of the episodes that ended."""
         obs = copy.deepcopy(obs)
         normalize = self.model._vec_normalize_env
         for i, info in enumerate(infos):
@@ -146,9 +146,9 @@ class Transitions:
         return obs
 
     def _check_obs(self, obs: Observation) -> None:
-        """Check observations as the environments gave them: normalised ones have no bounds."""
+        """Check observations before normalisation, since the bounds of the space do not apply to normalised ones."""
         if type(obs) is np.ndarray and obs.shape == (1,) and type(state := obs.item()) is int and state in self._states:
-            return  # nearly all of training, in a fraction of the time
+            return  # a fast check for the usual case
         model = self.model
         normalize, space = model._vec_normalize_env, model.observation_space
         if normalize is not None:
@@ -170,24 +170,24 @@ class Transitions:
         if outside is not None and not self._warned_of_bounds:
             self._warned_of_bounds = True
             warnings.warn(
-                f"{outside}; training goes on, as in SB3, and this is said once: give the environment the bounds that "
-                "its observations have, or clip them, if it matters"
+                f"{outside}; training continues as in SB3, and this warning is not repeated: set the bounds of the "
+                "observation space to those of the observations, or clip the observations"
             )
 
     def get_state(self) -> np.ndarray | None:
         """
-        Return what a checkpoint keeps.
+        Return the state for a checkpoint.
 
-        :return: The masks of the last observations
+        :return: Masks of the last observations, bool of shape ``(n_envs, n_actions)``; ``None`` without masks
         """
         return self.masks
 
     def set_state(self, state: Any) -> None:
         """
-        Go on from where another object was.
+        Restore the state of another object.
 
-        :param state: What its :meth:`get_state` returned
-        :raises UnsafeFileError: If it is no such state
+        :param state: Return value of its :meth:`get_state`
+        :raises UnsafeFileError: If the state is not valid
         """
         shape = (self.model.n_envs, self.model.action_space.n)
         if state is not None and not (isinstance(state, np.ndarray) and (state.shape, state.dtype) == (shape, _BOOL)):
@@ -196,7 +196,7 @@ class Transitions:
 
 
 def _batch_of_one(obs: Any, space: spaces.Space[Any]) -> Observation:
-    """Make one observation a batch of one, with a leading dimension of 1; a number may stand for an array of one."""
+    """Add a leading dimension of 1 to an observation. For shape ``(1,)``, a plain number is accepted too."""
     if isinstance(obs, dict) and isinstance(space, spaces.Dict):
         parts = {key: _batch_of_one(obs[key], part) for key, part in space.items() if key in obs}
         return parts  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Recommended settings by environment or by its spaces, from files in RL Zoo's format."""
+"""Recommended settings for an environment, by its id or by its spaces. They are read from files in RL Zoo's format."""
 
 import math
 from collections.abc import Container
@@ -21,21 +21,21 @@ from sb3_lecture_dqn.envs.make import make_training_env
 from sb3_lecture_dqn.saving.model_env import announce_env
 
 FOLDER = files("sb3_lecture_dqn") / "hyperparams"
-#: The entry of a file for environments that have none, as in RL Zoo
+#: Key of the entry for environments without an entry of their own
 DEFAULT = "default"
-# So many bytes may the observations of a memory take that nobody has asked for
+# Largest size of the observations in a memory whose size the user has not set
 _MEMORY_BYTES = 2**30
-# The numbers of tries that `explore_least_tried` counts, one for every state and action
+# Largest number of counters for `explore_least_tried`, one per state and action
 _MAX_COUNTS = 10**7
 
 
 def read_hyperparams(name: str) -> dict[str, dict[str, Any]]:
     """
-    Read one of the files that are shipped with the package.
+    Read a file of settings from the package.
 
-    :param name: Its name without extension, such as ``"lecture_dqn"``.
-    :return: The settings of every environment in it, as the file has them.
-    :raises ValueError: If there is no such file; the message says which there are.
+    :param name: Name of the file without extension, such as ``"lecture_dqn"``
+    :return: The settings by environment id, as in the file
+    :raises ValueError: If there is no such file; the message names the existing ones
     """
     if not (FOLDER / f"{name}.yml").is_file():
         masked = "masked " if name.endswith("_masked") else ""
@@ -50,13 +50,13 @@ def read_hyperparams(name: str) -> dict[str, dict[str, Any]]:
 @dataclass(frozen=True)
 class TunedSettings:
     """
-    What a file has for an environment.
+    Recommended settings for an environment.
 
-    :param n_timesteps: Budget in environment steps, of all environments together
+    :param n_timesteps: Budget in environment steps, summed over all environments
     :param n_envs: Number of environments
-    :param max_episode_steps: Step limit of an episode, ``None`` for that of the id
-    :param env_wrapper: What is put around each environment, ``None`` for nothing
-    :param keywords: Arguments of the algorithm's constructor, among them ``policy``
+    :param max_episode_steps: Step limit of an episode, ``None`` for the limit of the id
+    :param env_wrapper: Wrapper class for each environment, ``None`` for no wrapper
+    :param keywords: Arguments of the algorithm's constructor, including ``policy``
     """
 
     n_timesteps: int
@@ -68,19 +68,19 @@ class TunedSettings:
 
 def tuned_settings(name: str, env_id: str) -> TunedSettings:
     """
-    The settings that a file has for an environment.
+    Read the settings for an environment from a file.
 
-    :param name: The file's name without extension.
-    :param env_id: Id of the environment, or :data:`DEFAULT`.
-    :return: The settings, with schedules and classes in place of the words for them.
-    :raises ValueError: If there is no such file, or it has none for it; the message says for which there are.
+    :param name: Name of the file without extension
+    :param env_id: Id of the environment, or :data:`DEFAULT`
+    :return: The settings, with schedules and classes instead of their names
+    :raises ValueError: If the file or its entry for the environment does not exist; the message names the existing ones
     """
     known = read_hyperparams(name)
     if env_id not in known:
         raise ValueError(f"env_id={env_id!r} has no settings in {name}.yml, which has {', '.join(map(repr, known))}")
     keywords = known[env_id]
     n_timesteps, n_envs = int(keywords.pop("n_timesteps")), keywords.pop("n_envs", 1)
-    # RL Zoo hands them on to `gymnasium.make`, which takes a step limit among them.
+    # RL Zoo passes env_kwargs to `gymnasium.make`, which has the argument max_episode_steps.
     max_episode_steps = keywords.pop("env_kwargs", {}).get("max_episode_steps")
     env_wrapper = keywords.pop("env_wrapper", None)
     if env_wrapper is not None:
@@ -89,18 +89,18 @@ def tuned_settings(name: str, env_id: str) -> TunedSettings:
     if isinstance(learning_rate := keywords["learning_rate"], str):
         keywords["learning_rate"] = LinearSchedule(float(learning_rate.removeprefix("lin_")), 0.0, 1.0)
     for key in ("policy_kwargs", "replay_buffer_kwargs"):
-        if isinstance(keywords.get(key), str):  # RL Zoo's way to have classes in YAML
+        if isinstance(keywords.get(key), str):  # RL Zoo writes classes as Python code in YAML
             keywords[key] = eval(keywords[key], {"dict": dict, "th": th, "nn": th.nn})
     return TunedSettings(n_timesteps, n_envs, max_episode_steps, env_wrapper, keywords)
 
 
 def has_settings(name: str, env_id: str) -> bool:
     """
-    Whether a file has settings for an environment.
+    Check whether a file has settings for an environment.
 
-    :param name: The file's name without extension.
-    :param env_id: Id of the environment.
-    :return: Whether there is such a file with such an entry.
+    :param name: Name of the file without extension
+    :param env_id: Id of the environment
+    :return: Whether the file exists and has an entry for the id
     """
     return env_id != DEFAULT and (FOLDER / f"{name}.yml").is_file() and env_id in read_hyperparams(name)
 
@@ -109,30 +109,30 @@ def default_settings(
     name: str, space: spaces.Space[Any], n_actions: int, n_envs: int, policies: Container[str], policy: Any = None
 ) -> TunedSettings:
     """
-    Settings to start from, for an environment of which no more is known than its spaces.
+    Choose settings for an unknown environment from its spaces.
 
-    They are the entry :data:`DEFAULT` of a file, a network that learns embeddings, with these changes:
+    The settings are the entry :data:`DEFAULT` of a file, which is for networks with embeddings, with these changes:
 
-    - ``Discrete``: a table, where the algorithm has one. It needs no network to tell its states apart, it does not
-      depend on the scale of the rewards, and it cannot diverge.
-    - Vectors, also among other parts: SB3's networks with the settings that RL Zoo found for CartPole, Huber loss and
-      clipped gradients.
-    - Images, also among other parts: SB3's networks with the settings of its paper.
+    - ``Discrete`` observations: a table, if the algorithm has one. It distinguishes all states, it does not depend on
+      the scale of the rewards, and it cannot diverge.
+    - Observations with vectors: SB3's networks with RL Zoo's settings for CartPole, the Huber loss and clipped
+      gradients.
+    - Observations with images: SB3's networks with the settings of the DQN paper.
 
-    :param name: The file's name without extension.
-    :param space: Observation space.
-    :param n_actions: Number of actions.
-    :param n_envs: Number of environments that are stepped together; updates are per step of each.
-    :param policies: Names of the algorithm's policies.
-    :param policy: The policy, if that is given.
-    :return: The settings.
+    :param name: Name of the file without extension
+    :param space: Observation space
+    :param n_actions: Number of actions
+    :param n_envs: Number of environments; the ratio of updates to environment steps does not depend on it
+    :param policies: Names of the algorithm's policies
+    :param policy: The policy if the user has chosen one, otherwise ``None``
+    :return: The settings
     """
     settings = tuned_settings(name, DEFAULT)
     keywords = settings.keywords
     kind = policy or _policy_for(space, policies)
     if kind == "TablePolicy":
-        # The gradient of the squared error is twice the error, so the mean of a minibatch moves an entry by 2 * 0.5 of
-        # the errors' mean at the most: never beyond its targets, whatever the rewards and the minibatch.
+        # The gradient of the squared error is twice the error. With a learning rate of 0.5, an update therefore moves
+        # an entry of the table at most to the mean of its targets, whatever the rewards and the minibatch are.
         keywords |= {"policy_kwargs": {}, "learning_rate": LinearSchedule(0.5, 0.0, 1.0), "batch_size": 32}
         keywords |= {"train_freq": 1, "gradient_steps": 4, "target_update_interval": 4}
     elif kind in ("CnnPolicy", "MultiInputPolicy") and any(map(is_image_space, _parts(space))):
@@ -143,7 +143,7 @@ def default_settings(
         keywords |= {"learning_starts": 1000, "train_freq": 256, "gradient_steps": 128, "target_update_interval": 10}
         keywords |= {"exploration_fraction": 0.16, "exploration_final_eps": 0.04, "max_grad_norm": 10.0}
     if kind in ("MlpPolicy", "CnnPolicy", "MultiInputPolicy") and "TablePolicy" in policies:
-        keywords["loss"] = "huber"  # that of QR-DQN is one already
+        keywords["loss"] = "huber"  # QR-DQN has no such keyword; its loss is a Huber loss anyway
     if kind not in ("LecturePolicy", "TablePolicy"):
         keywords["gamma"] = 0.99
     keywords["policy"] = kind
@@ -153,7 +153,7 @@ def default_settings(
     keywords["replay_buffer_kwargs"]["success_capacity"] = keywords["buffer_size"]
     updates_per_step = keywords["gradient_steps"] / keywords["train_freq"]
     keywords["train_freq"] = max(1, keywords["train_freq"] // n_envs)
-    keywords["target_update_interval"] = max(keywords["target_update_interval"], n_envs)  # else SB3 warns
+    keywords["target_update_interval"] = max(keywords["target_update_interval"], n_envs)  # SB3 warns of less
     keywords["gradient_steps"] = max(1, round(updates_per_step * keywords["train_freq"] * n_envs))
     return settings
 
@@ -178,10 +178,10 @@ def _bytes_of(space: spaces.Space[Any]) -> int:
 
 def about_default(model: Any, source: str) -> str:
     """
-    Say in a line what was chosen for an environment without settings, and why.
+    Describe the default settings of a model in one line.
 
     :param model: A model with :func:`default_settings`
-    :param source: What it was made for
+    :param source: The id of its environment in quotes, or other words for the environment
     :return: The line
     """
     policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
@@ -199,11 +199,11 @@ def tuned_model(cls: Any, env: Any, use_masking: bool, overrides: dict[str, Any]
 
     :param cls: The algorithm
     :param env: The environment, or its id
-    :param use_masking: Whether to learn with action masks, and by the settings for that
-    :param overrides: Arguments of the constructor that take the place of recommended ones
+    :param use_masking: Whether to train with action masks and the settings for masks
+    :param overrides: Arguments of the constructor that replace recommended ones
     :return: A new model
     """
-    env = overrides.pop("env_id", env)  # its name in 1.0
+    env = overrides.pop("env_id", env)  # version 1.0 named the argument env_id
     if env is None:
         raise ValueError(f"env=None: give an environment or its id, as in {cls.__name__}.tuned('Taxi-v3')")
     file = f"{cls.hyperparams}_masked" if use_masking else cls.hyperparams

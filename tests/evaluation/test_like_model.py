@@ -621,7 +621,7 @@ def test_tests_of_a_run_of_1_0_are_cut_where_that_cut_them(given, expected):
     state = test.get_state()
     del state["max_episode_steps"]
     if given is None:
-        with pytest.warns(UserWarning, match="begun by version 1.0, whose tests are cut after 1000 steps"):
+        with pytest.warns(UserWarning, match="version 1.0 began this run, and truncates test episodes after 1000"):
             test.set_state(state)
     else:
         test.set_state(state)

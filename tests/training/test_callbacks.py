@@ -86,7 +86,7 @@ def test_a_figure_that_an_older_version_did_not_compute_is_nan_and_an_unknown_on
     test.results = [(1, later(**{**vars(test.results[0][1]), "median": 3.0}))]
     kept = test.get_state()
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="median: a test of this version has no such figures"):
+    with pytest.raises(ValueError, match="median: this version does not know these figures of a test"):
         test.set_state(kept)
 
 

@@ -52,7 +52,7 @@ def test_what_is_no_frequency_is_named(frequency):
 
 @pytest.mark.parametrize("state", [-1, 0.5, "many", None])
 def test_a_state_that_is_none_is_refused(state):
-    with pytest.raises(ValueError, match="steps or episodes at the last look"):
+    with pytest.raises(ValueError, match="steps or episodes that an interval has counted"):
         Every(3, "step").set_state(state)
 
 
