@@ -21,28 +21,27 @@ def test_the_compiled_index_finds_what_a_dictionary_finds(seed):
     """Rows that are overwritten again and again, from few values, so that runs of slots form and wrap around."""
     rng = np.random.default_rng(seed)
     n_rows, n_values = (50, 3_000, 20_000)[seed], (70, 4_000, 10**6)[seed]
-    rows = np.zeros((n_rows, 4), np.int64)
+    rows, others = np.zeros((n_rows, 4), np.int64), np.zeros((n_rows, 4), np.int64)  # each index writes its own
     compiled, plain, size = HashIndex(), DictIndex(), 0
     for step in range(100_000):
         row = np.array([[rng.integers(n_values), 0, -1, 1 << 62]])
         found = compiled.find(rows, row)
-        assert found == plain.find(rows, row), step
+        assert found == plain.find(others, row), step
         if found >= 0:
             continue
         if size < n_rows:
-            rows[size] = row
-            for index in (compiled, plain):
-                index.add(rows, size)
+            rows[size] = others[size] = row
+            compiled.add(rows, size)
+            plain.add(others, size)
             size += 1
         else:
             at = int(rng.integers(n_rows))
-            others = rows.copy()  # each writes the row itself
             compiled.replace(rows, at, row)
             plain.replace(others, at, row)
             assert np.array_equal(rows[at], row[0])
-            assert np.array_equal(others[at], row[0])
         assert len(compiled) == len(plain) == size
     assert size == n_rows
+    assert np.array_equal(rows, others)
     for at in range(n_rows):
         assert compiled.find(rows, rows[at : at + 1]) == at
 
@@ -90,7 +89,7 @@ def test_an_index_built_at_once_is_the_one_built_row_by_row(size):
             at_once.build(rows, size)
 
 
-@pytest.mark.parametrize("n_steps", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=["10^5", "10^6"])
+@pytest.mark.parametrize("n_steps", [30_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 def test_a_memory_that_has_overwritten_nearly_all_of_its_rows_is_consistent(n_steps):
     buffer = SuccessFailReplayBuffer(5_000, spaces.Discrete(500), spaces.Discrete(6), "cpu", seed=0)
     rng = np.random.default_rng(0)
