@@ -424,7 +424,7 @@ def one_case_of_each():
 
 
 @pytest.mark.filterwarnings("ignore:For backward hooks to be called")
-@pytest.mark.parametrize(("name", "at", "optimizer"), one_case_of_each())
+@pytest.mark.parametrize(("name", "at", "optimizer"), [*one_case_of_each()])
 def test_a_change_between_two_steps_has_the_effect_that_it_has_in_pytorch(name, at, optimizer):
     assert_is_pytorchs(name, at, optimizer)
 
