@@ -1,0 +1,190 @@
+"""Which engine trains a model, and what is said of it."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from torch import nn
+
+from sb3_lecture_dqn import LectureDQN, LecturePolicy, SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.duplicates import DictIndex
+from sb3_lecture_dqn.common.torch_layers import TableNetwork
+from sb3_lecture_dqn.kernels import available
+from tests.engine.comparison import assert_near, run
+
+pytest.importorskip("numba")
+
+
+class OneLayer(LecturePolicy):
+    """Another network by the same policy."""
+
+    class Net(TableNetwork):
+        def forward(self, obs):
+            return 2 * super().forward(obs)
+
+    def make_q_net(self):
+        return self.Net(self.observation_space, self.action_space)
+
+
+class Tanh(LecturePolicy):
+    """The lecture's network with other activations."""
+
+    def make_q_net(self):
+        net = super().make_q_net()
+        net.layers[2], net.layers[4] = nn.Tanh(), nn.Tanh()
+        return net
+
+
+class ManySlopes(LecturePolicy):
+    """The lecture's network with a slope for each unit."""
+
+    def make_q_net(self):
+        net = super().make_q_net()
+        net.layers[2] = nn.PReLU(net.layers[1].out_features)
+        return net
+
+
+class Frozen(LecturePolicy):
+    """The lecture's network with an embedding that is not trained."""
+
+    def make_q_net(self):
+        net = super().make_q_net()
+        net.layers[0].requires_grad_(False)
+        return net
+
+
+class OwnSample(SuccessFailReplayBuffer):
+    """A memory that gives other rewards than it holds."""
+
+    def sample(self, *args, **kwargs):
+        batch = super().sample(*args, **kwargs)
+        return batch._replace(rewards=batch.rewards / 20)
+
+
+def kwargs_of(optimizer_class, **options):
+    return {"policy_kwargs": {"optimizer_class": optimizer_class, "optimizer_kwargs": options}}
+
+
+UNKNOWN = {
+    "MlpPolicy": ({"policy": "MlpPolicy"}, "LecturePolicy.*not a network of type QNetwork"),
+    "other network": ({"policy": OneLayer}, "not a network of type Net"),
+    "RMSprop": (kwargs_of(th.optim.RMSprop), "RMSprop"),
+    "AdamW": (kwargs_of(th.optim.AdamW), "AdamW"),
+    "weight_decay": (kwargs_of(th.optim.SGD, weight_decay=0.1), "weight_decay=0.1"),
+    "amsgrad": (kwargs_of(th.optim.Adam, amsgrad=True), "amsgrad=True"),
+    "nesterov": (kwargs_of(th.optim.SGD, nesterov=True, momentum=0.9), "nesterov=True"),
+    "other activations": ({"policy": Tanh}, ""),
+    "frozen": ({"policy": Frozen}, ""),
+    "dampening": (kwargs_of(th.optim.SGD, dampening=0.5, momentum=0.9), "dampening=0.5"),
+    "maximize": (kwargs_of(th.optim.SGD, maximize=True), "maximize=True"),
+    "slopes": ({"policy": ManySlopes}, ""),
+    "own sample": ({"replay_buffer_class": OwnSample}, "OwnSample"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "reason"),
+    [
+        *(pytest.param(*case, id=name) for name, case in UNKNOWN.items()),
+    ],
+)
+def test_what_the_compiled_engine_does_not_know_is_refused_and_left_to_pytorch_by_auto(kwargs, reason, capsys):
+    with pytest.raises(ValueError, match=f"(?s)engine='numba'.*{reason}.*'auto' or 'torch'"):
+        LectureDQN(env="Taxi-v3", engine="numba", **kwargs)
+    assert capsys.readouterr().out == ""
+    model = LectureDQN(env="Taxi-v3", verbose=1, seed=0, **kwargs)
+    assert model.engine_in_use == "torch"
+    model.learn(4, log_interval=None)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "engine" in line]
+    assert line.startswith("Using the torch engine (")
+
+
+def observing(space):
+    class Observing(gym.Env):
+        observation_space, action_space = space, spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return space.sample(), {}
+
+    return Observing()
+
+
+@pytest.mark.parametrize(
+    ("space", "helps"),
+    [
+        (spaces.MultiDiscrete([4, 2, 2]), True),
+        (spaces.MultiDiscrete([10_000, 10_000]), False),  # more states than one number should be
+        (spaces.Dict({"a": spaces.Discrete(2)}), True),
+        (spaces.Dict({"a": spaces.Box(0, 1, (2,))}), False),
+        (spaces.Box(np.arange(250.0, dtype=np.float32), np.arange(1.0, 251.0, dtype=np.float32)), False),
+    ],
+)
+@pytest.mark.parametrize("policy", ["LecturePolicy", "usual"])
+def test_why_it_is_pytorch_is_said_in_one_short_line_with_the_way_on(space, helps, policy, capsys):
+    if policy == "usual":
+        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    LectureDQN(policy, observing(space), verbose=1)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "engine" in line]
+    assert len(line) < 200
+    assert ("DiscreteObservationWrapper" in line) == (helps and policy == "LecturePolicy")
+
+
+@pytest.mark.parametrize("engine", ["auto", "numba"])
+def test_the_compiled_engine_is_announced_once(engine, capsys):
+    model = LectureDQN("Taxi-v3", engine=engine, verbose=1, seed=0)
+    model.learn(4)
+    model.learn(4)
+    assert [line for line in capsys.readouterr().out.splitlines() if "engine" in line] == ["Using the numba engine"]
+
+
+def test_nothing_is_announced_without_verbose(capsys):
+    LectureDQN("Taxi-v3", seed=0).learn(4)
+    LectureDQN("MlpPolicy", "Taxi-v3", seed=0).learn(4)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_engine_that_there_is_not_is_answered_with_those_that_there_are():
+    with pytest.raises(ValueError, match="engine='gpu' must be one of 'auto', 'torch', 'numba'"):
+        LectureDQN("Taxi-v3", engine="gpu")
+
+
+def test_an_engine_set_later_that_cannot_be_is_refused_before_anything_is_trained():
+    model = LectureDQN("MlpPolicy", "Taxi-v3", seed=0)
+    model.engine = "numba"
+    with pytest.raises(ValueError, match="engine='numba'"):
+        model.learn(4)
+    assert model._n_updates == 0
+
+
+def test_without_numba_everything_is_pytorchs(monkeypatch, capsys, tmp_path):
+    with_numba, _ = run("numba", 60)
+    with_numba.save(tmp_path / "model")
+    with_numba.save_replay_buffer(tmp_path / "memory")
+
+    monkeypatch.setattr(available, "find_spec", lambda name: None)
+    model, _ = run("auto", 60, verbose=1)
+    assert "torch engine (numba is not installed" in capsys.readouterr().out
+    assert model.engine_in_use == "torch"
+    assert isinstance(model.replay_buffer.fail.index, DictIndex)
+    assert_near(model, with_numba)
+    with pytest.raises(ValueError, match=r"engine='numba'.*numba is not installed.*sb3-lecture-dqn\[fast\]"):
+        run("numba", 1)
+    # What was saved with numba is read without it.
+    loaded = LectureDQN.load(tmp_path / "model", engine="auto")
+    loaded.load_replay_buffer(tmp_path / "memory")
+    assert isinstance(loaded.replay_buffer.fail.index, DictIndex)
+    loaded.replay_buffer.check_valid()
+    assert loaded.replay_buffer.size() == with_numba.replay_buffer.size()
+
+
+def test_numba_that_cannot_be_imported_is_as_none(monkeypatch, capsys):
+    """As when NumPy is newer than it knows."""
+
+    def fail(name):
+        raise ImportError("Numba needs NumPy 2.4 or less")
+
+    monkeypatch.setattr(available, "import_module", fail)
+    model, _ = run("auto", 20, verbose=1)
+    assert "torch engine (numba cannot be imported: Numba needs NumPy 2.4 or less)" in capsys.readouterr().out
+    assert isinstance(model.replay_buffer.fail.index, DictIndex)
