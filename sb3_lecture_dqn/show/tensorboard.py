@@ -32,6 +32,7 @@ from sb3_lecture_dqn.evaluation.test_env import tabular_env
 from sb3_lecture_dqn.evaluation.values import action_values, value_network
 from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.show.hparams import model_settings
+from sb3_lecture_dqn.training.schedule import Every
 
 #: Largest rounding error of equal optimal values
 _EQUAL_VALUES = 1e-9
@@ -109,7 +110,9 @@ class LectureTensorBoardCallback(BaseCallback):
             self.valid = np.ones(self.optimal_q.shape, dtype=bool)
             if getattr(model, "use_masking", False):
                 self.valid = table_masks(self.table)
-        self._next = {freq: self._after_now(freq) for freq in (self.histogram_freq, self.image_freq)}
+        self._histograms, self._images = Every(*self.histogram_freq), Every(*self.image_freq)
+        for every in (self._histograms, self._images):
+            every.start(self.num_timesteps, self.model._episode_num)
         metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.limit is not None)
         self._hparams = hparams(model_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
         if self.num_timesteps > 0:
@@ -132,8 +135,8 @@ class LectureTensorBoardCallback(BaseCallback):
         self._write_images()
 
     def _on_rollout_start(self) -> None:  # after the updates that followed the last rollout
-        for frequency, write in ((self.histogram_freq, self._write_histograms), (self.image_freq, self._write_images)):
-            if self._due(frequency) and self._is_open:
+        for every, write in ((self._histograms, self._write_histograms), (self._images, self._write_images)):
+            if every.due(self.num_timesteps, self.model._episode_num) and self._is_open:
                 with outliving_full_disks(self.logger):
                     write()
 
@@ -161,7 +164,7 @@ class LectureTensorBoardCallback(BaseCallback):
 
         :return: The state of the generator, and the steps or episodes at which the next events are due
         """
-        return {"rng": generator_state(self.rng), "next": list(self._next.values())}
+        return {"rng": generator_state(self.rng), "next": [self._histograms.next_due(), self._images.next_due()]}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
@@ -172,20 +175,8 @@ class LectureTensorBoardCallback(BaseCallback):
         for count in state["next"]:
             check_number("next", count, 0, integer=True)
         set_generator_state(self.rng, state["rng"])
-        self._next = dict(zip(self._next, state["next"], strict=True))
-
-    def _count(self, unit: str) -> int:
-        return self.model._episode_num if unit == "episode" else self.num_timesteps
-
-    def _after_now(self, frequency: tuple[int, str]) -> int:
-        every, unit = frequency
-        return (self._count(unit) // every + 1) * every
-
-    def _due(self, frequency: tuple[int, str]) -> bool:
-        if self._count(frequency[1]) < self._next[frequency]:
-            return False
-        self._next[frequency] = self._after_now(frequency)
-        return True
+        for every, count in zip((self._histograms, self._images), state["next"], strict=True):
+            every.set_state(count - every.n)
 
     def _scalar(self, name: str, value: float) -> None:
         self.writer.add_scalar(name, value, self.num_timesteps)
