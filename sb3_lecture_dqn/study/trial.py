@@ -26,7 +26,7 @@ from sb3_lecture_dqn.saving.files import written_whole
 from sb3_lecture_dqn.study.plan import Plan, Trial
 from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback, LectureTestCallback
 
-#: Keywords that a plan may not set: fields of the trial, and keywords without an effect on the result
+#: Keywords that a plan may not set: fields of the trial, and keywords that do not belong to its definition
 _NOT_IN_PLANS = {"self", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
 _NOT_IN_PLANS |= {"max_episode_steps", "replay_buffer_class"}
 RESULT = "result.json"

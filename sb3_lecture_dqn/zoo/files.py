@@ -103,9 +103,9 @@ class _RecordLoader(PlainLoader):
 
     def construct_tuple(self, node: yaml.Node) -> Any:
         """Make a tuple."""
-        return (
-            tuple(self.construct_sequence(node, deep=True)) if isinstance(node, yaml.SequenceNode) else _Code(node.tag)
-        )
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(self.construct_sequence(node, deep=True))
+        return _Code(node.tag)
 
     def construct_name(self, suffix: str, node: yaml.Node) -> _Name:
         """Keep the name of a class."""
@@ -209,7 +209,7 @@ def _checked_wrappers(value: Any, allowed: set[str]) -> list[str | dict[str, Any
             raise ValueError(f"{wrapper!r} is no name of a wrapper")
         if name not in allowed:
             modules = ", ".join(sorted({known.rpartition(".")[0] for known in allowed}))
-            raise ValueError(f"{shown(name, 100)} is not allowed as a wrapper; allowed are wrappers of {modules}")
+            raise ValueError(f"{shown(name, 100)} is not allowed as a wrapper; allowed are some of {modules}")
         keywords = _checked_keywords(keywords or {})
         for number in _parts(keywords, int, float):
             check_number(name, float(number), -_MAX_ARGUMENT, _MAX_ARGUMENT)
@@ -229,7 +229,7 @@ def _checked_normalize_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
     for name, option in keywords.items():
         kind = _NORMALIZE.get(name)
         if kind is None:
-            raise ValueError(f"{name!r} is no argument of VecNormalize; there are {', '.join(_NORMALIZE)}")
+            raise ValueError(f"{name!r} is no argument of VecNormalize; known are {', '.join(_NORMALIZE)}")
         if kind is float:
             check_number(name, option, -1e30, 1e30)
         elif kind is bool and not isinstance(option, bool):
