@@ -109,7 +109,7 @@ def make_model(trial: Trial) -> BaseAlgorithm:
     known = sorted(set(inspect.signature(cls.__init__).parameters) - _NOT_IN_PLANS)
     for name in trial.keywords:
         if name not in known:
-            raise ValueError(f"{name!r} is no keyword of {trial.algorithm} in a plan; known are {', '.join(known)}")
+            raise ValueError(f"{name!r} is not a keyword of {trial.algorithm} in a plan; known are {', '.join(known)}")
     # JSON has no tuples, as in train_freq=(1, "episode")
     keywords = {name: tuple(value) if isinstance(value, list) else value for name, value in trial.keywords.items()}
     keywords |= {"seed": trial.seed, "device": "cpu"}

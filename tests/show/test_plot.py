@@ -278,10 +278,10 @@ def test_of_a_file_that_was_cut_what_is_whole_is_read_and_a_damaged_one_is_named
         assert read_run(tmp_path / "run") == ({"Steps": expected} if expected else {})
     for content in (b"no event file at all", struct.pack("<Q", 2**63) + whole[8:], b"\xff" * 50):
         file.write_bytes(content)
-        with pytest.raises(UnsafeFileError, match="is no event file, or it is damaged"):
+        with pytest.raises(UnsafeFileError, match="is not an event file, or it is damaged"):
             read_run(tmp_path / "run")
     assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
-    assert capsys.readouterr().err.endswith(f"error: {file} is no event file, or it is damaged at byte 0\n")
+    assert capsys.readouterr().err.endswith(f"error: {file} is not an event file, or it is damaged at byte 0\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
@@ -299,7 +299,7 @@ def test_pipes_devices_links_and_folders_by_the_names_of_files_are_passed_over(t
     assert main(["plot", str(tmp_path / "run"), "--out", str(tmp_path / "a.png")]) == 0
     assert "run (1 run): reward per episode 1.00" in capsys.readouterr().out
     assert main(["plot", str(tmp_path / "only"), "--out", str(tmp_path / "a.png")]) == 2
-    assert "is no folder with TensorBoard's event files" in capsys.readouterr().err
+    assert "is not a folder with TensorBoard's event files" in capsys.readouterr().err
 
 
 def test_many_points_that_take_each_other_back_are_read_in_linear_time(tmp_path):
@@ -326,7 +326,7 @@ def test_text_of_others_is_drawn_and_printed_as_it_is_and_cut(tmp_path, capsys):
 def test_mistakes_are_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["plot", str(tmp_path / "empty")]) == 2
-    assert "is no folder with TensorBoard's event files" in capsys.readouterr().err
+    assert "is not a folder with TensorBoard's event files" in capsys.readouterr().err
     write(tmp_path / "other", [(1, 1.0)], tag="loss")
     assert main(["plot", str(tmp_path / "other")]) == 2
     assert "have not logged the lecture's test (Steps, Penalty, Reward, Solved)" in capsys.readouterr().err

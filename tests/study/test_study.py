@@ -116,7 +116,7 @@ def test_a_plan_has_no_module_imported(tasks, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1", "'seed' is no entry of a plan; known are tasks, .* .did you mean 'seeds'"),
+        ("seed: 1", "'seed' is not an entry of a plan; known are tasks, .* .did you mean 'seeds'"),
         ("tasks: &a [Taxi-v3]\nsettings: {a: {gamma: *a}}", "anchor or alias"),
         ("tasks: [[[" + "[" * 5000, "deep"),
         ("tasks: [Taxi-v3]\nsettings: {a: }\nseeds: 1000000000000\nepisodes: 1", "seeds=1000000000000 must be"),
@@ -187,11 +187,11 @@ def test_a_bad_entry_is_named(entries, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"gama": 0.5}, "'a' on FrozenLake-v1: 'gama' is no keyword of lecture_dqn in a plan; known are .*gamma"),
-        ({"seed": 3}, "'seed' is no keyword"),
+        ({"gama": 0.5}, "'a' on FrozenLake-v1: 'gama' is not a keyword of lecture_dqn in a plan; known are .*gamma"),
+        ({"seed": 3}, "'seed' is not a keyword"),
         ({"gamma": 2}, "'a' on FrozenLake-v1: gamma=2 must be"),
         ({"policy": "LinearPolicy"}, "'a' on FrozenLake-v1: policy='LinearPolicy'"),
-        ({"algorithm": "dqn", "double_dqn": True}, "'double_dqn' is no keyword of dqn"),
+        ({"algorithm": "dqn", "double_dqn": True}, "'double_dqn' is not a keyword of dqn"),
         ({"algorithm": "dqn", "policy": "LinearPolicy"}, "'a' on FrozenLake-v1: .*LinearPolicy"),
     ],
 )
@@ -208,7 +208,7 @@ def test_a_setting_that_cannot_be_made_is_named_before_anything_runs(setting, me
         ("[1, 2]", "plan.yaml must be a table"),
         ("tasks: [", "plan.yaml is no YAML"),
         ("tasks: [Taxi-v3]\nseeds: 1", "plan.yaml: settings is missing"),
-        ("task: Taxi-v3", "plan.yaml: 'task' is no entry of a plan; known are tasks, settings"),
+        ("task: Taxi-v3", "plan.yaml: 'task' is not an entry of a plan; known are tasks, settings"),
         ("tasks: [Taxi-v3]\nseeds: 1\nsettings: {a: {}}", "plan.yaml: episodes=None and timesteps=None"),
     ],
 )
@@ -462,25 +462,25 @@ ENDLESS = f"CREATE VIEW trials AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SEL
     ("written", "message"),
     [
         ({"table": ENDLESS}, "it has view 'trials'"),
-        ({"table": f"CREATE TABLE trials ({', '.join(done_row())})"}, "it is no table of a study"),
+        ({"table": f"CREATE TABLE trials ({', '.join(done_row())})"}, "it is not a table of a study"),
         (
             {"table": _table_of(1).replace("curve TEXT", "curve TEXT AS (zeroblob(900000000))")},
-            "it is no table of a study",
+            "it is not a table of a study",
         ),
         ({"table": "CREATE TABLE others (a)"}, "it has table 'others'"),
         ({"table": ""}, "it has no table"),
-        ({"table": "CREATE VIRTUAL TABLE trials USING fts4(task)"}, "it is no table of a study"),
+        ({"table": "CREATE VIRTUAL TABLE trials USING fts4(task)"}, "it is not a table of a study"),
         (
             {"after": "CREATE VIEW others AS SELECT 1"},
-            "it is no table of a study: it has table 'trials', view 'others'",
+            "it is not a table of a study: it has table 'trials', view 'others'",
         ),
         (
             {"after": "CREATE TRIGGER t AFTER UPDATE ON trials BEGIN DELETE FROM trials; END"},
-            "it is no table of a study: it has table 'trials', trigger 't'",
+            "it is not a table of a study: it has table 'trials', trigger 't'",
         ),
         (
             {"after": "CREATE INDEX i ON trials (abs(seed))"},
-            "it is no table of a study: it has table 'trials', index 'i'",
+            "it is not a table of a study: it has table 'trials', index 'i'",
         ),
     ],
     ids=lambda value: str(value)[:40],
@@ -493,7 +493,7 @@ def test_a_file_that_is_no_table_of_a_study_is_refused(written, message, tmp_pat
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["results.sqlite"]
     assert (tmp_path / "study" / "results.sqlite").read_bytes() == before
     if "after" in written:  # nor is it written to
-        with pytest.raises(OSError, match="it is no table of a study"):
+        with pytest.raises(OSError, match="it is not a table of a study"):
             ResultTable(tmp_path / "study")
 
 
@@ -550,7 +550,7 @@ def test_a_report_waits_for_no_pipe_and_follows_no_link_to_write(tmp_path, capsy
     (tmp_path / "pipe").mkdir()
     os.mkfifo(tmp_path / "pipe" / "results.sqlite")
     assert main(["ablate", "--report", str(tmp_path / "pipe")]) == 2
-    assert "is no folder of a study" in capsys.readouterr().err
+    assert "is not the folder of a study" in capsys.readouterr().err
     for name in ("report.md", "report.csv", "report.png"):
         write_table(tmp_path / name, done_row())
         (tmp_path / "mine").write_text("mine")
@@ -576,14 +576,14 @@ def test_words_of_a_result_are_no_sql(tmp_path):
     (trial,) = Plan([LAKE], {"a": {}}, seeds=1, episodes=3).trials()
     table = ResultTable(tmp_path)
     table.add([trial])
-    with pytest.raises(ValueError, match=r"its result has 'setting = .*which is no column"):
+    with pytest.raises(ValueError, match=r"its result has 'setting = .*which is not a column"):
         table.record(trial, {"setting = (SELECT 1), episodes": 3})
     assert [row["state"] for row in table.rows()] == ["waiting"]
 
 
 def test_where_no_study_is_there_is_no_report(tmp_path, capsys):
     assert main(["ablate", "--report", str(tmp_path)]) == 2
-    assert "is no folder of a study" in capsys.readouterr().err
+    assert "is not the folder of a study" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -447,7 +447,8 @@ def test_mistakes_in_the_arguments(tmp_path, capsys):
     assert zoo.main(["tarin", "--algo", "lecture_dqn"]) == 2
     said = capsys.readouterr().err
     assert (
-        "'tarin' is no command; known are train, enjoy, record_video, record_training, benchmark, push_to_hub" in said
+        "'tarin' is not a command; known are train, enjoy, record_video, record_training, benchmark, push_to_hub"
+        in said
     )
     assert "(did you mean 'train'?)" in said
     assert zoo.main(["\x1b[2J"]) == 2
