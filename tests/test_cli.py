@@ -1,4 +1,4 @@
-"""The command line: what it leaves behind, what it prints, and how it ends."""
+"""The command line: its files, its output and its exit codes."""
 
 import os
 import re
@@ -29,7 +29,7 @@ FIGURES = r"\d+ test episodes: [\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, 
 
 
 def train(folder, *options, episodes=3):
-    """Exit code of a short training whose run goes to a folder."""
+    """Train for a few episodes with runs in a folder. Return the exit code."""
     budget = [] if episodes is None else ["--episodes", str(episodes)]
     return main(["train", *budget, "--test-episodes", "5", "--out", str(folder), "--seed", "1", *options])
 
@@ -41,7 +41,7 @@ def run_folder(folder):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The file of a model."""
+    """The path of a model's file."""
     folder = tmp_path_factory.mktemp("runs")
     assert train(folder, "--quiet") == 0
     return run_folder(folder) / "model.zip"
@@ -123,11 +123,11 @@ def test_a_run_can_be_repeated_by_its_seed(tmp_path, capsys):
     assert last_test("7", "a") == last_test("7", "b") != last_test("8", "c")
 
 
-# Options in files, and runs that go on
+# Options in files, and runs that continue
 
 
 def stop_after(monkeypatch, episodes):
-    """As if Ctrl-C were pressed when that many episodes have ended."""
+    """Raise KeyboardInterrupt after some episodes."""
     original = LectureTestCallback._on_rollout_start
 
     def stop(self):
@@ -222,7 +222,7 @@ def test_an_option_in_a_file_is_a_value_of_its_type_and_nothing_else(text, messa
 
 
 def test_options_of_a_file_are_those_of_the_command_line(tmp_path, monkeypatch):
-    """Every option that can be in a file, as a run writes it, and others before it."""
+    """All options that a run writes to its file; options of the command line win."""
     given = []
     monkeypatch.setattr(cli, "_train", lambda args: given.append(vars(args)) or 0)
     words = ["--env", "FrozenLake-v1", "--algo", "lecture_qrdqn", "--policy", "LecturePolicy", "--timesteps", "7"]
@@ -295,10 +295,10 @@ def test_recommended_settings_of_an_environment_without_any_are_said_to_be_a_sta
 
 
 class Crash(gym.Env):
-    """An environment of which the 40th step raises an exception."""
+    """An environment whose 40th step raises an error."""
 
     observation_space, action_space = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
-    metadata = {"render_modes": ["rgb_array"]}  # or gymnasium warns
+    metadata = {"render_modes": ["rgb_array"]}  # else gymnasium warns
     error: Exception = OSError("the simulator is gone")
     steps = 0
 
@@ -340,7 +340,7 @@ def test_a_training_that_diverges_is_no_mistake_and_leaves_the_last_whole_model(
 
 
 def test_weights_that_are_not_finite_give_way_to_those_of_the_last_checkpoint(tmp_path, capsys):
-    """An update that is large enough makes them infinite at once, and the next loss tells."""
+    """A large update makes the weights infinite, and the next loss shows it."""
     options = ["--set", "learning_rate=1e38", "--quiet", "--seed", "5"]  # whose first reward is -10
     assert train(tmp_path / "a", *options) == 3
     run = run_folder(tmp_path / "a")
@@ -391,7 +391,7 @@ def test_no_bar_is_drawn_below_what_is_printed_at_the_end(tmp_path):
 
 
 def test_a_test_prints_the_figures_and_can_be_repeated(tmp_path, capsys):
-    """On slippery ice, where episodes of one agent differ: one that always goes right gets off the lake at times."""
+    """On slippery ice, the episodes of one agent differ: an agent that always goes right sometimes succeeds."""
     model = LectureDQN("TablePolicy", "FrozenLake-v1")
     model.q_net.layers[0].weight.data[:, 2] = 1.0
     model.save(tmp_path / "model")
@@ -413,7 +413,7 @@ def test_a_model_is_tested_on_another_environment_if_asked(model, capsys):
 
 
 def test_the_step_limit_of_a_test_is_the_models_own_unless_given(tmp_path, capsys):
-    """A table of zeros goes left for ever."""
+    """An agent with a table of zeros always goes left."""
     LectureDQN("TablePolicy", "FrozenLakeNotSlippery-v1", max_episode_steps=7).save(tmp_path / "model")
     for options, steps in (([], 7), (["--max-episode-steps", "3"], 3)):
         assert main(["test", str(tmp_path / "model"), "--episodes", "2", *options]) == 0
@@ -464,7 +464,7 @@ def test_options_that_version_1_0_left_mean_what_they_did(of_1_0, more, limit, t
 
 
 def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
-    """Quantiles that say "down" in every state: on ice that does not slip, that ends in the lower left corner."""
+    """The quantiles choose "down" in every state, which ends in the lower left corner if the ice is not slippery."""
     down = 1
     model = LectureQRDQN("FrozenLakeNotSlippery-v1", policy_kwargs={"n_quantiles": 5, "hidden_dim": 4})
     head = [layer for layer in model.quantile_net.modules() if isinstance(layer, th.nn.Linear)][-1]
@@ -484,7 +484,7 @@ def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
 
 
 def mistake(argv, capsys):
-    """What is printed for arguments that are wrong."""
+    """Run with wrong arguments. Return the last line of the error."""
     try:
         code = main(argv)
     except SystemExit as stop:  # argparse
@@ -612,10 +612,10 @@ def process(*argv, **kwargs):
 def test_ctrl_c_and_sigterm_save_the_run_and_say_how_to_go_on(number, exit_code, tmp_path):
     argv = ["train", "--test-episodes", "5", "--out", str(tmp_path / "runs"), "--engine", "torch"]
     with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
-        # Jobs that a shell has put in the background ignore Ctrl-C, and so would this one if it were to inherit that.
+        # Background jobs of a shell ignore Ctrl-C, and their children inherit that.
         heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         running = process(*argv, stdout=out, stderr=err, preexec_fn=heed_ctrl_c)
-        # The test after the first episode shows that it trains.
+        # The test after the first episode shows that the training runs.
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and running.poll() is None:
             files = list((tmp_path / "runs").glob("*/events*"))

@@ -29,7 +29,7 @@ from sb3_lecture_dqn.show.plot import TAGS, find_runs, mean_curve, plot_runs, re
 
 
 def write(folder, points, tag="Reward"):
-    """An event file with values by episode."""
+    """Write an event file with values by episode."""
     with SummaryWriter(str(folder)) as writer:
         for episode, value in points:
             writer.add_scalar(tag, value, episode)
@@ -73,7 +73,7 @@ def test_what_a_resumed_run_overwrote_is_left_out(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of two settings, two seeds of one of them."""
+    """A folder with runs of two settings, one with two seeds."""
     folder = tmp_path_factory.mktemp("plot") / "runs"
     for seed in ("1", "2"):
         assert (
@@ -137,7 +137,7 @@ def test_runs_of_several_environments_have_no_optimum_in_common(tmp_path):
 
 
 def test_a_model_beside_a_run_is_read_with_care(tmp_path):
-    """Compressed members can be a thousand times as large as the file, and gymnasium imports what is before a colon."""
+    """A compressed member can be a thousand times as large as the file; gymnasium imports the module before a colon."""
     from sb3_lecture_dqn.show.plot import _env_id_of, _models_of
 
     LectureDQN("Taxi-v3").save(tmp_path / "good")
@@ -211,7 +211,7 @@ def test_of_an_environment_that_is_not_registered_here_there_are_curves_without_
 
 
 def event_file(folder, *values, name="events.out.tfevents.1.here"):
-    """An event file with some values of a summary, by step."""
+    """Write an event file with values of a summary, by step."""
     folder.mkdir(exist_ok=True)
     with open(folder / name, "wb") as file:
         writer = RecordWriter(file)

@@ -22,7 +22,7 @@ TASKS = st.lists(SCORES, min_size=1, max_size=3)
 
 
 def quick(function, *args):
-    """Only the estimate matters."""
+    """Estimate with few bootstrap samples, if only the value matters."""
     return function(*args, n_resamples=2)
 
 
@@ -63,7 +63,7 @@ def test_the_profile_counts_runs_above_a_threshold(tasks):
 
 
 def test_the_interval_of_a_share_is_the_binomials():
-    """Of n runs k are above: in a bootstrap sample there are Binomial(n, k / n)."""
+    """If k of n runs are above a threshold, Binomial(n, k / n) runs of a bootstrap sample are."""
     n, k = 20, 14
     scores = [np.array([1.0] * k + [0.0] * (n - k))]
     estimate = performance_profile(scores, np.array([0.5]))
@@ -73,7 +73,7 @@ def test_the_interval_of_a_share_is_the_binomials():
 
 
 def test_intervals_are_those_of_every_sample_that_can_be_drawn():
-    """Three runs of each of two tasks: 729 samples, all as likely, of which the bootstrap draws some thousands."""
+    """Three runs of each of two tasks have 729 equally likely samples; the bootstrap draws some thousands."""
     tasks = [np.array([0.0, 1.0, 5.0]), np.array([10.0, 30.0, 80.0])]
     draws = [list(itertools.product(task, repeat=3)) for task in tasks]
     drawn = [scipy.stats.trim_mean([*a, *b], 0.25) for a, b in itertools.product(*draws)]
@@ -109,7 +109,7 @@ def test_the_interval_is_about_scipys():
 
 
 def test_tasks_are_strata():
-    """With one run of each nothing can vary, however far the tasks are apart; all in one stratum it does."""
+    """With one run of each task, samples cannot vary, unless all runs are in one stratum."""
     tasks = [np.array([float(i**2)]) for i in range(8)]
     estimate = estimate_interquartile_mean(tasks)
     assert estimate.low == estimate.high == estimate.value
@@ -163,10 +163,10 @@ def test_the_table_says_what_every_setting_reaches_and_what_is_left_out():
     assert found["A", "other"]["reward"].value == 3.5
     assert found["A", "other"]["solved"].value == 0.5
     assert found["A", "base"][report.BETTER] is None
-    assert found["A", "other"][report.BETTER].value == 14 / 16  # of 16 pairs one is lower and two are equal: 0, 1 / 2
+    assert found["A", "other"][report.BETTER].value == 14 / 16  # one of 16 pairs is lower (0), two are equal (1 / 2)
     assert [found["B", "other"][name] for name in ("runs", "reward", report.BETTER)] == [0, None, None]
     assert [found[task, "other"]["failed"] for task in ("A", "B", report.ALL_TASKS)] == [1, 0, 1]
-    assert found[report.ALL_TASKS, "base"]["reward"] is None  # of different tasks: no mean
+    assert found[report.ALL_TASKS, "base"]["reward"] is None  # rewards of different tasks have no mean
     assert found[report.ALL_TASKS, "base"]["solved"].value == 1
     lines = report.markdown(records)
     assert lines[0] == "| task | setting | runs | failed | solved | reward | optimality | better than baseline |"

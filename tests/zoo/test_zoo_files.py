@@ -1,4 +1,4 @@
-"""What the RL Zoo reads of a folder, read as data: what comes out is the same, and nothing that the files say runs."""
+"""Reading the files of a run's folder as data: with the zoo's results, and without running code in them."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ def record(text, path=CONFIG):
 
 
 class Calls:
-    """Pickles to a call: what runs if it is unpickled."""
+    """Its pickle calls a function when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -59,7 +59,7 @@ class WithoutAliases(yaml.Dumper):
 
 @given(st.dictionaries(st.text().map("its {}".format), plain, max_size=4))
 def test_settings_that_the_zoo_writes_come_back(settings):
-    """As the zoo's own loader has them, which runs what it reads."""
+    """The settings are those of the zoo's own loader, which runs code."""
     text = yaml.dump(OrderedDict(settings), Dumper=WithoutAliases)
     assert record(text) == yaml.unsafe_load(text) == settings
 
@@ -74,7 +74,7 @@ def test_the_settings_of_this_package_come_back(name):
 
 
 def test_classes_that_are_not_used_again_are_names():
-    """As `-params policy_kwargs:"dict(...)"` and `--trial-id` leave them."""
+    """Settings that `-params policy_kwargs:"dict(...)"` and `--trial-id` write."""
     settings = {"policy_kwargs": {"optimizer_class": th.optim.Adam, "net_arch": (64, 64)}, "gamma": 0.9}
     read = record(yaml.dump(OrderedDict(settings)))
     kwargs = {"optimizer_class": "torch.optim.adam.Adam", "net_arch": (64, 64)}
@@ -183,7 +183,7 @@ def test_models_that_would_be_unpickled_are_refused(tmp_path):
 
 
 class Seen(gym.Env):
-    """Observations of some space."""
+    """An environment with random observations of a space."""
 
     action_space = spaces.Discrete(2)
 
@@ -202,7 +202,7 @@ BOX = spaces.Box(-3.0, 5.0, (2, 3))
 
 
 def normalized(space, **kwargs):
-    """An environment whose statistics have seen something."""
+    """A normalised environment after some steps."""
     space.seed(0)
     env = VecNormalize(DummyVecEnv([functools.partial(Seen, space)] * 2), **kwargs)
     env.reset()
@@ -279,7 +279,7 @@ def test_statistics_that_are_code_or_none_are_refused(tmp_path):
         with pytest.raises(UnsafeFileError, match=r"stats\.pkl.*--trust"):
             load_statistics(str(tmp_path / "stats.pkl"), env.venv)
         assert not canary.exists(), name
-    # What is not used of them is not used: the rest is data.
+    # Code in an attribute that is not read does not matter.
     (tmp_path / "stats.pkl").write_bytes(with_attribute(env, "metadata", call))
     load_statistics(str(tmp_path / "stats.pkl"), env.venv)
     assert not canary.exists()
@@ -344,7 +344,7 @@ def test_a_pickle_that_shares_its_parts_takes_no_longer():
 
 
 class SharesItsBytes:
-    """Pickles to an array whose bytes are those of others too."""
+    """Its pickle is an array that shares its bytes with other arrays."""
 
     def __init__(self, content):
         self.content = content
