@@ -138,7 +138,7 @@ def stop_after(monkeypatch, episodes):
     monkeypatch.setattr(LectureTestCallback, "_on_rollout_start", stop)
 
 
-def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_continues_and_ends_like_an_uninterrupted_run(tmp_path, monkeypatch, capsys):
     options = ["--checkpoint-freq", "2"]
     assert train(tmp_path / "whole", *options, episodes=7) == 0
     whole = LectureDQN.load(run_folder(tmp_path / "whole") / "model.zip")
@@ -221,7 +221,7 @@ def test_an_option_in_a_file_is_a_value_of_its_type_and_nothing_else(text, messa
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_options_of_a_file_are_those_of_the_command_line(tmp_path, monkeypatch):
+def test_a_file_has_the_options_of_the_command_line(tmp_path, monkeypatch):
     """All options that a run writes to its file; options of the command line win."""
     given = []
     monkeypatch.setattr(cli, "_train", lambda args: given.append(vars(args)) or 0)
@@ -339,7 +339,7 @@ def test_a_training_that_diverges_is_no_mistake_and_leaves_the_last_whole_model(
     assert main(["watch", str(run / "model.zip"), "--episodes", "1", "--max-episode-steps", "2"]) == 0
 
 
-def test_weights_that_are_not_finite_give_way_to_those_of_the_last_checkpoint(tmp_path, capsys):
+def test_the_last_checkpoint_replaces_weights_that_are_not_finite(tmp_path, capsys):
     """A large update makes the weights infinite, and the next loss shows it."""
     options = ["--set", "learning_rate=1e38", "--quiet", "--seed", "5"]  # whose first reward is -10
     assert train(tmp_path / "a", *options) == 3
@@ -353,7 +353,7 @@ def test_weights_that_are_not_finite_give_way_to_those_of_the_last_checkpoint(tm
     assert not (run_folder(tmp_path / "b") / "model.zip").exists()
 
 
-def test_what_is_tried_next_is_what_the_run_has_not_had(tmp_path, capsys):
+def test_the_advice_after_divergence_is_new_to_the_run(tmp_path, capsys):
     assert train(tmp_path / "a", "--set", "learning_rate=0.01", "--quiet") == 3
     assert "config.yaml --tuned\n" in capsys.readouterr().out
     options = ["--tuned", "--set", "learning_rate=1e30", "--set", "learning_starts=0", "--set", "max_grad_norm=null"]
@@ -375,12 +375,12 @@ def test_an_environment_that_fails_is_no_mistake_and_leaves_the_model(error, tmp
     assert "To go on: sb3-lecture-dqn train --resume" in out
 
 
-def test_what_does_not_fit_together_is_a_mistake_although_training_says_so(tmp_path, capsys):
+def test_an_error_before_the_first_step_is_a_mistake(tmp_path, capsys):
     assert train(tmp_path, "--env", "FrozenLake-v1", "--use-masking", "--quiet") == 2
     assert "sb3-lecture-dqn: error: use_masking=True" in capsys.readouterr().err
 
 
-def test_no_bar_is_drawn_below_what_is_printed_at_the_end(tmp_path):
+def test_no_bar_is_drawn_below_the_last_lines(tmp_path):
     running = process("train", *DIVERGING, "--out", str(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, err = running.communicate(timeout=120)
     assert running.returncode == 3
@@ -447,7 +447,7 @@ def test_a_model_whose_file_knows_no_environment_asks_for_one(tmp_path, capsys):
         (False, {}, 500),
     ],
 )
-def test_options_that_version_1_0_left_mean_what_they_did(of_1_0, more, limit, tmp_path):
+def test_options_of_version_1_0_keep_their_meaning(of_1_0, more, limit, tmp_path):
     options = {
         **{"env": "CartPole-v1", "algo": "lecture_dqn", "policy": "MlpPolicy", "episodes": 1, "timesteps": None},
         **{"seed": 0, "store_and_replay": True, "double_dqn": True, "use_masking": False, "tuned": False, "set": []},
@@ -584,7 +584,7 @@ def test_help_and_version_are_printed(argv, capsys):
     assert out == f"sb3-lecture-dqn {sb3_lecture_dqn.__version__}\n" if argv == ["--version"] else "usage:" in out
 
 
-def test_the_help_of_ablate_says_what_the_lectures_plan_is(capsys):
+def test_the_help_of_ablate_describes_the_lectures_plan(capsys):
     with pytest.raises(SystemExit):
         main(["ablate", "--help"])
     assert "the lecture's two switches, on and off: four settings" in " ".join(capsys.readouterr().out.split())

@@ -33,7 +33,7 @@ def has_picture(cell):
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_a_notebook_is_that_of_its_source_with_outputs(maker, language):
+def test_a_notebook_agrees_with_its_source_and_has_outputs(maker, language):
     notebook = committed(maker, language)
     assert sources(notebook.cells) == sources(maker.build(language).cells)
     counts = [cell.execution_count for cell in maker.code_cells(notebook)]

@@ -50,7 +50,7 @@ def test_importing_the_package_changes_nothing_but_gymnasiums_registry(tmp_path)
 
 
 @pytest.mark.slow
-def test_what_is_built_installs_and_works_outside_the_repository(tmp_path):
+def test_the_built_package_installs_and_works_outside_the_repository(tmp_path):
     """A path file lets the new environment see the packages of this one, but not the repository."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", folder=ROOT)
     (wheel,), (sdist,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")

@@ -110,7 +110,7 @@ def test_arrows_point_where_the_actions_lead(name):
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_the_layout_is_that_of_the_transitions(name):
+def test_the_layout_agrees_with_the_transitions(name):
     """A move leads to the neighbouring cell, or nowhere at a wall, at the edge or in special states."""
     env_id, kwargs = GRIDS[name]
     env = gym.make(env_id, **{**kwargs, **({"is_slippery": False} if "Lake" in env_id else {})})

@@ -61,7 +61,7 @@ def test_a_run_that_ended_early_counts_as_far_as_it_goes():
     assert math.isnan(curve.half_width[1])
 
 
-def test_what_a_resumed_run_overwrote_is_left_out(tmp_path):
+def test_overwritten_values_of_a_resumed_run_are_left_out(tmp_path):
     write(tmp_path, [(1, 0.0), (50, 1.0), (100, 2.0), (150, 3.0)])
     assert read_run(tmp_path)["Reward"] == {1: 0.0, 50: 1.0, 100: 2.0, 150: 3.0}
     second = tmp_path / "later"
@@ -162,7 +162,7 @@ def test_numbered_runs_of_sb3_are_seeds_of_one_setting(tmp_path):
     assert line.startswith("DQN (2 runs): reward per episode 1.50 ± ")
 
 
-def test_runs_of_other_options_are_other_curves_which_say_what_differs(tmp_path):
+def test_runs_with_other_options_are_other_curves_labelled_by_the_difference(tmp_path):
     common = {"env": "Taxi-v3", "policy": None, "engine": "auto", "tuned": False, "use_masking": False, "set": []}
     runs = [
         {"seed": 1},
@@ -261,7 +261,7 @@ def test_single_numbers_are_read_however_they_are_written(value, tmp_path):
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_what_is_no_single_number_is_refused_by_its_name(value, tmp_path, capsys):
+def test_a_value_that_is_not_a_single_number_is_refused_by_its_tag(value, tmp_path, capsys):
     file = event_file(tmp_path / "run", (3, value))
     assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
     (line,) = capsys.readouterr().err.strip().split("\r")[-1].splitlines()[-1:]
@@ -269,7 +269,7 @@ def test_what_is_no_single_number_is_refused_by_its_name(value, tmp_path, capsys
     assert "a curve needs single numbers" in line
 
 
-def test_of_a_file_that_was_cut_what_is_whole_is_read_and_a_damaged_one_is_named(tmp_path, capsys):
+def test_the_whole_events_of_a_cut_file_are_read_and_a_damaged_file_is_named(tmp_path, capsys):
     file = event_file(tmp_path / "run", *((i, Summary.Value(tag="Steps", simple_value=i)) for i in range(1, 4)))
     whole = file.read_bytes()
     for n in range(len(whole) + 1):

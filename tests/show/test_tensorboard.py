@@ -53,7 +53,7 @@ def run(tmp_path_factory):
     return learn(folder), folder
 
 
-def test_the_graph_is_that_of_the_network(run):
+def test_the_graph_shows_the_network(run):
     graph = read(run[1]).Graph()
     assert isinstance(graph, GraphDef)
     names = [node.name for node in graph.node]
@@ -77,7 +77,7 @@ def test_there_are_histograms_of_all_weights_and_gradients(run):
     assert value.sum == pytest.approx(float(last.sum(dtype=np.float64)), abs=1e-4)
 
 
-def test_the_gradient_is_that_of_the_loss(tmp_path):
+def test_the_gradient_belongs_to_the_loss(tmp_path):
     """A memory of one transition has only one minibatch; the test computes its gradient."""
     callback = quick(batch_size=4)
     model = LectureDQN("Taxi-v3", seed=0, store_and_replay=False, double_dqn=False)
@@ -303,7 +303,7 @@ def test_runs_that_differ_in_any_keyword_of_the_constructor_differ_in_hparams(al
         assert changed[name] != default[name], name
 
 
-def test_what_a_dictionary_of_settings_contains_is_a_column_too():
+def test_every_entry_of_a_dictionary_of_settings_is_a_column_too():
     kwargs = {"optimizer_class": th.optim.Adam, "optimizer_kwargs": {"eps": 1e-3}, "hidden_dim": 8}
     model = LectureDQN(
         "FrozenLake-v1", policy_kwargs=kwargs, replay_buffer_kwargs={"success_fraction": 0.5}, learning_rate=lambda p: p
@@ -356,7 +356,7 @@ def test_training_is_the_same_to_the_last_bit(tmp_path, settings):
     assert after == np.random.random()  # noqa: NPY002
 
 
-def test_a_run_that_goes_on_hides_what_it_overwrites(tmp_path):
+def test_a_run_that_continues_hides_the_events_that_it_overwrites(tmp_path):
     """A run that crashed after 200 steps continues from the model of step 100."""
     model = LectureDQN("FrozenLake-v1", seed=0, gradient_steps=0)
     for budget, anew in ((100, True), (100, False)):

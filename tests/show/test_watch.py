@@ -202,7 +202,7 @@ def test_a_model_whose_settings_wrap_the_environment_is_watched_in_it(tmp_path, 
     assert f"Video: {tmp_path / 'watch.gif'}" in capsys.readouterr().out
 
 
-def test_text_of_an_environment_that_has_none_is_a_mistake(tmp_path, capsys):
+def test_text_of_an_environment_without_text_is_a_mistake(tmp_path, capsys):
     LectureDQN("MlpPolicy", "CartPole-v1", seed=0).save(tmp_path / "model")
     assert main(["watch", str(tmp_path / "model.zip"), "--ansi"]) == 2
     out, err = capsys.readouterr()

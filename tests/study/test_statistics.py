@@ -31,7 +31,7 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean(scores):
     assert interquartile_mean(scores) == pytest.approx(scipy.stats.trim_mean(scores, 0.25))
 
 
-def test_the_interquartile_mean_is_that_of_the_middle_half_along_the_last_axis():
+def test_the_interquartile_mean_is_the_mean_of_the_middle_half_along_the_last_axis():
     scores = np.array([[7, 1, 100, 3, -50, 2, 4, 6], [0] * 7 + [8]])
     assert interquartile_mean(scores).tolist() == [(2 + 3 + 4 + 6) / 4, 0]
 
@@ -72,7 +72,7 @@ def test_the_interval_of_a_share_is_the_binomials():
     assert estimate.high == scipy.stats.binom.ppf(0.975, n, k / n) / n
 
 
-def test_intervals_are_those_of_every_sample_that_can_be_drawn():
+def test_intervals_agree_with_all_possible_samples():
     """Three runs of each of two tasks have 729 equally likely samples; the bootstrap draws some thousands."""
     tasks = [np.array([0.0, 1.0, 5.0]), np.array([10.0, 30.0, 80.0])]
     draws = [list(itertools.product(task, repeat=3)) for task in tasks]
@@ -82,7 +82,7 @@ def test_intervals_are_those_of_every_sample_that_can_be_drawn():
     assert (float(estimate.low), float(estimate.high)) == pytest.approx((low, high))
 
 
-def test_the_interval_of_an_improvement_is_that_of_every_sample_that_can_be_drawn():
+def test_the_interval_of_an_improvement_agrees_with_all_possible_samples():
     scores, baseline = np.array([1.0, 2.0, 2.0, 7.0]), np.array([0.0, 2.0, 5.0])
     drawn = [
         np.mean([(a > b) + 0.5 * (a == b) for a in ours for b in theirs])
@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 @pytest.mark.parametrize("scores", [[], [[]], [[1.0, float("nan")]], [[[1.0]]]])
-def test_scores_that_are_none_are_refused(scores):
+def test_invalid_scores_are_refused(scores):
     with pytest.raises(ValueError, match="scores"):
         estimate_interquartile_mean(scores)
 
@@ -155,7 +155,7 @@ ROWS = [
 ]
 
 
-def test_the_table_says_what_every_setting_reaches_and_what_is_left_out():
+def test_the_table_has_every_setting_and_names_the_left_out_trials():
     records = report.summary(ROWS)
     found = {(record["task"], record["setting"]): record for record in records}
     assert list(found) == [(task, setting) for task in ("A", "B", report.ALL_TASKS) for setting in ("base", "other")]
@@ -190,7 +190,7 @@ def test_where_nothing_failed_the_table_does_not_speak_of_it():
     assert "failed" not in "".join(report.markdown(records))
 
 
-def test_what_is_better_has_an_interval_only_if_both_have_several_runs():
+def test_an_improvement_has_an_interval_only_if_both_settings_have_several_runs():
     (_, few), (_, many) = (
         report.summary([*(row("A", "base", seed, 0.0) for seed in range(n)), *(row("A", "x", i, 1.0) for i in "ab")])
         for n in (1, 2)

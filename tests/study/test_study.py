@@ -80,7 +80,7 @@ def test_a_plan_is_every_setting_on_every_task_by_every_seed(tmp_path):
     assert (changed.seeds, changed.timesteps) == ((0, 1, 2), 100)
 
 
-def test_the_step_limit_of_a_plan_is_that_of_each_task(tmp_path):
+def test_every_task_of_a_plan_has_its_own_step_limit(tmp_path):
     plan = Plan(["Taxi-v3", "FrozenLake-v1", "CartPole-v1"], {"mine": {}}, 1, episodes=5)
     assert [trial.max_episode_steps for trial in plan.trials()] == [1000, 100, 500]
     given = Plan(["Taxi-v3", "FrozenLake-v1"], {"mine": {}}, 1, episodes=5, max_episode_steps=30)
@@ -223,7 +223,7 @@ def test_a_bad_file_is_a_mistake_on_the_command_line(text, message, tmp_path, mo
 # Trials
 
 
-def test_a_trial_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch, long_result):
+def test_a_stopped_trial_continues_and_ends_like_an_uninterrupted_trial(tmp_path, monkeypatch, long_result):
     (trial,) = LONG.trials()
 
     def stop_at(step):
@@ -252,7 +252,7 @@ def test_a_trial_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path,
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_the_one_that_took_over(tmp_path, long_result):
+def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_its_successor(tmp_path, long_result):
     (trial,) = LONG.trials()
     own = tmp_path / trial.folder_name
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -332,7 +332,7 @@ def study(tmp_path_factory):
     return Plan(**entries), folder, read_rows(folder), out.getvalue() + err.getvalue()
 
 
-def test_every_trial_has_a_row_equal_to_that_of_the_trial_alone_and_a_failing_one_its_error(study, tmp_path):
+def test_every_row_equals_the_row_of_its_trial_alone_and_a_failed_trial_has_its_error(study, tmp_path):
     plan, folder, rows, _ = study
     assert [(row["task"], row["setting"], row["seed"]) for row in rows] == [trial.key for trial in plan.trials()]
     for trial, row in zip(plan.trials(), rows, strict=True):
@@ -358,7 +358,7 @@ def test_progress_is_shown(study):
     assert "4/4" in printed
 
 
-def test_what_is_done_is_not_run_again_and_what_failed_is(study):
+def test_finished_trials_do_not_run_again_and_failed_trials_do(study):
     plan, folder, rows, _ = study
     table = ResultTable(folder)
     assert [trial.setting for trial in table.unfinished(plan.trials())] == ["bad"]

@@ -427,13 +427,13 @@ def zoo_that_says_what_it_was_given(monkeypatch):
         (["--conf=lecture_dqn_masked"], "lecture_dqn_masked"),
     ],
 )
-def test_the_settings_are_those_of_the_file_that_is_given(words, file, zoo_that_says_what_it_was_given):
+def test_the_settings_come_from_the_given_file(words, file, zoo_that_says_what_it_was_given):
     assert zoo.main(["train", "--algo", "lecture_dqn", "-params", "gamma:0.9", *words]) == 0
     (given,) = zoo_that_says_what_it_was_given
     assert given[-2:] == ["--conf-file", zoo.hyperparams_files().get(file, file)]
 
 
-def test_an_algorithm_of_your_own_is_registered_with_those_of_the_package(zoo_that_says_what_it_was_given, monkeypatch):
+def test_your_own_algorithm_is_registered_with_the_packages(zoo_that_says_what_it_was_given, monkeypatch):
     monkeypatch.setitem(zoo.ALGOS, "my_dqn", LectureDQN)
     before = callbacks.evaluate_policy
     zoo.register()
@@ -456,7 +456,7 @@ def test_mistakes_in_the_arguments(tmp_path, capsys):
     assert zoo.main(["--help"]) == zoo.main([]) == 0
 
 
-def test_without_the_zoo_the_message_says_what_to_install(monkeypatch, capsys):
+def test_without_the_zoo_the_message_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rl_zoo3", None)
     assert zoo.main(["train"]) == 2
     assert "sb3-lecture-dqn[zoo]" in capsys.readouterr().err

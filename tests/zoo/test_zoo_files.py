@@ -146,11 +146,11 @@ def test_a_setting_that_is_code_is_refused_by_the_name_of_its_entry(text, messag
     "text",
     ["dict(norm_obs=True, norm_reward=False)", "{'norm_obs': False}", "dict(clip_obs=5.0, gamma=0.5)", " dict()"],
 )
-def test_what_the_zoo_evaluates_is_the_same_as_data(text):
+def test_expressions_that_the_zoo_evaluates_are_read_as_the_same_data(text):
     assert record(yaml.safe_dump({"normalize": text}))["normalize"] == eval(text.strip())
 
 
-def test_arguments_always_have_what_the_zoo_looks_for():
+def test_arguments_always_have_the_entries_that_the_zoo_needs():
     assert record("seed: 1", ARGS) == {"seed": 1, "env_kwargs": None, "env": ""}
     assert record("env_kwargs: null\nframe_stack: null", CONFIG) == {}
 
@@ -242,7 +242,7 @@ def _arrays(obs):
     return list(obs.values()) if isinstance(obs, dict) else [obs]
 
 
-def test_statistics_that_are_code_or_none_are_refused(tmp_path):
+def test_statistics_with_code_or_without_statistics_are_refused(tmp_path):
     canary = tmp_path / "canary"
     env = normalized(BOX)
     call = Calls(os.mkdir, str(canary))
@@ -361,7 +361,7 @@ def test_arrays_do_not_have_the_same_bytes_again_and_again():
         read_pickle(pickle.dumps([SharesItsBytes(content) for _ in range(5)]))
 
 
-def test_what_it_does_not_make_it_only_names():
+def test_other_objects_are_only_named():
     made = read_pickle(pickle.dumps(spaces.Discrete(3)))
     assert isinstance(made, PickledObject)
     assert made.name == "gymnasium.spaces.discrete.Discrete"
