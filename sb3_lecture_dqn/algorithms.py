@@ -48,7 +48,8 @@ def load_model(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
     :raises UnsafeFileError: If the file is damaged, or holds no model of this package
     """
     name = read_summary(path).algorithm
-    classes = {algorithm.stock.__name__: algorithm.cls for algorithm in ALGORITHMS.values()}
-    if name not in classes:
-        raise UnsafeFileError(f"path={str(path)!r}: its algorithm is {name!r}; known are {', '.join(classes)}")
-    return classes[name].load(path)
+    for algorithm in ALGORITHMS.values():
+        if algorithm.stock.__name__ == name:
+            return algorithm.cls.load(path)
+    known = ", ".join(algorithm.stock.__name__ for algorithm in ALGORITHMS.values())
+    raise UnsafeFileError(f"path={str(path)!r}: its algorithm is {name!r}; known are {known}")

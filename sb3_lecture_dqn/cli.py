@@ -38,7 +38,7 @@ from sb3_lecture_dqn.training.tuned import about_default, has_settings
 
 #: Options of `train` that ``config.yaml`` does not keep: they say where the run goes and what is printed
 _NOT_IN_CONFIG = ("out", "config", "resume", "quiet", "verbose")
-#: Keywords of an algorithm that `--set` does not take: they are no settings, or no plain data
+#: Keywords of an algorithm that `--set` does not take: they are not settings, or not plain data
 _NOT_BY_SET = {"self", "_init_setup_model", "replay_buffer_class"}
 #: The observations for SB3's own policies, whose errors do not name them
 _OBSERVATIONS = {"CnnPolicy": "images", "MultiInputPolicy": "dictionaries"}
@@ -279,7 +279,7 @@ def _new_model(args: argparse.Namespace) -> LectureAlgorithm:
         if name not in keywords:
             near = difflib.get_close_matches(name, keywords, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(keywords - options.keys()))}"
-            raise ValueError(f"--set: {name!r} is no setting of {args.algo}; {hint}")
+            raise ValueError(f"--set: {name!r} is not a setting of {args.algo}; {hint}")
         settings[name] = read_yaml(f"--set {entry}", value)
         if name.endswith("_kwargs") and not isinstance(settings[name], dict | None):
             raise ValueError(f"--set {entry}: the value must be a table, such as {name}={{a: 1}}")

@@ -48,7 +48,7 @@ def read_config(file: str | pathlib.Path, options: Mapping[str, argparse.Action]
             near = difflib.get_close_matches(str(name).replace("-", "_"), options, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ValueError(
-                f"{file}: {name!r} is no option of `train` in a file; known are {', '.join(options)}{hint}"
+                f"{file}: {name!r} is not an option of `train` in a file; known are {', '.join(options)}{hint}"
             )
         try:
             _check_option(options[name], value)

@@ -1,4 +1,4 @@
-"""The command line: what it leaves behind, what it prints, and how it ends."""
+"""The command line: its files, its output and its exit codes."""
 
 import os
 import re
@@ -29,7 +29,7 @@ FIGURES = r"\d+ test episodes: [\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, 
 
 
 def train(folder, *options, episodes=3):
-    """Exit code of a short training whose run goes to a folder."""
+    """Train for a few episodes with runs in a folder. Return the exit code."""
     budget = [] if episodes is None else ["--episodes", str(episodes)]
     return main(["train", *budget, "--test-episodes", "5", "--out", str(folder), "--seed", "1", *options])
 
@@ -41,7 +41,7 @@ def run_folder(folder):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The file of a model."""
+    """The path of a model's file."""
     folder = tmp_path_factory.mktemp("runs")
     assert train(folder, "--quiet") == 0
     return run_folder(folder) / "model.zip"
@@ -123,11 +123,11 @@ def test_a_run_can_be_repeated_by_its_seed(tmp_path, capsys):
     assert last_test("7", "a") == last_test("7", "b") != last_test("8", "c")
 
 
-# Options in files, and runs that go on
+# Options in files, and runs that continue
 
 
 def stop_after(monkeypatch, episodes):
-    """As if Ctrl-C were pressed when that many episodes have ended."""
+    """Raise KeyboardInterrupt after some episodes."""
     original = LectureTestCallback._on_rollout_start
 
     def stop(self):
@@ -138,7 +138,7 @@ def stop_after(monkeypatch, episodes):
     monkeypatch.setattr(LectureTestCallback, "_on_rollout_start", stop)
 
 
-def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_continues_and_ends_like_an_uninterrupted_run(tmp_path, monkeypatch, capsys):
     options = ["--checkpoint-freq", "2"]
     assert train(tmp_path / "whole", *options, episodes=7) == 0
     whole = LectureDQN.load(run_folder(tmp_path / "whole") / "model.zip")
@@ -172,10 +172,10 @@ def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("out: elsewhere", "'out' is no option of `train` in a file; known are env, algo"),
-        ("use-masking: true", "'use-masking' is no option .*did you mean 'use_masking'"),
-        ("resume: elsewhere", "'resume' is no option"),
-        ("quiet: true", "'quiet' is no option"),
+        ("out: elsewhere", "'out' is not an option of `train` in a file; known are env, algo"),
+        ("use-masking: true", "'use-masking' is not an option .*did you mean 'use_masking'"),
+        ("resume: elsewhere", "'resume' is not an option"),
+        ("quiet: true", "'quiet' is not an option"),
         ("pictures: --out=elsewhere", "pictures='--out=elsewhere' must be true or false"),
         ("tuned: 3", "tuned=3 must be true or false"),
         ("use_masking: 'true'", "use_masking='true' must be true or false"),
@@ -197,17 +197,17 @@ def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path
         ("set: 5", "set=5 must be a list of NAME=VALUE"),
         ("set: gamma=0.9", "set='gamma=0.9' must be a list of NAME=VALUE"),
         ("set: [5]", "set=.5. must be a list of NAME=VALUE"),
-        ("set: [--out=elsewhere]", "'--out' is no setting of lecture_dqn"),
+        ("set: [--out=elsewhere]", "'--out' is not a setting of lecture_dqn"),
         ("set: [tensorboard_log=elsewhere]", "use the option --out"),
         ("set: ['gamma=[*a]']", "anchor or alias, 'a'"),
-        ("set: [_init_setup_model=false]", "'_init_setup_model' is no setting"),
+        ("set: [_init_setup_model=false]", "'_init_setup_model' is not a setting"),
         ("set: [replay_buffer_kwargs=3]", "the value must be a table"),
         ("set: [device=the moon]", "--set device=the moon"),
         ("seed: 1\nseed: 2", "it has 'seed' twice"),
         ("a: &a 1", "it has an anchor or alias, 'a'"),
         ("[" * 5000, "deep"),
         ("- seed", "must be a table of options"),
-        ("3: 4", "3 is no option"),
+        ("3: 4", "3 is not an option"),
         ('env: "\\e[2J"', r"env='\\x1b\[2J'"),
     ],
     ids=lambda value: value[:40],
@@ -221,8 +221,8 @@ def test_an_option_in_a_file_is_a_value_of_its_type_and_nothing_else(text, messa
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_options_of_a_file_are_those_of_the_command_line(tmp_path, monkeypatch):
-    """Every option that can be in a file, as a run writes it, and others before it."""
+def test_a_file_has_the_options_of_the_command_line(tmp_path, monkeypatch):
+    """All options that a run writes to its file; options of the command line win."""
     given = []
     monkeypatch.setattr(cli, "_train", lambda args: given.append(vars(args)) or 0)
     words = ["--env", "FrozenLake-v1", "--algo", "lecture_qrdqn", "--policy", "LecturePolicy", "--timesteps", "7"]
@@ -295,10 +295,10 @@ def test_recommended_settings_of_an_environment_without_any_are_said_to_be_a_sta
 
 
 class Crash(gym.Env):
-    """An environment of which the 40th step raises an exception."""
+    """An environment whose 40th step raises an error."""
 
     observation_space, action_space = gym.spaces.Discrete(3), gym.spaces.Discrete(2)
-    metadata = {"render_modes": ["rgb_array"]}  # or gymnasium warns
+    metadata = {"render_modes": ["rgb_array"]}  # else gymnasium warns
     error: Exception = OSError("the simulator is gone")
     steps = 0
 
@@ -339,8 +339,8 @@ def test_a_training_that_diverges_is_no_mistake_and_leaves_the_last_whole_model(
     assert main(["watch", str(run / "model.zip"), "--episodes", "1", "--max-episode-steps", "2"]) == 0
 
 
-def test_weights_that_are_not_finite_give_way_to_those_of_the_last_checkpoint(tmp_path, capsys):
-    """An update that is large enough makes them infinite at once, and the next loss tells."""
+def test_the_last_checkpoint_replaces_weights_that_are_not_finite(tmp_path, capsys):
+    """A large update makes the weights infinite, and the next loss shows it."""
     options = ["--set", "learning_rate=1e38", "--quiet", "--seed", "5"]  # whose first reward is -10
     assert train(tmp_path / "a", *options) == 3
     run = run_folder(tmp_path / "a")
@@ -353,7 +353,7 @@ def test_weights_that_are_not_finite_give_way_to_those_of_the_last_checkpoint(tm
     assert not (run_folder(tmp_path / "b") / "model.zip").exists()
 
 
-def test_what_is_tried_next_is_what_the_run_has_not_had(tmp_path, capsys):
+def test_the_advice_after_divergence_is_new_to_the_run(tmp_path, capsys):
     assert train(tmp_path / "a", "--set", "learning_rate=0.01", "--quiet") == 3
     assert "config.yaml --tuned\n" in capsys.readouterr().out
     options = ["--tuned", "--set", "learning_rate=1e30", "--set", "learning_starts=0", "--set", "max_grad_norm=null"]
@@ -375,12 +375,12 @@ def test_an_environment_that_fails_is_no_mistake_and_leaves_the_model(error, tmp
     assert "To go on: sb3-lecture-dqn train --resume" in out
 
 
-def test_what_does_not_fit_together_is_a_mistake_although_training_says_so(tmp_path, capsys):
+def test_an_error_before_the_first_step_is_a_mistake(tmp_path, capsys):
     assert train(tmp_path, "--env", "FrozenLake-v1", "--use-masking", "--quiet") == 2
     assert "sb3-lecture-dqn: error: use_masking=True" in capsys.readouterr().err
 
 
-def test_no_bar_is_drawn_below_what_is_printed_at_the_end(tmp_path):
+def test_no_bar_is_drawn_below_the_last_lines(tmp_path):
     running = process("train", *DIVERGING, "--out", str(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, err = running.communicate(timeout=120)
     assert running.returncode == 3
@@ -391,7 +391,7 @@ def test_no_bar_is_drawn_below_what_is_printed_at_the_end(tmp_path):
 
 
 def test_a_test_prints_the_figures_and_can_be_repeated(tmp_path, capsys):
-    """On slippery ice, where episodes of one agent differ: one that always goes right gets off the lake at times."""
+    """On slippery ice, the episodes of one agent differ: an agent that always goes right sometimes succeeds."""
     model = LectureDQN("TablePolicy", "FrozenLake-v1")
     model.q_net.layers[0].weight.data[:, 2] = 1.0
     model.save(tmp_path / "model")
@@ -413,7 +413,7 @@ def test_a_model_is_tested_on_another_environment_if_asked(model, capsys):
 
 
 def test_the_step_limit_of_a_test_is_the_models_own_unless_given(tmp_path, capsys):
-    """A table of zeros goes left for ever."""
+    """An agent with a table of zeros always goes left."""
     LectureDQN("TablePolicy", "FrozenLakeNotSlippery-v1", max_episode_steps=7).save(tmp_path / "model")
     for options, steps in (([], 7), (["--max-episode-steps", "3"], 3)):
         assert main(["test", str(tmp_path / "model"), "--episodes", "2", *options]) == 0
@@ -447,7 +447,7 @@ def test_a_model_whose_file_knows_no_environment_asks_for_one(tmp_path, capsys):
         (False, {}, 500),
     ],
 )
-def test_options_that_version_1_0_left_mean_what_they_did(of_1_0, more, limit, tmp_path):
+def test_options_of_version_1_0_keep_their_meaning(of_1_0, more, limit, tmp_path):
     options = {
         **{"env": "CartPole-v1", "algo": "lecture_dqn", "policy": "MlpPolicy", "episodes": 1, "timesteps": None},
         **{"seed": 0, "store_and_replay": True, "double_dqn": True, "use_masking": False, "tuned": False, "set": []},
@@ -464,7 +464,7 @@ def test_options_that_version_1_0_left_mean_what_they_did(of_1_0, more, limit, t
 
 
 def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
-    """Quantiles that say "down" in every state: on ice that does not slip, that ends in the lower left corner."""
+    """The quantiles choose "down" in every state, which ends in the lower left corner if the ice is not slippery."""
     down = 1
     model = LectureQRDQN("FrozenLakeNotSlippery-v1", policy_kwargs={"n_quantiles": 5, "hidden_dim": 4})
     head = [layer for layer in model.quantile_net.modules() if isinstance(layer, th.nn.Linear)][-1]
@@ -484,7 +484,7 @@ def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
 
 
 def mistake(argv, capsys):
-    """What is printed for arguments that are wrong."""
+    """Run with wrong arguments. Return the last line of the error."""
     try:
         code = main(argv)
     except SystemExit as stop:  # argparse
@@ -584,7 +584,7 @@ def test_help_and_version_are_printed(argv, capsys):
     assert out == f"sb3-lecture-dqn {sb3_lecture_dqn.__version__}\n" if argv == ["--version"] else "usage:" in out
 
 
-def test_the_help_of_ablate_says_what_the_lectures_plan_is(capsys):
+def test_the_help_of_ablate_describes_the_lectures_plan(capsys):
     with pytest.raises(SystemExit):
         main(["ablate", "--help"])
     assert "the lecture's two switches, on and off: four settings" in " ".join(capsys.readouterr().out.split())
@@ -612,10 +612,10 @@ def process(*argv, **kwargs):
 def test_ctrl_c_and_sigterm_save_the_run_and_say_how_to_go_on(number, exit_code, tmp_path):
     argv = ["train", "--test-episodes", "5", "--out", str(tmp_path / "runs"), "--engine", "torch"]
     with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
-        # Jobs that a shell has put in the background ignore Ctrl-C, and so would this one if it were to inherit that.
+        # Background jobs of a shell ignore Ctrl-C, and their children inherit that.
         heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         running = process(*argv, stdout=out, stderr=err, preexec_fn=heed_ctrl_c)
-        # The test after the first episode shows that it trains.
+        # The test after the first episode shows that the training runs.
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and running.poll() is None:
             files = list((tmp_path / "runs").glob("*/events*"))

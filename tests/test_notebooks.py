@@ -1,4 +1,4 @@
-"""The notebooks are those of their source, and run from a clean kernel."""
+"""The notebooks agree with their source, and run in a clean kernel."""
 
 import importlib.util
 import pathlib
@@ -33,7 +33,7 @@ def has_picture(cell):
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_a_notebook_is_that_of_its_source_with_outputs(maker, language):
+def test_a_notebook_agrees_with_its_source_and_has_outputs(maker, language):
     notebook = committed(maker, language)
     assert sources(notebook.cells) == sources(maker.build(language).cells)
     counts = [cell.execution_count for cell in maker.code_cells(notebook)]
@@ -57,14 +57,14 @@ def test_both_languages_have_the_same_code_and_as_much_text(maker):
             assert one.source.count("$") == other.source.count("$")
 
 
-# Of the pipes to the kernel and of the event loop, in nbclient and what it is built on
+# nbclient and its dependencies warn about pipes to the kernel and about the event loop
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_it_runs_from_a_clean_kernel(maker, tmp_path, monkeypatch):
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    notebook = maker.execute(maker.build("en"), tmp_path)  # raises where a cell does
+    notebook = maker.execute(maker.build("en"), tmp_path)  # raises an error if a cell does
     as_committed = [has_picture(cell) for cell in maker.code_cells(committed(maker, "en"))]
     assert [has_picture(cell) for cell in maker.code_cells(notebook)] == as_committed
     printed = "".join(

@@ -1,4 +1,4 @@
-"""The package as its users get it: built, checked, installed without the repository."""
+"""The package that users get: built, checked, and installed without the repository."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def run(*words, folder, **environment):
 
 
 def test_importing_the_package_changes_nothing_but_gymnasiums_registry(tmp_path):
-    """In a process of its own, in which all modules of gymnasium, SB3, sb3-contrib and RL Zoo were imported before."""
+    """In a new process that has imported all modules of gymnasium, SB3, sb3-contrib and RL Zoo."""
     said = run(sys.executable, "-W", "ignore", ROOT / "tests" / "import_leaves_no_trace.py", folder=tmp_path)
     seen = json.loads(said.splitlines()[-1])
     assert seen.pop("n") > 5000, "attributes of modules and of their classes"
@@ -50,8 +50,8 @@ def test_importing_the_package_changes_nothing_but_gymnasiums_registry(tmp_path)
 
 
 @pytest.mark.slow
-def test_what_is_built_installs_and_works_outside_the_repository(tmp_path):
-    """The dependencies are those of this environment: a path file lets the new one see them, but not the repository."""
+def test_the_built_package_installs_and_works_outside_the_repository(tmp_path):
+    """A path file lets the new environment see the packages of this one, but not the repository."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", folder=ROOT)
     (wheel,), (sdist,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
     assert sb3_lecture_dqn.__version__ in wheel.name

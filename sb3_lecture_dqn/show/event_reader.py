@@ -40,15 +40,15 @@ def read_scalars(path: pathlib.Path, tags: Collection[str]) -> Iterator[Scalar]:
     :param path: The file
     :param tags: The tags
     :return: The numbers
-    :raises UnsafeFileError: If the file is damaged, or one of the tags has a value that is no single number
-    :raises ValueError: If it is no regular file
+    :raises UnsafeFileError: If the file is damaged, or one of the tags has a value that is not a single number
+    :raises ValueError: If it is not a regular file
     """
     for content in _records(path):
         event = Event()
         try:
             event.ParseFromString(content)
         except DecodeError as error:
-            raise UnsafeFileError(f"{shown(path, 1000)} is no event file, or it is damaged: {error}") from error
+            raise UnsafeFileError(f"{shown(path, 1000)} is not an event file, or it is damaged: {error}") from error
         for value in event.summary.value:
             if value.tag in tags:
                 yield Scalar(value.tag, event.step, _number(path, value, event.step))
@@ -61,7 +61,7 @@ def _records(path: pathlib.Path) -> Iterator[bytes]:
             (length,), (checksum,) = _LENGTH.unpack(head[:8]), _CHECKSUM.unpack(head[8:])
             if masked_crc32c(head[:8]) != checksum or length > _MAX_EVENT:
                 raise UnsafeFileError(
-                    f"{shown(path, 1000)} is no event file, or it is damaged at byte {file.tell() - 12}"
+                    f"{shown(path, 1000)} is not an event file, or it is damaged at byte {file.tell() - 12}"
                 )
             content = file.read(length)
             if len(content) < length or len(file.read(4)) < 4:

@@ -316,7 +316,7 @@ def limits_around(lines: Sequence[np.ndarray]) -> tuple[float, float]:
     Return the limits of an axis that shows some values with a margin.
 
     :param lines: Arrays of the values
-    :return: The lowest and the highest value that is no NaN, moved apart by 5 % of their distance at each end
+    :return: The lowest and the highest value that is not NaN, moved apart by 5 % of their distance at each end
     """
     values = np.concatenate(lines)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))

@@ -120,7 +120,7 @@ def find_runs(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
     for path in map(pathlib.Path, paths):
         runs = {events.parent.resolve() for events in path.rglob(_EVENTS) if events.is_file()}
         if not runs:
-            raise ValueError(f"runs={str(path)!r} is no folder with TensorBoard's event files")
+            raise ValueError(f"runs={str(path)!r} is not a folder with TensorBoard's event files")
         all_runs |= runs
     return sorted(all_runs)
 

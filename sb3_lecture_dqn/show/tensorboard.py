@@ -31,6 +31,7 @@ from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on
 from sb3_lecture_dqn.evaluation.test_env import tabular_env
 from sb3_lecture_dqn.evaluation.values import action_values, value_network
 from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
+from sb3_lecture_dqn.show import pictures
 from sb3_lecture_dqn.show.hparams import model_settings
 from sb3_lecture_dqn.training.schedule import Every
 
@@ -66,8 +67,8 @@ class LectureTensorBoardCallback(BaseCallback):
         ``(250, "episode")``. They are also written at the start and the end
     :param image_freq: Interval of pictures and embeddings, in the same form
     :param batch_size: Number of transitions in the minibatch of the gradient
-    :raises ValueError: If an argument is out of range; at the start of training, if the model is no DQN or QR-DQN, or
-        its logger does not write to TensorBoard
+    :raises ValueError: If an argument is out of range; at the start of training, if the model is not a DQN or QR-DQN,
+        or its logger does not write to TensorBoard
     :raises ImportError: If matplotlib is not installed
     """
 
@@ -78,11 +79,8 @@ class LectureTensorBoardCallback(BaseCallback):
         batch_size: int = 256,
     ) -> None:
         super().__init__()
-        from sb3_lecture_dqn.show import pictures
-
         pictures.require_viz(type(self).__name__)
         check_number("batch_size", batch_size, 1, integer=True)
-        self.pictures = pictures
         self.histogram_freq = parse_frequency("histogram_freq", histogram_freq)
         self.image_freq = parse_frequency("image_freq", image_freq)
         self.batch_size = batch_size
@@ -186,7 +184,7 @@ class LectureTensorBoardCallback(BaseCallback):
         self.writer.add_histogram(name, values, self.num_timesteps, bins=64)
 
     def _image(self, name: str, figure: Any) -> None:
-        self.writer.add_image(name, self.pictures.to_array(figure, dpi=80), self.num_timesteps, dataformats="HWC")
+        self.writer.add_image(name, pictures.to_array(figure, dpi=80), self.num_timesteps, dataformats="HWC")
 
     @property
     def _now(self) -> str:
@@ -276,7 +274,7 @@ class LectureTensorBoardCallback(BaseCallback):
         limits = float(best.min()), float(best.max())
         gamma = self.model.gamma  # type: ignore[attr-defined]
         label = f"highest action value (γ = {gamma:g})"
-        self._image(name, self.pictures.draw_values(shown, values.argmax(axis=1), self.layout, title, limits, label))
+        self._image(name, pictures.draw_values(shown, values.argmax(axis=1), self.layout, title, limits, label))
 
     def _write_memory(self) -> None:
         memory, table = self.model.replay_buffer, self.table  # type: ignore[attr-defined]
@@ -289,7 +287,7 @@ class LectureTensorBoardCallback(BaseCallback):
         shown[self.states] = counts[self.states]
         self._image(
             "memory/states",
-            self.pictures.draw_values(shown, None, self.layout, self._now, label="transitions held"),
+            pictures.draw_values(shown, None, self.layout, self._now, label="transitions held"),
         )
 
     def _write_embeddings(self) -> None:

@@ -151,7 +151,7 @@ class Plan:
 
         :param path: A YAML file whose entries are the arguments of :class:`Plan`
         :return: The plan
-        :raises ValueError: If the file is no valid plan; the message names the file and the entry
+        :raises ValueError: If the file is not a valid plan; the message names the file and the entry
         """
         entries = read_yaml_file(path)
         known = [field.name for field in fields(cls)]
@@ -161,7 +161,7 @@ class Plan:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"{path}: {name!r} is no entry of a plan; known are {', '.join(known)}{hint}")
+                raise ValueError(f"{path}: {name!r} is not an entry of a plan; known are {', '.join(known)}{hint}")
         for name in ("tasks", "settings", "seeds"):
             if name not in entries:
                 raise ValueError(f"{path}: {name} is missing")

@@ -58,7 +58,8 @@ def run_plan(
 
     Python spawns the processes, so a script that calls this needs ``if __name__ == "__main__":``.
 
-    :param plan: The plan. Its trials may differ from those in the folder only by their task, setting or seed
+    :param plan: The plan. It may add trials to the folder; a trial with the task, setting and seed of an earlier trial
+        must be equal to it
     :param folder: The study's folder
     :param processes: Number of processes with one trial each; ``None`` for one process on every core
     :param checkpoint_freq: Environment steps between two checkpoints of a trial

@@ -136,7 +136,7 @@ class ResultTable:
         :param row: The row that :func:`study.trial.attempt` returned
         """
         if unknown := row.keys() - _RESULTS.keys() - {"error"}:  # the names become SQL
-            raise ValueError(f"{trial}: its result has {', '.join(map(repr, sorted(unknown)))}, which is no column")
+            raise ValueError(f"{trial}: its result has {', '.join(map(repr, sorted(unknown)))}, which is not a column")
         columns = {"state": "failed" if "error" in row else "done", "error": None, **row}
         if "curve" in columns:
             columns["curve"] = json.dumps(columns["curve"])
@@ -193,7 +193,7 @@ def _checked_version(connection: sqlite3.Connection) -> int:
     entries = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 2").fetchall()
     if [(kind, name) for kind, name, _ in entries] != [("table", "trials")] or entries[0][2].split() != table:
         names = ", ".join(f"{kind} {name!r}" for kind, name, _ in entries) or "no table"
-        raise sqlite3.DatabaseError(f"it is no table of a study: it has {shown(names, 200)}")
+        raise sqlite3.DatabaseError(f"it is not a table of a study: it has {shown(names, 200)}")
     return version
 
 
@@ -204,12 +204,12 @@ def read_rows(folder: str | pathlib.Path) -> list[dict[str, Any]]:
     :param folder: The study's folder
     :return: See :meth:`ResultTable.rows`
     :raises FileNotFoundError: If the folder has no study
-    :raises OSError: If the file cannot be read, or is no table of a study
+    :raises OSError: If the file cannot be read, or is not a table of a study
     :raises ValueError: If a row has a value that no study writes; the message says which row
     """
     file = pathlib.Path(folder) / FILE
     if not file.is_file():
-        raise FileNotFoundError(f"{str(folder)!r} is no folder of a study: it has no {FILE}")
+        raise FileNotFoundError(f"{str(folder)!r} is not the folder of a study: it has no {FILE}")
     # Read-only: SQLite rolls back a journal beside the file before writing, and a journal can name files to remove
     address = f"{file.resolve().as_uri()}?mode=ro"
     rows: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ from sb3_lecture_dqn.saving.files import written_whole
 from sb3_lecture_dqn.study.plan import Plan, Trial
 from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback, LectureTestCallback
 
-#: Keywords that a plan may not set: fields of the trial, and keywords without an effect on the result
+#: Keywords that a plan may not set: fields of the trial, and keywords that do not belong to its definition
 _NOT_IN_PLANS = {"self", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
 _NOT_IN_PLANS |= {"max_episode_steps", "replay_buffer_class"}
 RESULT = "result.json"
@@ -108,7 +108,7 @@ def make_model(trial: Trial) -> BaseAlgorithm:
     known = sorted(set(inspect.signature(cls.__init__).parameters) - _NOT_IN_PLANS)
     for name in trial.keywords:
         if name not in known:
-            raise ValueError(f"{name!r} is no keyword of {trial.algorithm} in a plan; known are {', '.join(known)}")
+            raise ValueError(f"{name!r} is not a keyword of {trial.algorithm} in a plan; known are {', '.join(known)}")
     # JSON has no tuples, as in train_freq=(1, "episode")
     keywords = {name: tuple(value) if isinstance(value, list) else value for name, value in trial.keywords.items()}
     keywords |= {"seed": trial.seed, "device": "cpu"}

@@ -103,9 +103,9 @@ class _RecordLoader(PlainLoader):
 
     def construct_tuple(self, node: yaml.Node) -> Any:
         """Make a tuple."""
-        return (
-            tuple(self.construct_sequence(node, deep=True)) if isinstance(node, yaml.SequenceNode) else _Code(node.tag)
-        )
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(self.construct_sequence(node, deep=True))
+        return _Code(node.tag)
 
     def construct_name(self, suffix: str, node: yaml.Node) -> _Name:
         """Keep the name of a class."""
@@ -152,7 +152,7 @@ def read_record(path: pathlib.Path, text: str | bytes) -> dict[str, Any]:
         if isinstance(entries, _Code):
             raise ValueError(f"{shown(entries, 100)} is code")
         if not isinstance(entries, dict):
-            raise ValueError("the file is no table of settings")
+            raise ValueError("the file is not a table of settings")
         for name, value in list(entries.items()):
             if code := next(_parts(value, _Code), None):
                 raise ValueError(f"{shown(code, 100)} is code")
@@ -195,7 +195,7 @@ def _plain(value: Any) -> Any:
 
 def _checked_keywords(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) and key.isidentifier() for key in value):
-        raise ValueError(f"{value!r} is no table of keywords")
+        raise ValueError(f"{value!r} is not a table of keywords")
     if (name := next(_parts(value, _Name), None)) is not None:
         raise ValueError(f"{shown(name, 100)} is code")
     return value
@@ -206,10 +206,10 @@ def _checked_wrappers(value: Any, allowed: set[str]) -> list[str | dict[str, Any
     for wrapper in value if isinstance(value, list) else [value]:
         (name, keywords), *others = wrapper.items() if isinstance(wrapper, dict) and wrapper else [(wrapper, None)]
         if others or not isinstance(name, str):
-            raise ValueError(f"{wrapper!r} is no name of a wrapper")
+            raise ValueError(f"{wrapper!r} is not the name of a wrapper")
         if name not in allowed:
             modules = ", ".join(sorted({known.rpartition(".")[0] for known in allowed}))
-            raise ValueError(f"{shown(name, 100)} is not allowed as a wrapper; allowed are wrappers of {modules}")
+            raise ValueError(f"{shown(name, 100)} is not allowed as a wrapper; allowed are some of {modules}")
         keywords = _checked_keywords(keywords or {})
         for number in _parts(keywords, int, float):
             check_number(name, float(number), -_MAX_ARGUMENT, _MAX_ARGUMENT)
@@ -229,7 +229,7 @@ def _checked_normalize_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
     for name, option in keywords.items():
         kind = _NORMALIZE.get(name)
         if kind is None:
-            raise ValueError(f"{name!r} is no argument of VecNormalize; there are {', '.join(_NORMALIZE)}")
+            raise ValueError(f"{name!r} is not an argument of VecNormalize; known are {', '.join(_NORMALIZE)}")
         if kind is float:
             check_number(name, option, -1e30, 1e30)
         elif kind is bool and not isinstance(option, bool):
@@ -245,7 +245,7 @@ def _is_text(value: Any) -> bool:
 
 def _evaluated(text: str) -> Any:
     """Evaluate ``dict(norm_obs=True)`` or ``{'norm_obs': True}``, as the zoo does, without running code."""
-    problem = f"{shown(text, 100)!r} is no dict(...) of numbers, text, True and False"
+    problem = f"{shown(text, 100)!r} is not a dict(...) of numbers, text, True and False"
     if len(text) > 1000:
         raise ValueError(problem)
     try:
@@ -325,7 +325,7 @@ def _moments(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _moments(part) for key, part in value.items()}
     if not _is_a(value, RunningMeanStd):
-        raise ValueError("its statistics are no RunningMeanStd")
+        raise ValueError("its statistics are not a RunningMeanStd")
     return {name: _table(value.state)[name] for name in ("mean", "var", "count")}
 
 

@@ -177,7 +177,7 @@ class _Machine:
         pickled = _of(PickledObject, dtype)
         is_number = pickled.name == "numpy.dtype" and pickled.arguments[0] in _NUMBERS
         if not is_number or (pickled.state or (3, "<"))[1] not in "<|":
-            raise UnsafeFileError("it has an array whose entries are no little-endian numbers")
+            raise UnsafeFileError("it has an array whose entries are not little-endian numbers")
         kind, content = np.dtype(pickled.arguments[0]), _of(bytes | bytearray, content)
         if not len(_of(tuple, shape)) <= _MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
             raise UnsafeFileError(f"an array has the shape {shown(repr(shape), 100)}")

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return _mistake(f"{command!r} is no command; there are {', '.join(COMMANDS)}{hint}")
+        return _mistake(f"{command!r} is not a command; known are {', '.join(COMMANDS)}{hint}")
     trust = "--trust" in args
     args = [word for word in args if word != "--trust"]
     try:

@@ -1,4 +1,4 @@
-"""Layouts and pictures of grid worlds, compared with pictures that were looked at."""
+"""Layouts and pictures of grid worlds, compared with checked pictures."""
 
 import dataclasses
 import os
@@ -15,18 +15,18 @@ from sb3_lecture_dqn.envs.grids import grid_layout
 from sb3_lecture_dqn.show.pictures import Curve, draw_action_values, draw_curves, draw_values, to_array
 
 REFERENCES = pathlib.Path(__file__).parent / "images"
-# Fonts and antialiasing differ a little between versions of matplotlib and FreeType: by greys at edges, in few places.
+# Versions of matplotlib and FreeType differ a little in fonts and antialiasing: in the greys of few edges.
 FAR_APART = 60
 FEW_PIXELS = 0.0005
 
 
 def grid(env_id, **kwargs):
-    """The optimum of an environment: values, actions and layout."""
+    """Return the optimum of an environment: values, actions and layout."""
     env = gym.make(env_id, **kwargs)
     table = TabularModel.from_env(env)
     q_values = table.optimal_action_values(0.9)
     values = np.where(table.acting_states(), q_values.max(axis=1), np.nan)
-    # Of equally good actions the first, whatever the rounding of their values.
+    # The first of equally good actions, in spite of rounding.
     return values, (q_values >= q_values.max(axis=1, keepdims=True) - 1e-9).argmax(axis=1), grid_layout(env)
 
 
@@ -35,7 +35,7 @@ def picture(values, actions, layout):
 
 
 def share_of_other_pixels(drawn, name):
-    """How many pixels clearly differ from the reference; UPDATE_IMAGES=1 makes that anew."""
+    """Return the share of pixels that clearly differ from the reference. UPDATE_IMAGES=1 replaces the reference."""
     path = REFERENCES / f"{name}.png"
     if os.environ.get("UPDATE_IMAGES"):
         Image.fromarray(drawn).save(path, optimize=True)
@@ -66,7 +66,7 @@ def test_states_without_a_grid_are_in_rows():
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_a_wrong_arrow_is_another_picture(name):
-    """The comparison can fail: one state in a hundred with the opposite move is found."""
+    """The comparison can fail: it notices the opposite move in one of a hundred states."""
     env_id, kwargs = GRIDS[name]
     values, actions, layout = grid(env_id, **kwargs)
     shown = np.flatnonzero(~np.isnan(values))
@@ -87,7 +87,7 @@ def test_a_missing_wall_is_another_picture():
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_arrows_point_where_the_actions_lead(name):
-    """Found in the picture itself: an arrow's tip, its narrow end, is on the side that the action moves to."""
+    """In the picture, the narrow tip of an arrow is on the side to which the action moves."""
     env_id, kwargs = GRIDS[name]
     env = gym.make(env_id, **kwargs)
     layout, states = grid_layout(env), np.flatnonzero(TabularModel.from_env(env).acting_states())
@@ -99,7 +99,7 @@ def test_arrows_point_where_the_actions_lead(name):
         drawn = to_array(figure, dpi=100)
         corners = figure.axes[0].transData.transform([(column - 0.5, row - 0.5), (column + 0.5, row + 0.5)])
         (left, top), (end, bottom) = np.round(corners * [1, -1] + [0, len(drawn)]).astype(int)
-        inside = drawn[top + 8 : bottom - 8, left + 8 : end - 8]  # of walls and frames
+        inside = drawn[top + 8 : bottom - 8, left + 8 : end - 8]  # inside the walls and frames
         white = (inside > 240).all(axis=2)
         widths = white.sum(axis=1 if down else 0)
         first, last = widths[widths > 0][[1, -2]]
@@ -110,8 +110,8 @@ def test_arrows_point_where_the_actions_lead(name):
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_the_layout_is_that_of_the_transitions(name):
-    """A move leads to the neighbouring cell, or nowhere where there is a wall, the edge or something special."""
+def test_the_layout_agrees_with_the_transitions(name):
+    """A move leads to the neighbouring cell, or nowhere at a wall, at the edge or in special states."""
     env_id, kwargs = GRIDS[name]
     env = gym.make(env_id, **{**kwargs, **({"is_slippery": False} if "Lake" in env_id else {})})
     layout, table = grid_layout(env), TabularModel.from_env(env)
@@ -184,6 +184,6 @@ def test_curves_have_bands_and_reference_lines():
     assert len(reward.lines) == 1
     band = steps.collections[0].get_paths()[0].get_extents()
     assert (band.ymin, band.ymax) == (0.5, 2.25)
-    assert reward.get_ylim() == pytest.approx((0.95, 2.05))  # of the curve, which the band leaves
+    assert reward.get_ylim() == pytest.approx((0.95, 2.05))  # the curve decides; the band is cut off
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "optimum"]

@@ -29,7 +29,7 @@ from sb3_lecture_dqn.show.plot import TAGS, find_runs, mean_curve, plot_runs, re
 
 
 def write(folder, points, tag="Reward"):
-    """An event file with values by episode."""
+    """Write an event file with values by episode."""
     with SummaryWriter(str(folder)) as writer:
         for episode, value in points:
             writer.add_scalar(tag, value, episode)
@@ -61,7 +61,7 @@ def test_a_run_that_ended_early_counts_as_far_as_it_goes():
     assert math.isnan(curve.half_width[1])
 
 
-def test_what_a_resumed_run_overwrote_is_left_out(tmp_path):
+def test_overwritten_values_of_a_resumed_run_are_left_out(tmp_path):
     write(tmp_path, [(1, 0.0), (50, 1.0), (100, 2.0), (150, 3.0)])
     assert read_run(tmp_path)["Reward"] == {1: 0.0, 50: 1.0, 100: 2.0, 150: 3.0}
     second = tmp_path / "later"
@@ -73,7 +73,7 @@ def test_what_a_resumed_run_overwrote_is_left_out(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of two settings, two seeds of one of them."""
+    """A folder with runs of two settings, one with two seeds."""
     folder = tmp_path_factory.mktemp("plot") / "runs"
     for seed in ("1", "2"):
         assert (
@@ -137,7 +137,7 @@ def test_runs_of_several_environments_have_no_optimum_in_common(tmp_path):
 
 
 def test_a_model_beside_a_run_is_read_with_care(tmp_path):
-    """Compressed members can be a thousand times as large as the file, and gymnasium imports what is before a colon."""
+    """A compressed member can be a thousand times as large as the file; gymnasium imports the module before a colon."""
     from sb3_lecture_dqn.show.plot import _env_id_of, _models_of
 
     LectureDQN("Taxi-v3").save(tmp_path / "good")
@@ -162,7 +162,7 @@ def test_numbered_runs_of_sb3_are_seeds_of_one_setting(tmp_path):
     assert line.startswith("DQN (2 runs): reward per episode 1.50 ± ")
 
 
-def test_runs_of_other_options_are_other_curves_which_say_what_differs(tmp_path):
+def test_runs_with_other_options_are_other_curves_labelled_by_the_difference(tmp_path):
     common = {"env": "Taxi-v3", "policy": None, "engine": "auto", "tuned": False, "use_masking": False, "set": []}
     runs = [
         {"seed": 1},
@@ -211,7 +211,7 @@ def test_of_an_environment_that_is_not_registered_here_there_are_curves_without_
 
 
 def event_file(folder, *values, name="events.out.tfevents.1.here"):
-    """An event file with some values of a summary, by step."""
+    """Write an event file with values of a summary, by step."""
     folder.mkdir(exist_ok=True)
     with open(folder / name, "wb") as file:
         writer = RecordWriter(file)
@@ -261,7 +261,7 @@ def test_single_numbers_are_read_however_they_are_written(value, tmp_path):
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_what_is_no_single_number_is_refused_by_its_name(value, tmp_path, capsys):
+def test_a_value_that_is_not_a_single_number_is_refused_by_its_tag(value, tmp_path, capsys):
     file = event_file(tmp_path / "run", (3, value))
     assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
     (line,) = capsys.readouterr().err.strip().split("\r")[-1].splitlines()[-1:]
@@ -269,7 +269,7 @@ def test_what_is_no_single_number_is_refused_by_its_name(value, tmp_path, capsys
     assert "a curve needs single numbers" in line
 
 
-def test_of_a_file_that_was_cut_what_is_whole_is_read_and_a_damaged_one_is_named(tmp_path, capsys):
+def test_the_whole_events_of_a_cut_file_are_read_and_a_damaged_file_is_named(tmp_path, capsys):
     file = event_file(tmp_path / "run", *((i, Summary.Value(tag="Steps", simple_value=i)) for i in range(1, 4)))
     whole = file.read_bytes()
     for n in range(len(whole) + 1):
@@ -278,10 +278,10 @@ def test_of_a_file_that_was_cut_what_is_whole_is_read_and_a_damaged_one_is_named
         assert read_run(tmp_path / "run") == ({"Steps": expected} if expected else {})
     for content in (b"no event file at all", struct.pack("<Q", 2**63) + whole[8:], b"\xff" * 50):
         file.write_bytes(content)
-        with pytest.raises(UnsafeFileError, match="is no event file, or it is damaged"):
+        with pytest.raises(UnsafeFileError, match="is not an event file, or it is damaged"):
             read_run(tmp_path / "run")
     assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
-    assert capsys.readouterr().err.endswith(f"error: {file} is no event file, or it is damaged at byte 0\n")
+    assert capsys.readouterr().err.endswith(f"error: {file} is not an event file, or it is damaged at byte 0\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
@@ -299,7 +299,7 @@ def test_pipes_devices_links_and_folders_by_the_names_of_files_are_passed_over(t
     assert main(["plot", str(tmp_path / "run"), "--out", str(tmp_path / "a.png")]) == 0
     assert "run (1 run): reward per episode 1.00" in capsys.readouterr().out
     assert main(["plot", str(tmp_path / "only"), "--out", str(tmp_path / "a.png")]) == 2
-    assert "is no folder with TensorBoard's event files" in capsys.readouterr().err
+    assert "is not a folder with TensorBoard's event files" in capsys.readouterr().err
 
 
 def test_many_points_that_take_each_other_back_are_read_in_linear_time(tmp_path):
@@ -326,7 +326,7 @@ def test_text_of_others_is_drawn_and_printed_as_it_is_and_cut(tmp_path, capsys):
 def test_mistakes_are_named(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["plot", str(tmp_path / "empty")]) == 2
-    assert "is no folder with TensorBoard's event files" in capsys.readouterr().err
+    assert "is not a folder with TensorBoard's event files" in capsys.readouterr().err
     write(tmp_path / "other", [(1, 1.0)], tag="loss")
     assert main(["plot", str(tmp_path / "other")]) == 2
     assert "have not logged the lecture's test (Steps, Penalty, Reward, Solved)" in capsys.readouterr().err

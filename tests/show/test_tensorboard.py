@@ -1,4 +1,4 @@
-"""What LectureTensorBoardCallback writes, read back from the event files; and that training does not notice."""
+"""The events of LectureTensorBoardCallback, read from the files; and that it does not change the training."""
 
 import inspect
 
@@ -28,7 +28,7 @@ from sb3_lecture_dqn.show.hparams import model_settings
 
 
 def learn(folder, callback=None, total_episodes=6, env="Taxi-v3", **kwargs):
-    """A short training that logs to a folder of its own."""
+    """Train for a few episodes with logs in a folder."""
     model = LectureDQN(env, **{"max_episode_steps": 20, "seed": 0, "gradient_steps": 1, **kwargs})
     model.set_logger(configure(str(folder), ["tensorboard"]))
     model.learn(callback=callback or quick(), total_episodes=total_episodes)
@@ -53,7 +53,7 @@ def run(tmp_path_factory):
     return learn(folder), folder
 
 
-def test_the_graph_is_that_of_the_network(run):
+def test_the_graph_shows_the_network(run):
     graph = read(run[1]).Graph()
     assert isinstance(graph, GraphDef)
     names = [node.name for node in graph.node]
@@ -77,8 +77,8 @@ def test_there_are_histograms_of_all_weights_and_gradients(run):
     assert value.sum == pytest.approx(float(last.sum(dtype=np.float64)), abs=1e-4)
 
 
-def test_the_gradient_is_that_of_the_loss(tmp_path):
-    """On a memory of one transition there is but one minibatch, whose gradient is written down here once more."""
+def test_the_gradient_belongs_to_the_loss(tmp_path):
+    """A memory of one transition has only one minibatch; the test computes its gradient."""
     callback = quick(batch_size=4)
     model = LectureDQN("Taxi-v3", seed=0, store_and_replay=False, double_dqn=False)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
@@ -123,7 +123,7 @@ def test_the_share_of_successes_drawn(success_fraction, successes, failures, sha
 
 
 def test_the_distance_from_the_optimum(run):
-    """Against values found by plain loops over gymnasium's own table."""
+    """Compare with values from plain loops over gymnasium's table."""
     model, folder = run
     P = gym.make("Taxi-v3").unwrapped.P
     optimal = np.zeros((500, 6))
@@ -131,7 +131,7 @@ def test_the_distance_from_the_optimum(run):
         best = optimal.max(axis=1)
         optimal = np.array([[sum(p * (r + 0.75 * (not t) * best[n]) for p, n, r, t in P[s][a]) for a in range(6)]
                             for s in range(500)])  # fmt: skip
-    # The passenger is not at the destination, where an episode begins nor goes on.
+    # Without the states with the passenger at the destination: no episode begins or continues there.
     acting = [s for s in range(500) if (s // 4) % 5 != s % 4]
     with th.no_grad():
         values = model.q_net(th.arange(500)).numpy()
@@ -153,7 +153,7 @@ def test_a_table_of_the_optimal_values_is_without_error(tmp_path):
     events = read(tmp_path)
     assert events.Scalars("q_error/max_abs")[-1].value < 1e-6
     assert events.Scalars("q_error/optimal_actions")[-1].value == 1.0
-    # The pictures of what was learned and of the optimum differ in their titles alone.
+    # The pictures of the learned and the optimal values differ only in their titles.
     learned, optimum = (picture(events.Images(f"values/{name}")[-1]) for name in ("learned", "optimal"))
     assert learned.shape == optimum.shape
     assert np.array_equal(learned[36:], optimum[36:])
@@ -180,7 +180,7 @@ def test_there_are_pictures_over_time(run):
 
 
 def projector(folder):
-    """The rows of the only embedding, its header and its labels."""
+    """Return the rows of the only embedding, its header and its labels."""
     config = (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
     assert config.count("tensor_name") == 1
     (tensors,) = (folder / "projector").rglob("tensors.tsv")
@@ -221,7 +221,7 @@ def test_the_projector_names_the_parts_of_a_dict_observation(tmp_path):
     assert lines[0].endswith(" = 0")
     assert lines[-1].endswith(" = 1")
     events = read(tmp_path)
-    assert events.Tags()["images"] == []  # nothing of it is tabular
+    assert events.Tags()["images"] == []  # the environment is not tabular
     assert events.Scalars("final/steps")[-1].value >= 1
 
 
@@ -283,7 +283,7 @@ OTHER_SETTINGS = {
 
 @pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN, DQN, QRDQN])
 def test_runs_that_differ_in_any_keyword_of_the_constructor_differ_in_hparams(algorithm):
-    """Also in one that there will be: the list comes from the constructor."""
+    """Also every future keyword: the list comes from the constructor."""
     keywords = inspect.signature(algorithm).parameters
     default = hparams_of(algorithm("MlpPolicy", "FrozenLake-v1"))
     untried = {"policy", "env", "tensorboard_log", "verbose", "_init_setup_model", "optimize_memory_usage", "device"}
@@ -303,7 +303,7 @@ def test_runs_that_differ_in_any_keyword_of_the_constructor_differ_in_hparams(al
         assert changed[name] != default[name], name
 
 
-def test_what_a_dictionary_of_settings_contains_is_a_column_too():
+def test_every_entry_of_a_dictionary_of_settings_is_a_column_too():
     kwargs = {"optimizer_class": th.optim.Adam, "optimizer_kwargs": {"eps": 1e-3}, "hidden_dim": 8}
     model = LectureDQN(
         "FrozenLake-v1", policy_kwargs=kwargs, replay_buffer_kwargs={"success_fraction": 0.5}, learning_rate=lambda p: p
@@ -313,7 +313,7 @@ def test_what_a_dictionary_of_settings_contains_is_a_column_too():
     assert (shown["hidden_dim"], shown["eps"], shown["success_fraction"]) == (8, 1e-3, 0.5)
     assert shown["optimizer_class"] == "Adam"
     assert (shown["gamma"], shown["replay_buffer_kwargs.gamma"]) == (0.75, 3)
-    # No addresses in memory, which would be others in every run.
+    # No addresses in memory, which differ in every run.
     assert shown["learning_rate"].endswith("<lambda>: 1, 0.5, 0")
     assert all(type(value) in (int, float, str) and "0x" not in str(value) for value in shown.values())
 
@@ -337,7 +337,7 @@ SMALL = {"batch_size": 4, "engine": "torch", "env": "FrozenLake-v1"}
         {"engine": "numba"},
         {**SMALL, "policy_kwargs": {"optimizer_class": th.optim.Adam}, "double_q": True},
         {**SMALL, "replay_buffer_kwargs": {"success_fraction": 0.5}},
-        {**SMALL, "n_steps": 3},  # SB3's own replay buffer, which draws from NumPy's global generator
+        {**SMALL, "n_steps": 3},  # SB3's replay buffer draws from NumPy's global generator
     ],
     ids=["numba", "adam", "success_fraction", "n_steps"],
 )
@@ -356,8 +356,8 @@ def test_training_is_the_same_to_the_last_bit(tmp_path, settings):
     assert after == np.random.random()  # noqa: NPY002
 
 
-def test_a_run_that_goes_on_hides_what_it_overwrites(tmp_path):
-    """It crashed after 200 steps and is taken up again from a model of 100."""
+def test_a_run_that_continues_hides_the_events_that_it_overwrites(tmp_path):
+    """A run that crashed after 200 steps continues from the model of step 100."""
     model = LectureDQN("FrozenLake-v1", seed=0, gradient_steps=0)
     for budget, anew in ((100, True), (100, False)):
         model.set_logger(configure(str(tmp_path), ["tensorboard"]))
@@ -392,7 +392,7 @@ def test_it_works_with_the_algorithms_of_sb3(tmp_path, algorithm):
 
 @pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
 def test_masks_count(tmp_path, algorithm):
-    """No greedy action is one that a mask rules out."""
+    """All greedy actions are valid."""
     model = algorithm("Taxi-v3", seed=0, use_masking=True, max_episode_steps=20)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
     model.learn(40, callback=quick())
@@ -407,7 +407,7 @@ def test_masks_count(tmp_path, algorithm):
 
 @pytest.mark.slow
 def test_the_arrows_of_a_tuned_model_are_optimal():
-    """Every one on the value map is a best action by the exact optimal values."""
+    """Every action on the value map is optimal by the exact values."""
     model = LectureDQN.tuned("Taxi-v3", seed=0).learn()
     table = TabularModel.from_env("Taxi-v3")
     states, optimal = np.flatnonzero(table.acting_states()), table.optimal_action_values(model.gamma)

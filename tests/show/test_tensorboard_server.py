@@ -22,7 +22,7 @@ from sb3_lecture_dqn import LectureDQN, LectureTensorBoardCallback, LectureTestC
 
 pytestmark = pytest.mark.slow
 
-# Debian's package `chromium`; its flags keep it from looking for hosts on the internet.
+# Debian's package `chromium`, with flags that keep it off the internet.
 CHROMIUM = shutil.which("chromium")
 CHROMIUM_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                   "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -33,7 +33,7 @@ RUN = "lecture"
 
 @pytest.fixture(scope="module")
 def logdir(tmp_path_factory):
-    """A run, and what a second training that resumed it from an earlier point overwrote."""
+    """A run that a second training continued from an earlier point."""
     folder = tmp_path_factory.mktemp("runs")
     model = LectureDQN("Taxi-v3", seed=0, gradient_steps=1)
     for tag, episodes in ((RUN, 30), (RUN, 10)):
@@ -150,14 +150,14 @@ def test_hparams(server):
 
 
 class Browser:
-    """Headless Chromium, spoken to by its DevTools protocol over a pipe."""
+    """Headless Chromium, controlled by its DevTools protocol over a pipe."""
 
     def __init__(self, profile):
         command_read, self.command = os.pipe()
         self.answer, answer_write = os.pipe()
 
         def wire():
-            # By copies, which have higher numbers: one of the ends may itself be number 3 or 4.
+            # First copies with higher numbers, because one of the ends may have number 3 or 4.
             ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 5) for end in (command_read, answer_write)]
             os.dup2(ends[0], 3)
             os.dup2(ends[1], 4)
@@ -194,7 +194,7 @@ class Browser:
                 return answer["result"]
 
     def read(self, seconds):
-        """The next message, ``None`` if there is none in time."""
+        """Return the next message, ``None`` after a timeout."""
         while b"\0" not in self.pending:
             if not select.select([self.answer], [], [], seconds)[0]:
                 return None
@@ -209,7 +209,7 @@ class Browser:
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def text(self):
-        """All text of the page, also that inside of web components."""
+        """Return all text of the page, also inside web components."""
         return self.evaluate(
             "(() => { const walk = node => node.nodeType === 3 ? node.textContent + '\\n' :"
             " ['SCRIPT', 'STYLE'].includes(node.nodeName) ? '' :"
@@ -232,7 +232,7 @@ class Browser:
             self.read(0.5)
 
     def errors(self):
-        """Errors on the console, and exceptions."""
+        """Return the errors on the console and the exceptions."""
         found = []
         for event in self.events:
             params = event["params"]
@@ -282,7 +282,7 @@ def browser(tmp_path_factory):
     ],
 )
 def test_the_pages_load_without_errors(server, browser, page, wanted, tmp_path):
-    # SCREENSHOTS=folder keeps them to be looked at.
+    # SCREENSHOTS=folder keeps the screenshots.
     folder = pathlib.Path(os.environ.get("SCREENSHOTS", tmp_path))
     try:
         browser.open(f"{server}/#{page}", wanted)

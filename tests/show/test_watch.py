@@ -37,7 +37,7 @@ def file(model, tmp_path_factory):
 
 
 def n_steps(model, seed, n_episodes, limit):
-    """Steps of greedy episodes, by a loop of its own."""
+    """Return the steps of greedy episodes, by a separate loop."""
     env = gym.make("Taxi-v3", max_episode_steps=limit)
     counts = []
     for episode in range(n_episodes):
@@ -55,7 +55,7 @@ def pictures_of(path):
         return [picture for picture in reader]  # noqa: C416  # `list` asks for the length, which FFmpeg does not know
 
 
-# imageio's reader of MP4 leaves the pipes to FFmpeg open.
+# imageio's reader of MP4 leaves its pipes to FFmpeg open.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])
 def test_a_video_has_a_picture_for_every_step_and_the_end(model, tmp_path, suffix):
@@ -67,7 +67,7 @@ def test_a_video_has_a_picture_for_every_step_and_the_end(model, tmp_path, suffi
     assert len(read) == frames
     height, width = env.render().shape[:2]
     assert read[0].shape[:2] == (max(height, 400), width + 360)
-    # Left the environment's own picture, right the bars.
+    # The environment's picture is on the left, the bars are on the right.
     env.reset(seed=3)
     difference = np.abs(read[0][:height, :width, :3].astype(int) - env.render())
     assert difference.mean() < 6
@@ -119,7 +119,7 @@ def test_masks_are_kept_to(tmp_path, capsys):
 
 
 class Watched(gym.Wrapper):
-    """Offers masks that allow other actions in every step, the first and the last ones too seldom."""
+    """Offers masks that allow other actions in every step."""
 
     def action_masks(self):
         return np.arange(self.action_space.n) % 2 == self.env.get_wrapper_attr("_elapsed_steps") % 2
@@ -161,7 +161,7 @@ def test_bars_of_text_are_on_one_scale_too(model, capsys):
 
 
 def test_a_model_that_has_diverged_is_watched_too(tmp_path, capsys):
-    """Of weights this large, values are infinite, or infinities that are subtracted."""
+    """With weights this large, values are infinite or NaN."""
     model = LectureDQN("Taxi-v3", seed=0)
     for weight in model.policy.parameters():
         weight.data *= 1e30
@@ -184,7 +184,7 @@ def test_the_command_prints_text(file, model, capsys):
     assert len(re.findall(r"^episode 1, step \d+, reward", out, re.MULTILINE)) == steps + 1
     assert f"episode 1, step {steps}, reward {21 - steps}\n" in out
     assert len(re.findall(r"^> ", out, re.MULTILINE)) == steps
-    assert "\x1b[2J" not in out  # no terminal
+    assert "\x1b[2J" not in out  # the output is not a terminal
     assert out.count("+---------+") == 2 * (steps + 1)
 
 
@@ -202,7 +202,7 @@ def test_a_model_whose_settings_wrap_the_environment_is_watched_in_it(tmp_path, 
     assert f"Video: {tmp_path / 'watch.gif'}" in capsys.readouterr().out
 
 
-def test_text_of_an_environment_that_has_none_is_a_mistake(tmp_path, capsys):
+def test_text_of_an_environment_without_text_is_a_mistake(tmp_path, capsys):
     LectureDQN("MlpPolicy", "CartPole-v1", seed=0).save(tmp_path / "model")
     assert main(["watch", str(tmp_path / "model.zip"), "--ansi"]) == 2
     out, err = capsys.readouterr()

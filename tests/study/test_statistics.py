@@ -22,7 +22,7 @@ TASKS = st.lists(SCORES, min_size=1, max_size=3)
 
 
 def quick(function, *args):
-    """Only the estimate matters."""
+    """Estimate with few bootstrap samples, if only the value matters."""
     return function(*args, n_resamples=2)
 
 
@@ -31,7 +31,7 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean(scores):
     assert interquartile_mean(scores) == pytest.approx(scipy.stats.trim_mean(scores, 0.25))
 
 
-def test_the_interquartile_mean_is_that_of_the_middle_half_along_the_last_axis():
+def test_the_interquartile_mean_is_the_mean_of_the_middle_half_along_the_last_axis():
     scores = np.array([[7, 1, 100, 3, -50, 2, 4, 6], [0] * 7 + [8]])
     assert interquartile_mean(scores).tolist() == [(2 + 3 + 4 + 6) / 4, 0]
 
@@ -63,7 +63,7 @@ def test_the_profile_counts_runs_above_a_threshold(tasks):
 
 
 def test_the_interval_of_a_share_is_the_binomials():
-    """Of n runs k are above: in a bootstrap sample there are Binomial(n, k / n)."""
+    """If k of n runs are above a threshold, Binomial(n, k / n) runs of a bootstrap sample are."""
     n, k = 20, 14
     scores = [np.array([1.0] * k + [0.0] * (n - k))]
     estimate = performance_profile(scores, np.array([0.5]))
@@ -72,8 +72,8 @@ def test_the_interval_of_a_share_is_the_binomials():
     assert estimate.high == scipy.stats.binom.ppf(0.975, n, k / n) / n
 
 
-def test_intervals_are_those_of_every_sample_that_can_be_drawn():
-    """Three runs of each of two tasks: 729 samples, all as likely, of which the bootstrap draws some thousands."""
+def test_intervals_agree_with_all_possible_samples():
+    """Three runs of each of two tasks have 729 equally likely samples; the bootstrap draws some thousands."""
     tasks = [np.array([0.0, 1.0, 5.0]), np.array([10.0, 30.0, 80.0])]
     draws = [list(itertools.product(task, repeat=3)) for task in tasks]
     drawn = [scipy.stats.trim_mean([*a, *b], 0.25) for a, b in itertools.product(*draws)]
@@ -82,7 +82,7 @@ def test_intervals_are_those_of_every_sample_that_can_be_drawn():
     assert (float(estimate.low), float(estimate.high)) == pytest.approx((low, high))
 
 
-def test_the_interval_of_an_improvement_is_that_of_every_sample_that_can_be_drawn():
+def test_the_interval_of_an_improvement_agrees_with_all_possible_samples():
     scores, baseline = np.array([1.0, 2.0, 2.0, 7.0]), np.array([0.0, 2.0, 5.0])
     drawn = [
         np.mean([(a > b) + 0.5 * (a == b) for a in ours for b in theirs])
@@ -109,7 +109,7 @@ def test_the_interval_is_about_scipys():
 
 
 def test_tasks_are_strata():
-    """With one run of each nothing can vary, however far the tasks are apart; all in one stratum it does."""
+    """With one run of each task, samples cannot vary, unless all runs are in one stratum."""
     tasks = [np.array([float(i**2)]) for i in range(8)]
     estimate = estimate_interquartile_mean(tasks)
     assert estimate.low == estimate.high == estimate.value
@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 @pytest.mark.parametrize("scores", [[], [[]], [[1.0, float("nan")]], [[[1.0]]]])
-def test_scores_that_are_none_are_refused(scores):
+def test_invalid_scores_are_refused(scores):
     with pytest.raises(ValueError, match="scores"):
         estimate_interquartile_mean(scores)
 
@@ -155,7 +155,7 @@ ROWS = [
 ]
 
 
-def test_the_table_says_what_every_setting_reaches_and_what_is_left_out():
+def test_the_table_has_every_setting_and_names_the_left_out_trials():
     records = report.summary(ROWS)
     found = {(record["task"], record["setting"]): record for record in records}
     assert list(found) == [(task, setting) for task in ("A", "B", report.ALL_TASKS) for setting in ("base", "other")]
@@ -163,10 +163,10 @@ def test_the_table_says_what_every_setting_reaches_and_what_is_left_out():
     assert found["A", "other"]["reward"].value == 3.5
     assert found["A", "other"]["solved"].value == 0.5
     assert found["A", "base"][report.BETTER] is None
-    assert found["A", "other"][report.BETTER].value == 14 / 16  # of 16 pairs one is lower and two are equal: 0, 1 / 2
+    assert found["A", "other"][report.BETTER].value == 14 / 16  # one of 16 pairs is lower (0), two are equal (1 / 2)
     assert [found["B", "other"][name] for name in ("runs", "reward", report.BETTER)] == [0, None, None]
     assert [found[task, "other"]["failed"] for task in ("A", "B", report.ALL_TASKS)] == [1, 0, 1]
-    assert found[report.ALL_TASKS, "base"]["reward"] is None  # of different tasks: no mean
+    assert found[report.ALL_TASKS, "base"]["reward"] is None  # rewards of different tasks have no mean
     assert found[report.ALL_TASKS, "base"]["solved"].value == 1
     lines = report.markdown(records)
     assert lines[0] == "| task | setting | runs | failed | solved | reward | optimality | better than baseline |"
@@ -190,7 +190,7 @@ def test_where_nothing_failed_the_table_does_not_speak_of_it():
     assert "failed" not in "".join(report.markdown(records))
 
 
-def test_what_is_better_has_an_interval_only_if_both_have_several_runs():
+def test_an_improvement_has_an_interval_only_if_both_settings_have_several_runs():
     (_, few), (_, many) = (
         report.summary([*(row("A", "base", seed, 0.0) for seed in range(n)), *(row("A", "x", i, 1.0) for i in "ab")])
         for n in (1, 2)

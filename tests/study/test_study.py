@@ -1,4 +1,4 @@
-"""Studies: plans, trials that can be stopped anywhere, and rows that are the same wherever they ran."""
+"""Studies: plans, trials that can be stopped anywhere, and rows that are the same on every machine."""
 
 import errno
 import io
@@ -32,7 +32,7 @@ from sb3_lecture_dqn.study.trial import TEST_FIELDS, check_trials
 LAKE = "FrozenLake-v1"
 #: Diverges in its first updates
 BAD = {"learning_rate": 1e30}
-#: Long enough to be killed in: 40 checkpoints in a second or two
+#: Long enough to be killed: it takes a second or two, with 40 checkpoints
 TABLE = _table_of(1)
 LONG = Plan([LAKE], {"lecture": {}}, seeds=1, timesteps=20_000, test_freq=1000)
 FREQ = 500
@@ -45,7 +45,7 @@ def same(row, result):
 
 @pytest.fixture(scope="module")
 def long_result(tmp_path_factory):
-    """What the long trial comes to where it is left alone, without a process or checkpoint of its own in the way."""
+    """The result of the long trial without interruptions and checkpoints."""
     (trial,) = LONG.trials()
     return run_trial(trial, tmp_path_factory.mktemp("alone"), checkpoint_freq=10**9)
 
@@ -80,7 +80,7 @@ def test_a_plan_is_every_setting_on_every_task_by_every_seed(tmp_path):
     assert (changed.seeds, changed.timesteps) == ((0, 1, 2), 100)
 
 
-def test_the_step_limit_of_a_plan_is_that_of_each_task(tmp_path):
+def test_every_task_of_a_plan_has_its_own_step_limit(tmp_path):
     plan = Plan(["Taxi-v3", "FrozenLake-v1", "CartPole-v1"], {"mine": {}}, 1, episodes=5)
     assert [trial.max_episode_steps for trial in plan.trials()] == [1000, 100, 500]
     given = Plan(["Taxi-v3", "FrozenLake-v1"], {"mine": {}}, 1, episodes=5, max_episode_steps=30)
@@ -116,7 +116,7 @@ def test_a_plan_has_no_module_imported(tasks, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 1", "'seed' is no entry of a plan; known are tasks, .* .did you mean 'seeds'"),
+        ("seed: 1", "'seed' is not an entry of a plan; known are tasks, .* .did you mean 'seeds'"),
         ("tasks: &a [Taxi-v3]\nsettings: {a: {gamma: *a}}", "anchor or alias"),
         ("tasks: [[[" + "[" * 5000, "deep"),
         ("tasks: [Taxi-v3]\nsettings: {a: }\nseeds: 1000000000000\nepisodes: 1", "seeds=1000000000000 must be"),
@@ -187,11 +187,11 @@ def test_a_bad_entry_is_named(entries, message):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"gama": 0.5}, "'a' on FrozenLake-v1: 'gama' is no keyword of lecture_dqn in a plan; known are .*gamma"),
-        ({"seed": 3}, "'seed' is no keyword"),
+        ({"gama": 0.5}, "'a' on FrozenLake-v1: 'gama' is not a keyword of lecture_dqn in a plan; known are .*gamma"),
+        ({"seed": 3}, "'seed' is not a keyword"),
         ({"gamma": 2}, "'a' on FrozenLake-v1: gamma=2 must be"),
         ({"policy": "LinearPolicy"}, "'a' on FrozenLake-v1: policy='LinearPolicy'"),
-        ({"algorithm": "dqn", "double_dqn": True}, "'double_dqn' is no keyword of dqn"),
+        ({"algorithm": "dqn", "double_dqn": True}, "'double_dqn' is not a keyword of dqn"),
         ({"algorithm": "dqn", "policy": "LinearPolicy"}, "'a' on FrozenLake-v1: .*LinearPolicy"),
     ],
 )
@@ -208,7 +208,7 @@ def test_a_setting_that_cannot_be_made_is_named_before_anything_runs(setting, me
         ("[1, 2]", "plan.yaml must be a table"),
         ("tasks: [", "plan.yaml is not YAML"),
         ("tasks: [Taxi-v3]\nseeds: 1", "plan.yaml: settings is missing"),
-        ("task: Taxi-v3", "plan.yaml: 'task' is no entry of a plan; known are tasks, settings"),
+        ("task: Taxi-v3", "plan.yaml: 'task' is not an entry of a plan; known are tasks, settings"),
         ("tasks: [Taxi-v3]\nseeds: 1\nsettings: {a: {}}", "plan.yaml: episodes=None and timesteps=None"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_bad_file_is_a_mistake_on_the_command_line(text, message, tmp_path, mo
 # Trials
 
 
-def test_a_trial_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatch, long_result):
+def test_a_stopped_trial_continues_and_ends_like_an_uninterrupted_trial(tmp_path, monkeypatch, long_result):
     (trial,) = LONG.trials()
 
     def stop_at(step):
@@ -241,25 +241,25 @@ def test_a_trial_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path,
         with pytest.raises(KeyboardInterrupt):
             run_trial(trial, tmp_path, FREQ)
     assert checkpoints_in(tmp_path / trial.folder_name / "checkpoints")[0].name == "checkpoint_5500_steps.zip"
-    monkeypatch.delattr(trial_module, "make_model")  # it is not begun anew
+    monkeypatch.delattr(trial_module, "make_model")  # it does not begin again
     assert run_trial(trial, tmp_path, FREQ) == long_result
     assert long_result["timesteps"] == 20_000
     assert long_result["curve"]["timesteps"] == list(range(1000, 20_001, 1000))
     assert not (tmp_path / trial.folder_name / "checkpoints").exists()
     loaded = LectureDQN.load(tmp_path / trial.folder_name / "model.zip")
     assert trial_module._checksum(loaded.policy) == long_result["weights_sha256"]
-    assert run_trial(trial, tmp_path, FREQ) == long_result  # nor run again
+    assert run_trial(trial, tmp_path, FREQ) == long_result  # it does not run again
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_the_one_that_took_over(tmp_path, long_result):
+def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_its_successor(tmp_path, long_result):
     (trial,) = LONG.trials()
     own = tmp_path / trial.folder_name
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         pid = pool.submit(os.getpid).result()
         first = pool.submit(trial_module.attempt, trial, tmp_path, FREQ)
         wait_for(own / "checkpoints")
-        os.kill(pid, signal.SIGSTOP)  # as a node that is cut off for a while
+        os.kill(pid, signal.SIGSTOP)  # like a node that is cut off for a while
         try:
             assert run_trial(trial, tmp_path, FREQ) == long_result
             files = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
@@ -282,12 +282,12 @@ def test_after_a_full_disk_a_trial_goes_on(where, name, tmp_path, monkeypatch, l
         patch.setattr(where, name, full)
         assert "No space left" in trial_module.attempt(trial, tmp_path, FREQ)["error"]
     assert checkpoints_in(tmp_path / trial.folder_name / "checkpoints")
-    monkeypatch.delattr(trial_module, "make_model")  # it is not begun anew
+    monkeypatch.delattr(trial_module, "make_model")  # it does not begin again
     assert trial_module.attempt(trial, tmp_path, FREQ) == long_result
 
 
 def test_after_an_error_of_its_own_or_of_its_environment_a_trial_begins_anew(tmp_path, monkeypatch):
-    """Also after an ``OSError`` of the environment, whose last checkpoint would go on with new episodes."""
+    """Also after an ``OSError`` of the environment: the last checkpoint would continue with new episodes."""
     trial = Plan([LAKE], {"lecture": {}}, 1, timesteps=300).trials()[0]
     assert "DivergedError" in trial_module.attempt(replace(trial, keywords=BAD), tmp_path, 100)["error"]
     assert list(tmp_path.iterdir()) == []
@@ -321,7 +321,7 @@ def test_a_task_that_is_not_tabular_is_tested_by_episodes(tmp_path):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A study of this package's DQN, one that fails, and the peers: its plan, folder, rows, and what was printed."""
+    """The plan, folder, rows and output of a study: this package's DQN, a setting that fails, and the stock peers."""
     folder = tmp_path_factory.mktemp("study")
     settings = {"lecture": {}, "bad": BAD, "SB3": {"algorithm": "dqn"}, "contrib": {"algorithm": "qrdqn"}}
     entries = {"tasks": [LAKE], "settings": settings, "seeds": [4], "timesteps": 300, "test_freq": 100}
@@ -332,7 +332,7 @@ def study(tmp_path_factory):
     return Plan(**entries), folder, read_rows(folder), out.getvalue() + err.getvalue()
 
 
-def test_every_trial_has_a_row_equal_to_that_of_the_trial_alone_and_a_failing_one_its_error(study, tmp_path):
+def test_every_row_equals_the_row_of_its_trial_alone_and_a_failed_trial_has_its_error(study, tmp_path):
     plan, folder, rows, _ = study
     assert [(row["task"], row["setting"], row["seed"]) for row in rows] == [trial.key for trial in plan.trials()]
     for trial, row in zip(plan.trials(), rows, strict=True):
@@ -358,13 +358,13 @@ def test_progress_is_shown(study):
     assert "4/4" in printed
 
 
-def test_what_is_done_is_not_run_again_and_what_failed_is(study):
+def test_finished_trials_do_not_run_again_and_failed_trials_do(study):
     plan, folder, rows, _ = study
     table = ResultTable(folder)
     assert [trial.setting for trial in table.unfinished(plan.trials())] == ["bad"]
     without = Plan([LAKE], {name: one for name, one in plan.settings.items() if name != "bad"}, [4], timesteps=300)
     with pytest.raises(ValueError, match="has results of another trial FrozenLake-v1, lecture, seed 4"):
-        run_plan(without, folder)  # it is tested at other times
+        run_plan(without, folder)  # its tests are at other times
     assert table.rows() == rows
 
 
@@ -393,7 +393,7 @@ def test_the_report_is_printed_and_written(study, capsys):
     assert (folder / "report.png").stat().st_size > 10_000
 
 
-# Ray's own handler of SIGTERM exits by the signal's number.
+# Ray's own handler of SIGTERM exits with the signal's number.
 @pytest.mark.parametrize(
     ("stop", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(15), 143)]
 )
@@ -433,7 +433,7 @@ def test_a_table_that_is_damaged_is_a_mistake(tmp_path, capsys):
 
 
 def done_row(**changed):
-    """A row as a study writes it, of one trial."""
+    """Return a row that a study would write, with changes."""
     (trial,) = Plan([LAKE], {"a": {}}, seeds=1, episodes=3).trials()
     tests = {name: [0.5] for name in TEST_FIELDS}
     row = {
@@ -445,7 +445,7 @@ def done_row(**changed):
 
 
 def write_table(folder, *rows, before="", after="", table=TABLE):
-    """A file of somebody else."""
+    """Write a file of results from somebody else."""
     folder.mkdir(exist_ok=True)
     with closing(sqlite3.connect(folder / "results.sqlite")) as connection, connection:
         connection.executescript(f"{before}; {table}")
@@ -462,25 +462,25 @@ ENDLESS = f"CREATE VIEW trials AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SEL
     ("written", "message"),
     [
         ({"table": ENDLESS}, "it has view 'trials'"),
-        ({"table": f"CREATE TABLE trials ({', '.join(done_row())})"}, "it is no table of a study"),
+        ({"table": f"CREATE TABLE trials ({', '.join(done_row())})"}, "it is not a table of a study"),
         (
             {"table": _table_of(1).replace("curve TEXT", "curve TEXT AS (zeroblob(900000000))")},
-            "it is no table of a study",
+            "it is not a table of a study",
         ),
         ({"table": "CREATE TABLE others (a)"}, "it has table 'others'"),
         ({"table": ""}, "it has no table"),
-        ({"table": "CREATE VIRTUAL TABLE trials USING fts4(task)"}, "it is no table of a study"),
+        ({"table": "CREATE VIRTUAL TABLE trials USING fts4(task)"}, "it is not a table of a study"),
         (
             {"after": "CREATE VIEW others AS SELECT 1"},
-            "it is no table of a study: it has table 'trials', view 'others'",
+            "it is not a table of a study: it has table 'trials', view 'others'",
         ),
         (
             {"after": "CREATE TRIGGER t AFTER UPDATE ON trials BEGIN DELETE FROM trials; END"},
-            "it is no table of a study: it has table 'trials', trigger 't'",
+            "it is not a table of a study: it has table 'trials', trigger 't'",
         ),
         (
             {"after": "CREATE INDEX i ON trials (abs(seed))"},
-            "it is no table of a study: it has table 'trials', index 'i'",
+            "it is not a table of a study: it has table 'trials', index 'i'",
         ),
     ],
     ids=lambda value: str(value)[:40],
@@ -492,15 +492,15 @@ def test_a_file_that_is_no_table_of_a_study_is_refused(written, message, tmp_pat
     assert message in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["results.sqlite"]
     assert (tmp_path / "study" / "results.sqlite").read_bytes() == before
-    if "after" in written:  # nor is it written to
-        with pytest.raises(OSError, match="it is no table of a study"):
+    if "after" in written:  # it is not changed either
+        with pytest.raises(OSError, match="it is not a table of a study"):
             ResultTable(tmp_path / "study")
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"task": 3.5}, None),  # SQLite makes text of it
+        ({"task": 3.5}, None),  # SQLite converts it to text
         ({"task": b"Taxi"}, "task=b'Taxi' must be text"),
         ({"task": "a\x1b[2J"}, "task='a.*x1b.2J' must be text in one line"),
         ({"setting": "x" * 201}, "setting=.* at most 200 letters"),
@@ -550,7 +550,7 @@ def test_a_report_waits_for_no_pipe_and_follows_no_link_to_write(tmp_path, capsy
     (tmp_path / "pipe").mkdir()
     os.mkfifo(tmp_path / "pipe" / "results.sqlite")
     assert main(["ablate", "--report", str(tmp_path / "pipe")]) == 2
-    assert "is no folder of a study" in capsys.readouterr().err
+    assert "is not the folder of a study" in capsys.readouterr().err
     for name in ("report.md", "report.csv", "report.png"):
         write_table(tmp_path / name, done_row())
         (tmp_path / "mine").write_text("mine")
@@ -576,19 +576,19 @@ def test_words_of_a_result_are_no_sql(tmp_path):
     (trial,) = Plan([LAKE], {"a": {}}, seeds=1, episodes=3).trials()
     table = ResultTable(tmp_path)
     table.add([trial])
-    with pytest.raises(ValueError, match=r"its result has 'setting = .*which is no column"):
+    with pytest.raises(ValueError, match=r"its result has 'setting = .*which is not a column"):
         table.record(trial, {"setting = (SELECT 1), episodes": 3})
     assert [row["state"] for row in table.rows()] == ["waiting"]
 
 
 def test_where_no_study_is_there_is_no_report(tmp_path, capsys):
     assert main(["ablate", "--report", str(tmp_path)]) == 2
-    assert "is no folder of a study" in capsys.readouterr().err
+    assert "is not the folder of a study" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def wait_for(checkpoints, n_steps=1500):
-    """Until a training has come so far."""
+    """Wait until a training has come so far."""
     deadline = time.monotonic() + 120
     while not any(int(path.stem.split("_")[1]) >= n_steps for path in checkpoints_in(checkpoints)):
         assert time.monotonic() < deadline, "no checkpoint"
@@ -608,7 +608,7 @@ def test_a_worker_that_is_killed_and_ctrl_c_cost_nothing_but_time(tmp_path, long
         (worker,) = set(multiprocessing.active_children()) - others
         os.kill(worker.pid, signal.SIGKILL)
         done.append("killed")
-        wait_for(checkpoints, int(checkpoints_in(checkpoints)[0].stem.split("_")[1]) + 1)  # another worker goes on
+        wait_for(checkpoints, int(checkpoints_in(checkpoints)[0].stem.split("_")[1]) + 1)  # another worker continues
         os.kill(os.getpid(), signal.SIGINT)
         done.append("interrupted")
 
@@ -650,7 +650,7 @@ def test_a_study_whose_first_process_is_killed_goes_on(tmp_path, long_result):
     running = subprocess.Popen([sys.executable, script, tmp_path / "study"], env=environment, stderr=subprocess.PIPE)
     wait_for(trials_folder(tmp_path / "study") / trial.folder_name / "checkpoints")
     running.kill()
-    running.communicate(timeout=120)  # until its worker, which writes there too, has ended
+    running.communicate(timeout=120)  # until its worker has ended, which has the same pipe
     assert [row["state"] for row in read_rows(tmp_path / "study")] == ["waiting"]
     (row,) = run_plan(LONG, tmp_path / "study", processes=1, checkpoint_freq=FREQ, progress=False)
     assert same(row, long_result)
@@ -658,8 +658,8 @@ def test_a_study_whose_first_process_is_killed_goes_on(tmp_path, long_result):
 
 @pytest.mark.slow
 def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path, monkeypatch):
-    """The trial that ran on the node that is lost goes on, on the other, and all rows are those of the trials alone."""
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # by which Ray stays on 127.0.0.1; read on import
+    """The trial of the lost node continues on the other node, and all rows are equal to those of single trials."""
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # keeps Ray on 127.0.0.1; read on import
     import ray
     from ray.cluster_utils import Cluster
 
@@ -684,7 +684,7 @@ def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path, monkeypatch):
         ray.shutdown()
         cluster.shutdown()
     assert len(removed) == 1
-    assert list((tmp_path / "ray").rglob("error.txt"))  # by which Ray says that it has lost a trial
+    assert list((tmp_path / "ray").rglob("error.txt"))  # Ray writes it for a lost trial
     assert [row["state"] for row in rows] == ["done", "failed"] * 3
     for trial, row in zip(plan.trials()[::2], rows[::2], strict=True):
         assert same(row, run_trial(trial, tmp_path / "alone", checkpoint_freq=10**9))
@@ -699,7 +699,7 @@ def test_the_results_of_version_1_0_are_read_and_numbered(tmp_path):
     table.add(plan.trials())
     with sqlite3.connect(tmp_path / "results.sqlite") as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        connection.execute("PRAGMA user_version = 0")  # as 1.0 left it
+        connection.execute("PRAGMA user_version = 0")  # as version 1.0 wrote it
     assert len(read_rows(tmp_path)) == 1
     assert len(ResultTable(tmp_path).rows()) == 1
     with sqlite3.connect(tmp_path / "results.sqlite") as connection:

@@ -1,4 +1,4 @@
-"""The real RL Zoo with the algorithms of this package: every command as a user types it, in a process of its own."""
+"""The real RL Zoo with the algorithms of this package: every command as a user types it, in its own process."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def run(folder, *words, code=0):
-    """One command in a folder; what it printed."""
+    """Run a command in a folder. Return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "sb3_lecture_dqn.zoo", *map(str, words)],
         cwd=folder,
@@ -78,7 +78,7 @@ def test_train_and_enjoy(tmp_path):
     assert "Mean episode length" in enjoyed
 
 
-#: Runs commands in one process, and looks whether anything of others is another thing afterwards
+#: Runs commands in one process, and then checks that no attribute of another package has changed
 COMMANDS = """
 import json, sys, types
 import gymnasium, optuna, rl_zoo3.enjoy, rl_zoo3.train, stable_baselines3, yaml
@@ -111,7 +111,7 @@ print("changed", [name for name in before if after.get(name) is not before[name]
 
 
 def run_all(folder, *commands):
-    """Commands one after the other: of each its exit code, what it printed, and its errors."""
+    """Run commands one after another. Return the exit code, the output and the errors of each."""
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, json.dumps([[*map(str, words)] for words in commands])],
         cwd=folder,
@@ -127,7 +127,7 @@ def run_all(folder, *commands):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A folder of runs of the zoo: one with masks and checkpoints, one normalised; and what recording them printed."""
+    """A folder with two runs of the zoo, one with masks and one normalised; and the output of recording them."""
     folder = tmp_path_factory.mktemp("zoo")
     small = ["--seed", 0, "--eval-episodes", 1, "--device", "cpu"]
     taxi = ["--algo", "lecture_dqn", "--env", "Taxi-v3"]
@@ -169,7 +169,7 @@ def test_all_commands_run_with_masks_and_leave_the_process_as_it_was(recorded):
     assert not (folder / "canary").exists()
     rewards = [float(reward) for reward in re.findall(r"Episode Reward: (\S+)", results[5][1])]
     assert len(rewards) == 2
-    assert min(rewards) >= -100  # a step costs 1, and what a mask forbids costs 10
+    assert min(rewards) >= -100  # a step costs 1, an invalid action 10
     assert "Loading running average" in results[6][1]
     assert "Mean reward" in results[6][1]
     table = (folder / "bench" / "benchmark.md").read_text()
@@ -178,7 +178,7 @@ def test_all_commands_run_with_masks_and_leave_the_process_as_it_was(recorded):
 
 
 def test_a_folder_of_somebody_else_runs_nothing(recorded, tmp_path):
-    """Each file that the zoo would run something of, by each command that would; and `--trust` does run it."""
+    """Every command that would run code in a file refuses that file, and runs the code with `--trust`."""
     folder, _ = recorded
     shutil.copytree(folder / "logs", tmp_path / "logs")
     taxi, cart = (tmp_path / "logs" / "lecture_dqn" / name for name in ("Taxi-v3_1", "CartPole-v1_1"))
@@ -214,7 +214,7 @@ def test_a_folder_of_somebody_else_runs_nothing(recorded, tmp_path):
     ]
     for (code, _, err), (words, message) in zip(run_all(tmp_path, *(w for w, _ in commands)), commands, strict=False):
         assert re.search(message, err), (words, err)
-        if words[0] != "benchmark":  # which leaves out what it cannot evaluate
+        if words[0] != "benchmark":  # it skips a model that it cannot evaluate
             assert code == 2, words
             assert re.fullmatch(r"sb3_lecture_dqn\.zoo: error: .*\n", err.splitlines(keepends=True)[-1])
         assert "Traceback" not in err
@@ -249,7 +249,7 @@ def test_a_memory_is_saved_and_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_settings_from_the_command_line_by_episode_and_with_masks(tmp_path):
-    """The zoo counts timesteps, the lecture episodes: both hold."""
+    """The zoo counts timesteps, the lecture counts episodes, and both work."""
     words = ["--eval-freq", -1, "-params", "use_masking:True", "target_update_interval:(3, 'episode')", "n_envs:2"]
     train(tmp_path, "lecture_dqn", "Taxi-v3", 3000, "--conf-file", "lecture", *words)
     model = LectureDQN.load(tmp_path / "logs" / "lecture_dqn" / "Taxi-v3_1" / "Taxi-v3.zip")
@@ -297,7 +297,7 @@ def test_optimize_ten_trials_and_train_with_one_of_them(tmp_path):
     states = {trial.state for trial in study.trials}
     assert states <= {optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED}
     assert optuna.trial.TrialState.COMPLETE in states
-    assert "use_masking" not in study.trials[0].params  # which FrozenLake has none of
+    assert "use_masking" not in study.trials[0].params  # FrozenLake has no masks
 
     chosen = study.trials[3].params
     train(tmp_path, "lecture_dqn", env_id, 400, "--eval-freq", -1, "--trial-id", 3, *storage)
@@ -360,7 +360,7 @@ def test_plots(tmp_path):
 
 
 class Calls:
-    """Pickles to a call: what runs if it is unpickled."""
+    """Its pickle calls a function when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -370,7 +370,7 @@ class Calls:
 
 
 class OnlyValidActions(gym.Wrapper):
-    """Taxi, in which an action that is not valid is an error."""
+    """Taxi that raises an error for an invalid action."""
 
     def reset(self, **kwargs):
         obs, self.info = self.env.reset(**kwargs)
@@ -388,7 +388,7 @@ def only_valid():
 
 @pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
 def test_evaluation_is_with_masks_where_training_was(algorithm):
-    """SB3's own callback, whose argmax over all actions is soon one that is not valid; without masks it stays so."""
+    """SB3's callback soon chooses an invalid action; in the context, only a model without masks does."""
     masked = algorithm(only_valid(), use_masking=True, seed=0)
     with pytest.warns(UserWarning, match="MaskableEvalCallback"), pytest.raises(AssertionError, match="not valid"):
         masked.learn(20, EvalCallback(only_valid(), n_eval_episodes=5, eval_freq=10, verbose=0))
@@ -402,7 +402,7 @@ def test_evaluation_is_with_masks_where_training_was(algorithm):
 
 @pytest.fixture
 def zoo_that_says_what_it_was_given(monkeypatch):
-    """A zoo with the tables of the real one, which changes gymnasium on import."""
+    """A fake zoo with the real tables, because importing the real zoo changes gymnasium."""
     given = []
     modules = {
         "rl_zoo3": {"ALGOS": {}},
@@ -427,13 +427,13 @@ def zoo_that_says_what_it_was_given(monkeypatch):
         (["--conf=lecture_dqn_masked"], "lecture_dqn_masked"),
     ],
 )
-def test_the_settings_are_those_of_the_file_that_is_given(words, file, zoo_that_says_what_it_was_given):
+def test_the_settings_come_from_the_given_file(words, file, zoo_that_says_what_it_was_given):
     assert zoo.main(["train", "--algo", "lecture_dqn", "-params", "gamma:0.9", *words]) == 0
     (given,) = zoo_that_says_what_it_was_given
     assert given[-2:] == ["--conf-file", zoo.hyperparams_files().get(file, file)]
 
 
-def test_an_algorithm_of_your_own_is_registered_with_those_of_the_package(zoo_that_says_what_it_was_given, monkeypatch):
+def test_your_own_algorithm_is_registered_with_the_packages(zoo_that_says_what_it_was_given, monkeypatch):
     monkeypatch.setitem(zoo.ALGOS, "my_dqn", LectureDQN)
     before = callbacks.evaluate_policy
     zoo.register()
@@ -447,7 +447,8 @@ def test_mistakes_in_the_arguments(tmp_path, capsys):
     assert zoo.main(["tarin", "--algo", "lecture_dqn"]) == 2
     said = capsys.readouterr().err
     assert (
-        "'tarin' is no command; there are train, enjoy, record_video, record_training, benchmark, push_to_hub" in said
+        "'tarin' is not a command; known are train, enjoy, record_video, record_training, benchmark, push_to_hub"
+        in said
     )
     assert "(did you mean 'train'?)" in said
     assert zoo.main(["\x1b[2J"]) == 2
@@ -455,7 +456,7 @@ def test_mistakes_in_the_arguments(tmp_path, capsys):
     assert zoo.main(["--help"]) == zoo.main([]) == 0
 
 
-def test_without_the_zoo_the_message_says_what_to_install(monkeypatch, capsys):
+def test_without_the_zoo_the_message_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rl_zoo3", None)
     assert zoo.main(["train"]) == 2
     assert "sb3-lecture-dqn[zoo]" in capsys.readouterr().err
@@ -471,7 +472,7 @@ def test_without_the_zoo_the_message_says_what_to_install(monkeypatch, capsys):
     ],
 )
 def test_every_trial_is_a_model_that_learns(algo, env_id, masks):
-    """What the zoo calls, with what the zoo knows: the settings as words in the study, the memory's as they are."""
+    """Call the sampler as the zoo does: the study has the settings as text, but the memory's as they are."""
     tuned = tuned_settings(algo, env_id)
     env = make_env(env_id, 50)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -489,7 +490,7 @@ def test_every_trial_is_a_model_that_learns(algo, env_id, masks):
         assert {**drawn["replay_buffer_kwargs"], "success_fraction": 0} == {**memory_kwargs, "success_fraction": 0}
         for key, value in drawn.items():
             values.setdefault(key, set()).add(str(value))
-        # The same settings come out of what a study stores, for `--trial-id`.
+        # For `--trial-id`, the stored parameters give the same settings.
         converted = zoo.convert_params(trial.params)
         assert isinstance(drawn["learning_rate"], LinearSchedule)
         assert converted.pop("learning_rate") == f"lin_{drawn.pop('learning_rate').start}"

@@ -1,4 +1,4 @@
-"""What the RL Zoo reads of a folder, read as data: what comes out is the same, and nothing that the files say runs."""
+"""Reading the files of a run's folder as data: with the zoo's results, and without running code in them."""
 
 import contextlib
 import functools
@@ -34,7 +34,7 @@ def record(text, path=CONFIG):
 
 
 class Calls:
-    """Pickles to a call: what runs if it is unpickled."""
+    """Its pickle calls a function when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -59,7 +59,7 @@ class WithoutAliases(yaml.Dumper):
 
 @given(st.dictionaries(st.text().map("its {}".format), plain, max_size=4))
 def test_settings_that_the_zoo_writes_come_back(settings):
-    """As the zoo's own loader has them, which runs what it reads."""
+    """The settings are those of the zoo's own loader, which runs code."""
     text = yaml.dump(OrderedDict(settings), Dumper=WithoutAliases)
     assert record(text) == yaml.unsafe_load(text) == settings
 
@@ -74,7 +74,7 @@ def test_the_settings_of_this_package_come_back(name):
 
 
 def test_classes_that_are_not_used_again_are_names():
-    """As `-params policy_kwargs:"dict(...)"` and `--trial-id` leave them."""
+    """Settings that `-params policy_kwargs:"dict(...)"` and `--trial-id` write."""
     settings = {"policy_kwargs": {"optimizer_class": th.optim.Adam, "net_arch": (64, 64)}, "gamma": 0.9}
     read = record(yaml.dump(OrderedDict(settings)))
     kwargs = {"optimizer_class": "torch.optim.adam.Adam", "net_arch": (64, 64)}
@@ -101,7 +101,7 @@ def test_classes_that_are_not_used_again_are_names():
         ("normalize: 'dict(norm_obs=(lambda: 1)())'", "entry 'normalize'"),
         ('normalize: "' + "(" * 400 + '"', "entry 'normalize'"),
         ('normalize: "' + "-" * 900 + '1"', "entry 'normalize'"),
-        ("normalize: {venv: 1}", "entry 'normalize': 'venv' is no argument"),
+        ("normalize: {venv: 1}", "entry 'normalize': 'venv' is not an argument"),
         ("normalize: {norm_obs: yes please}", "norm_obs='yes please' must be true or false"),
         ("normalize: {gamma: []}", "gamma=.. must be a number"),
         ("normalize: [1]", "entry 'normalize'"),
@@ -113,14 +113,14 @@ def test_classes_that_are_not_used_again_are_names():
             "env_wrapper: [{gymnasium.wrappers.FrameStackObservation: {stack_size: 1000000000}}]",
             "stack_size|must be a nu",
         ),
-        ("env_wrapper: [{gymnasium.wrappers.ClipReward: 3}]", "is no table of keywords"),
+        ("env_wrapper: [{gymnasium.wrappers.ClipReward: 3}]", "is not a table of keywords"),
         ("env_wrapper: [{gymnasium.wrappers.ClipReward: {func: !!python/name:os.mkdir ''}}]", "os.mkdir"),
-        ("env_wrapper: [{}]", "is no name of a wrapper"),
-        ("env_wrapper: 3", "is no name of a wrapper"),
+        ("env_wrapper: [{}]", "is not the name of a wrapper"),
+        ("env_wrapper: 3", "is not the name of a wrapper"),
         ("vec_env_wrapper: os.mkdir", "entry 'vec_env_wrapper'"),
         ("frame_stack: 1000000000", "entry 'frame_stack': frame_stack=1000000000 must be"),
         ("frame_stack: many", "entry 'frame_stack'"),
-        ("env_kwargs: [1]", "entry 'env_kwargs': .1. is no table"),
+        ("env_kwargs: [1]", "entry 'env_kwargs': .1. is not a table"),
         ("env_kwargs: {'a b': 1}", "entry 'env_kwargs'"),
         ("env_kwargs: {reward: !!python/name:os.mkdir ''}", "entry 'env_kwargs': os.mkdir is code"),
         ("env: antigravity:Env-v0", "entry 'env': .*module"),
@@ -146,11 +146,11 @@ def test_a_setting_that_is_code_is_refused_by_the_name_of_its_entry(text, messag
     "text",
     ["dict(norm_obs=True, norm_reward=False)", "{'norm_obs': False}", "dict(clip_obs=5.0, gamma=0.5)", " dict()"],
 )
-def test_what_the_zoo_evaluates_is_the_same_as_data(text):
+def test_expressions_that_the_zoo_evaluates_are_read_as_the_same_data(text):
     assert record(yaml.safe_dump({"normalize": text}))["normalize"] == eval(text.strip())
 
 
-def test_arguments_always_have_what_the_zoo_looks_for():
+def test_arguments_always_have_the_entries_that_the_zoo_needs():
     assert record("seed: 1", ARGS) == {"seed": 1, "env_kwargs": None, "env": ""}
     assert record("env_kwargs: null\nframe_stack: null", CONFIG) == {}
 
@@ -183,7 +183,7 @@ def test_models_that_would_be_unpickled_are_refused(tmp_path):
 
 
 class Seen(gym.Env):
-    """Observations of some space."""
+    """An environment with random observations of a space."""
 
     action_space = spaces.Discrete(2)
 
@@ -202,7 +202,7 @@ BOX = spaces.Box(-3.0, 5.0, (2, 3))
 
 
 def normalized(space, **kwargs):
-    """An environment whose statistics have seen something."""
+    """A normalised environment after some steps."""
     space.seed(0)
     env = VecNormalize(DummyVecEnv([functools.partial(Seen, space)] * 2), **kwargs)
     env.reset()
@@ -242,7 +242,7 @@ def _arrays(obs):
     return list(obs.values()) if isinstance(obs, dict) else [obs]
 
 
-def test_statistics_that_are_code_or_none_are_refused(tmp_path):
+def test_statistics_with_code_or_without_statistics_are_refused(tmp_path):
     canary = tmp_path / "canary"
     env = normalized(BOX)
     call = Calls(os.mkdir, str(canary))
@@ -279,7 +279,7 @@ def test_statistics_that_are_code_or_none_are_refused(tmp_path):
         with pytest.raises(UnsafeFileError, match=r"stats\.pkl.*--trust"):
             load_statistics(str(tmp_path / "stats.pkl"), env.venv)
         assert not canary.exists(), name
-    # What is not used of them is not used: the rest is data.
+    # Code in an attribute that is not read does not matter.
     (tmp_path / "stats.pkl").write_bytes(with_attribute(env, "metadata", call))
     load_statistics(str(tmp_path / "stats.pkl"), env.venv)
     assert not canary.exists()
@@ -344,7 +344,7 @@ def test_a_pickle_that_shares_its_parts_takes_no_longer():
 
 
 class SharesItsBytes:
-    """Pickles to an array whose bytes are those of others too."""
+    """Its pickle is an array that shares its bytes with other arrays."""
 
     def __init__(self, content):
         self.content = content
@@ -361,7 +361,7 @@ def test_arrays_do_not_have_the_same_bytes_again_and_again():
         read_pickle(pickle.dumps([SharesItsBytes(content) for _ in range(5)]))
 
 
-def test_what_it_does_not_make_it_only_names():
+def test_other_objects_are_only_named():
     made = read_pickle(pickle.dumps(spaces.Discrete(3)))
     assert isinstance(made, PickledObject)
     assert made.name == "gymnasium.spaces.discrete.Discrete"
