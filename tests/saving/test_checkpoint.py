@@ -913,7 +913,7 @@ def test_environments_in_processes_come_back_when_they_are_resumable(tmp_path):
 
 
 def test_and_begin_anew_when_not(tmp_path):
-    with pytest.warns(UserWarning, match="SubprocVecEnv: where these are in an episode cannot be saved.*ResumableEnv"):
+    with pytest.warns(UserWarning, match="SubprocVecEnv: their position in an episode cannot be saved.*ResumableEnv"):
         run = stopped(tmp_path, make=lambda **kw: in_processes(None, **kw))
     with pytest.warns(UserWarning, match="new episodes begin: a SubprocVecEnv cannot say where it stands"):
         model = LectureDQN.resume(run, env=in_processes(None).env)
