@@ -154,8 +154,8 @@ def test_the_environment_whose_process_died_is_named_and_training_goes_on_from_t
     model = LectureDQN(in_processes(same, same, same), seed=0)
     saving = LectureCheckpointCallback(60, tmp_path, verbose=0)
     message = (
-        r"environment 1 of 3 is gone: its process \d+ was killed by SIGKILL; this was at environment step 90\. The "
-        rf"last checkpoint is kept; go on with LectureDQN\.resume\('{tmp_path}/checkpoint_\d+_steps\.zip', env=\.\.\.\)"
+        r"environment 1 of 3 is gone: its process \d+ was killed by SIGKILL; this was at environment step 90\. To "
+        rf"resume from the last checkpoint: LectureDQN\.resume\('{tmp_path}/checkpoint_\d+_steps\.zip', env=\.\.\.\)"
     )
     with pytest.raises(EOFError, match=message):
         model.learn(200, callback=[KillProcess(90, 1), saving])

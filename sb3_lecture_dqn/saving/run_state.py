@@ -114,7 +114,7 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
     :param path: The checkpoint
     :param env: The environment; ``None`` to make it by the id in the checkpoint
     :param device: Device on which the code should run
-    :param custom_objects: Settings that replace those of the file
+    :param custom_objects: Settings that replace settings of the file
     :return: A model in the middle of its training
     """
     checkpoint = checkpoint_file.read_checkpoint(

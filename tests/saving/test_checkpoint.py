@@ -857,7 +857,7 @@ def test_only_numbers_of_callbacks_are_set(name, tmp_path):
 
 def test_an_environment_given_as_an_object_is_to_be_given_again(tmp_path):
     run = stopped(tmp_path, make=lambda **kw: LectureDQN(make_env("Taxi-v3", 30), seed=0, **kw))
-    with pytest.raises(ValueError, match=r"env=None.*give one like it"):
+    with pytest.raises(ValueError, match=r"env=None.*pass a similar one"):
         LectureDQN.resume(run)
     assert LectureDQN.resume(run, env=make_env("Taxi-v3", 30)).learn().num_timesteps == 200
     with pytest.raises(ValueError, match="2 environments, but the run had 1"):
