@@ -274,9 +274,9 @@ def user_code(model: Any, callback: BaseCallback) -> UserCode:
         or _overrides(callbacks, "on_rollout_start", "_on_rollout_start")
     ):
         return UserCode.ALWAYS
-    others = [model.replay_buffer, model.lr_schedule, model.exploration_schedule]
-    others += [model.logger, *model.logger.output_formats]
-    if not all(map(_is_known, others)) or _overrides(callbacks, "on_rollout_end", "_on_rollout_end"):
+    called_between = [model.replay_buffer, model.lr_schedule, model.exploration_schedule]
+    called_between += [model.logger, *model.logger.output_formats]
+    if not all(map(_is_known, called_between)) or _overrides(callbacks, "on_rollout_end", "_on_rollout_end"):
         return UserCode.BETWEEN_STEPS
     called_in_steps = [*callbacks, *_layers_of(model.env)]
     for child in callbacks:  # callbacks may hold environments for tests

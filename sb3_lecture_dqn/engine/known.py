@@ -161,10 +161,10 @@ def _of_networks(model: Any, online: nn.Module, target: nn.Module) -> Iterator[s
         yield f"the target network, a {type(target).__name__}, is not made as the online network is"
     if model.device.type != "cpu":
         yield f"it works on the cpu, not on device {model.device}"
-    for network, what in ((online, "q_net"), (target, "q_net_target")):
+    for network, attribute in ((online, "q_net"), (target, "q_net_target")):
         if not _same_numbers(network.observation_space, model.observation_space):
-            yield f"{what}.observation_space={network.observation_space} is not the model's"
-        for name, module in network.named_modules(prefix=what):
+            yield f"{attribute}.observation_space={network.observation_space} is not the model's"
+        for name, module in network.named_modules(prefix=attribute):
             if any(getattr(module, hooks) for hooks in HOOKS):
                 yield f"it does not call hooks, and {name} has one"
             if module._compiled_call_impl is not None:

@@ -1,4 +1,4 @@
-"""The PyTorch engine: updates by autograd, for any network, optimiser and memory. It specifies what an update is."""
+"""The PyTorch engine: updates by autograd, for any network, optimiser and memory. It is the reference for updates."""
 
 import math
 from typing import Any

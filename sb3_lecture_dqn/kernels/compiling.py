@@ -18,13 +18,13 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.serialize import dumps
 
-_told: set[str] = set()
+_printed: set[str] = set()
 
 
-def _tell_once(what: str, line: str) -> None:
+def _print_once(event: str, line: str) -> None:
     """Print a line once per process. It is not a warning, since users may turn warnings into errors."""
-    if what not in _told:
-        _told.add(what)
+    if event not in _printed:
+        _printed.add(event)
         print(f"sb3_lecture_dqn: {line}", file=sys.stderr)
 
 
@@ -84,10 +84,10 @@ class CheckedCache(FunctionCache):
             try:
                 # Write an empty index, so that numba writes all files again.
                 self.flush()  # type: ignore[no-untyped-call]
-                _tell_once("rebuilt", f"{damage} and is rebuilt")
+                _print_once("rebuilt", f"{damage} and is rebuilt")
             except OSError as not_writable:
                 self.disable()  # type: ignore[no-untyped-call]
-                _tell_once("damaged", f"{damage} and is not used, as it cannot be written: {not_writable}")
+                _print_once("damaged", f"{damage} and is not used, as it cannot be written: {not_writable}")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -101,7 +101,7 @@ class CheckedCache(FunctionCache):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except Exception as error:
             self.disable()  # type: ignore[no-untyped-call]
-            _tell_once(
+            _print_once(
                 "not writable", f"numba's cache in {self.cache_path} cannot be written, and is not used: {error}"
             )
 

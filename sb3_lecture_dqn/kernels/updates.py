@@ -562,8 +562,9 @@ def _errors(networks, layout, batch, loss_kind, double_q):
     n_next = next_keys.shape[0]
     chosen, next_values = np.empty(n_next, np.int64), np.empty(n_next, np.float32)
     x = z1 = h1 = z2 = h2 = values = np.empty((0, 0), np.float32)
-    # Turn 0, only with double_q: the online network selects the next action. Turn 1: the target network evaluates it.
-    # Turn 2: the online network evaluates the action that was taken. Numba compiles one forward pass for this loop.
+    # Turn 0, only with double_q: the online network selects the next action. Turn 1: the target network evaluates it,
+    # and selects it without double_q. Turn 2: the online network evaluates the action that was taken. As a loop, this
+    # takes less time to compile: numba compiles the forward pass once for every line that calls it.
     for turn in range(0 if double_q else 1, 3):
         flat = networks[1 if turn == 1 else 0]
         inputs = keys if turn == 2 else next_inputs

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: when they are due, where they are, and which of them are kept."""
+"""The checkpoints of a run: when they are written, where they are, and which of them are kept."""
 
 import pathlib
 import warnings
@@ -20,44 +20,45 @@ from sb3_lecture_dqn.saving.run_state import check_can_be_resumed, write_run
 
 def folder_for(model: Any, save_path: pathlib.Path | None) -> pathlib.Path:
     """
-    Make the folder of a run's checkpoints, and check that they can be written there.
+    Make the folder for a run's checkpoints, and check that the checkpoints can be written there.
 
     :param model: The model, when its logger is made
-    :param save_path: The folder; ``None``: ``checkpoints`` in the folder to which the model logs
+    :param save_path: The folder. If ``None``, ``checkpoints`` in the folder of the logs
     :return: The folder
-    :raises ValueError: If there is no folder, it has checkpoints of another run, or the model cannot be checkpointed
+    :raises ValueError: If ``save_path`` is ``None`` and there are no logs, if the folder contains checkpoints of
+        another run, or if the model cannot be checkpointed
     """
     check_can_be_resumed(model)
     if save_path is None:
         if model.logger.dir is None or (model.tensorboard_log is None and not model._custom_logger):
-            raise ValueError("save_path=None and the model logs to no folder: give one, or a tensorboard_log")
+            raise ValueError("save_path=None, but the model logs to no folder: set save_path or tensorboard_log")
         save_path = pathlib.Path(model.logger.dir) / "checkpoints"
     save_path.mkdir(parents=True, exist_ok=True)
     remove_unfinished(save_path)
-    others = checkpoint_steps(save_path).values() if model._resumed is None else ()
-    if others and (model.num_timesteps == 0 or max(others) > model.num_timesteps):
+    steps_of_others = checkpoint_steps(save_path).values() if model._resumed is None else ()
+    if steps_of_others and (model.num_timesteps == 0 or max(steps_of_others) > model.num_timesteps):
         raise ValueError(
-            f"save_path={str(save_path)!r} has checkpoints of another run: go on with {type(model).__name__}.resume("
-            f"{str(save_path)!r}), or choose another folder"
+            f"save_path={str(save_path)!r} has checkpoints of another run: continue it by {type(model).__name__}."
+            f"resume({str(save_path)!r}), or choose another folder"
         )
     if unknown := unknown_parts(model.env):
         warnings.warn(
-            f"{', '.join(unknown)}: where these are in an episode cannot be saved, so resume will begin new ones; "
-            "put ResumableEnv around every sub-environment, and give wrappers get_state() and set_state()"
+            f"{', '.join(unknown)}: their position in an episode cannot be saved, so resume will begin new episodes; "
+            "wrap every sub-environment in ResumableEnv, and add get_state() and set_state() to the wrappers"
         )
     return save_path
 
 
 class Checkpointer:
     """
-    Writes the checkpoints of a run between its rollouts.
+    Write the checkpoints of a run between its rollouts.
 
     :param model: The model that trains
-    :param folder: The folder of its checkpoints, see :func:`folder_for`
-    :param every: When one is due, by a method ``due`` of environment steps and episodes
-    :param keep: How many of the newest to keep, ``None`` for all
-    :param verbose: 1 says after Ctrl-C how to go on, 2 also names every checkpoint
-    :param before_save: Is called before a checkpoint is written
+    :param folder: The folder for checkpoints, see :func:`folder_for`
+    :param every: Interval between two checkpoints, see :class:`schedule.Every`
+    :param keep: Number of newest checkpoints to keep, ``None`` for all
+    :param verbose: Verbosity level: 1 to print after Ctrl-C how to resume, 2 to print every checkpoint too
+    :param before_save: Function that is called before a checkpoint is written
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class Checkpointer:
         self.every.start(model.num_timesteps, model._episode_num)
 
     def save_if_due(self) -> None:
-        """Save if it is time for that. The first one comes at once, and an error in it ends training."""
+        """Save a checkpoint if one is due. The first is due at once, and an error while saving it ends training."""
         due = self.every.due(self.model.num_timesteps, self.model._episode_num)
-        if self._is_first:  # where it cannot be saved at all, this is said before work is lost
+        if self._is_first:  # if checkpoints cannot be saved at all, fail before work is lost
             self._is_first = False
             self._save()
         elif due:
@@ -91,9 +92,9 @@ class Checkpointer:
 
     def save_as_last(self, stopped: bool = False) -> None:
         """
-        Save when training ends.
+        Save a checkpoint when training ends.
 
-        :param stopped: Whether it ends early
+        :param stopped: Whether training ends early; then print how to resume
         """
         self._save_or_warn()
         if stopped and self.verbose >= 1:
@@ -107,7 +108,7 @@ class Checkpointer:
         try:
             self._save()
         except OSError as error:
-            last = "none has been saved" if self.last_path is None else f"the last one is {self.last_path}"
+            last = "none was saved before" if self.last_path is None else f"the last one is {self.last_path}"
             warnings.warn(f"no checkpoint at step {self.model.num_timesteps}: {error}; {last}")
 
     def _save(self) -> None:

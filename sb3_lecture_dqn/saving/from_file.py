@@ -1,4 +1,4 @@
-"""Models that are made of the content of a file: settings checked, then weights."""
+"""Construction of models from the content of a file: the settings are checked and set first, then the weights."""
 
 import contextlib
 import inspect
@@ -25,9 +25,9 @@ from sb3_lecture_dqn.saving.model_file import own_settings
 from sb3_lecture_dqn.saving.torch_file import DAMAGED
 from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_optimizer_state, fitting, n_numbers
 
-# Settings that need not be a number where their default is one; they are checked as arguments are.
+# Settings with a number as default that may also have other types; `check_settings` checks them.
 _OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
-# Attributes of 1.0 that are parts of a training run: only checkpoints need them.
+# Attributes of version 1.0 that belong to a training run; only checkpoints need them.
 _OF_RUNS = ("_total_episodes", "_began_at")
 
 
@@ -42,19 +42,19 @@ def make_model(
     changes: dict[str, Any],
 ) -> Any:
     """
-    Make a model of settings and weights that a file says.
+    Make a model from the settings and weights of a file.
 
     :param cls: The algorithm
     :param path: The file, for messages
-    :param settings: Attributes by name
+    :param settings: Attributes of the model by name
     :param parameters: State dictionaries by name
     :param env: The environment to train on, or ``None``
     :param device: Device on which the code should run
-    :param force_reset: Whether to begin a new episode before training
-    :param changes: Settings that take the place of those of the file
+    :param force_reset: Whether to reset the environment before training
+    :param changes: Settings of the user that replace settings of the file
     :return: A new model
-    :raises UnsafeFileError: If settings or weights are not those of such a model
-    :raises ValueError: If a change is not possible
+    :raises UnsafeFileError: If the settings or the weights are not valid for this algorithm
+    :raises ValueError: If a setting of the user is not valid
     """
     policy_kwargs = settings["policy_kwargs"]
     policy_kwargs.pop("device", None)
@@ -65,7 +65,7 @@ def make_model(
         )
     memory_kwargs = settings.get("replay_buffer_kwargs", {})
     if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in memory_kwargs:
-        settings["replay_buffer_class"] = None  # SB3 chooses it anew, and does not take it for the user's choice
+        settings["replay_buffer_class"] = None  # SB3 shall choose this class again; it was not the user's choice
     if env is not None:
         vec_env = env = cls._wrap_env(env, settings.get("verbose", 0))
         check_for_correct_spaces(vec_env, settings["observation_space"], settings["action_space"])
@@ -98,14 +98,14 @@ def make_model(
 
 
 def _check_settings(model: Any, settings: dict[str, Any]) -> None:
-    """Check that the settings of a file are attributes that a saved model has."""
+    """Check that the settings of a file are attributes of a saved model, and have the types of their defaults."""
     excluded = set(model._excluded_save_params())
     for name, value in settings.items():
         known = inspect.getattr_static(type(model), name, None)
         if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
-            raise UnsafeFileError(f"{shown(repr(name))} is no setting")
+            raise UnsafeFileError(f"{shown(repr(name))} is not a setting")
         if name in excluded and value is not None:
-            raise UnsafeFileError(f"{name!r} is a part of the model that is not loaded as a setting")
+            raise UnsafeFileError(f"{name!r} is a part of the model, not a setting")
         default = model.__dict__.get(name)
         if isinstance(default, bool) and not isinstance(value, bool):
             raise UnsafeFileError(f"{name}={value!r} must be True or False")
@@ -117,10 +117,10 @@ def _check_settings(model: Any, settings: dict[str, Any]) -> None:
 
 def check_progress(settings: dict[str, Any]) -> None:
     """
-    Check how far a training has come, for a model that is loaded, and for a checkpoint before it is written.
+    Check the counters and logs of a training, when a model is loaded and before a checkpoint is written.
 
     :param settings: Attributes of the model by name
-    :raises ValueError: If one of them cannot be; for a file that is an ``UnsafeFileError``
+    :raises ValueError: If an attribute is not valid; partly as the subclass ``UnsafeFileError``
     """
     for name in ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "_total_timesteps"):
         check_number(name, settings.get(name, 0), 0, integer=True)
@@ -134,11 +134,11 @@ def check_progress(settings: dict[str, Any]) -> None:
     _of_kind("action_noise", settings.get("action_noise"), ActionNoise | None)
     for episode in _of_kind("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
         if not (isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))):
-            raise UnsafeFileError(f"ep_info_buffer has {episode!r}, which is no episode")
+            raise UnsafeFileError(f"ep_info_buffer has {episode!r}, but an episode needs numbers 'r' and 'l'")
     for success in _of_kind("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
         if not is_figure(success):
-            raise UnsafeFileError(f"ep_success_buffer has {success!r}, which is no number")
-    check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # as many as `learn` makes
+            raise UnsafeFileError(f"ep_success_buffer has {success!r}, which is not a number")
+    check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # `learn` makes them all
     check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
 
 
@@ -153,24 +153,24 @@ def _check_names(settings: dict[str, Any]) -> None:
         _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
     env_id, run = settings.get("env_id"), settings.get("_run_folder")
     if env_id is not None and not re.fullmatch(r"[\w:./-]{1,200}", str(env_id)):
-        raise UnsafeFileError(f"env_id={shown(repr(env_id))} is no id of an environment")
+        raise UnsafeFileError(f"env_id={shown(repr(env_id))} is not an id of an environment")
     if run is not None and pathlib.Path(run).name in ("", ".."):
-        raise UnsafeFileError(f"_run_folder={shown(repr(run))} is no folder of a run")
+        raise UnsafeFileError(f"_run_folder={shown(repr(run))} is not a folder of a run")
 
 
 def set_weights(model: Any, parameters: dict[str, Any], exact_match: bool, device: th.device | str) -> None:
     """
-    Set the weights of a file.
+    Set the weights of a model to those of a file.
 
     :param model: The model
     :param parameters: State dictionaries by name
-    :param exact_match: Whether all weights must be given
+    :param exact_match: Whether all weights must be present
     :param device: Device on which the code should run
-    :raises UnsafeFileError: If they do not fit
+    :raises UnsafeFileError: If the weights do not fit
     """
     known, _ = model._get_torch_save_params()
-    if others := [name for name in parameters if name not in known]:
-        raise UnsafeFileError(f"it has weights of {shown(others)}, and those of {', '.join(known)} are read")
+    if unknown := [name for name in parameters if name not in known]:
+        raise UnsafeFileError(f"it has weights of {shown(unknown)}, but only those of {', '.join(known)} can be read")
     if "policy.optimizer" in parameters:
         check_optimizer_state(parameters["policy.optimizer"], model.policy.optimizer)
     fit = fitting_weights(model, parameters, exact_match, from_file=True)
@@ -179,19 +179,20 @@ def set_weights(model: Any, parameters: dict[str, Any], exact_match: bool, devic
 
 def fitting_weights(model: Any, parameters: dict[str, Any], exact_match: bool, *, from_file: bool) -> dict[str, Any]:
     """
-    Check that weights fit a model's networks, so that PyTorch copies them and changes nothing else.
+    Check that weights fit the networks of a model, so that PyTorch only copies numbers.
 
     :param model: The model
     :param parameters: State dictionaries by name
-    :param exact_match: Whether all weights must be given
+    :param exact_match: Whether all weights must be present
     :param from_file: See :func:`weights_checks.fitting`
-    :return: The same; where the target is the online network, without the weights of another target
-    :raises ValueError: If they do not fit; an ``UnsafeFileError`` if a file says them
+    :return: The weights. If the online network is also the target network, the weights of a separate target network are
+        replaced
+    :raises ValueError: If the weights do not fit; an ``UnsafeFileError`` if they are from a file
     """
     fit = _without_target(parameters) if "policy" in parameters and not model.double_dqn else parameters
     for name, state in fit.items():
         module = None
-        with contextlib.suppress(AttributeError, TypeError):  # which SB3 says better
+        with contextlib.suppress(AttributeError, TypeError):  # SB3 raises a clearer error later
             module = operator.attrgetter(name)(model)
         if isinstance(module, th.nn.Module) and isinstance(state, Mapping):
             fit = {**fit, name: fitting(name, state, module, exact_match, from_file=from_file)}
@@ -205,34 +206,34 @@ def _without_target(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**parameters, "policy": policy}
 
 
-# Files of stock SB3, and ours as stock SB3 reads them
+# Files of stock SB3, and files of this package that stock SB3 can read
 
 
 def settings_beside_stock(cls: Any, path: Any, custom_objects: dict[str, Any]) -> dict[str, Any]:
     """
-    Collect the settings that stock SB3 does not have, or not with all values.
+    Collect the settings of a file that stock SB3 does not have, or whose values it does not support.
 
     :param cls: The algorithm
-    :param path: A model's file
-    :param custom_objects: Settings that the user gives
-    :return: Of our file its own settings, of a file that SB3 wrote those by which SB3 behaves
+    :param path: File of a model
+    :param custom_objects: Settings of the user
+    :return: For a file of this package, its settings; for a file of stock SB3, settings that behave like stock SB3
     """
-    own = own_settings(path)
-    if own is not None:
-        return {name: value for name, value in own.items() if name not in custom_objects}
+    extra_settings = own_settings(path)
+    if extra_settings is not None:
+        return {name: value for name, value in extra_settings.items() if name not in custom_objects}
     loss = {"loss": "huber"} if stock_algorithm(cls).__name__ == "DQN" else {}
     return {"exploration_decay": None, "max_episode_steps": None, **loss}
 
 
 def settings_for_stock(model: Any) -> dict[str, Any]:
     """
-    Find settings that stock SB3 and sb3-contrib understand, in place of values that they do not know.
+    Translate settings whose values stock SB3 or sb3-contrib do not support.
 
     :param model: The model
-    :return: Settings by name
+    :return: The translated settings by name
     """
     interval, unit = parse_frequency("target_update_interval", model.target_update_interval)
-    if unit == "episode":  # as many steps as so many episodes have had; before there are any, the default of stock
+    if unit == "episode":  # the number of steps of that many average episodes; without episodes, the stock default
         interval = max(1, interval * model.num_timesteps // model._episode_num) if model._episode_num else 10_000
     no_clipping = math.inf if stock_algorithm(type(model)).__name__ == "DQN" else None
     norm = model.max_grad_norm

@@ -1,4 +1,4 @@
-"""The environment of a model: made by its id, and which of it a file knows."""
+"""The environment of a model: how it is made by its id, and which of its attributes are stored in files."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from sb3_lecture_dqn.evaluation.like_model import check_made_by_id, step_limit_o
 
 def announce_env(env_id: str, verbose: int) -> None:
     """
-    Say that an environment is made by its id, in SB3's words.
+    Print SB3's message for an environment that is made by its id.
 
     :param env_id: The id
-    :param verbose: Verbosity level of the model; 0 for nothing
+    :param verbose: Verbosity level of the model; 0 for no output
     """
     if verbose >= 1:
         print(f"Creating environment from the given name '{env_id}'")
@@ -24,7 +24,7 @@ def announce_env(env_id: str, verbose: int) -> None:
 
 def make_model_env(model: Any) -> GymEnv:
     """
-    Make an environment by a model's id.
+    Make an environment by the id that a model stores.
 
     :param model: A model with an ``env_id``
     :return: The environment, with the model's step limit, number of environments and wrapper
@@ -34,10 +34,10 @@ def make_model_env(model: Any) -> GymEnv:
 
 def set_made_env(model: Any, env: GymEnv | None = None) -> None:
     """
-    Give a model an environment that was made by its id.
+    Set the environment of a model to one that is made by the model's id.
 
     :param model: The model
-    :param env: The environment; ``None``: it is made here, and training begins with a new episode
+    :param env: The environment. If ``None``, it is made here, and training begins with a new episode
     """
     if env is None:
         check_made_by_id(model)
@@ -46,8 +46,7 @@ def set_made_env(model: Any, env: GymEnv | None = None) -> None:
 
 def know_env(model: Any) -> None:
     """
-    Set a model's id, wrapper and step limit by its environment, after settings came from a file or the environment from
-    the user.
+    Update a model's id, wrapper and step limit after it was loaded or the user has set its environment.
 
     :param model: The model
     """
@@ -55,23 +54,23 @@ def know_env(model: Any) -> None:
         model.env_id = model.env_wrapper = None
         model.max_episode_steps = step_limit_of(model.env)
     elif model.env_id is not None and model.max_episode_steps is None:
-        # Version 1.0 wrote None for the registered limit. The limit of the lecture's tasks is not the registered one.
+        # Version 1.0 wrote None for the registered limit. For the lecture's tasks, None now means another limit.
         spec = gym.registry.get(model.env_id.rpartition(":")[2])
         model.max_episode_steps = None if spec is None else spec.max_episode_steps
 
 
 def keep_own_step_limit(model: Any, env: VecEnv, asked_for: int | None) -> None:
     """
-    Set a model's step limit to that of an environment that it was given.
+    Set a model's step limit to the limit of its environment object.
 
     :param model: The model
     :param env: The environment
-    :param asked_for: The limit that the user gave, or ``None``
-    :raises ValueError: If the user gave another limit than the environment has
+    :param asked_for: The limit that the user passed, or ``None``
+    :raises ValueError: If the user passed another limit than the environment has
     """
     model.max_episode_steps = step_limit_of(env)
     if asked_for is not None and model.max_episode_steps != asked_for:
         raise ValueError(
-            f"max_episode_steps={asked_for} is for an environment that is given by its id; the one that was given "
-            f"has {model.max_episode_steps or 'no limit'}: put gymnasium's TimeLimit around it, or leave this out"
+            f"max_episode_steps={asked_for} is only for an environment that is given by its id; the given environment "
+            f"has {model.max_episode_steps or 'no limit'}: wrap it in gymnasium's TimeLimit, or omit the argument"
         )

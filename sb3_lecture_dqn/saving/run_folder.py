@@ -1,4 +1,4 @@
-"""The folder that a run logs to: made anew, found again by a loaded model, gone on with by a resumed run."""
+"""The folder of a run's logs: its creation for a new run, and the search for it by loaded models and resumed runs."""
 
 import pathlib
 import warnings
@@ -14,10 +14,10 @@ from sb3_lecture_dqn.saving.logs import first_log, has_logs, is_log, rewind_logs
 
 def new_folder(root: pathlib.Path, name: str) -> pathlib.Path:
     """
-    Make a folder that did not exist, also when several processes want one of the same name.
+    Make a new folder. Several processes may do this at the same time.
 
-    :param root: Parent folder, made if necessary
-    :param name: Wanted name; ``_2``, ``_3``, … is added if it is taken
+    :param root: Parent folder; it is made if it does not exist
+    :param name: Name of the folder; ``_2``, ``_3``, … is added if the name exists
     :return: The new folder
     """
     root.mkdir(parents=True, exist_ok=True)
@@ -35,14 +35,14 @@ def make_run_folder(model: Any) -> pathlib.Path:
     """
     Make the folder of a new run, see :meth:`LectureDQN.make_run_folder`.
 
-    :param model: The model that will log
+    :param model: The model of the run
     :return: The new folder
     """
     name = f"SR_{model.store_and_replay}_DD_{model.double_dqn}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    return new_folder(_runs_of(model), name)
+    return new_folder(_folder_of_runs(model), name)
 
 
-def _runs_of(model: Any) -> pathlib.Path:
+def _folder_of_runs(model: Any) -> pathlib.Path:
     return pathlib.Path(model.tensorboard_log or "runs")
 
 
@@ -50,12 +50,12 @@ def lecture_logger(model: Any, new_run: bool) -> Logger:
     """
     Make the logger of a run whose folder has the lecture's name.
 
-    :param model: The model that will log
-    :param new_run: Whether to begin a new folder, also where the model has one
+    :param model: The model of the run
+    :param new_run: Whether to make a new folder even if the model has one
     :return: The logger
     """
     folder = model._run_folder
-    if new_run or folder is None or pathlib.Path(folder).parent != _runs_of(model):
+    if new_run or folder is None or pathlib.Path(folder).parent != _folder_of_runs(model):
         model._run_folder = str(make_run_folder(model))
     return configure(model._run_folder, ["stdout", "tensorboard"] if model.verbose else ["tensorboard"])
 
@@ -65,19 +65,19 @@ def first_log_of(model: Any) -> str | None:
     Find the first event file of a model's last training.
 
     :param model: The model
-    :return: Its path below ``tensorboard_log``; ``None`` if there is none
+    :return: Its path relative to ``tensorboard_log``; ``None`` if there is none
     """
     if model.tensorboard_log is None or not hasattr(model, "_logger"):
         return model._log_file  # type: ignore[no-any-return]
     return first_log(model.logger, pathlib.Path(model.tensorboard_log)) or model._log_file
 
 
-# A file's word is not enough to write to any folder that it names.
+# The following functions never let a model write to a folder only because a file names it.
 
 
 def log_where_it_did(model: Any) -> None:
     """
-    Let a loaded model log to the folder that its file names only if that has the logs of the model's last training.
+    Keep the log folder of a loaded model only if it contains the logs of the model's last training.
 
     :param model: The model, with the settings of its file
     """
@@ -91,31 +91,30 @@ def log_where_it_did(model: Any) -> None:
         if run is not None and pathlib.Path(run).parent == pathlib.Path(root):
             model._run_folder = run
     else:
-        model._log_of_file = str(root)  # to be asked for when there is something to log
+        model._log_of_file = str(root)  # for the warning by `warn_of_missing_logs`
 
 
 def warn_of_missing_logs(model: Any) -> None:
     """
-    Warn, when training begins, that a loaded model does not log because the logs that its file names are not there.
+    Warn that a loaded model does not log because the logs that its file names do not exist.
 
-    :param model: The model
+    :param model: The model, when training begins
     """
     if model._log_of_file is not None and model.tensorboard_log is None and not model._custom_logger:
         warnings.warn(
-            f"tensorboard_log={shown(repr(model._log_of_file), 300)} is what the model's file says, and the logs of "
-            "its training are not there, so nothing is logged: give load(path, tensorboard_log=...) to log, there "
-            "or elsewhere"
+            f"the model's file has tensorboard_log={shown(repr(model._log_of_file), 300)}, but this folder does not "
+            "contain the logs of its training, so nothing is logged: use load(path, tensorboard_log=...) to log"
         )
         model._log_of_file = None
 
 
 def log_where_the_run_did(model: Any, folder: pathlib.Path | None, mark: str | None) -> None:
     """
-    Let a resumed run log to the folder that its checkpoint names only if the run's logs are there.
+    Keep the log folder of a resumed run only if it contains the logs of the run.
 
     :param model: The model of the run
-    :param folder: Where the logs are, if they are with the checkpoint
-    :param mark: The end of the names of the run's event files, ``None`` in files of versions before 2.0
+    :param folder: Folder of the logs if the checkpoint is in it or below it, otherwise ``None``
+    :param mark: The end of the names of the run's event files; ``None`` for checkpoints of versions before 2.0
     """
     if model.tensorboard_log is None:
         return
@@ -126,15 +125,15 @@ def log_where_the_run_did(model: Any, folder: pathlib.Path | None, mark: str | N
             model.tensorboard_log, model._run_folder = str(folder.parent), str(folder)
     elif not as_named or not has_logs(run, mark):  # type: ignore[arg-type]
         warnings.warn(
-            f"the logs of the run are neither with the checkpoint nor in {shown(run)}, so it goes on without: "
-            "give custom_objects={'tensorboard_log': ...} for new ones"
+            f"the logs of the run are neither with the checkpoint nor in {shown(run)}, so nothing is logged: "
+            "use custom_objects={'tensorboard_log': ...} for new logs"
         )
         model.tensorboard_log = model._run_folder = None
 
 
 def begin_logs(model: Any) -> None:
     """
-    Log to event files of this run alone; of a resumed run, take out of its own files the steps that are trained again.
+    Start event files of this run. For a resumed run, remove the steps after the checkpoint from its earlier files.
 
     :param model: The model, when its logger is made and nothing has been logged
     """
@@ -143,18 +142,18 @@ def begin_logs(model: Any) -> None:
         if model._log_mark is None or model.num_timesteps == 0:
             model._log_mark = new_mark()
     elif model._log_mark is None:
-        kept = resumed.state.get("log_mark") or (resumed.state["logs"] or {}).get("mark")
-        model._log_mark = kept or new_mark()
-    current = write_as_last(model.logger, model._log_mark)
+        stored_mark = resumed.state.get("log_mark") or (resumed.state["logs"] or {}).get("mark")
+        model._log_mark = stored_mark or new_mark()
+    new_files = write_as_last(model.logger, model._log_mark)
     if folder is not None:
-        folders = [file.parent.resolve() for file in current]
+        folders = [file.parent.resolve() for file in new_files]
         if folder in folders:
             run = None if model.tensorboard_log is None else model._run_folder
             is_of_run = run is not None and pathlib.Path(run).resolve() == folder
-            rewind_logs(folder, resumed.state["logs"], is_of_run, current)
+            rewind_logs(folder, resumed.state["logs"], is_of_run, new_files)
         elif not folders and model.tensorboard_log is None:
             warnings.warn(
-                f"the run logged to {folder} by a logger that it was given, and goes on without: give one, as in "
+                f"the run logged to {folder} by a custom logger, which is not restored: set it again, as in "
                 f"model.set_logger(configure({str(folder)!r}, ['tensorboard']))"
             )
     model._resumed_logs = None

@@ -1,8 +1,8 @@
 """
-The state of a training run: captured for a checkpoint, and restored when the run goes on.
+The state of a training run: captured for a checkpoint, and restored when the run is resumed.
 
-The state is a dictionary of the states of the run's parts. What a part keeps is said by its own ``get_state`` and
-``set_state``, and by nothing here.
+The state is a dictionary of the states of the run's parts. Each part defines its state by its own ``get_state`` and
+``set_state``.
 """
 
 import pathlib
@@ -41,13 +41,13 @@ from sb3_lecture_dqn.saving.torch_file import DAMAGED
 
 def capture(model: Any, path: pathlib.Path) -> dict[str, Any]:
     """
-    Capture the state of a run besides settings, weights and memory.
+    Capture the state of a run, except for settings, weights and replay memory.
 
-    In the middle of a rollout it is not known where the running episodes are; :func:`restore` then begins new ones.
+    In the middle of a rollout, the positions in the running episodes are unknown; :func:`restore` then begins new ones.
 
     :param model: The model that trains
-    :param path: The checkpoint, to which the folder of logs is said relatively
-    :return: States of parts, by name
+    :param path: Path of the checkpoint; the path of the logs is stored relative to it
+    :return: States of the parts by name
     """
     has_logger = hasattr(model, "_logger")
     return {
@@ -68,7 +68,7 @@ def write_run(model: Any, path: pathlib.Path) -> None:
 
     :param model: The model that trains
     :param path: The file
-    :raises ValueError: If the memory cannot be described as data, or the file could not be read again
+    :raises ValueError: If the memory cannot be described as data, or if the checkpoint could not be read again
     :raises DivergedError: If weights are not finite
     """
     check_can_be_resumed(model)
@@ -93,10 +93,10 @@ def write_run(model: Any, path: pathlib.Path) -> None:
 
 def check_can_be_resumed(model: Any) -> None:
     """
-    Check that a model can be described as data.
+    Check that a checkpoint of the model can be written.
 
     :param model: The model
-    :raises ValueError: If its memory cannot
+    :raises ValueError: If its replay memory cannot be described as data
     """
     if model.replay_buffer is None or not is_described_memory(model.replay_buffer):
         raise ValueError(
@@ -108,13 +108,13 @@ def check_can_be_resumed(model: Any) -> None:
 
 def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects: dict[str, Any] | None) -> Any:
     """
-    Make the model of a run from its checkpoint, see :meth:`LectureDQN.resume`.
+    Load the model of a run from its checkpoint, see :meth:`LectureDQN.resume`.
 
     :param cls: The algorithm
     :param path: The checkpoint
-    :param env: The environment, or ``None`` for one by the run's id
+    :param env: The environment; ``None`` to make it by the id in the checkpoint
     :param device: Device on which the code should run
-    :param custom_objects: Settings that take the place of those of the file
+    :param custom_objects: Settings that replace settings of the file
     :return: A model in the middle of its training
     """
     checkpoint = checkpoint_file.read_checkpoint(
@@ -122,7 +122,7 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
     )
     model = make_model(cls, path, checkpoint.settings, checkpoint.parameters, None, device, False, {})
     if env is None and model.env_id is None:
-        raise ValueError("env=None, and the run had an environment that was given as an object: give one like it")
+        raise ValueError("env=None, but the run had an environment object without an id: pass a similar one")
     _set_env(model, path, env)
     try:
         checkpoint.state |= _parts_of_version_1(checkpoint.state, checkpoint.settings)
@@ -141,7 +141,7 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
 
 
 def _parts_of_version_1(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """The states of parts in a checkpoint of a version before 2.0, which had other names for them."""
+    """Translate the states of parts in a checkpoint of a version before 2.0, which had other names."""
     if "exploration" in state:
         return {}
     steps_before, episodes_before = settings.get("_began_at", (0, 0))
@@ -159,7 +159,7 @@ def _parts_of_version_1(state: dict[str, Any], settings: dict[str, Any]) -> dict
 
 
 def _set_env(model: Any, path: pathlib.Path, env: Any) -> None:
-    """Give the model of a run its environment, made anew by its id if none is given."""
+    """Set the environment of a resumed model; make it by the id if ``env`` is ``None``."""
     try:
         if env is None:
             check_made_by_id(model)
@@ -173,7 +173,7 @@ def _set_env(model: Any, path: pathlib.Path, env: Any) -> None:
             raise
         raise UnsafeFileError(f"path={str(path)!r}: env_id={model.env_id!r}: {error}") from None
     if new_env.num_envs != model.n_envs:
-        raise ValueError(f"env has {new_env.num_envs} environments, and the run had {model.n_envs}")
+        raise ValueError(f"env has {new_env.num_envs} environments, but the run had {model.n_envs}")
     if env is None:
         set_made_env(model, new_env)
     else:
@@ -186,13 +186,13 @@ def restore(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
     """
     Restore the state of a run.
 
-    Global generators, the callbacks and the log follow in :func:`go_on`, when ``learn`` goes on: whatever happens until
-    then would change them.
+    Global random generators, callbacks and logs are restored later by :func:`go_on`, since they might change before
+    ``learn`` continues.
 
     :param model: A model with the settings and weights of the run, and with its environment
-    :param state: What :func:`capture` returned
-    :param path: The checkpoint, which has the memory
-    :raises UnsafeFileError: If a state does not fit
+    :param state: Return value of :func:`capture`
+    :param path: The checkpoint, which contains the replay memory
+    :raises UnsafeFileError: If a state does not fit the model
     """
     check_number("elapsed_ns", state.get("elapsed_ns", 0), 0, 2**63 - 1, integer=True)
     for name, part in model._parts().items():
@@ -205,12 +205,12 @@ def restore(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
         if state["env"] is None or state["in_rollout"]:
             if state["env"] is not None:
                 set_wrapper_states(model.env, state["env"])
-            where = "in the middle of a step" if state["in_rollout"] else "by a model without an environment"
-            raise EpisodeNotReplayedError(f"the checkpoint was left {where}")
+            when = "in the middle of a step" if state["in_rollout"] else "without an environment"
+            raise EpisodeNotReplayedError(f"the checkpoint was saved {when}")
         _check_last_obs(model, model.env)
         set_env_state(model.env, state["env"])
     except EpisodeNotReplayedError as error:
-        warnings.warn(f"the environment is not where it was, so new episodes begin: {shown(error, 1000)}")
+        warnings.warn(f"the running episodes cannot be restored, so new episodes begin: {shown(error, 1000)}")
         model._last_obs = None
 
 
@@ -222,7 +222,7 @@ def _check_last_obs(model: Any, env: VecEnv) -> None:
             return
         fits = isinstance(obs, np.ndarray) and obs.shape == (env.num_envs, *(space.shape or ()))
         if not fits or (not no_bounds and not np.can_cast(obs.dtype, np.dtype(space.dtype), "same_kind")):
-            raise UnsafeFileError(f"the last observation is none of {space}")
+            raise UnsafeFileError(f"the last observation is not in {space}")
         check_observations(obs, space, model.num_timesteps, ignore_bounds=no_bounds)
 
     normalize = model._vec_normalize_env
@@ -234,20 +234,20 @@ def _check_last_obs(model: Any, env: VecEnv) -> None:
 
 def begin_clock(model: Any) -> None:
     """
-    Count steps and time from where ``learn`` was called, also when it goes on with a call that was stopped.
+    Set the start of ``learn`` for SB3's counts of steps and time. A resumed call keeps the start of the stopped call.
 
     :param model: The model, when training begins
     """
     elapsed = 0 if model._resumed is None else model._resumed.state.get("elapsed_ns")
     model._learning_since = time.monotonic_ns()
-    if elapsed is not None:  # which versions before 2.0 did not keep
+    if elapsed is not None:  # checkpoints of versions before 2.0 lack it
         model._learning_since -= elapsed
         model._num_timesteps_at_start = model._budget.steps_before
 
 
 def time_learning(model: Any) -> None:
     """
-    Have SB3 log the time that has passed since ``learn`` was called, by a clock that does not go back.
+    Set SB3's start time, so that it logs the time since ``learn`` was called by a clock that never goes back.
 
     :param model: The model
     """
@@ -257,12 +257,12 @@ def time_learning(model: Any) -> None:
 
 def go_on(model: Any, callback: BaseCallback, as_made: list[dict[str, Any]], has_checkpoints: bool) -> None:
     """
-    Restore what the beginning of training would have changed, and note for checkpoints where callbacks begin.
+    Restore the global random generators, callbacks and logs of a resumed run. Record the callbacks for checkpoints.
 
     :param model: The model
-    :param callback: The callback of ``learn``, when training has begun
-    :param as_made: What :func:`callback_state.callback_numbers` returned before that
-    :param has_checkpoints: Whether there will be checkpoints
+    :param callback: The callback of ``learn``, after ``on_training_start``
+    :param as_made: Return value of :func:`callback_state.callback_numbers` before ``on_training_start``
+    :param has_checkpoints: Whether checkpoints will be saved
     :raises UnsafeFileError: If a state of the checkpoint does not fit
     """
     model._callback, model._callback_start = callback, callback_numbers(callback) if has_checkpoints else []

@@ -1,4 +1,4 @@
-"""What a model has of files: the methods of SB3, without pickles, and those for runs that are stopped and go on."""
+"""The methods of a model that read and write files: those of SB3 without pickles, and those for checkpoints."""
 
 import io
 import pathlib
@@ -41,28 +41,28 @@ SelfSaveable = TypeVar("SelfSaveable", bound="Saveable")
 
 class Saveable(OffPolicyAlgorithm):
     """
-    The methods of a DQN of SB3 or sb3-contrib that write and read files. Nothing is unpickled unless a file is trusted.
+    Base class with the methods that read and write files. They unpickle nothing unless the caller trusts the file.
     """
 
     env_id: str | None
     max_episode_steps: int | None
-    #: Whether ``buffer_size`` bounds failures only, whatever the observations are: so it was in files of version 1
+    #: Whether ``buffer_size`` limits only the failures for all observation spaces, as in files of version 1
     _version_1_memory: bool
-    #: Where the model logs, if the folder has the lecture's name
+    #: Folder of the logs, if it has the lecture's name
     _run_folder: str | None = None
-    #: The first event file that TensorBoard wrote of the last training, below `tensorboard_log`
+    #: The first event file of the last training, relative to `tensorboard_log`
     _log_file: str | None = None
-    #: Where a file says that the model logs, and nothing else does
+    #: Folder of the logs that a file names, if nothing else confirms it
     _log_of_file: str | None = None
     #: The end of the names of this run's event files
     _log_mark: str | None = None
-    #: What is left to restore when `learn` goes on with a run, and where the logs of that are
+    #: The checkpoint from which the next call of `learn` continues, and the folder of its logs
     _resumed: Checkpoint | None = None
     _resumed_logs: pathlib.Path | None = None
-    #: Callback of the last call of `learn`, and the numbers of it and its children at its start
+    #: Callback of the last call of `learn`, and the numbers in it and its children when training started
     _callback: Any = None
     _callback_start: list[dict[str, Any]]
-    #: When `learn` was called, by :func:`time.monotonic_ns`, without the time in which the run was stopped
+    #: Time of the call of `learn` by :func:`time.monotonic_ns`, moved forward by the time in which the run was stopped
     _learning_since: int | None = None
     #: Whether the model is in the middle of a rollout
     _in_rollout = False
@@ -81,25 +81,26 @@ class Saveable(OffPolicyAlgorithm):
         **kwargs: Any,
     ) -> SelfSaveable:
         """
-        Load a model without running anything that its file says.
+        Load the model from a zip-file, without running code from the file.
 
-        :param path: A file that :meth:`save` wrote, or an open one
-        :param env: The environment to train on; without one the model can predict, and is given a new environment by
-            :meth:`learn` if it was made with an id
+        :param path: A file that :meth:`save` wrote (path or file-like)
+        :param env: The new environment to run the loaded model on. If ``None``, the model can predict; :meth:`learn`
+            makes a new environment if the model was made with an id
         :param device: Device on which the code should run
-        :param custom_objects: What takes the place of settings of the file, by their names, and of functions and
-            classes in others, by theirs: ``{"features_extractor_class": MyExtractor}`` leaves the rest of
-            ``policy_kwargs`` as it is
-        :param print_system_info: Whether to print the system info of the saved model and the current one
-        :param force_reset: Whether to begin a new episode before training
-        :param trust: Load as SB3 does, by unpickling. This runs whatever code the file holds, so only for files whose
-            origin is known; for those of SB3's ``DQN``, and of models with functions or classes of one's own
-        :param kwargs: Extra arguments to change the model when loading. Without a ``tensorboard_log``, it logs to the
-            one of its file only if that has the logs of the model's last training: a file's word is not enough to write
-            to any folder that it names
-        :return: A new model
-        :raises UnsafeFileError: If the file is damaged, holds no model of this kind, or has settings that are code and
-            are not among ``custom_objects``; it is a ``ValueError``
+        :param custom_objects: Objects that replace settings of the file, by the names of the settings. They also
+            replace functions and classes inside of settings: ``{"features_extractor_class": MyExtractor}`` keeps the
+            rest of ``policy_kwargs``
+        :param print_system_info: Whether to print system info from the saved model and the current system info
+        :param force_reset: Whether to reset the environment before training
+        :param trust: Whether to unpickle the file, as SB3 does. This runs any code in the file, so use it only for
+            files from a known origin. It is needed for files of SB3's ``DQN``, and for models with custom functions or
+            classes
+        :param kwargs: Extra arguments to change the model when loading. Without ``tensorboard_log``, the model logs to
+            the folder that the file names only if the logs of its last training are there: a file alone must not
+            decide where this process writes
+        :return: New model instance with loaded parameters
+        :raises UnsafeFileError: If the file is damaged, contains no model of this class, or contains code as a setting
+            that is not in ``custom_objects``; it is a ``ValueError``
         """
         algorithm = stock_algorithm(cls).__name__
         if trust:
@@ -126,16 +127,17 @@ class Saveable(OffPolicyAlgorithm):
         include: Iterable[str] | None = None,
     ) -> None:
         """
-        Save the model in SB3's zip file, with a description from which :meth:`load` needs no pickles.
+        Save all the attributes of the object and the model parameters in a zip-file.
 
-        A file that was there before is replaced only when the new one is whole and on the disk.
+        The file has SB3's format, and also a description without pickles for :meth:`load`. An existing file is replaced
+        only when the new one is complete and on the disk.
 
-        :param path: Path to the file, or an open one
-        :param exclude: Names of settings that are left out in addition to the default ones
-        :param include: Names of settings that would be left out but should not be
+        :param path: Path to the file (or a file-like) where the model should be saved
+        :param exclude: Names of attributes that should be excluded in addition to the default ones
+        :param include: Names of attributes that might be excluded but should be included anyway
         """
         attributes = {**self.__dict__, "_log_file": first_log_of(self)}
-        stock = object.__new__(type(self))  # a view of the model, to be written as stock SB3 understands it
+        stock = object.__new__(type(self))  # a shallow copy with settings that stock SB3 understands
         stock.__dict__.update(attributes, **settings_for_stock(self))
         with written_whole(path, "zip") as file:
             super(Saveable, stock).save(file, exclude, include)  # type: ignore[arg-type]
@@ -148,15 +150,15 @@ class Saveable(OffPolicyAlgorithm):
         device: th.device | str = "auto",
     ) -> None:
         """
-        Set the weights in place, from a file without unpickling; also from one of stock SB3.
+        Load parameters from a file, also one of stock SB3, or from a dictionary. Nothing is unpickled.
 
-        :param load_path_or_dict: A file that :meth:`save` wrote, or what :meth:`get_parameters` returned. Weights that
-            are given have the dtype of the network's, or are other floating-point numbers, which are rounded to it; in
-            a file they have the same
-        :param exact_match: Whether all weights must be given
+        :param load_path_or_dict: A file that :meth:`save` wrote, or a dictionary that :meth:`get_parameters` returned.
+            In a file, weights must have the dtype of the network. In a dictionary, other floating-point dtypes are
+            rounded to it
+        :param exact_match: Whether all weights must be present
         :param device: Device on which the code should run
         :raises UnsafeFileError: If the file is damaged, or its weights do not fit
-        :raises ValueError: If weights that are given do not fit; the message says which and why
+        :raises ValueError: If the weights of a dictionary do not fit; the message says which and why
         """
         if isinstance(load_path_or_dict, dict):
             if isinstance(state := load_path_or_dict.get("policy.optimizer"), dict):
@@ -165,7 +167,7 @@ class Saveable(OffPolicyAlgorithm):
                 except UnsafeFileError as error:
                     raise ValueError(str(error)) from None
                 except (LookupError, TypeError, AttributeError):
-                    pass  # of another number of parameters, or none at all: PyTorch says what is wrong
+                    pass  # not the state of this optimiser; PyTorch raises the error below
             fit = fitting_weights(self, load_path_or_dict, exact_match, from_file=False)
             super().set_parameters(fit, exact_match, device)
             return
@@ -177,11 +179,11 @@ class Saveable(OffPolicyAlgorithm):
 
     def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
         """
-        Save the replay memory as arrays, in a file that ``numpy.load`` reads too.
+        Save the replay buffer as arrays, in a file that ``numpy.load`` can also read.
 
-        A memory of a class that this package does not know, and SB3's ``HerReplayBuffer``, is pickled as in SB3.
+        SB3's ``HerReplayBuffer`` and buffers of classes from outside this package are pickled as in SB3.
 
-        :param path: Path to the file, or an open one. A name without a suffix gets ``.npz``, for a pickle ``.pkl``
+        :param path: Path to the file (or a file-like). A name without a suffix gets ``.npz``, or ``.pkl`` for a pickle
         """
         assert self.replay_buffer is not None, "The replay buffer is not defined"
         known = is_described_memory(self.replay_buffer)
@@ -199,12 +201,12 @@ class Saveable(OffPolicyAlgorithm):
         trust: bool = False,
     ) -> None:
         """
-        Load a replay memory without unpickling, into a memory of this model's settings.
+        Load a replay buffer from a file without unpickling. The buffer keeps the settings of this model.
 
-        :param path: A file that :meth:`save_replay_buffer` wrote, by the name that this was given, or an open one
+        :param path: The argument ``path`` of :meth:`save_replay_buffer` (path or file-like)
         :param truncate_last_traj: See SB3's ``load_replay_buffer``, for ``HerReplayBuffer``
-        :param trust: Whether a file that is no file of arrays is unpickled as in SB3, which runs whatever code it holds
-        :raises UnsafeFileError: If the file is damaged, does not fit this model, or is a pickle that is not trusted
+        :param trust: Whether to unpickle a file without arrays, as SB3 does. This runs any code in the file
+        :raises UnsafeFileError: If the file is damaged, does not fit this model, or is a pickle without ``trust``
         """
         if self.replay_buffer is None:
             self._make_replay_buffer()  # type: ignore[attr-defined]
@@ -217,23 +219,24 @@ class Saveable(OffPolicyAlgorithm):
 
     def save_checkpoint(self, path: str | pathlib.Path) -> None:
         """
-        Save all that this training run is, for :meth:`resume`.
+        Save a checkpoint of the training run, for :meth:`resume`.
 
-        That is what :meth:`save` saves and also the replay memory, every generator, where the environments are in their
-        episodes, and the state of the callbacks of :meth:`learn`. The file appears when all of it is on the disk.
+        In addition to the content of :meth:`save`, it contains the replay memory, all random generators, the positions
+        of the environments in their episodes, and the state of the callbacks of :meth:`learn`. The file appears when it
+        is complete and on the disk.
 
-        :param path: Path to the file, ``.zip`` is added to a name without a suffix
-        :raises ValueError: If the model is in the middle of a rollout, as in callbacks and after an exception: there,
-            :class:`LectureCheckpointCallback` waits for the moment. Or if the replay memory is of a class that cannot
-            be described as data
+        :param path: Path to the file; ``.zip`` is added to a name without a suffix
+        :raises ValueError: If the model is in the middle of a rollout, as in a callback or after an exception; use
+            :class:`LectureCheckpointCallback`, which waits for the end of the rollout. Also if the replay memory is of
+            a class that cannot be described as data
         :raises DivergedError: If weights are not finite
         """
         if self._resumed is not None:
-            raise ValueError("the model has been resumed and not gone on: its checkpoint is the one it was made from")
+            raise ValueError("the model was resumed and not trained since: its state is that of the resumed checkpoint")
         if self._in_rollout:
             raise ValueError(
-                "a checkpoint can be saved between two rollouts, and the model is in the middle of one, or a callback "
-                "ended its training there: leave it to LectureCheckpointCallback, which waits for the end of a rollout"
+                "a checkpoint can only be saved between two rollouts, but the model is in the middle of one, or a "
+                "callback ended its training there: use LectureCheckpointCallback, which waits for the end of a rollout"
             )
         write_run(self, pathlib.Path(path))
 
@@ -246,25 +249,25 @@ class Saveable(OffPolicyAlgorithm):
         custom_objects: dict[str, Any] | None = None,
     ) -> SelfSaveable:
         """
-        Make the model of a training run that was stopped, so that :meth:`learn` goes on as if it had not been.
+        Load the model of a training run that was stopped, so that :meth:`learn` continues as if it had not stopped.
 
-        The first :meth:`learn` after this is the one that was stopped: it counts on from where that was, without a
-        budget up to that one's, and with a budget up to that many steps or episodes from where that one had begun. Give
-        it the same callbacks. What the run had given to TensorBoard since the checkpoint is removed then, if the
-        checkpoint is in the folder of the run or one below, as by default; nothing of others is.
+        The first call of :meth:`learn` continues the call that was stopped. Pass the same callbacks. Without a budget,
+        it ends where the stopped call would have ended; a new budget counts from the start of the stopped call. If the
+        checkpoint is in the folder of the run or below, as by default, this call removes what the run has written to
+        TensorBoard after the checkpoint; it does not change the logs of other runs.
 
-        Other than :meth:`save`'s file a checkpoint cannot hold code: functions and classes of one's own are to be given
-        as ``custom_objects``. Nothing is unpickled.
+        Unlike a file of :meth:`save`, a checkpoint contains no code: pass custom functions and classes as
+        ``custom_objects``. Nothing is unpickled.
 
-        :param path: A checkpoint, a folder of them, or the folder of a run; of several, the newest that is whole
-        :param env: An environment made like that of the run, wrapped in the same way. ``None``: made anew, if the run's
-            was given by its id. One that does not come to where the other one was is reset, with a warning
+        :param path: A checkpoint, a folder of checkpoints, or the folder of a run; the newest complete one is used
+        :param env: An environment that was made and wrapped like the one of the run. If ``None``, it is made by the id
+            of the run's environment. If its position in the episode cannot be restored, it is reset, with a warning
         :param device: Device on which the code should run
         :param custom_objects: As for :meth:`load`
         :return: A model in the middle of its training
-        :raises UnsafeFileError: If no checkpoint is whole and of this algorithm
+        :raises UnsafeFileError: If no checkpoint is complete and of this algorithm
         :raises FileNotFoundError: If there is no checkpoint
-        :raises ValueError: If ``env`` is needed, or not like the run's
+        :raises ValueError: If ``env`` is needed, or differs from the environment of the run
         """
         return read_run(cls, newest_whole(path), env, device, custom_objects)  # type: ignore[no-any-return]
 
@@ -272,13 +275,13 @@ class Saveable(OffPolicyAlgorithm):
         """
         Set the environment to train on, as in SB3.
 
-        :param env: The environment. Files that are saved from now on do not know how to make it, unless it is the one
-            that the model has
-        :param force_reset: Whether to begin a new episode before training
+        :param env: The environment. Files that are saved later do not contain its id, so it must be passed again after
+            loading, unless the model has this environment already
+        :param force_reset: Whether to reset the environment before training
         """
-        before = self.env
+        old_env = self.env
         super().set_env(env, force_reset)
-        if self.env is not before:
+        if self.env is not old_env:
             know_env(self)
 
     def _excluded_save_params(self) -> list[str]:

@@ -184,7 +184,7 @@ class LectureModel(Saveable):
 
         :param policy: The policy model to use
         :param env: The environment to learn from, or its id
-        :param overrides: Arguments of the constructor, stock ones or those of this package, that replace these defaults
+        :param overrides: Arguments of the constructor, also additional ones of this package, that replace the defaults
         :return: A new model
         :raises ValueError: If an argument is unknown, out of range or contradicts another
         """

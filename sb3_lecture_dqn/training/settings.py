@@ -112,11 +112,11 @@ def memory_class(model: Any) -> Any:
     :return: The class; ``None`` if SB3 shall choose, for n-step returns and ``optimize_memory_usage``
     """
     chosen = model.replay_buffer_class
-    ours = SuccessFailReplayBuffer if model.store_and_replay else LatestTransitionBuffer
+    own_memory = SuccessFailReplayBuffer if model.store_and_replay else LatestTransitionBuffer
     if not model.store_and_replay or chosen in (SuccessFailReplayBuffer, LatestTransitionBuffer):
-        return ours  # also if `load(path, store_and_replay=...)` has changed the setting
+        return own_memory  # also if `load(path, store_and_replay=...)` has changed the setting
     if chosen is None and model.n_steps == 1 and not model.optimize_memory_usage:
-        return ours
+        return own_memory
     return chosen
 
 

@@ -415,7 +415,7 @@ def test_attributes_are_read_and_set_through_the_wrappers_that_are_put_around_un
 
 def test_an_environment_with_another_kind_of_generator_is_trained_on_and_cannot_be_resumed(tmp_path):
     model = LectureDQN(env=WithState(), seed=0)
-    with pytest.warns(UserWarning, match="DummyVecEnv: where these are in an episode cannot be saved"):
+    with pytest.warns(UserWarning, match="DummyVecEnv: their position in an episode cannot be saved"):
         model.learn(total_timesteps=30, callback=LectureCheckpointCallback(10, tmp_path))
     with pytest.warns(UserWarning, match="new episodes begin"):
         resumed = LectureDQN.resume(tmp_path, env=WithState())

@@ -746,7 +746,7 @@ def test_numbers_outside_the_spaces_are_refused_and_no_memory_of_others_is_touch
             model = make("auto", batch_size=batch_size)
             model.learn(20)
             add_wrong(model, **wrong)
-            with pytest.raises(IndexError, match=r"a transition of the replay memory .* not in Discrete\(16\)"):
+            with pytest.raises(IndexError, match=r"a transition of the replay memory .* outside Discrete\(16\)"):
                 model.train(500, batch_size)
     for wrong in (16, -1, 10**9):
         with pytest.raises(IndexError, match="outside the observation space"):

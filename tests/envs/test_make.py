@@ -133,7 +133,7 @@ def test_training_and_tests_have_the_limit_of_the_id(env_id, limit, algorithm):
 
 def test_a_limit_that_a_given_environment_does_not_have_is_refused():
     LectureDQN(gym.make("FrozenLake-v1"), max_episode_steps=100)
-    with pytest.raises(ValueError, match=r"max_episode_steps=50 is for an environment .* has 100: put .*TimeLimit"):
+    with pytest.raises(ValueError, match=r"max_episode_steps=50 is only for .* has 100: wrap .*TimeLimit"):
         LectureDQN(gym.make("FrozenLake-v1"), max_episode_steps=50)
 
 

@@ -560,7 +560,7 @@ def test_a_checkpoint_knows_none_after_set_env(tmp_path):
     model = LectureDQN("FrozenLake-v1", seed=0)
     model.set_env(lake())
     model.learn(20, LectureCheckpointCallback(10, tmp_path))
-    with pytest.raises(ValueError, match="env=None, and the run had an environment that was given as an object"):
+    with pytest.raises(ValueError, match="env=None, but the run had an environment object without an id"):
         LectureDQN.resume(tmp_path)
     assert LectureDQN.resume(tmp_path, env=lake()).learn(40).num_timesteps == 40
 

@@ -857,10 +857,10 @@ def test_only_numbers_of_callbacks_are_set(name, tmp_path):
 
 def test_an_environment_given_as_an_object_is_to_be_given_again(tmp_path):
     run = stopped(tmp_path, make=lambda **kw: LectureDQN(make_env("Taxi-v3", 30), seed=0, **kw))
-    with pytest.raises(ValueError, match=r"env=None.*give one like it"):
+    with pytest.raises(ValueError, match=r"env=None.*pass a similar one"):
         LectureDQN.resume(run)
     assert LectureDQN.resume(run, env=make_env("Taxi-v3", 30)).learn().num_timesteps == 200
-    with pytest.raises(ValueError, match="2 environments, and the run had 1"):
+    with pytest.raises(ValueError, match="2 environments, but the run had 1"):
         LectureDQN.resume(run, env=make_vec_env(lambda: make_env("Taxi-v3", 30), n_envs=2))
 
 
@@ -881,7 +881,7 @@ def test_an_environment_that_does_not_come_back_is_begun_anew_and_it_says_so(tmp
         return LectureDQN(Drifting(make_env("Taxi-v3", 30)), seed=0, **kwargs)
 
     run = stopped(tmp_path, make=make)
-    with pytest.warns(UserWarning, match="environment is not where it was, so new episodes begin: environment 0"):
+    with pytest.warns(UserWarning, match="running episodes cannot be restored, so new episodes begin: environment 0"):
         model = LectureDQN.resume(run, env=Drifting(make_env("Taxi-v3", 30)))
     assert model._last_obs is None
     assert model.learn().num_timesteps == 200
@@ -913,7 +913,7 @@ def test_environments_in_processes_come_back_when_they_are_resumable(tmp_path):
 
 
 def test_and_begin_anew_when_not(tmp_path):
-    with pytest.warns(UserWarning, match="SubprocVecEnv: where these are in an episode cannot be saved.*ResumableEnv"):
+    with pytest.warns(UserWarning, match="SubprocVecEnv: their position in an episode cannot be saved.*ResumableEnv"):
         run = stopped(tmp_path, make=lambda **kw: in_processes(None, **kw))
     with pytest.warns(UserWarning, match="new episodes begin: a SubprocVecEnv cannot say where it stands"):
         model = LectureDQN.resume(run, env=in_processes(None).env)
@@ -937,7 +937,7 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path):
     with pytest.raises(ConnectionError, match="the simulator is gone"):
         model.learn(total_timesteps=60, callback=LectureCheckpointCallback(20, tmp_path))
     assert steps_of(tmp_path) == [33, 20, 0]
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left in the middle of a step"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a step"):
         resumed = LectureDQN.resume(tmp_path, env=make_env("Taxi-v3", 30))
     assert equal(memory_of(resumed), memory_of(model))
     assert resumed.learn().num_timesteps == 60
@@ -1037,7 +1037,7 @@ def test_statistics_of_vecnormalize_survive_a_callback_that_ends_training(tmp_pa
     model = LectureDQN("MlpPolicy", normalized(), seed=0)
     model.learn(total_timesteps=90, callback=[LectureCheckpointCallback(20, tmp_path), EndAt(50)])
     assert steps_of(tmp_path)[0] == 50
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left in the middle of a step"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a step"):
         resumed = LectureDQN.resume(tmp_path, env=normalized())
     for moments, expected in (
         (resumed.env.obs_rms, model.env.obs_rms),
@@ -1058,7 +1058,7 @@ def test_a_signal_in_the_step_at_which_a_callback_ends_training_still_stops(tmp_
 def test_a_loaded_model_without_an_environment_can_be_checkpointed(tmp_path):
     short_taxi().learn(total_timesteps=30).save(tmp_path / "model")
     LectureDQN.load(tmp_path / "model").save_checkpoint(tmp_path / "here")
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was left by a model without an envir"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved without an envir"):
         resumed = LectureDQN.resume(tmp_path / "here")
     assert resumed.learn(total_timesteps=40).num_timesteps == 40
 

@@ -294,7 +294,10 @@ def test_logs_of_a_logger_that_is_not_given_again_are_said_to_stop(tmp_path):
     go_on(model, 90, save_path=tmp_path / "checkpoints")
     before = content_of(tmp_path, [])
     resumed = LectureDQN.resume(tmp_path)
-    with pytest.warns(UserWarning, match=r"the run logged to .* goes on without: give one, as in model.set_logger"):
+    with pytest.warns(
+        UserWarning,
+        match=r"the run logged to .* custom logger, which is not restored: set it again, as in model.set_logger",
+    ):
         resumed.learn(100, callback=LectureCheckpointCallback(40, tmp_path / "checkpoints"))
     assert content_of(tmp_path, []) == before
 
