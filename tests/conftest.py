@@ -2,13 +2,26 @@
 
 import os
 
+import pytest
 import torch as th
+from filelock import FileLock
 from hypothesis import settings
+
+from sb3_lecture_dqn import LectureDQN
 
 # The networks here are small: more threads would only cost, and would fight with pytest-xdist's processes.
 th.set_num_threads(1)
 
-# The same examples in every run, so that a failure is one everywhere; HYPOTHESIS_PROFILE=search looks for new ones.
+# The same examples in every run, so that a failure appears everywhere; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_compiled_once(tmp_path_factory):
+    """Have one of pytest-xdist's processes compile the kernels; the others wait, and read them from numba's cache."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with FileLock(tmp_path_factory.getbasetemp().parent / "kernels.lock"):
+            for batch_size in (1, 2):  # each has its kernels; without numba, this takes no time
+                LectureDQN("FrozenLake-v1", batch_size=batch_size, seed=0).learn(10).predict(0)
