@@ -260,10 +260,8 @@ class _Encoder:
             return self._array("array" if kind is np.ndarray else "scalar", np.asarray(value))
         if isinstance(value, th.Tensor) and _is_plain(value):
             name = str(value.dtype).removeprefix("torch.")
-            content = value.reshape(-1).view(th.uint8).numpy()
-            return _tagged(
-                "tensor", dtype=name, shape=list(value.shape), **self._content(content, value.element_size())
-            )
+            numbers = self._content(_bytes_of(value), value.element_size())
+            return _tagged("tensor", dtype=name, shape=list(value.shape), **numbers)
         if kind is Encoded:
             for content in value.contents:
                 assert self.arrays is not None
@@ -310,6 +308,12 @@ def _is_plain(tensor: th.Tensor) -> bool:
     """Whether a tensor is numbers on the CPU and no more."""
     on_cpu = tensor.device.type == "cpu" and tensor.layout == th.strided
     return on_cpu and not tensor.requires_grad and tensor.dtype in _TENSORS.values()
+
+
+def _bytes_of(tensor: th.Tensor) -> np.ndarray:
+    flat = tensor.reshape(-1).contiguous()
+    content: np.ndarray = flat.as_strided(flat.shape, (1,)).view(th.uint8).numpy()  # one number may have any stride
+    return content
 
 
 def _in_json(content: np.ndarray, itemsize: int) -> dict[str, Any]:
