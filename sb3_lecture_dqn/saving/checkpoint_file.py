@@ -1,8 +1,8 @@
 """
 Checkpoints: all that a training run is, in one file that appears whole or not at all.
 
-A checkpoint is a zip archive of parts: :data:`STATE` (settings, counters, generators, environments, callbacks) as
-JSON, the numbers of :data:`WEIGHTS` and optimizer one after the other, the replay memory as
+A checkpoint is a zip archive of parts: :data:`STATE` (settings, counters, generators, environments, callbacks, weights)
+as JSON, the numbers of its arrays and tensors one after the other in :data:`ARRAYS`, the replay memory as
 :func:`memory_file.write_memory` writes it, and :data:`MANIFEST` with the length and the SHA-256 of each. Nothing of it
 is unpickled.
 """
@@ -17,26 +17,31 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.saving.codec import check_declared, describe, restore
+import torch as th
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.saving import version_1
+from sb3_lecture_dqn.saving.codec import Arrays, ArraysInOrder, CodeInFileError, decode, encode
 from sb3_lecture_dqn.saving.files import (
     MANIFEST,
-    MAX_DESCRIPTION,
     check_is_no_other,
     parse_json,
+    read_json_member,
     reading,
     written_whole,
 )
 from sb3_lecture_dqn.saving.memory_file import read_memory, write_memory
-from sb3_lecture_dqn.saving.model_file import restored_settings
-from sb3_lecture_dqn.saving.torch_file import opened_archive
-from sb3_lecture_dqn.saving.weights import flatten, unflatten
+from sb3_lecture_dqn.saving.model_file import decoded_settings
+from sb3_lecture_dqn.saving.torch_file import opened_archive, with_tensors
 from sb3_lecture_dqn.saving.weights_checks import check_finite
 
-CHECKPOINT_VERSION = 2
+CHECKPOINT_VERSION = 3
 
-
-STATE, WEIGHTS, MEMORY = "state.json", "weights.bin", "memory.npz"
+STATE, ARRAYS, MEMORY = "state.json", "arrays.bin", "memory.npz"
+# The name of ARRAYS in each version that is read; in version 2 it has the weights alone
+_ARRAYS = {2: "weights.bin", CHECKPOINT_VERSION: ARRAYS}
+# The parts of STATE that hold no settings
+_STATES = ("state", "callbacks", "parameters")
 
 
 @dataclass
@@ -108,16 +113,16 @@ def write_checkpoint(
     :param names: Names of policies
     :raises UnreadableCheckpointError: If it is more than :func:`read_checkpoint` reads
     """
-    tree, weights = flatten(dict(parameters))
+    arrays = ArraysInOrder()
     described = {
-        "settings": describe(dict(settings), names),
-        "state": describe(dict(state), {}),
-        "callbacks": callbacks,
-        "weights": tree,
+        "settings": encode(dict(settings), names),
+        "state": encode(dict(state), {}, arrays),
+        "callbacks": encode(callbacks, {}, arrays),
+        "parameters": encode(with_tensors(parameters, _on_cpu), {}, arrays),
     }
     content = json.dumps(described, allow_nan=False).encode()
     try:
-        _check_state(content)
+        _check_state(parse_json(content), arrays)
     except UnsafeFileError as error:
         raise UnreadableCheckpointError(
             f"it could not be read again: {error}; its longest part is {_longest(described)}"
@@ -126,12 +131,17 @@ def write_checkpoint(
     with written_whole(path, "zip") as file, zipfile.ZipFile(file, "w") as archive:
         with _part(archive, STATE, checksums) as part:
             part.write(content)
-        with _part(archive, WEIGHTS, checksums) as part:
-            part.write(weights)
+        with _part(archive, ARRAYS, checksums) as part:
+            for numbers in arrays.contents:
+                part.write(numbers)
         with _part(archive, MEMORY, checksums) as part:
             write_memory(part, memory)  # type: ignore[arg-type] # it is only written to
         manifest = {"version": CHECKPOINT_VERSION, "algorithm": algorithm, "parts": checksums}
         archive.writestr(zipfile.ZipInfo(MANIFEST), json.dumps(manifest))
+
+
+def _on_cpu(tensor: th.Tensor) -> th.Tensor:
+    return tensor.detach().cpu()
 
 
 def _longest(described: dict[str, Any]) -> str:
@@ -160,16 +170,52 @@ def check_whole(path: pathlib.Path) -> None:
     :raises UnsafeFileError: If it is not; the message says why
     """
     with _opened(path) as archive:
-        _manifest(archive)
-        _check_state(archive.read(STATE))
+        version = _manifest(archive)["version"]
+        with _stored_arrays(archive, version) as arrays:
+            _check_state(_state_of(archive, version), arrays)
 
 
-def _check_state(content: bytes) -> None:
+def _check_state(described: dict[str, Any], arrays: Arrays) -> None:
     """Check that :data:`STATE` can be read, but for settings that are code: something else can take their place."""
-    described = parse_json(content)
-    check_declared(described["settings"])
-    for part in ("state", "callbacks"):
-        restore(described[part], {})
+    with contextlib.suppress(CodeInFileError):
+        decode(described["settings"], {})
+    for part in _STATES:
+        decode(described[part], {}, arrays=arrays)
+
+
+def _state_of(archive: zipfile.ZipFile, version: int) -> dict[str, Any]:
+    described: dict[str, Any] = parse_json(archive.read(STATE))
+    return described if version == CHECKPOINT_VERSION else version_1.checkpoint_state(described)
+
+
+class _StoredArrays:
+    """The numbers of :data:`ARRAYS`, read one after the other."""
+
+    def __init__(self, member: IO[bytes], n_bytes: int) -> None:
+        self._member = member
+        self._n_left = n_bytes
+
+    def put(self, content: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def take(self, described: dict[str, Any], n_bytes: int) -> bytes:
+        """See :class:`codec.Arrays`."""
+        if n_bytes > self._n_left:
+            shape = shown(described["shape"])
+            raise UnsafeFileError(f"an array of shape {shape} is declared, and there are {self._n_left} bytes left")
+        self._n_left -= n_bytes
+        return self._member.read(n_bytes)
+
+    def check_all_taken(self) -> None:
+        if self._n_left:
+            raise UnsafeFileError(f"{self._n_left} bytes more than its arrays have are in {ARRAYS}")
+
+
+@contextlib.contextmanager
+def _stored_arrays(archive: zipfile.ZipFile, version: int) -> Iterator[_StoredArrays]:
+    name = _ARRAYS[version]
+    with archive.open(name) as member:
+        yield _StoredArrays(member, archive.getinfo(name).file_size)
 
 
 def read_checkpoint(
@@ -192,10 +238,11 @@ def read_checkpoint(
         manifest = _manifest(archive)
         if manifest["algorithm"] != algorithm:
             raise UnsafeFileError(f"it is of a {manifest['algorithm']}, not of a {algorithm}")
-        described = parse_json(archive.read(STATE))
-        settings = restored_settings(described["settings"], names, custom_objects or {}, way_on="")
-        state, callbacks = restore(described["state"], {}), restore(described["callbacks"], {})
-        parameters = unflatten(described["weights"], archive.read(WEIGHTS))
+        described = _state_of(archive, manifest["version"])
+        settings = decoded_settings(described["settings"], names, custom_objects or {}, way_on="")
+        with _stored_arrays(archive, manifest["version"]) as arrays:
+            state, callbacks, parameters = (decode(described[part], {}, arrays=arrays) for part in _STATES)
+            arrays.check_all_taken()
         check_finite(parameters)
         return Checkpoint(settings, state, callbacks, parameters)
 
@@ -222,15 +269,9 @@ def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 
 def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     """The manifest of an archive in which all is as it says."""
-    names = set(archive.namelist())
-    if MANIFEST not in names or archive.getinfo(MANIFEST).file_size > MAX_DESCRIPTION:
-        raise UnsafeFileError(f"it has no {MANIFEST!r}")
-    manifest: dict[str, Any] = parse_json(archive.read(MANIFEST))
-    if not isinstance(manifest, dict) or manifest.get("version") != CHECKPOINT_VERSION:
-        found = manifest.get("version") if isinstance(manifest, dict) else None
-        raise UnsafeFileError(f"it is of version {found!r}, and this package reads version {CHECKPOINT_VERSION}")
-    parts = manifest["parts"]
-    if names != {*parts, MANIFEST} or set(parts) != {STATE, WEIGHTS, MEMORY}:
+    manifest = read_json_member(archive, MANIFEST, tuple(_ARRAYS))
+    names, parts = set(archive.namelist()), manifest["parts"]
+    if names != {*parts, MANIFEST} or set(parts) != {STATE, _ARRAYS[manifest["version"]], MEMORY}:
         raise UnsafeFileError(f"it has the parts {sorted(names)}, which are not those that were saved")
     for name, checksum in parts.items():
         sha256 = hashlib.sha256()

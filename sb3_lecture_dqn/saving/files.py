@@ -21,17 +21,8 @@ from sb3_lecture_dqn.saving.torch_file import DAMAGED
 Path = str | pathlib.Path | io.BufferedIOBase
 
 
-#: The member of a model's file that :func:`read_model` reads, and the layout of what it holds
-DESCRIPTION, DESCRIPTION_VERSION = "sb3_lecture_dqn.json", 1
-
-
-#: The same of a memory's file
-MEMORY, MEMORY_VERSION = "sb3_lecture_dqn_memory.json", 1
-
-
-#: The member that a checkpoint has, and no other file
-MANIFEST = "manifest.json"
-
+#: The members by which the files of a model, of a memory and of a checkpoint are known
+DESCRIPTION, MEMORY, MANIFEST = "sb3_lecture_dqn.json", "sb3_lecture_dqn_memory.json", "manifest.json"
 
 #: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
 MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
@@ -162,19 +153,37 @@ def check_is_no_other(archive: zipfile.ZipFile, own: str, algorithm: str = "Lect
             raise UnsafeFileError(f"it has no {own!r}: {message.format(algorithm=algorithm)}")
 
 
-def _read_json_member(archive: zipfile.ZipFile, name: str, version: int) -> dict[str, Any]:
+def read_json_member(archive: zipfile.ZipFile, name: str, versions: tuple[int, ...]) -> dict[str, Any]:
+    """
+    Read a member of an archive that is JSON and has a version.
+
+    :param archive: The archive
+    :param name: The member
+    :param versions: The versions that can be read
+    :return: The JSON
+    :raises UnsafeFileError: If there is none, or it is too large or of another version
+    """
+    if name not in archive.namelist():
+        raise UnsafeFileError(f"it has no {name!r}")
     if archive.getinfo(name).file_size > MAX_DESCRIPTION:
         raise UnsafeFileError(f"its member {name!r} is too large")
-    return _read_json(archive.read(name), version)
+    return checked_json(archive.read(name), versions)
 
 
-def _read_json(content: bytes, version: int) -> dict[str, Any]:
-    described = parse_json(content)
-    if not isinstance(described, dict) or described.get("version") != version:
-        found = described.get("version") if isinstance(described, dict) else None
-        raise UnsafeFileError(
-            f"its description is of version {shown(repr(found))}, and this package reads version {version}"
-        )
+def checked_json(content: bytes, versions: tuple[int, ...]) -> dict[str, Any]:
+    """
+    Parse JSON that has a version.
+
+    :param content: UTF-8
+    :param versions: The versions that can be read
+    :return: The JSON
+    :raises UnsafeFileError: If it is too large or of another version
+    """
+    described: dict[str, Any] = parse_json(content)
+    version = described.get("version") if isinstance(described, dict) else None
+    if type(version) is not int or version not in versions:
+        known = " and ".join(map(str, versions))
+        raise UnsafeFileError(f"it is of version {shown(repr(version))}, and this package reads version {known}")
     return described
 
 

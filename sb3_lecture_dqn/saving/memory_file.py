@@ -20,9 +20,11 @@ from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailRe
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_stored, shown
 from sb3_lecture_dqn.common.partition import copy_rows
 from sb3_lecture_dqn.common.seeding import generator_state
-from sb3_lecture_dqn.saving.files import MEMORY, MEMORY_VERSION, Path, _read_json_member, check_is_no_other, reading
+from sb3_lecture_dqn.saving.codec import decode, encode
+from sb3_lecture_dqn.saving.files import MEMORY, Path, check_is_no_other, read_json_member, reading
 from sb3_lecture_dqn.saving.torch_file import opened_archive
 
+MEMORY_VERSION = 1
 #: Most bytes of an array's header besides the names of its fields
 _MAX_HEADER = 2**16
 
@@ -88,7 +90,7 @@ def write_memory(file: IO[bytes], buffer: Any) -> None:
     described["arrays"] = list(arrays)
     with zipfile.ZipFile(file, "w") as archive:
         # Without the time, see `checkpoint`.
-        archive.writestr(zipfile.ZipInfo(MEMORY), json.dumps(described))
+        archive.writestr(zipfile.ZipInfo(MEMORY), json.dumps(encode(described, {})))
         for i, array in enumerate(arrays.values()):
             with archive.open(zipfile.ZipInfo(f"{i}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -112,9 +114,7 @@ def read_memory(path: Path, buffer: Any) -> Any:
         with opened_archive(file, size) as archive:
             check_is_no_other(archive, MEMORY)
             names = archive.namelist()
-            if MEMORY not in names:
-                raise UnsafeFileError(f"it has no member {MEMORY!r}")
-            described = _read_json_member(archive, MEMORY, MEMORY_VERSION)
+            described = decode(read_json_member(archive, MEMORY, (MEMORY_VERSION,)), {})
             if described["buffer"] != _kind(buffer):
                 raise UnsafeFileError(f"it is of a {shown(described['buffer'])}")
             if others := set(names) - {MEMORY, *(f"{i}.npy" for i in range(len(described["arrays"])))}:

@@ -1,10 +1,10 @@
 """Files of models."""
 
+import contextlib
 import hashlib
 import io
 import json
 import math
-import pickle
 import zipfile
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
@@ -15,20 +15,23 @@ from gymnasium import spaces
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
-from sb3_lecture_dqn.saving.codec import check_declared, describe, restore
+from sb3_lecture_dqn.saving import version_1
+from sb3_lecture_dqn.saving.codec import CodeInFileError, decode, encode
 from sb3_lecture_dqn.saving.files import (
     DESCRIPTION,
-    DESCRIPTION_VERSION,
     Path,
-    _read_json,
-    _read_json_member,
     check_is_no_other,
+    checked_json,
     parse_json,
+    read_json_member,
     reading,
 )
-from sb3_lecture_dqn.saving.torch_file import opened_archive, read_members, read_tensors
+from sb3_lecture_dqn.saving.torch_file import opened_archive, read_members, read_tensors, with_tensors
+from sb3_lecture_dqn.saving.weights import describe_weights, read_weights
 from sb3_lecture_dqn.saving.weights_checks import check_finite
 
+#: Versions of descriptions that can be read, the one that is written last
+DESCRIPTION_VERSIONS = (1, 2)
 #: Attributes that `_setup_model` makes anew, whatever a file says
 DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
 
@@ -79,51 +82,52 @@ def add_description(file: IO[bytes], algorithm: str, attributes: Mapping[str, An
     :raises ValueError: If weights are not finite, or the settings are more than :func:`read_model` reads
     """
     policy = attributes["policy"]
-    _write_plain_options(file, policy.optimizer.state_dict())
-    with zipfile.ZipFile(file, "a") as archive:
-        data = archive.read("data")
-        saved = json.loads(data).keys() - DERIVED
-        settings = {name: describe(attributes[name], names) for name in sorted(saved)}
+    states = {"policy": policy.state_dict(), "policy.optimizer": policy.optimizer.state_dict()}
+    with zipfile.ZipFile(file) as archive:
+        written = read_members(archive)
+    members = dict(written)
+    saved = json.loads(members["data"]).keys() - DERIVED
+    settings = {name: encode(attributes[name], names) for name in sorted(saved)}
+    try:
+        check_finite(states)
+        with contextlib.suppress(CodeInFileError):
+            decode(settings, names)
+        weights = {name: _describe_member(members, f"{name}.pth", state) for name, state in states.items()}
         description = {
-            "version": DESCRIPTION_VERSION,
+            "version": DESCRIPTION_VERSIONS[-1],
             "algorithm": algorithm,
             "settings": settings,
-            "members": {name: _checksum(archive.read(name)) for name in archive.namelist()},
+            "weights": weights,
+            "members": {name: _checksum(content) for name, content in members.items()},
         }
-        content = json.dumps(description, indent=1, allow_nan=False).encode()
-        try:
-            check_finite({"policy": policy.state_dict(), "policy.optimizer": policy.optimizer.state_dict()})
-            check_declared(settings)
-            for text in (data, content):
-                parse_json(text)
-        except UnsafeFileError as error:
-            raise ValueError(f"the model is not saved, because it could not be loaded: {error}") from error
-        archive.writestr(DESCRIPTION, content)
+        described = json.dumps(description, indent=1, allow_nan=False).encode()
+        for text in (members["data"], described):
+            parse_json(text)
+    except UnsafeFileError as error:
+        raise ValueError(f"the model is not saved, because it could not be loaded: {error}") from error
+    new = {DESCRIPTION: described}
+    if any(members[name] is not content for name, content in written.items()):
+        new = {**members, **new}
+        file.seek(0)
+        file.truncate()
+    with zipfile.ZipFile(file, "a") as archive:
+        for name, content in new.items():
+            archive.writestr(name, content)
 
 
-def _write_plain_options(file: IO[bytes], state: dict[str, Any]) -> None:
-    """Write the optimizer's state anew if SB3 has written numbers of NumPy among its options: to a reader, code."""
-    groups = state["param_groups"]
-    if b"numpy" not in pickle.dumps(groups):
-        return
-    with zipfile.ZipFile(file) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    content = io.BytesIO()
-    th.save({**state, "param_groups": _plain(groups)}, content)
-    members["policy.optimizer.pth"] = content.getvalue()
-    file.seek(0)
-    file.truncate()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, member in members.items():
-            archive.writestr(name, member)
+def _describe_member(members: dict[str, bytes], name: str, state: Any) -> Any:
+    """Describe the weights that SB3 has written; write them anew where only a pickle could say which they are."""
+    try:
+        return describe_weights(members[name])
+    except UnsafeFileError:  # tensors that share numbers or are strided, or options that are numbers of NumPy
+        content = io.BytesIO()
+        th.save(with_tensors(state, _copied), content)
+        members[name] = content.getvalue()
+        return describe_weights(members[name])
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_plain, value))
-    return value.item() if isinstance(value, np.generic) else value
+def _copied(tensor: th.Tensor) -> th.Tensor:
+    return tensor.detach().clone(memory_format=th.contiguous_format)
 
 
 def _checksum(content: bytes) -> dict[str, Any]:
@@ -159,8 +163,14 @@ def read_model(
             print("== SAVED MODEL SYSTEM INFO ==")
             for line in members.get("system_info.txt", b"").decode().splitlines()[:100]:
                 print(shown(line, 300))
-        settings = _read_settings(members, algorithm, names, custom_objects or {})
-        return settings, state_dicts(members)
+        if DESCRIPTION not in members:
+            raise UnsafeFileError(_NOT_DESCRIBED)
+        described = _description_of(members)
+        if described["algorithm"] != algorithm:
+            found = shown(described["algorithm"])
+            raise UnsafeFileError(f"its settings are those of a {found}, not of a {algorithm}")
+        settings = decoded_settings(described["settings"], names, custom_objects or {})
+        return settings, _state_dicts(members, described["version"], described.get("weights"))
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -172,7 +182,9 @@ def read_parameters(path: Path) -> dict[str, Any]:
     :raises UnsafeFileError: If the file is damaged, or has anything else among its weights
     """
     with reading(path, "zip", "model's weights") as (file, size):
-        return state_dicts(_model_members(file, size))
+        members = _model_members(file, size)
+        described = _description_of(members) if DESCRIPTION in members else {}
+        return _state_dicts(members, described.get("version"), described.get("weights"))
 
 
 class ModelSummary(NamedTuple):
@@ -202,7 +214,7 @@ def read_summary(path: Path) -> ModelSummary:
         check_is_no_other(archive, DESCRIPTION)
         if DESCRIPTION not in archive.namelist():
             raise UnsafeFileError(_NOT_DESCRIBED)
-        described = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)
+        described = read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSIONS)
         algorithm, env_id = described["algorithm"], described["settings"].get("env_id")
         if not isinstance(algorithm, str):
             raise UnsafeFileError(f"its algorithm is {shown(repr(algorithm))}")
@@ -240,8 +252,8 @@ def own_settings(path: Path) -> dict[str, Any] | None:
     with reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
         if DESCRIPTION not in archive.namelist():
             return None
-        settings = _read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSION)["settings"]
-        own = {name: restore(settings[name], {}) for name in OTHERWISE_IN_STOCK if name in settings}
+        settings = read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSIONS)["settings"]
+        own = {name: decode(settings[name], {}) for name in OTHERWISE_IN_STOCK if name in settings}
         return {**own, "_version_1_memory": settings.get("_version_1_memory") is not False}  # which 1.0 did not write
 
 
@@ -270,23 +282,18 @@ def _model_members(file: IO[bytes], size: int, name: str = "LectureDQN") -> dict
         return read_members(archive)
 
 
-def _read_settings(
-    members: Mapping[str, bytes], algorithm: str, names: Mapping[str, type], custom_objects: Mapping[str, Any]
-) -> dict[str, Any]:
-    if DESCRIPTION not in members:
-        raise UnsafeFileError(_NOT_DESCRIBED)
-    described = _read_json(members[DESCRIPTION], DESCRIPTION_VERSION)
+def _description_of(members: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the description of the newest version, when all members are those that were saved."""
+    described = checked_json(members[DESCRIPTION], DESCRIPTION_VERSIONS)
     others = {name: _checksum(content) for name, content in members.items() if name != DESCRIPTION}
     declared = described["members"]
     if wrong := sorted(name for name in others.keys() | declared.keys() if others.get(name) != declared.get(name)):
-        names_ = ", ".join(shown(repr(name)) for name in wrong[:10])
-        raise UnsafeFileError(f"its members {names_} are not those that were saved")
-    if described["algorithm"] != algorithm:
-        raise UnsafeFileError(f"its settings are those of a {shown(described['algorithm'])}, not of a {algorithm}")
-    return restored_settings(described["settings"], names, custom_objects)
+        names = ", ".join(shown(repr(name)) for name in wrong[:10])
+        raise UnsafeFileError(f"its members {names} are not those that were saved")
+    return version_1.model_description(described) if described["version"] == 1 else described
 
 
-def restored_settings(
+def decoded_settings(
     settings: dict[str, Any], names: Mapping[str, type], custom_objects: Mapping[str, Any], **how: Any
 ) -> dict[str, Any]:
     """
@@ -295,7 +302,7 @@ def restored_settings(
     :param settings: Descriptions by name
     :param names: Names of policies
     :param custom_objects: What takes the place of some of them, and of code in others
-    :param how: Keywords of :func:`restore`
+    :param how: Keywords of :func:`decode`
     :return: Values by name
     :raises UnsafeFileError: If they are not those of a model, or code that is not among ``custom_objects``
     """
@@ -305,9 +312,9 @@ def restored_settings(
         custom_objects = {**custom_objects, "learning_rate": custom_objects["lr_schedule"]}
     own = {name: value for name, value in settings.items() if name not in custom_objects}
     if isinstance(env_id := own.get("env_id"), str) and ":" in env_id:
-        own["env_id"] = describe(_ImportingId, {})  # gymnasium imports what stands before the colon
+        own["env_id"] = encode(_ImportingId, {})  # gymnasium imports what stands before the colon
     inner = {name: value for name, value in custom_objects.items() if name not in settings}
-    restored = restore(own, names, inner, **how)
+    restored = decode(own, names, inner, **how)
     for name, kind in _KINDS.items():
         if name in restored and not isinstance(restored[name], kind):
             raise UnsafeFileError(f"{name}={shown(repr(restored[name]))} is no {kind.__name__}")
@@ -337,21 +344,27 @@ class _ImportingId:
     """An environment id such as ``"package:Name-v0"``, which has a package imported."""
 
 
-def state_dicts(members: Mapping[str, bytes]) -> dict[str, Any]:
+def _state_dicts(members: Mapping[str, bytes], version: int | None, weights: Any) -> dict[str, Any]:
     """
     Read the weights among the members of an archive.
 
     :param members: Content by name
+    :param version: Version of the description. In files of version 1, and in files of stock SB3, which have none, the
+        weights are in pickles
+    :param weights: The description's part about weights
     :return: State dictionaries by name
     :raises UnsafeFileError: If there is anything else among them, or numbers are not finite
     """
+    files = {name.removesuffix(".pth"): content for name, content in members.items() if name.endswith(".pth")}
+    files.pop("pytorch_variables", None)  # SB3 always writes it, and a DQN has none
+    are_pickled = version in (None, 1)
+    if not are_pickled and weights.keys() != files.keys():
+        raise UnsafeFileError(f"its weights are those of {shown(sorted(weights))}, and it has {shown(sorted(files))}")
     parameters = {}
-    for name in members:
-        if name.endswith(".pth"):
-            try:
-                parameters[name.removesuffix(".pth")] = state = read_tensors(members[name])
-                check_finite(state)
-            except UnsafeFileError as error:
-                raise UnsafeFileError(f"{shown(name)}: {error}") from error
-    parameters.pop("pytorch_variables", None)  # SB3 always writes it, and a DQN has none
+    for name, content in files.items():
+        try:
+            parameters[name] = read_tensors(content) if are_pickled else read_weights(content, weights[name])
+            check_finite(parameters[name])
+        except UnsafeFileError as error:
+            raise UnsafeFileError(f"{shown(name)}.pth: {error}") from error
     return parameters

@@ -6,15 +6,17 @@ import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
+import numpy as np
 import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 
-_DTYPES = {
+#: PyTorch's numbers that files may have, by the names of their memory
+DTYPES = {
     f"torch {name}Storage": dtype
     for name, dtype in {
         "Double": th.float64,
@@ -48,8 +50,8 @@ class _Name(str):
 class _Storage:
     """The flat memory that tensors are views of."""
 
-    def __init__(self, dtype: th.dtype, content: bytes) -> None:
-        self.values = th.frombuffer(bytearray(content), dtype=dtype) if content else th.empty(0, dtype=dtype)
+    def __init__(self, values: th.Tensor) -> None:
+        self.values = values
 
 
 #: What reading a damaged file raises, or making a model of settings that are none
@@ -70,7 +72,7 @@ DAMAGED = (
 )
 
 
-def read_tensors(content: bytes) -> Any:
+def read_tensors(content: bytes, storages: dict[str, th.Tensor] | None = None) -> Any:
     """
     Read what ``torch.save`` wrote of dictionaries, lists and tuples of dense CPU tensors, numbers and text.
 
@@ -80,21 +82,73 @@ def read_tensors(content: bytes) -> Any:
     ``torch.load``, this runs nothing that a file names, and takes no more memory than the file is long.
 
     :param content: The whole file, in the zip format of PyTorch >= 1.6
+    :param storages: Is filled with the memory that the tensors are views of, by the names that the file has for it
     :return: The value
     :raises UnsafeFileError: If it is damaged or holds anything else
     """
+    with _damage_named():
+        program, numbers = _parts_of(content)
+        return _run(program, numbers, {} if storages is None else storages, _MAX_VIEWS * len(content))
+
+
+def read_storages(content: bytes) -> dict[str, bytes]:
+    """
+    Read the numbers that ``torch.save`` wrote, but not the pickle that says which tensors have them.
+
+    :param content: The whole file, in the zip format of PyTorch >= 1.6
+    :return: The bytes of each memory of tensors, by the name that the file has for it
+    :raises UnsafeFileError: If it is damaged
+    """
+    with _damage_named():
+        return _parts_of(content)[1]
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
     try:
-        with opened_archive(io.BytesIO(content), len(content), _MAX_TENSORS) as archive:
-            members = read_members(archive)
-        (program,) = (name for name in members if name.endswith("/data.pkl"))
-        folder = program.removesuffix("data.pkl")
-        if members.get(folder + "byteorder", b"little") != b"little":
-            raise UnsafeFileError("its numbers are not in little-endian order")
-        return _run(members[program], lambda key: members[f"{folder}data/{key}"], _MAX_VIEWS * len(content))
+        yield
     except UnsafeFileError:
         raise
     except DAMAGED as error:
         raise UnsafeFileError(f"it is damaged, or no file of torch.save: {error!r}") from None
+
+
+def _parts_of(content: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """Return the pickle, and the numbers by their names."""
+    with opened_archive(io.BytesIO(content), len(content), _MAX_TENSORS) as archive:
+        members = read_members(archive)
+    (program,) = (name for name in members if name.endswith("/data.pkl"))
+    folder = program.removesuffix("data.pkl")
+    if members.get(folder + "byteorder", b"little") != b"little":
+        raise UnsafeFileError("its numbers are not in little-endian order")
+    data = folder + "data/"
+    numbers = {name.removeprefix(data): member for name, member in members.items() if name.startswith(data)}
+    return members[program], numbers
+
+
+def with_tensors(value: Any, convert: Callable[[th.Tensor], th.Tensor]) -> Any:
+    """
+    Convert the tensors of a state dictionary, and numbers of NumPy to those of Python.
+
+    :param value: Tensors and numbers, in dictionaries, lists and tuples
+    :param convert: What makes another tensor of a tensor
+    :return: The same with other tensors; the value is left as it is
+    """
+    if isinstance(value, th.Tensor):
+        return convert(value)
+    if isinstance(value, np.generic):  # a learning rate that the user has computed
+        return value.item()
+    if isinstance(value, list | tuple):
+        items = [with_tensors(item, convert) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if not isinstance(value, Mapping):
+        return value
+    converted = {key: with_tensors(item, convert) for key, item in value.items()}
+    if not isinstance(value, OrderedDict):
+        return converted
+    ordered = OrderedDict(converted)
+    vars(ordered).update(vars(value))  # the versions of modules
+    return ordered
 
 
 def read_members(archive: zipfile.ZipFile) -> dict[str, bytes]:
@@ -170,13 +224,14 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
         raise UnsafeFileError("there is something before its first member")
 
 
-def _run(program: bytes, read_storage: Callable[[str], bytes], max_bytes: int) -> Any:  # noqa: C901 (one by one)
+def _run(  # noqa: C901 (one by one)
+    program: bytes, numbers: dict[str, bytes], storages: dict[str, th.Tensor], max_bytes: int
+) -> Any:
     """Carry out the instructions of a pickle that build data, with tensors of so many bytes at most."""
     stack: list[Any] = []
     below: list[list[Any]] = []  # what is under each mark
     memo: dict[int, Any] = {}
     n_shared = 0
-    storages: dict[str, _Storage] = {}
 
     def pop_to_mark() -> list[Any]:
         nonlocal stack
@@ -231,7 +286,7 @@ def _run(program: bytes, read_storage: Callable[[str], bytes], max_bytes: int) -
                 raise UnsafeFileError("it has a key that is no text and no small number")
             _of_type(dict, stack[-1]).update(zip(items[::2], items[1::2], strict=True))
         elif name == "BINPERSID":
-            stack.append(_storage(stack.pop(), storages, read_storage))
+            stack.append(_storage(stack.pop(), storages, numbers))
         elif name == "REDUCE":
             arguments = stack.pop()
             stack.append(_call(stack.pop(), arguments))
@@ -286,20 +341,20 @@ def _of_type(kind: type, value: Any) -> Any:
     return value
 
 
-def _storage(identity: Any, storages: dict[str, _Storage], read_storage: Callable[[str], bytes]) -> _Storage:
+def _storage(identity: Any, storages: dict[str, th.Tensor], numbers: dict[str, bytes]) -> _Storage:
     kind, dtype_name, key, _, length = _of_type(tuple, identity)
-    if kind != "storage" or not isinstance(dtype_name, _Name) or dtype_name not in _DTYPES:
+    if kind != "storage" or not isinstance(dtype_name, _Name) or dtype_name not in DTYPES:
         what = dtype_name if isinstance(dtype_name, str) else type(dtype_name).__name__
         raise UnsafeFileError(f"it refers to {what}, which is no memory of tensors")
-    dtype = _DTYPES[dtype_name]
+    dtype = DTYPES[dtype_name]
     if _of_type(str, key) not in storages:
-        content = read_storage(key)
+        content = numbers[key]
         if len(content) != _of_type(int, length) * dtype.itemsize:
             raise UnsafeFileError(f"{length} numbers of {dtype} are declared, and there are {len(content)} bytes")
-        storages[key] = _Storage(dtype, content)
-    if storages[key].values.dtype != dtype:
-        raise UnsafeFileError(f"numbers of {storages[key].values.dtype} are declared as {dtype}")
-    return storages[key]
+        storages[key] = th.frombuffer(bytearray(content), dtype=dtype) if content else th.empty(0, dtype=dtype)
+    if storages[key].dtype != dtype:
+        raise UnsafeFileError(f"numbers of {storages[key].dtype} are declared as {dtype}")
+    return _Storage(storages[key])
 
 
 def _call(function: Any, arguments: Any) -> Any:

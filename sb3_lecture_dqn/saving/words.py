@@ -1,7 +1,7 @@
 """
 The words by which files name classes: the one table of word and class.
 
-A word stays when the source moves. :data:`OLD_WORDS` has the words of files of version 1, which were source paths.
+A word stays when the source moves. Those of PyTorch's classes are the public names that PyTorch documents.
 """
 
 from typing import Any
@@ -62,29 +62,6 @@ CLASSES: dict[tuple[Any, ...], dict[str, type]] = {
 #: Where a file names a policy, by a word of the algorithm's ``policy_aliases``
 POLICY = ("policy_class",)
 
-#: Words of version 1, and the words that they are now
-OLD_WORDS = {
-    f"{module}.{name}": name
-    for module, names in {
-        "stable_baselines3.common.buffers": ("ReplayBuffer", "DictReplayBuffer", "NStepReplayBuffer"),
-        "stable_baselines3.her.her_replay_buffer": ("HerReplayBuffer",),
-        "stable_baselines3.common.torch_layers": ("FlattenExtractor", "NatureCNN", "CombinedExtractor"),
-        "stable_baselines3.common.sb2_compat.rmsprop_tf_like": ("RMSpropTFLike",),
-        "sb3_lecture_dqn.common.buffers": ("SuccessFailReplayBuffer", "LatestTransitionBuffer"),
-        "sb3_lecture_dqn.common.torch_layers": ("DiscreteEmbeddingExtractor",),
-        "sb3_lecture_dqn.common.wrappers": ("DiscreteObservationWrapper", "TupleToDictWrapper"),
-        "sb3_lecture_dqn.common.callbacks": (
-            "LectureTestCallback",
-            "LectureCheckpointCallback",
-            "EpisodeProgressBarCallback",
-        ),
-        "sb3_lecture_dqn.common.tensorboard": ("LectureTensorBoardCallback",),
-        "sb3_lecture_dqn.study.trial": ("CurveCallback", "_CheckpointsOfClaim"),
-    }.items()
-    for name in names
-}
-# Words of PyTorch's classes are the public names that PyTorch documents, in version 1 too.
-
 _WORDS = {kind: word for kinds in CLASSES.values() for word, kind in kinds.items()}
 
 
@@ -107,13 +84,3 @@ def word_of_callback(kind: type) -> str:
     """
     ours = kind.__module__.partition(".")[0] == "sb3_lecture_dqn"
     return kind.__qualname__ if ours else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def current_word(word: Any) -> Any:
-    """
-    Find what a word of a file of version 1 is now.
-
-    :param word: A word of a file
-    :return: The word of today; a word that is not old as it is
-    """
-    return OLD_WORDS.get(word, word) if isinstance(word, str) else word

@@ -35,7 +35,9 @@ from sb3_lecture_dqn.saving.files import MEMORY
 
 VALUES = [None, True, -1, 0, 1, 2**31, 2**63, 2**200, 0.5, 1e308, "", "x", [], [0], {}, {"$": "float", "value": "nan"}]
 VALUES += ["\x1b[31m", 10**7, {"$": "name", "name": "MlpPolicy"}, {"$": "class", "name": "torch.nn.TransformerEncoder"}]
-VALUES += [{"$": "class", "name": f"stable_baselines3.common.buffers.{name}"} for name in ("ReplayBuffer", "Evil")]
+VALUES += [{"$": "class", "name": name} for name in ("ReplayBuffer", "Evil")]
+VALUES += [{"$": "tensor", "dtype": "float32", "shape": [1], "at": ["0", 0]}, {"$": "dict", "keys": [0], "values": [1]}]
+VALUES += [{"$": "numbers", "dtype": "<f8", "shape": [2], "all": "AAAAAAAAAAA="}]
 
 
 LOADERS = {"load": ["model"], "load_replay_buffer": ["memory"], "resume": ["FrozenLake-v1", "CartPole-v1"]}

@@ -23,14 +23,12 @@ from pathlib import Path
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import ConvertCallback
-from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
-from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, UnsafeFileError
-from sb3_lecture_dqn.saving.checkpoint_file import STATE, WEIGHTS
+from sb3_lecture_dqn.saving.checkpoint_file import ARRAYS, STATE
+from sb3_lecture_dqn.saving.codec import decode, encode
 from sb3_lecture_dqn.saving.files import DESCRIPTION, MANIFEST, MEMORY
 
 HUGE = 2**60
@@ -139,6 +137,39 @@ def checkpoint_of(members):
     return archive_of({**members, MANIFEST: json.dumps(manifest).encode()})
 
 
+def as_version_1(members):
+    """The model as 1.0 wrote it, whose weights are read from the pickles."""
+    described = json.loads(members[DESCRIPTION])
+    del described["weights"]
+    return {**members, DESCRIPTION: json.dumps({**described, "version": 1}).encode()}
+
+
+class _FromFront:
+    def __init__(self, content):
+        self.content = io.BytesIO(content)
+
+    def take(self, described, n_bytes):
+        return self.content.read(n_bytes)
+
+
+def with_arrays_in_json(members):
+    """The checkpoint with the numbers of its arrays in its JSON, which may then be changed."""
+    described, arrays = json.loads(members[STATE]), _FromFront(members[ARRAYS])
+
+    def inlined(value):
+        if isinstance(value, list):
+            return [inlined(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "dtype" in value and "shape" in value and not value.keys() & {"all", "bytes"}:
+            return encode(decode(value, {}, arrays=arrays), {})
+        return {key: inlined(item) for key, item in value.items()}
+
+    parts = {part: inlined(described[part]) for part in ("state", "callbacks", "parameters")}
+    assert arrays.content.read() == b""
+    return {**members, STATE: json.dumps({**described, **parts}).encode(), ARRAYS: b""}
+
+
 def torch_file(content, **how):
     file = io.BytesIO()
     th.save(content, file, **how)
@@ -187,6 +218,8 @@ def payloads(good):
             yield f"{kind} in {name}", archive_of({**members, name: content})
             if name not in (DESCRIPTION, "data"):
                 yield f"{kind} in {name}, right checksums", with_checksums({**members, name: content})
+    for kind, content in evil.items():
+        yield f"{kind} in policy.pth of version 1", with_checksums(as_version_1({**members, "policy.pth": content}))
     data = json.loads(members["data"])
     for key in ("policy_class", "observation_space", "lr_schedule"):
         serialized = base64.b64encode(raw).decode()
@@ -196,7 +229,8 @@ def payloads(good):
 
 
 def weights(good):
-    members = members_of(good)
+    """In pickles, which are read in files of version 1."""
+    members = as_version_1(members_of(good))
     policy, optimizer = (th.load(io.BytesIO(members[name])) for name in ("policy.pth", "policy.optimizer.pth"))
     first = next(iter(policy))
 
@@ -265,6 +299,121 @@ def weights(good):
     yield "a bomb in the weights", swapped("policy.pth", archive_of(bomb, zipfile.ZIP_DEFLATED))
 
 
+def described_weights(good):
+    """In the description, which says where the numbers are."""
+    members = members_of(good)
+    described = json.loads(members[DESCRIPTION])
+    policy, optimizer = (described["weights"][name] for name in ("policy", "policy.optimizer"))
+
+    def saying(**states):
+        changed = {**described, "weights": {**described["weights"], **states}}
+        return with_checksums({**members, DESCRIPTION: json.dumps(changed).encode()})
+
+    first, second = list(policy["items"])[:2]
+
+    def first_tensor(**changes):
+        items = {**policy["items"], first: {**policy["items"][first], **changes}}
+        return saying(policy={**policy, "items": items})
+
+    key, begin = policy["items"][first]["at"]
+    for name, at in {
+        "nowhere": None,
+        "a number": 3,
+        "beyond the end": [key, 2**20],
+        "far beyond the end": [key, HUGE],
+        "before the beginning": [key, -4],
+        "a little later": [key, begin + 4],
+        "at a fraction": [key, 0.5],
+        "at a switch": [key, False],
+        "in a text": [key, "0"],
+        "in another file": ["../../data", 0],
+        "in no memory": ["", 0],
+        "in a list": [[key], 0],
+        "where another is": policy["items"][second]["at"],
+        "in three places": [key, begin, 0],
+    }.items():
+        yield f"a tensor {name}", first_tensor(at=at)
+    for dtype in ("float64", "float16", "int8", "bool", "complex64", "os.system", None, []):
+        yield f"a tensor of {dtype}", first_tensor(dtype=dtype)
+    for shape in (
+        [1],
+        [HUGE],
+        [2**62, 0],
+        [-1],
+        [-1, -4],
+        [2**31] * 4,
+        [10**4000] * 2000,
+        [1.5],
+        "1",
+        None,
+        [1] * 10**5,
+    ):
+        yield f"a tensor of shape {str(shape)[:20]} {len(str(shape))}", first_tensor(shape=shape)
+    same = {str(i): policy["items"][first] for i in range(10**4)}
+    yield "a tensor many times", saying(policy={**policy, "items": {**policy["items"], **same}})
+    yield "a tensor twice", saying(policy={**policy, "items": {**policy["items"], "more": policy["items"][first]}})
+    yield (
+        "a tensor of no numbers twice",
+        saying(
+            policy={**policy, "items": {**policy["items"], "more": {"$": "tensor", "dtype": "float32", "shape": [0]}}}
+        ),
+    )
+    fewer = {name: tensor for name, tensor in policy["items"].items() if name != first}
+    yield "a tensor too few", saying(policy={**policy, "items": fewer})
+    numbers = {"all": "AAAAAA==", "dtype": "float32", "shape": [2**24 + 1]}
+    yield "many numbers in the description", first_tensor(**numbers)
+    yield "other numbers in the description", first_tensor(**{**numbers, "shape": policy["items"][first]["shape"]})
+    yield "long doubles", first_tensor(**{"$": "array", "dtype": "<f16"})
+    yield "an array for a tensor", first_tensor(**{"$": "array", "dtype": "<f4"})
+    yield "code for a tensor", first_tensor(**{"$": "code", "what": "os.system"})
+    yield "a class for a tensor", first_tensor(**{"$": "class", "name": "torch.nn.ReLU"})
+    yield "an unknown tag for a tensor", first_tensor(**{"$": "call"})
+    for name, state in {"none": None, "text": "x", "a list": [], "an empty dictionary": {}, "deep": [[[]]]}.items():
+        yield f"{name} for weights", saying(policy=state)
+        yield f"{name} for moments", saying(**{"policy.optimizer": state})
+    yield "those of the optimizer for weights", saying(policy=optimizer)
+    yield "weights of another module", saying(__class__=policy)
+    keys = [2**61 - 1, *range(3)]
+    yield (
+        "keys that are chosen",
+        saying(policy={"$": "dict", "keys": [(2**61 - 1) * i for i in range(10**5)], "values": [0] * 10**5}),
+    )
+    yield "more keys than values", saying(policy={"$": "dict", "keys": keys, "values": [0]})
+    yield "keys that are lists", saying(policy={"$": "dict", "keys": [[]], "values": [0]})
+    one = {name: state for name, state in described["weights"].items() if name == "policy"}
+    for name, weights_ in {"one": one, "no": {}, "null": None, "a list of": [1]}.items():
+        changed = json.dumps({**described, "weights": weights_}).encode()
+        yield f"{name} weights", with_checksums({**members, DESCRIPTION: changed})
+    parts = members_of(members["policy.pth"])
+    folder = next(name for name in parts if name.endswith("data.pkl")).removesuffix("data.pkl")
+
+    def holding(**changes):
+        return with_checksums({**members, "policy.pth": archive_of({**parts, **changes})})
+
+    data = f"{folder}data/{key}"
+    yield "too few numbers", holding(**{data: parts[data][:-4]})
+    yield "too many numbers", holding(**{data: parts[data] + bytes(4)})
+    yield "one memory more", holding(**{f"{folder}data/evil": bytes(8)})
+    yield "an empty memory more", holding(**{f"{folder}data/evil": b""})
+    yield "numbers that are NaN", holding(**{data: b"\xff" * len(parts[data])})
+    yield "numbers in big-endian order", holding(**{f"{folder}byteorder": b"big"})
+    yield (
+        "no pickle",
+        with_checksums(
+            {
+                **members,
+                "policy.pth": archive_of({name: part for name, part in parts.items() if "data.pkl" not in name}),
+            }
+        ),
+    )
+    yield "a pickle that is none", holding(**{f"{folder}data.pkl": b"evil"})
+    yield "two pickles", holding(**{"other/data.pkl": b"evil"})
+    yield (
+        "a bomb",
+        with_checksums({**members, "policy.pth": archive_of({**parts, data: bytes(2**26)}, zipfile.ZIP_DEFLATED)}),
+    )
+
+
 def archives(good):
     members = members_of(good)
     for step in range(20):
@@ -313,7 +462,7 @@ def descriptions(good):
         return archive_of({**members, DESCRIPTION: json.dumps(changed).encode()})
 
     def array(shape, dtype="<f4", **content):
-        return {"dtype": dtype, "shape": shape, **(content or {"all": "AAAAAA=="})}
+        return {"$": "array", "dtype": dtype, "shape": shape, **(content or {"all": "AAAAAA=="})}
 
     def space(**content):
         return {"$": "space", **content}
@@ -362,7 +511,7 @@ def descriptions(good):
             )
         },
         "a negative MultiBinary": {"observation_space": space(kind="MultiBinary", n=[-1], flat=True)},
-        "a shape of many large numbers": {"_last_obs": {"$": "array", **array([10**4000] * 2000)}},
+        "a shape of many large numbers": {"_last_obs": array([10**4000] * 2000)},
         "masks of a huge action space": {
             "action_space": space(kind="Discrete", n=10**10, start=0),
             "use_masking": True,
@@ -370,10 +519,10 @@ def descriptions(good):
         "a huge MultiDiscrete": {
             "observation_space": space(kind="MultiDiscrete", nvec=array([HUGE], "<i8"), start=array([1], "<i8"))
         },
-        "bytes that are too few": {"_last_obs": {"$": "array", **array([9], bytes="AAAA")}},
-        "no base64": {"_last_obs": {"$": "array", **array([1], bytes="!!!")}},
-        "many environments": {"n_envs": HUGE, "replay_buffer_class": kind(f"{ReplayBuffer.__module__}.ReplayBuffer")},
-        "a huge memory": {"buffer_size": HUGE, "replay_buffer_class": kind(f"{ReplayBuffer.__module__}.ReplayBuffer")},
+        "bytes that are too few": {"_last_obs": array([9], bytes="AAAA")},
+        "no base64": {"_last_obs": array([1], bytes="!!!")},
+        "many environments": {"n_envs": HUGE, "replay_buffer_class": kind("ReplayBuffer")},
+        "a huge memory": {"buffer_size": HUGE, "replay_buffer_class": kind("ReplayBuffer")},
         "a method": {"learn": 1},
         "a class attribute": {"__class__": 1},
         "a part of the model": {"replay_buffer": 3},
@@ -389,7 +538,7 @@ def descriptions(good):
         "returns of more than there is": {"n_steps": 10**12},
         "successes of more than there are": {"replay_buffer_kwargs": {"success_capacity": 10**12}},
         "a dictionary for each of many transitions": {
-            "replay_buffer_class": kind(f"{HerReplayBuffer.__module__}.HerReplayBuffer"),
+            "replay_buffer_class": kind("HerReplayBuffer"),
             "buffer_size": 10**9,
         },
         "many layers": {"policy_kwargs": {"net_arch": [1] * 10**5}, "policy_class": mlp},
@@ -427,8 +576,8 @@ def descriptions(good):
     extractor = {"features_extractor_class": {"$": "name", "name": "MlpPolicy"}}
     settings["a policy for an extractor"] = {"policy_kwargs": extractor, "policy_class": mlp}
     settings["a class for an argument"] = {"policy_kwargs": {"hidden_dim": kind("torch.nn.ReLU")}}
-    image = {"dtype": "|u1", "shape": [1, 2**12, 2**10]}
-    cnn = {"features_extractor_class": kind(f"{NatureCNN.__module__}.NatureCNN")}
+    image = {"$": "array", "dtype": "|u1", "shape": [1, 2**12, 2**10]}
+    cnn = {"features_extractor_class": kind("NatureCNN")}
     settings["a huge image"] = {
         "observation_space": space(kind="Box", low={**image, "all": "AA=="}, high={**image, "all": "/w=="}),
         "policy_kwargs": cnn,
@@ -506,8 +655,9 @@ def memories(good):
 
 def checkpoints(good, own_log, victim):
     """Checkpoints that say what none says, with right checksums of it. :param good: Two of them."""
-    tabular, stepped = map(members_of, good)
-    yield from checkpoint_files(tabular)
+    yield from checkpoint_files(members_of(good[0]))
+    yield from old_checkpoints()
+    tabular, stepped = (with_arrays_in_json(members_of(content)) for content in good)
 
     def saying(members, where, value):
         """With another value at a place such as ``"state env base"``; ``...`` leaves it out."""
@@ -554,12 +704,10 @@ def checkpoints(good, own_log, victim):
         name: one("|u1", *struct.pack("<QiiQ", 1, left, 1, position), *bytes(5056 - 24))
         for name, (left, position) in {"after": (624, 624), "far after": (1, 2**63), "never": (0, 0)}.items()
     }
-    old = {"name": "MT19937", "words": array("<u4", [624])}
     changes = {
         # NumPy and PyTorch would read at the position that they are given
         "a generator that reads elsewhere": ("state generators numpy state pos", 10**7),
         "a generator that reads before": ("state generators numpy state pos", -(10**7)),
-        "a generator of version 1 that reads elsewhere": ("state generators numpy", {**old, "rest": [10**7, 0, 0.0]}),
         "a generator of NumPy of another kind": ("state generators numpy", generator),
         **{f"a generator of PyTorch that reads {name}": ("state generators torch", it) for name, it in torch.items()},
         "a mark of logs that is a path": ("state logs mark", "../../victim/"),
@@ -694,12 +842,91 @@ def checkpoints(good, own_log, victim):
 
 
 def checkpoint_weights(members):
-    state, weights = json.loads(members[STATE]), members[WEIGHTS]
+    state, arrays = json.loads(members[STATE]), members[ARRAYS]
+    policy = state["parameters"]["policy"]["items"]
+    first = next(iter(policy))
+    n_bytes = 4 * sum(int(np.prod(tensor["shape"])) for tensor in policy.values())
+    at = (
+        len(arrays)
+        - n_bytes
+        - sum(
+            4 * int(np.prod(tensor["shape"]))
+            for moments in state["parameters"]["policy.optimizer"]["state"]["values"]
+            for tensor in moments.values()
+        )
+    )
+    for value in (np.nan, np.inf):
+        poisoned = arrays[:at] + np.float32(value).tobytes() + arrays[at + 4 :]
+        yield f"{value} in weights", checkpoint_of({**members, ARRAYS: poisoned})
+    yield "too few numbers", checkpoint_of({**members, ARRAYS: arrays[:-4]})
+    yield "too many numbers", checkpoint_of({**members, ARRAYS: arrays + bytes(4)})
+
+    def saying(change):
+        described = copy.deepcopy(state)
+        change(described["parameters"])
+        return checkpoint_of({**members, STATE: json.dumps(described).encode()})
+
+    options = {"lr": "x", "betas": {"$": "tuple", "items": [0.9]}, "eps": None, "amsgrad": 1, "fused": True}
+    for option, value in options.items():
+        changed = {option: value}
+        yield (
+            f"{option}={value} of the optimizer",
+            saying(lambda states, changed=changed: states["policy.optimizer"]["param_groups"][0].update(changed)),
+        )
+
+    def tensor(shape, dtype="float32"):
+        return {"$": "tensor", "dtype": dtype, "shape": shape}
+
+    wrong_tensors = {
+        "a negative shape": tensor([-1]),
+        "two negative sizes": tensor([-1, -4]),
+        "a huge shape": tensor([2**60]),
+        "a huge empty shape": tensor([2**62, 0]),
+        "many dimensions": tensor([1] * 10**5),
+        "a shape of text": tensor("1"),
+        "a shape of fractions": tensor([1.5]),
+        "no shape": {"$": "tensor", "dtype": "float32"},
+        "another dtype": tensor([1], "float64"),
+        "a dtype that is code": tensor([1], "os.system"),
+        "no dtype": tensor([1], None),
+        "a text for a tensor": "x",
+        "an object": {"tensor": 1},
+        "an unknown kind": {"$": "call", "what": "os.system"},
+        "code": {"$": "code", "what": "os.system"},
+        "many numbers of none": {**tensor([2**24 + 1]), "all": "AAAAAA=="},
+        "a deep list": functools.reduce(lambda inner, _: [inner], range(400), 1),
+    }
+    for what, wrong in wrong_tensors.items():
+        change = {first: wrong}
+        yield f"{what} in weights", saying(lambda states, change=change: states["policy"]["items"].update(change))
+    keys = {"a key that is a list": [[]], "keys that are chosen": [(2**61 - 1) * i for i in range(10**5)]}
+    for what, wrong in keys.items():
+        moments = {"$": "dict", "keys": wrong, "values": [0] * len(wrong)}
+        yield (
+            f"{what} in moments",
+            saying(lambda states, moments=moments: states["policy.optimizer"].update(state=moments)),
+        )
+    for name in ("__class__", "policy.q_net", "replay_buffer", "env"):
+        yield f"weights of {name}", saying(lambda states, name=name: states.update({name: {}}))
+    for what, wrong in {"none": None, "a list": [], "a number": 3, "an empty dictionary": {}}.items():
+        changed = json.dumps({**state, "parameters": wrong}).encode()
+        yield f"{what} for weights", checkpoint_of({**members, STATE: changed})
+
+
+def old_checkpoints():
+    """Of version 1.0."""
+    golden = Path(__file__).with_name("golden") / "dqn-1.0.0.checkpoint.zip"
+    for name, content in old_checkpoint_weights(members_of(golden.read_bytes())):
+        yield f"version 1.0: {name}", content
+
+
+def old_checkpoint_weights(members):
+    state, weights = json.loads(members[STATE]), members["weights.bin"]
     for value in (np.nan, np.inf):
         poisoned = np.float32(value).tobytes() + weights[4:]
-        yield f"{value} in weights", checkpoint_of({**members, WEIGHTS: poisoned})
-    yield "too few weights", checkpoint_of({**members, WEIGHTS: weights[:-4]})
-    yield "too many weights", checkpoint_of({**members, WEIGHTS: weights + bytes(4)})
+        yield f"{value} in weights", checkpoint_of({**members, "weights.bin": poisoned})
+    yield "too few weights", checkpoint_of({**members, "weights.bin": weights[:-4]})
+    yield "too many weights", checkpoint_of({**members, "weights.bin": weights + bytes(4)})
 
     def saying(change):
         described = copy.deepcopy(state)
@@ -712,7 +939,7 @@ def checkpoint_weights(members):
     def optimizer(tree):
         return dict(dict(tree[1])["policy.optimizer"][1])["param_groups"][1][0][1]
 
-    options = {"lr": "x", "betas": ["tuple", [0.9]], "eps": None, "amsgrad": 1, "fused": True}
+    options = {"lr": "x", "momentum": ["tuple", [0.9]], "nesterov": 1, "fused": True}
     for option, value in options.items():
         pair = [option, value]
         yield f"{option}={value} of the optimizer", saying(lambda tree, pair=pair: optimizer(tree).append(pair))
@@ -750,6 +977,42 @@ def checkpoint_weights(members):
         "an empty dictionary": ["dict", []],
     }.items():
         yield f"{what} for weights", checkpoint_of({**members, STATE: json.dumps({**state, "weights": tree}).encode()})
+
+    def changed(where, value):
+        described = copy.deepcopy(state)
+        *folders, last = where.split()
+        at = described
+        for key in folders:
+            at = at[int(key) if isinstance(at, list) else key]
+        at[int(last) if isinstance(at, list) else last] = value
+        return checkpoint_of({**members, STATE: json.dumps(described).encode()})
+
+    words = state["state"]["generators"]["numpy"]["words"]
+    numpy = {"name": "MT19937", "words": words}
+    changes = {
+        "a generator that reads elsewhere": ("state generators numpy", {**numpy, "rest": [10**7, 0, 0.0]}),
+        "a generator of text": ("state generators numpy", {**numpy, "rest": "xyz"}),
+        "a generator of too few": ("state generators numpy", {**numpy, "rest": [1]}),
+        "no generator": ("state generators", None),
+        "callbacks of text": ("callbacks", "x"),
+        "a callback of text": ("callbacks 0", "x"),
+        "a callback's state of text": ("callbacks 0 state", "x"),
+        "a space of no parts": ("settings observation_space", {"$": "space", "kind": "Dict", "parts": [1]}),
+        "a space of text": ("settings observation_space", {"$": "space", "kind": "Dict", "parts": "x"}),
+        "a schedule of itself": ("settings learning_rate", {"$": "schedule", "kind": "FloatSchedule", "of": {}}),
+        "a class that is a list": ("settings replay_buffer_class", {"$": "class", "name": ["x"]}),
+    }
+    for what, (where, value) in changes.items():
+        yield what, changed(where, value)
+    for what, value in {
+        "numbers of nothing": {"numbers of a list": 3},
+        "a tensor of text": {"a tensor": "x"},
+        "a tensor of objects": {"a tensor": {"$": "array", "dtype": "|O", "shape": [1], "bytes": ""}},
+        "keys of nothing": {"keys and values": [1]},
+        "keys and no values": {"keys and values": [[1, 2], []]},
+        "deep keys": functools.reduce(lambda inner, _: {"keys and values": [[1], [inner]]}, range(200), 1),
+    }.items():
+        yield f"{what} in a callback", changed("callbacks", [{"class": "x", "state": {"x": value}, "unchanged": []}])
 
 
 def checkpoint_files(members):
@@ -798,7 +1061,7 @@ def checkpoint_files(members):
     yield "something behind", good + b"evil"
     yield "something before", b"evil" + good
     yield "something before, with right places", shifted(good)
-    for version in (0, 1, 3, None, "2", "\x1b]0;evil\x07"):
+    for version in (0, 1, 4, None, "2", 3.0, "\x1b]0;evil\x07"):
         yield f"version {version!a}", declaring(version=version)
     for algorithm in ("QRDQN", None, ["DQN"]):
         yield f"algorithm {algorithm}", declaring(algorithm=algorithm)
@@ -894,6 +1157,7 @@ def main(folder):
     cases = {
         "payloads": payloads(good),
         "weights": weights(good),
+        "described weights": described_weights(good),
         "archives": archives(good),
         "descriptions": descriptions(good),
         "memories": memories(good_memory),

@@ -1,0 +1,75 @@
+"""
+Files of released versions, and of 2.0 before its source was moved: made by `python tests/saving/golden/make.py`.
+"""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureQRDQN
+from sb3_lecture_dqn.study import read_rows
+from tests.saving.golden import make
+from tests.saving.helpers import no_unpickling
+
+GOLDEN = pathlib.Path(__file__).with_name("golden")
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "1.0.0", "2.0.0.dev0"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
+def test_files_of_every_version_load(name, version):
+    algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
+    with no_unpickling():
+        model = algorithm.load(GOLDEN / f"{name}-{version}.zip")
+        model.load_replay_buffer(GOLDEN / f"{name}-{version}.npz")
+    expected = np.load(GOLDEN / f"{name}-{version}.expected.npz")
+    actions, _ = model.predict(np.arange(16), deterministic=True)
+    assert (actions == expected["actions"]).all()
+    assert (model.replay_buffer.observations == expected["observations"]).all()
+    assert (model.num_timesteps, model.replay_buffer.size()) == tuple(expected["counts"])
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0.dev0"])
+@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
+def test_checkpoints_of_every_version_resume(name, version, tmp_path):
+    algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
+    with no_unpickling():
+        model = algorithm.resume(GOLDEN / f"{name}-{version}.checkpoint.zip", device="cpu")
+    assert model.num_timesteps == 60
+    model.learn(callback=LectureCheckpointCallback(60, tmp_path))
+    expected = np.load(GOLDEN / f"{name}-{version}.after.npz")
+    assert (model.replay_buffer.observations == expected["observations"]).all()
+    assert (model.exploration_rng.random(3) == expected["drawn"]).all()
+    assert (model.num_timesteps, model._episode_num) == tuple(expected["counts"])
+
+
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+@pytest.mark.parametrize("version", ["1.0.0"])
+def test_callbacks_of_every_version_go_on(version, tmp_path):
+    path = GOLDEN / f"callbacks-{version}.checkpoint.zip"
+    with no_unpickling():
+        model = LectureDQN.resume(path, device="cpu", custom_objects={"tensorboard_log": str(tmp_path / "logs")})
+    parts = make.callbacks()
+    model.learn(callback=[*parts, LectureCheckpointCallback(60, tmp_path / "checkpoints")])
+    expected = np.load(GOLDEN / f"callbacks-{version}.after.npz")
+    ended = make.outcome(model, *parts)
+    assert ended.keys() == set(expected)
+    for name, value in ended.items():
+        assert np.array_equal(np.array(value), expected[name]), name
+    collecting = parts[-1]
+    assert (type(collecting.steps[0]), type(collecting.rewards[0])) == (int, np.float32)
+
+
+@pytest.mark.parametrize("version", ["1.0.0"])
+def test_results_of_studies_of_every_version_are_read(version, tmp_path):
+    shutil.copy(GOLDEN / f"study-{version}.sqlite", tmp_path / "results.sqlite")
+    rows = read_rows(tmp_path)
+    assert {(row["setting"], row["seed"], row["state"]) for row in rows} == {
+        (setting, seed, "done") for setting in ("lecture", "fast") for seed in (0, 1)
+    }
+    for row in rows:
+        curve = json.loads(row["curve"]) if isinstance(row["curve"], str) else row["curve"]
+        assert (row["timesteps"], curve["timesteps"]) == (60, [30, 60])
+        assert row["mean_reward"] == curve["mean_reward"][-1]
