@@ -46,7 +46,7 @@ COMPILED_NETWORKS: dict[type, tuple[int, list[type]]] = {
 COMPILED_LOSSES: dict[Any, int] = {F.mse_loss: MSE, F.smooth_l1_loss: HUBER}
 #: Optimisers: number of each class in the kernels
 COMPILED_OPTIMIZERS: dict[type, int] = {th.optim.SGD: SGD, th.optim.Adam: ADAM}
-#: Replay memories
+#: Classes of replay memories
 COMPILED_MEMORIES = (SuccessFailReplayBuffer, LatestTransitionBuffer, ReplayBuffer, NStepReplayBuffer)
 
 #: Packages whose code changes no network without notice. Code from other packages is user code

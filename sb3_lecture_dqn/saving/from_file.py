@@ -138,7 +138,7 @@ def check_progress(settings: dict[str, Any]) -> None:
     for success in _check_type("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
         if not is_figure(success):
             raise UnsafeFileError(f"ep_success_buffer has {success!r}, which is not a number")
-    check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # `learn` makes them all
+    check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # a limit, since `learn` makes as many
     check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
 
 
