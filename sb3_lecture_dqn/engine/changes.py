@@ -26,7 +26,7 @@ from sb3_lecture_dqn.engine.known import (
     autocasts,
     from_known_package,
     moment_names,
-    of_settings,
+    setting_reasons,
     shadowed,
 )
 
@@ -34,7 +34,7 @@ _Tensor: Any = th._C.TensorBase  # its methods in C are faster than PyTorch's Py
 _data_ptr, _is_contiguous, _numel = _Tensor.data_ptr, _Tensor.is_contiguous, _Tensor.numel
 _requires_grad = attrgetter("requires_grad")
 _hooks, _grad_hooks = _Tensor._backward_hooks.__get__, _Tensor._post_accumulate_grad_hooks.__get__
-_of_model = itemgetter(
+_read_attributes = itemgetter(
     "engine", "policy", "q_net", "q_net_target", "replay_buffer", "_vec_normalize_env", "observation_space", "device"
 )
 _embedding_options = attrgetter(*EMBEDDING_OPTIONS)
@@ -63,7 +63,7 @@ class Watch:
         self.n_attributes = [*map(len, self.attributes)]
         self.of_buffer = vars(model.replay_buffer)
         self.n_of_buffer, self.n_of_model = len(self.of_buffer), len(vars(model))
-        self.of_model = _of_model(vars(model))
+        self.of_model = _read_attributes(vars(model))
         self.children = [module._modules for module in (*modules, policy) if module._modules]
         self.known_children = [*map(dict, self.children)]
         self.hooks = [
@@ -110,10 +110,10 @@ class Watch:
         model = self.model
         attributes = vars(model)
         return (
-            _of_model(attributes) == self.of_model  # these are not tensors
+            _read_attributes(attributes) == self.of_model  # these are not tensors
             and len(attributes) == self.n_of_model
             and len(self.of_buffer) == self.n_of_buffer
-            and next(of_settings(model), None) is None
+            and next(setting_reasons(model), None) is None
             and not any(GLOBAL_HOOKS)
             and th.is_grad_enabled()
             and not autocasts()

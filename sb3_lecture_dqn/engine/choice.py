@@ -54,8 +54,14 @@ def make_engine(model: Any, say: Callable[[str], None] = lambda line: None) -> E
     :return: The engine
     :raises ValueError: If ``model.engine`` is ``"numba"`` and the compiled engine does not support the model
     """
-    reason = "engine='torch'" if model.engine == "torch" else why_not_compiled(model)
-    if reason is not None and model.engine == "numba":
+    if model.engine == "torch":
+        say("Using the torch engine (engine='torch')")
+        return TorchEngine(model)
+    reason = why_not_compiled(model)
+    if reason is None:
+        say("Using the numba engine")
+        return CompiledEngine(model)
+    if model.engine == "numba":
         raise ValueError(f"engine='numba' cannot be used: {reason}; use engine='auto' or 'torch'")
-    say("Using the numba engine" if reason is None else f"Using the torch engine ({reason})")
-    return CompiledEngine(model) if reason is None else TorchEngine(model)
+    say(f"Using the torch engine (engine='numba' cannot be used: {reason})")
+    return TorchEngine(model)

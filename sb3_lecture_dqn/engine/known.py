@@ -46,7 +46,7 @@ COMPILED_NETWORKS: dict[type, tuple[int, list[type]]] = {
 COMPILED_LOSSES: dict[Any, int] = {F.mse_loss: MSE, F.smooth_l1_loss: HUBER}
 #: Optimisers: number of each class in the kernels
 COMPILED_OPTIMIZERS: dict[type, int] = {th.optim.SGD: SGD, th.optim.Adam: ADAM}
-#: Replay memories
+#: Classes of replay memories
 COMPILED_MEMORIES = (SuccessFailReplayBuffer, LatestTransitionBuffer, ReplayBuffer, NStepReplayBuffer)
 
 #: Packages whose code changes no network without notice. Code from other packages is user code
@@ -136,20 +136,20 @@ def layout_of(network: Any) -> np.ndarray | None:
 
 def _reasons(model: Any) -> Iterator[str]:
     online, target = model._networks
-    yield from _of_networks(model, online, target)
-    yield from _of_what_acts(model, online)
-    yield from _of_parameters(online, target)
-    yield from _of_addresses(model, online, target)
-    yield from _of_optimizer(model.policy.optimizer, online)
-    yield from _of_memory(model)
-    yield from of_settings(model)
+    yield from _network_reasons(model, online, target)
+    yield from _policy_reasons(model, online)
+    yield from _parameter_reasons(online, target)
+    yield from _address_reasons(model, online, target)
+    yield from _optimizer_reasons(model.policy.optimizer, online)
+    yield from _memory_reasons(model)
+    yield from setting_reasons(model)
     if any(GLOBAL_HOOKS):
         yield "it does not call hooks, and a global hook of torch is registered"
     if not th.is_grad_enabled() or autocasts():
         yield "it does not follow torch.no_grad and torch.autocast"
 
 
-def _of_networks(model: Any, online: nn.Module, target: nn.Module) -> Iterator[str]:
+def _network_reasons(model: Any, online: nn.Module, target: nn.Module) -> Iterator[str]:
     layout = layout_of(online)
     if layout is None:
         space = getattr(online, "observation_space", None)
@@ -157,7 +157,7 @@ def _of_networks(model: Any, online: nn.Module, target: nn.Module) -> Iterator[s
             yield f"it knows Discrete observations, not {type(space).__name__}{_wrapper_for(space)}"
         changed = " whose layers were changed" if type(online) in COMPILED_NETWORKS else ""
         yield f"it knows the networks of {_KNOWN}, not a network of type {type(online).__name__}{changed}"
-    elif (of_target := layout_of(target)) is None or not np.array_equal(of_target, layout):
+    elif (target_layout := layout_of(target)) is None or not np.array_equal(target_layout, layout):
         yield f"the target network, a {type(target).__name__}, is not made as the online network is"
     if model.device.type != "cpu":
         yield f"it works on the cpu, not on device {model.device}"
@@ -225,7 +225,7 @@ def from_known_package(thing: Any) -> bool:
     return (getattr(thing, "__module__", None) or "").partition(".")[0] in KNOWN_PACKAGES
 
 
-def _of_what_acts(model: Any, online: nn.Module) -> Iterator[str]:
+def _policy_reasons(model: Any, online: nn.Module) -> Iterator[str]:
     """Check the objects and methods that choose greedy actions, and those that an update calls besides the networks."""
     policy = model.policy
     if getattr(policy, "q_net", None) is not online:
@@ -239,7 +239,7 @@ def _of_what_acts(model: Any, online: nn.Module) -> Iterator[str]:
             yield f"it would not call {type(model).__name__}.{method}, which was replaced"
 
 
-def _of_parameters(online: nn.Module, target: nn.Module) -> Iterator[str]:
+def _parameter_reasons(online: nn.Module, target: nn.Module) -> Iterator[str]:
     networks = {"q_net": online} if target is online else {"q_net": online, "q_net_target": target}
     parameters = {
         f"{network}.{name}": parameter
@@ -275,7 +275,7 @@ def is_flat(tensors: Sequence[th.Tensor]) -> bool:
     )
 
 
-def _of_addresses(model: Any, online: nn.Module, target: nn.Module) -> Iterator[str]:
+def _address_reasons(model: Any, online: nn.Module, target: nn.Module) -> Iterator[str]:
     """Check whether the parameters may move to other memory; they may not if something else uses their memory too."""
     networks = [[*network.parameters()] for network in dict.fromkeys((online, target))]
     if all(map(is_flat, networks)):
@@ -305,7 +305,7 @@ def _n_users(storage: th.UntypedStorage) -> int:
     return 0 if count is None else count(storage._cdata) - 1  # the count includes the object ``storage`` itself
 
 
-def _of_optimizer(optimizer: Any, online: nn.Module) -> Iterator[str]:
+def _optimizer_reasons(optimizer: Any, online: nn.Module) -> Iterator[str]:
     kind = type(optimizer).__name__
     if type(optimizer) not in COMPILED_OPTIMIZERS:
         yield f"it knows the optimisers SGD and Adam, not {kind}"
@@ -327,7 +327,7 @@ def _of_optimizer(optimizer: Any, online: nn.Module) -> Iterator[str]:
         yield f"it knows options of the optimiser that are plain numbers, not {numbers}"
     if "betas" in options and not all(0 <= beta < 1 for beta in options["betas"]):
         yield f"it does not know the optimiser's option betas={options['betas']}"
-    yield from _of_state(optimizer, parameters)
+    yield from _optimizer_state_reasons(optimizer, parameters)
 
 
 def _is_on(option: Any) -> bool:
@@ -346,7 +346,7 @@ def moment_names(optimizer: th.optim.Optimizer) -> list[str]:
     return ["momentum_buffer"] if optimizer.param_groups[0]["momentum"] else []
 
 
-def _of_state(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> Iterator[str]:
+def _optimizer_state_reasons(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> Iterator[str]:
     names, states = moment_names(optimizer), [optimizer.state.get(parameter, {}) for parameter in parameters]
     for parameter, state in zip(parameters, states, strict=True):
         for name in names:
@@ -365,7 +365,7 @@ def _of_state(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> 
             yield "the optimiser has not done the same number of steps for all parameters"
 
 
-def _of_memory(model: Any) -> Iterator[str]:
+def _memory_reasons(model: Any) -> Iterator[str]:
     buffer, normalize = model.replay_buffer, model._vec_normalize_env
     if type(buffer) not in COMPILED_MEMORIES:  # a subclass may sample in another way
         yield f"it does not know replay buffers of type {type(buffer).__name__}"
@@ -381,7 +381,7 @@ def _of_memory(model: Any) -> Iterator[str]:
         yield f"it does not know how a {type(normalize).__name__} normalises"
 
 
-def of_settings(model: Any) -> Iterator[str]:
+def setting_reasons(model: Any) -> Iterator[str]:
     """
     Check the settings that are read at every update.
 

@@ -20,15 +20,15 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, is_figure, parse_frequency, shown
 from sb3_lecture_dqn.common.stock import stock_algorithm
-from sb3_lecture_dqn.saving.model_env import keep_own_step_limit, know_env
+from sb3_lecture_dqn.saving.model_env import take_step_limit, update_env_settings
 from sb3_lecture_dqn.saving.model_file import own_settings
 from sb3_lecture_dqn.saving.torch_file import DAMAGED
 from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_optimizer_state, fitting, n_numbers
 
 # Settings with a number as default that may also have other types; `check_settings` checks them.
-_OF_SEVERAL_KINDS = {"learning_rate", "train_freq", "target_update_interval"}
+_HAS_SEVERAL_TYPES = {"learning_rate", "train_freq", "target_update_interval"}
 # Attributes of version 1.0 that belong to a training run; only checkpoints need them.
-_OF_RUNS = ("_total_episodes", "_began_at")
+_ONLY_IN_RUNS = ("_total_episodes", "_began_at")
 
 
 def make_model(
@@ -77,15 +77,15 @@ def make_model(
         device = cls._device_for(device, settings["policy_class"], settings["observation_space"], engine)
         model = cls(policy=settings["policy_class"], env=env, device=device, _init_setup_model=False)
         _check_settings(model, settings)
-        model.__dict__.update({name: value for name, value in settings.items() if name not in _OF_RUNS})
-        know_env(model)
+        model.__dict__.update({name: value for name, value in settings.items() if name not in _ONLY_IN_RUNS})
+        update_env_settings(model)
         model._version_1_memory = settings.get("_version_1_memory", True)
         model._check_settings()
     except DAMAGED as error:
         raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
     model.__dict__.update(changes)
     if model.env is not None and "max_episode_steps" in changes:
-        keep_own_step_limit(model, model.env, changes["max_episode_steps"])
+        take_step_limit(model, model.env, changes["max_episode_steps"])
     try:
         with AllocationLimit(2 * n_numbers(parameters) + 2**20):
             model._setup_model()
@@ -110,7 +110,7 @@ def _check_settings(model: Any, settings: dict[str, Any]) -> None:
         if isinstance(default, bool) and not isinstance(value, bool):
             raise UnsafeFileError(f"{name}={value!r} must be True or False")
         is_number = isinstance(default, int | float) and not isinstance(default, bool)
-        if is_number and value is not None and name not in _OF_SEVERAL_KINDS:
+        if is_number and value is not None and name not in _HAS_SEVERAL_TYPES:
             check_number(name, value, -sys.float_info.max)
     check_progress(settings)
 
@@ -127,22 +127,22 @@ def check_progress(settings: dict[str, Any]) -> None:
     for name in ("_total_episodes", "_default_timesteps", "max_episode_steps"):
         if settings.get(name) is not None:
             check_number(name, settings[name], 0, integer=True)
-    steps_before, episodes_before = _of_kind("_began_at", settings.get("_began_at", (0, 0)), tuple)
+    steps_before, episodes_before = _check_type("_began_at", settings.get("_began_at", (0, 0)), tuple)
     for count in (steps_before, episodes_before):
         check_number("_began_at", count, 0, integer=True)
     _check_names(settings)
-    _of_kind("action_noise", settings.get("action_noise"), ActionNoise | None)
-    for episode in _of_kind("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
+    _check_type("action_noise", settings.get("action_noise"), ActionNoise | None)
+    for episode in _check_type("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
         if not (isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))):
             raise UnsafeFileError(f"ep_info_buffer has {episode!r}, but an episode needs numbers 'r' and 'l'")
-    for success in _of_kind("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
+    for success in _check_type("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
         if not is_figure(success):
             raise UnsafeFileError(f"ep_success_buffer has {success!r}, which is not a number")
-    check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # `learn` makes them all
+    check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # a limit, since `learn` makes as many
     check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
 
 
-def _of_kind(name: str, value: Any, kind: Any) -> Any:
+def _check_type(name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
         raise UnsafeFileError(f"{name}={shown(repr(value))} must be {getattr(kind, '__name__', kind)}")
     return value
@@ -150,7 +150,7 @@ def _of_kind(name: str, value: Any, kind: Any) -> Any:
 
 def _check_names(settings: dict[str, Any]) -> None:
     for name in ("env_id", "tensorboard_log", "_run_folder", "_log_file", "_log_of_file"):
-        _of_kind(name, settings.get(name), str | pathlib.PurePath | None)
+        _check_type(name, settings.get(name), str | pathlib.PurePath | None)
     env_id, run = settings.get("env_id"), settings.get("_run_folder")
     if env_id is not None and not re.fullmatch(r"[\w:./-]{1,200}", str(env_id)):
         raise UnsafeFileError(f"env_id={shown(repr(env_id))} is not an id of an environment")

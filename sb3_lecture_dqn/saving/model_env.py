@@ -44,7 +44,7 @@ def set_made_env(model: Any, env: GymEnv | None = None) -> None:
     OffPolicyAlgorithm.set_env(model, make_model_env(model) if env is None else env, force_reset=env is None)
 
 
-def know_env(model: Any) -> None:
+def update_env_settings(model: Any) -> None:
     """
     Update a model's id, wrapper and step limit after it was loaded or the user has set its environment.
 
@@ -59,7 +59,7 @@ def know_env(model: Any) -> None:
         model.max_episode_steps = None if spec is None else spec.max_episode_steps
 
 
-def keep_own_step_limit(model: Any, env: VecEnv, asked_for: int | None) -> None:
+def take_step_limit(model: Any, env: VecEnv, asked_for: int | None) -> None:
     """
     Set a model's step limit to the limit of its environment object.
 

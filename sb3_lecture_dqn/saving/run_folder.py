@@ -75,7 +75,7 @@ def first_log_of(model: Any) -> str | None:
 # The following functions never let a model write to a folder only because a file names it.
 
 
-def log_where_it_did(model: Any) -> None:
+def keep_confirmed_folder(model: Any) -> None:
     """
     Keep the log folder of a loaded model only if it contains the logs of the model's last training.
 
@@ -108,7 +108,7 @@ def warn_of_missing_logs(model: Any) -> None:
         model._log_of_file = None
 
 
-def log_where_the_run_did(model: Any, folder: pathlib.Path | None, mark: str | None) -> None:
+def keep_confirmed_run_folder(model: Any, folder: pathlib.Path | None, mark: str | None) -> None:
     """
     Keep the log folder of a resumed run only if it contains the logs of the run.
 

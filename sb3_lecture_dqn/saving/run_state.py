@@ -35,7 +35,7 @@ from sb3_lecture_dqn.saving.logs import hide_later_events, log_folder, log_state
 from sb3_lecture_dqn.saving.memory_file import is_described_memory
 from sb3_lecture_dqn.saving.model_env import make_model_env, set_made_env
 from sb3_lecture_dqn.saving.model_file import DERIVED
-from sb3_lecture_dqn.saving.run_folder import log_where_the_run_did
+from sb3_lecture_dqn.saving.run_folder import keep_confirmed_run_folder
 from sb3_lecture_dqn.saving.torch_file import DAMAGED
 
 
@@ -131,7 +131,7 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
             check_mark(mark)
         logs = log_folder(path, checkpoint.state["logs"])
         if "tensorboard_log" not in (custom_objects or {}):
-            log_where_the_run_did(model, logs, mark)
+            keep_confirmed_run_folder(model, logs, mark)
     except UnsafeFileError as error:
         raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
     except (gym.error.Error, *DAMAGED) as error:

@@ -29,9 +29,9 @@ from sb3_lecture_dqn.saving.memory_file import (
     read_memory,
     write_memory,
 )
-from sb3_lecture_dqn.saving.model_env import know_env
+from sb3_lecture_dqn.saving.model_env import update_env_settings
 from sb3_lecture_dqn.saving.model_file import add_description, check_is_model, read_model, read_parameters
-from sb3_lecture_dqn.saving.run_folder import first_log_of, log_where_it_did
+from sb3_lecture_dqn.saving.run_folder import first_log_of, keep_confirmed_folder
 from sb3_lecture_dqn.saving.run_state import read_run, write_run
 from sb3_lecture_dqn.saving.torch_file import DAMAGED
 from sb3_lecture_dqn.saving.weights_checks import check_moments
@@ -107,7 +107,7 @@ class Saveable(OffPolicyAlgorithm):
             check_is_model(path, cls.__name__, algorithm)
             kwargs = {**settings_beside_stock(cls, path, custom_objects or {}), **kwargs}
             model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
-            know_env(model)
+            update_env_settings(model)
             return model
         if print_system_info:
             print("== CURRENT SYSTEM INFO ==")
@@ -117,7 +117,7 @@ class Saveable(OffPolicyAlgorithm):
         )
         model = make_model(cls, path, settings, parameters, env, device, force_reset, kwargs)
         if "tensorboard_log" not in {**kwargs, **(custom_objects or {})}:
-            log_where_it_did(model)
+            keep_confirmed_folder(model)
         return model
 
     def save(
@@ -282,7 +282,7 @@ class Saveable(OffPolicyAlgorithm):
         old_env = self.env
         super().set_env(env, force_reset)
         if self.env is not old_env:
-            know_env(self)
+            update_env_settings(self)
 
     def _excluded_save_params(self) -> list[str]:
         of_a_run = ["_resumed", "_resumed_logs", "_callback", "_callback_start", "_learning_since", "_in_rollout"]

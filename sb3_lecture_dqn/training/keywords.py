@@ -34,73 +34,73 @@ def accepted_keywords(kind: type, filled: Iterable[str] = ()) -> list[str] | Non
     return None
 
 
-def check_keywords(argument: str, given: Any, kind: type, filled: Iterable[str] = (), way_on: str = "") -> None:
+def check_keywords(argument: str, value: Any, kind: type, filled: Iterable[str] = (), hint: str = "") -> None:
     """
     Check that a class accepts keyword arguments.
 
     :param argument: Name of the argument that holds the keywords, for the message
-    :param given: Value of this argument
+    :param value: Value of this argument
     :param kind: The class
     :param filled: Keywords that the caller of the class sets itself
-    :param way_on: Hint at an alternative, added to the end of the message
-    :raises ValueError: If ``given`` is not a dictionary, or has a keyword that the class does not accept or that is in
+    :param hint: Hint at an alternative, added to the end of the message
+    :raises ValueError: If ``value`` is not a dictionary, or has a keyword that the class does not accept or that is in
         ``filled``; the message names the most similar keyword and all accepted ones
     """
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{argument}={given!r} must be a dictionary of keyword arguments of {kind.__name__}")
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{argument}={value!r} must be a dictionary of keyword arguments of {kind.__name__}")
     accepted = accepted_keywords(kind, filled)
-    unknown = [name for name in given if accepted is not None and name not in accepted]
+    unknown = [name for name in value if accepted is not None and name not in accepted]
     if accepted is None or not unknown:
         return
     name = unknown[0]
     if name in set(filled):
         raise UnknownKeywordError(f"{argument}: the algorithm itself sets {name!r} of {kind.__name__}")
     near = difflib.get_close_matches(str(name), accepted, n=1)
-    hint = f", the nearest is {near[0]!r}" if near else ""
+    nearest = f", the nearest is {near[0]!r}" if near else ""
     takes = ", ".join(map(repr, accepted)) or "none"
     raise UnknownKeywordError(
-        f"{argument}: {kind.__name__} takes no {name!r} (given as {_short(given[name])}){hint}; it takes {takes}"
-        + (f". {way_on}" if way_on else "")
+        f"{argument}: {kind.__name__} takes no {name!r} (given as {_short(value[name])}){nearest}; it takes {takes}"
+        + (f". {hint}" if hint else "")
     )
 
 
-def check_policy_keywords(kind: type[BasePolicy], given: Any, other: str, of_other: type[BasePolicy]) -> None:
+def check_policy_keywords(kind: type[BasePolicy], value: Any, other: str, other_class: type[BasePolicy]) -> None:
     """
     Check ``policy_kwargs``, and in it ``optimizer_kwargs`` and ``features_extractor_kwargs``.
 
     :param kind: Class of the policy
-    :param given: Value of ``policy_kwargs``
+    :param value: Value of ``policy_kwargs``
     :param other: Name of SB3's policy for these observations
-    :param of_other: Class of SB3's policy
+    :param other_class: Class of SB3's policy
     :raises ValueError: As by :func:`check_keywords`; the message names SB3's policy if that accepts the keywords
     """
-    takes_all = isinstance(given, Mapping) and set(given) <= set(accepted_keywords(of_other, _OF_POLICY) or ())
-    check_keywords("policy_kwargs", given, kind, _OF_POLICY, f"policy={other!r} takes it" if takes_all else "")
-    for name, filled in (("optimizer", _OF_OPTIMIZER), ("features_extractor", _OF_EXTRACTOR)):
+    takes_all = isinstance(value, Mapping) and set(value) <= set(accepted_keywords(other_class, _SET_FOR_POLICY) or ())
+    check_keywords("policy_kwargs", value, kind, _SET_FOR_POLICY, f"policy={other!r} takes it" if takes_all else "")
+    for name, filled in (("optimizer", _SET_FOR_OPTIMIZER), ("features_extractor", _SET_FOR_EXTRACTOR)):
         default = inspect.signature(kind).parameters.get(f"{name}_class")
-        part: Any = given.get(f"{name}_class", None if default is None else default.default)
-        kwargs = given.get(f"{name}_kwargs")
+        part: Any = value.get(f"{name}_class", None if default is None else default.default)
+        kwargs = value.get(f"{name}_kwargs")
         if isinstance(part, type) and kwargs is not None:
             check_keywords(f"policy_kwargs['{name}_kwargs']", kwargs, part, filled)
 
 
-_OF_POLICY = ("observation_space", "action_space", "lr_schedule")
-_OF_OPTIMIZER = ("params", "lr")
-_OF_EXTRACTOR = ("observation_space",)
+_SET_FOR_POLICY = ("observation_space", "action_space", "lr_schedule")
+_SET_FOR_OPTIMIZER = ("params", "lr")
+_SET_FOR_EXTRACTOR = ("observation_space",)
 
 
-def check_memory_keywords(kind: type[BaseBuffer], given: Any) -> None:
+def check_memory_keywords(kind: type[BaseBuffer], value: Any) -> None:
     """
     Check ``replay_buffer_kwargs``.
 
     :param kind: Class of the replay memory
-    :param given: Value of ``replay_buffer_kwargs``
+    :param value: Value of ``replay_buffer_kwargs``
     :raises ValueError: As by :func:`check_keywords`
     """
-    check_keywords("replay_buffer_kwargs", given, kind, _OF_MEMORY)
+    check_keywords("replay_buffer_kwargs", value, kind, _SET_FOR_MEMORY)
 
 
-_OF_MEMORY = (
+_SET_FOR_MEMORY = (
     *("buffer_size", "observation_space", "action_space", "device", "n_envs", "optimize_memory_usage"),
     *("env", "use_masking"),
 )

@@ -25,7 +25,7 @@ from sb3_lecture_dqn.engine.choice import Engine, make_engine
 from sb3_lecture_dqn.engine.known import also_compiled
 from sb3_lecture_dqn.envs.make import check_is_env, id_step_limit
 from sb3_lecture_dqn.saving.env_state import make_resumable
-from sb3_lecture_dqn.saving.model_env import announce_env, keep_own_step_limit, make_model_env
+from sb3_lecture_dqn.saving.model_env import announce_env, make_model_env, take_step_limit
 from sb3_lecture_dqn.saving.saveable import Saveable
 from sb3_lecture_dqn.training.exploration import Exploration, lecture_epsilon
 from sb3_lecture_dqn.training.schedule import Budget, Every
@@ -132,7 +132,7 @@ class LectureModel(Saveable):
         settings["_init_setup_model"] = False  # this constructor calls _setup_model itself, after its own settings
         super().__init__(policy_, train_env, **settings)
         if self.env is not None:
-            keep_own_step_limit(self, self.env, None if isinstance(env, str) else max_episode_steps)
+            take_step_limit(self, self.env, None if isinstance(env, str) else max_episode_steps)
         self.exploration_decay = exploration_decay
         self.store_and_replay = store_and_replay
         self.double_dqn = double_dqn

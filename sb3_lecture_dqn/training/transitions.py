@@ -60,7 +60,7 @@ class Transitions:
             self._states = range(int(space.start), int(space.start) + int(space.n))
         self._check_obs(model._last_obs)
         if self._copies_obs:
-            model._last_obs = self._kept(model._last_obs)
+            model._last_obs = self._copied(model._last_obs)
         self._find_masks(env, was_reset)
 
     def _find_masks(self, env: VecEnv, was_reset: bool) -> None:
@@ -119,11 +119,11 @@ class Transitions:
         else:
             self.masks, next_masks = self._mask_reader.after_step(dones, infos)
             memory.add(model._last_original_obs, next_obs, actions, rewards, dones, infos, next_masks)
-        model._last_obs = self._kept(new_obs) if self._copies_obs else new_obs
+        model._last_obs = self._copied(new_obs) if self._copies_obs else new_obs
         if normalize is not None:
             model._last_original_obs = original_obs
 
-    def _kept(self, obs: Any) -> Any:
+    def _copied(self, obs: Any) -> Any:
         """Copy observations for the next step; those of a ``Discrete`` space become int64."""
         if isinstance(self.model.observation_space, spaces.Discrete):
             return np.array(obs, np.int64)

@@ -153,7 +153,7 @@ def default_settings(
     keywords["replay_buffer_kwargs"]["success_capacity"] = keywords["buffer_size"]
     updates_per_step = keywords["gradient_steps"] / keywords["train_freq"]
     keywords["train_freq"] = max(1, keywords["train_freq"] // n_envs)
-    keywords["target_update_interval"] = max(keywords["target_update_interval"], n_envs)  # SB3 warns of less
+    keywords["target_update_interval"] = max(keywords["target_update_interval"], n_envs)  # SB3 warns of a smaller one
     keywords["gradient_steps"] = max(1, round(updates_per_step * keywords["train_freq"] * n_envs))
     return settings
 

@@ -164,7 +164,7 @@ def test_without_numba_everything_is_pytorchs(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(available, "find_spec", lambda name: None)
     model, _ = run("auto", 60, verbose=1)
-    assert "torch engine (numba is not installed" in capsys.readouterr().out
+    assert "torch engine (engine='numba' cannot be used: numba is not installed" in capsys.readouterr().out
     assert model.engine_in_use == "torch"
     assert isinstance(model.replay_buffer.fail.index, DictIndex)
     assert_near(model, with_numba)
@@ -186,5 +186,5 @@ def test_numba_that_cannot_be_imported_is_as_none(monkeypatch, capsys):
 
     monkeypatch.setattr(available, "import_module", fail)
     model, _ = run("auto", 20, verbose=1)
-    assert "torch engine (numba cannot be imported: Numba needs NumPy 2.4 or less)" in capsys.readouterr().out
+    assert "cannot be used: numba cannot be imported: Numba needs NumPy 2.4 or less)" in capsys.readouterr().out
     assert isinstance(model.replay_buffer.fail.index, DictIndex)

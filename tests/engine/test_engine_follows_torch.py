@@ -548,7 +548,8 @@ def test_pytorch_takes_over_and_hands_back_and_each_is_said_once(capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if "engine" in line]
     assert lines == [
         "Using the numba engine",
-        "Using the torch engine (it trains all parameters, and q_net.layers.2.weight does not require a gradient)",
+        "Using the torch engine (engine='numba' cannot be used: it trains all parameters, and q_net.layers.2.weight "
+        "does not require a gradient)",
     ]
     # A callback sees what made the last updates.
     assert used == [("torch" if n > 1 and (n - 1) % 20 >= 10 else "numba") for n in range(1, 101)]
