@@ -693,6 +693,20 @@ def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path, monkeypatch):
 # The schema of results.sqlite has a version
 
 
+def test_the_table_of_version_1_stays():
+    """Files with any other definition are refused, so a new field must not change it."""
+    written = """
+    CREATE TABLE trials (
+        task TEXT NOT NULL, setting TEXT NOT NULL, seed INTEGER NOT NULL,
+        definition TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', error TEXT,
+        timesteps INTEGER, episodes INTEGER, mean_reward REAL, mean_steps REAL, mean_penalties REAL, success_rate REAL,
+        optimality REAL, n_test_episodes INTEGER, exact INTEGER, weights_sha256 TEXT, curve TEXT,
+        PRIMARY KEY (task, setting, seed)
+    )
+    """
+    assert _table_of(1).split() == written.split()
+
+
 def test_the_results_of_version_1_0_are_read_and_numbered(tmp_path):
     plan = Plan([LAKE], {"mine": {}}, episodes=1, seeds=1)
     table = ResultTable(tmp_path)
