@@ -50,34 +50,6 @@ def train(folder, algo, env_id, n_timesteps, *words):
     return run(folder, "train", "--algo", algo, "--env", env_id, "-n", n_timesteps, "--seed", 0, *words)
 
 
-def test_train_and_enjoy(tmp_path):
-    train(tmp_path, "lecture_dqn", "Taxi-v3", 1600, "--eval-freq", 800, "--save-freq", 800, "-tb", "tb")
-    logs = tmp_path / "logs" / "lecture_dqn" / "Taxi-v3_1"
-
-    config = dict(yaml.unsafe_load((logs / "Taxi-v3" / "config.yml").read_text()))
-    assert config == read_hyperparams("lecture_dqn")["Taxi-v3"]
-
-    evaluations = np.load(logs / "evaluations.npz")
-    assert evaluations["timesteps"].tolist() == [800, 1600]
-    assert len(list(logs.glob("*.monitor.csv"))) == config["n_envs"]
-    for name in ("rl_model_800_steps", "rl_model_1600_steps", "best_model", "Taxi-v3"):
-        model = LectureDQN.load(logs / f"{name}.zip")  # without unpickling, and without the zoo's custom objects
-        assert model.num_timesteps in (800, 1600)
-        assert model.learning_rate(0.5) == 0.002
-        assert (model.gamma, model.explore_least_tried) == (0.9, True)
-        assert isinstance(model.policy.optimizer, th.optim.Adam)
-        assert (model.replay_buffer_kwargs, model.n_envs) == ({"success_fraction": 0.1}, 8)
-
-    (events,) = (tmp_path / "tb").rglob("events.out.tfevents.*")
-    scalars = EventAccumulator(str(events)).Reload()
-    assert [event.step for event in scalars.Scalars("eval/mean_reward")] == [800, 1600]
-
-    enjoyed = run(
-        tmp_path, "enjoy", "--algo", "lecture_dqn", "--env", "Taxi-v3", "-f", "logs", "--no-render", "-n", 1000
-    )
-    assert "Mean episode length" in enjoyed
-
-
 #: Runs commands in one process, and then checks that no attribute of another package has changed
 COMMANDS = """
 import json, sys, types
@@ -127,7 +99,7 @@ def run_all(folder, *commands):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A folder with two runs of the zoo, one with masks and one normalised; and the output of recording them."""
+    """A folder of runs of the zoo (with masks and checkpoints, normalised, plain), and the results of all commands."""
     folder = tmp_path_factory.mktemp("zoo")
     small = ["--seed", 0, "--eval-episodes", 1, "--device", "cpu"]
     taxi = ["--algo", "lecture_dqn", "--env", "Taxi-v3"]
@@ -146,13 +118,15 @@ def recorded(tmp_path_factory):
         ["enjoy", *taxi, *here, "-n", 210, "--env-kwargs", "max_episode_steps:100"],
         ["enjoy", *cart, *here, "-n", 100, "--device", "cpu"],
         ["benchmark", "--no-hub", "--log-dir", "logs", "--benchmark-dir", "bench", "-n", 1100, "--seed", 1],
+        ["train", *taxi, "-n", 320, "-f", "plain", "-tb", "tb", "--eval-freq", 160, "--save-freq", 160, *small],
+        ["enjoy", *taxi, "-f", "plain", "--no-render", "-n", 1000],
     )
     return folder, results
 
 
 def test_all_commands_run_with_masks_and_leave_the_process_as_it_was(recorded):
     folder, results = recorded
-    assert [code for code, _, _ in results] == [0] * 8, results
+    assert [code for code, _, _ in results] == [0] * 10, results
     videos = folder / "logs" / "lecture_dqn" / "Taxi-v3_1" / "videos"
     frames = {}
     for path in (
@@ -175,6 +149,30 @@ def test_all_commands_run_with_masks_and_leave_the_process_as_it_was(recorded):
     table = (folder / "bench" / "benchmark.md").read_text()
     assert re.search(r"lecture_dqn\|Taxi-v3 *\|", table)
     assert re.search(r"lecture_dqn\|CartPole-v1 *\|", table)
+
+
+def test_train_and_enjoy(recorded):
+    folder, results = recorded
+    assert "Mean episode length" in results[-1][1]
+    logs = folder / "plain" / "lecture_dqn" / "Taxi-v3_1"
+
+    config = dict(yaml.unsafe_load((logs / "Taxi-v3" / "config.yml").read_text()))
+    assert config == read_hyperparams("lecture_dqn")["Taxi-v3"]
+
+    evaluations = np.load(logs / "evaluations.npz")
+    assert evaluations["timesteps"].tolist() == [160, 320]
+    assert len(list(logs.glob("*.monitor.csv"))) == config["n_envs"]
+    for name in ("rl_model_160_steps", "rl_model_320_steps", "best_model", "Taxi-v3"):
+        model = LectureDQN.load(logs / f"{name}.zip")  # without unpickling, and without the zoo's custom objects
+        assert model.num_timesteps in (160, 320)
+        assert model.learning_rate(0.5) == 0.002
+        assert (model.gamma, model.explore_least_tried) == (0.9, True)
+        assert isinstance(model.policy.optimizer, th.optim.Adam)
+        assert (model.replay_buffer_kwargs, model.n_envs) == ({"success_fraction": 0.1}, 8)
+
+    (events,) = (folder / "tb").rglob("events.out.tfevents.*")
+    scalars = EventAccumulator(str(events)).Reload()
+    assert [event.step for event in scalars.Scalars("eval/mean_reward")] == [160, 320]
 
 
 def test_a_folder_of_somebody_else_runs_nothing(recorded, tmp_path):
@@ -212,15 +210,15 @@ def test_a_folder_of_somebody_else_runs_nothing(recorded, tmp_path):
         ),
         (["enjoy", *of["Taxi-v3"], "-n", 5, "--no-render", "--exp-id", 7], "Taxi-v3_7 folder was not found"),
     ]
-    for (code, _, err), (words, message) in zip(run_all(tmp_path, *(w for w, _ in commands)), commands, strict=False):
+    *refused, trusted = run_all(tmp_path, *(w for w, _ in commands), [*commands[7][0], "--device", "cpu", "--trust"])
+    for (code, _, err), (words, message) in zip(refused, commands, strict=True):
         assert re.search(message, err), (words, err)
         if words[0] != "benchmark":  # it skips a model that it cannot evaluate
             assert code == 2, words
             assert re.fullmatch(r"sb3_lecture_dqn\.zoo: error: .*\n", err.splitlines(keepends=True)[-1])
         assert "Traceback" not in err
         assert not (tmp_path / "canary").exists(), words
-    ((code, _, _),) = run_all(tmp_path, [*commands[7][0], "--device", "cpu", "--trust"])
-    assert code == 0
+    assert trusted[0] == 0
 
 
 @pytest.mark.slow
