@@ -1,5 +1,5 @@
 """
-Make ``lecture_walkthrough.ipynb`` and ``lecture_walkthrough_ko.ipynb`` of their source, with what a run of it gives.
+Make ``lecture_walkthrough.ipynb`` and ``lecture_walkthrough_ko.ipynb`` from their source, with the outputs of a run.
 
     python examples/make_notebooks.py
 
@@ -23,7 +23,7 @@ TIMEOUT = 300
 
 def build(language: str) -> nbformat.NotebookNode:
     """
-    Make a notebook of the source.
+    Make a notebook from the source.
 
     :param language: "en" or "ko"
     :return: The notebook, without outputs
@@ -47,7 +47,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     """
     Run a notebook in a fresh kernel.
 
-    :param notebook: The notebook, in which the outputs are put
+    :param notebook: The notebook, which gets the outputs
     :param folder: Working folder of the kernel
     :return: The notebook
     :raises nbclient.exceptions.CellExecutionError: If a cell fails
