@@ -36,9 +36,7 @@ def normalized() -> None:
     model = LectureDQN("LecturePolicy", env, seed=0, **SETTINGS).learn(500)
     model.save("runs/normalized/model")
     env.save("runs/normalized/vecnormalize.pkl")
-    test_env = VecNormalize.load(
-        "runs/normalized/vecnormalize.pkl", make_vec_env("CartPole-v1")
-    )  # only load your own files
+    test_env = VecNormalize.load("runs/normalized/vecnormalize.pkl", make_vec_env("CartPole-v1"))  # your own file only
     test_env.training, test_env.norm_reward = False, False
     mean, _ = evaluate_policy(LectureDQN.load("runs/normalized/model"), test_env, n_eval_episodes=3)
     print(f"VecNormalize: mean reward {mean}")
