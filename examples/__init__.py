@@ -1,1 +1,1 @@
-"""Examples, of which the tests and the benchmarks import the lecture's loop."""
+"""Examples. Tests and benchmarks import the lecture's loop from here."""

@@ -1,15 +1,15 @@
 """
-Which of the ideas carry: each switched off alone, on Taxi with the recommended settings, masks and Double-Q.
+Measure which ideas matter: each is switched off alone, on Taxi with the recommended settings, masks and Double-Q.
 
 From the root of the repository::
 
     python examples/ablation.py                         # every row, 10 seeds, 2 processes
     python examples/ablation.py --rows nothing,masks    # some rows
 
-Two measures of every run, both exact: the share of the 300 starts that are solved at the end, and at how many env steps
-the policy was first optimal (a run in which it never is counts with its whole budget). Both as means over seeds with a
-95 % bootstrap interval (percentiles: Efron & Tibshirani 1993, chapter 13). Results go to ``results/ablation.json`` and
-``results/ablation.md``.
+Every run has two exact measures: the share of the 300 starts that are solved at the end, and the number of env steps
+until the policy was first optimal (a run that never is counts with its whole budget). The table has means over seeds
+with 95 % bootstrap intervals (percentiles: Efron & Tibshirani 1993, chapter 13). Results go to
+``results/ablation.json`` and ``results/ablation.md``.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SETTINGS = tuned_settings("lecture_dqn_masked", TASK)
 
 def rows() -> dict[str, dict[str, Any]]:
     """
-    What each row changes of the recommended settings with masks and Double-Q.
+    Return the changes of each row to the recommended settings with masks and Double-Q.
 
     :return: Arguments of ``LectureDQN``, by row
     """
@@ -42,7 +42,7 @@ def rows() -> dict[str, dict[str, Any]]:
         "nothing": {},
         "masks": {"use_masking": False},
         "double_q": {"double_q": False},
-        # All in one partition, which leaves success_fraction without an effect
+        # All transitions are in one partition, so success_fraction has no effect
         "memory split": {"replay_buffer_kwargs": {**memory, "success_criterion": never}},
         "deduplication": {"replay_buffer_kwargs": {**memory, "deduplicate": False}},
         "success_fraction": {"replay_buffer_kwargs": {**memory, "success_fraction": None}},

@@ -27,10 +27,10 @@ FIELD = re.compile(r"^:(param|return|raises)\s?([^:]*): ?", re.MULTILINE)
 
 def to_markdown(docstring: str) -> str:
     """
-    The docstring of a function or class.
+    Convert a docstring to Markdown.
 
-    :param docstring: In reST, as Stable-Baselines3 has it
-    :return: The same in Markdown, its fields as a list
+    :param docstring: In reST, as in Stable-Baselines3
+    :return: In Markdown, with its fields as a list
     """
     text = re.sub(r":(?:class|meth|func|data|attr|mod):`~?([^`]+)`", r"`\1`", inspect.cleandoc(docstring))
     text = re.sub(r"``(.+?)``", r"`\1`", text, flags=re.DOTALL).replace("::\n", ":\n")
@@ -42,10 +42,10 @@ def to_markdown(docstring: str) -> str:
 
 def signature(thing: Any) -> str:
     """
-    Names and defaults of what is given to a function.
+    Format the parameters of a function.
 
-    :param thing: The function, or a class for what makes one of it
-    :return: Them without types, which the docstring or the default tells
+    :param thing: The function, or a class for its constructor
+    :return: Names and defaults, without types
     """
     if inspect.isclass(thing) and issubclass(thing, Exception):
         return "(message)"
@@ -59,7 +59,7 @@ def signature(thing: Any) -> str:
 
 def members(kind: type) -> list[tuple[str, Any]]:
     """
-    What a class adds to those that it builds upon.
+    Find the members that a class adds to its bases.
 
     :param kind: The class
     :return: Its documented public methods and properties from this package, by name
@@ -74,11 +74,11 @@ def members(kind: type) -> list[tuple[str, Any]]:
 
 def describe(name: str, thing: Any) -> str:
     """
-    The section of one name.
+    Write the section of one name.
 
     :param name: The name
-    :param thing: What it stands for
-    :return: Heading, signature and docstring; those of its members too if it is a class
+    :param thing: The function or class
+    :return: Heading, signature and docstring, and those of the members of a class
     """
     parts = [f"## {name}", f"```text\n{name.split('.')[-1]}{signature(thing)}\n```", to_markdown(thing.__doc__)]
     if inspect.isclass(thing):
@@ -90,7 +90,7 @@ def describe(name: str, thing: Any) -> str:
 
 def reference() -> str:
     """
-    The whole page.
+    Write the whole page.
 
     :return: Its text
     """

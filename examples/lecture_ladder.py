@@ -1,16 +1,16 @@
 """
 The lecture's ladder on Taxi, rung by rung: Q-table, network with the action in, naive DQN, + replay, + target network,
-Double Q-learning, the recommended settings. One figure and one table, of several seeds.
+Double Q-learning, the recommended settings. It makes one figure and one table of several seeds.
 
     python examples/lecture_ladder.py               # one seed, about a minute on two cores
     python examples/lecture_ladder.py --seeds 3     # as in the README
 
 Every rung but the last has the lecture's settings (SGD with learning rate 0.001, five updates on one transition each a
-step, ε by episode) and the same number of environment steps; only the Q-table, whose cells learn one by one, has a
-learning rate of its own. The last has its own settings and its own budget. What a greedy policy reaches is computed
-over all 300 starts. A run may diverge where there is no target network: then it ends, and is in the curve as far as it
-went but not in the figures of the table. Bands are 95 % intervals of the mean (Student's, so wide with 3 seeds).
-Results go to ``results/ladder.png`` and ``results/ladder.md``.
+step, ε by episode) and the same number of environment steps. Only the Q-table, whose cells learn one by one, has
+another learning rate. The last rung has its own settings and budget. Greedy policies are tested exactly, over all 300
+starts. A run without a target network may diverge: then it ends. It is in the curve until then, but not in the figures
+of the table. Bands are 95 % intervals of the mean (Student's, so wide with 3 seeds). Results go to
+``results/ladder.png`` and ``results/ladder.md``.
 """
 
 import argparse
@@ -46,9 +46,9 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
     Train one rung.
 
     :param rung: Its name
-    :param seed: Of the model
-    :param timesteps: Environment steps; ours has its own
-    :param tests: Number of tests in that many steps
+    :param seed: Seed of the model
+    :param timesteps: Environment steps; the recommended settings have their own
+    :param tests: Number of tests in these steps
     :return: Tests by environment step, seconds, and whether it diverged
     """
     th.set_num_threads(1)
@@ -105,7 +105,7 @@ def main() -> None:
                     f"{statistics.mean(test.mean_steps for _, test in last):.2f} | "
                     f"{statistics.mean(test.mean_reward for _, test in last):.2f}"
                 )
-            n_steps = max(history[-1][0] for history in histories)  # of the last test: in 200,000 steps at 199,980
+            n_steps = max(history[-1][0] for history in histories)  # of the last test, at step 199,980 of 200,000
             lines.append(f"| {rung} | {n_steps:,} | {sum(diverged)} | {figures} | {statistics.median(seconds):.0f} |")
             print(lines[-1], flush=True)
     best = {"share of solved starts": 1.0, "reward per episode": optimal_values("Taxi-v3").mean_reward}

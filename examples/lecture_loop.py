@@ -1,7 +1,7 @@
 """The whole algorithm of the lecture in one file: ``python examples/lecture_loop.py``.
 
-Read it top to bottom: the network, the memory, one update, the test, the loop. It shares no code with the package,
-whose tests compare ``LectureDQN`` with it bit by bit.
+Read it from top to bottom: the network, the memory, one update, the test, the loop. It shares no code with the package.
+The package's tests compare ``LectureDQN`` with it bit by bit.
 
 Every random draw comes from a generator that the caller passes in, and the order of draws is part of the contract:
 
@@ -58,7 +58,7 @@ class TwoLists:
         self.success_states: set[int] = set()
 
     def store(self, transition: Transition) -> None:
-        """Keep a transition its list does not hold yet; in a full fail list it overwrites a uniformly random slot."""
+        """Store a transition unless its list has it. In a full fail list it overwrites a random transition."""
         state, _, _, _, done = transition
         if done:
             self.success_states.add(state)
@@ -71,14 +71,14 @@ class TwoLists:
             self.fail[int(self.rng.random() * self.fail_capacity)] = transition
 
     def draw(self) -> Transition:
-        """One transition, uniform over the union of both lists, with replacement."""
+        """Draw one transition uniformly from both lists, with replacement."""
         i = int(self.rng.random() * (len(self.success) + len(self.fail)))
         return self.success[i] if i < len(self.success) else self.fail[i - len(self.success)]
 
 
 @dataclass
 class Episode:
-    """What happened in one training episode; ``terminated`` is False when the loop cut it."""
+    """One training episode; ``terminated`` is False if the loop cut it."""
 
     epsilon: float
     steps: int = 0
@@ -89,7 +89,7 @@ class Episode:
 
 @dataclass
 class Result:
-    """What a run leaves behind. ``memory`` is None without replay; ``target`` is ``net`` without a target network."""
+    """The result of a run. ``memory`` is None without replay; ``target`` is ``net`` without a target network."""
 
     net: LectureNet
     target: LectureNet
@@ -101,7 +101,7 @@ class Result:
 
 
 def greedy_action(net: LectureNet, state: int) -> int:
-    """The action of the highest value in one state."""
+    """Return the action of highest value in one state."""
     with torch.no_grad():
         return int(net(torch.tensor([state])).argmax(dim=1))
 
@@ -109,7 +109,7 @@ def greedy_action(net: LectureNet, state: int) -> int:
 def update(
     net: LectureNet, target: LectureNet, optimizer: torch.optim.Optimizer, transition: Transition, gamma: float
 ) -> None:
-    """One SGD step on ``(Q(s, a) - y)**2``, with ``y = r`` if done, else ``r + gamma * max Q_target(s', .)``."""
+    """Make one SGD step on ``(Q(s, a) - y)**2``, with ``y = r`` if done, else ``r + gamma * max Q_target(s', .)``."""
     s, a, s_next, r, d = transition
     reward = torch.tensor([[r]], dtype=torch.float32)
     done = torch.tensor([[d]], dtype=torch.float32)
@@ -131,9 +131,9 @@ def test(
     max_episode_steps: int,
     first_seed: int | None = None,
 ) -> tuple[float, float, float]:
-    """Greedy episodes, one after the other: mean steps, mean penalties and mean reward per episode.
+    """Play greedy episodes one after the other; return mean steps, mean penalties and mean reward per episode.
 
-    ``first_seed`` goes to the first reset only; with None the environment goes on with its own generator.
+    Only the first reset gets ``first_seed``; with None the environment's generator goes on.
     """
     steps, penalties, total_reward = 0, 0, 0.0
     for episode in range(n_episodes):
@@ -173,8 +173,8 @@ def run(
 ) -> Result:
     """Train ``net`` in place on ``env``, which must have no time limit: the loop cuts episodes itself.
 
-    ``double_dqn`` means the lecture's separate target network, not van Hasselt's Double DQN. Each seed goes to the very
-    first reset of its environment only. Without a ``test_env`` nothing is tested.
+    ``double_dqn`` means the lecture's separate target network, not van Hasselt's Double DQN. Only the very first reset
+    of an environment gets its seed. Without a ``test_env`` there are no tests.
     """
     target = copy.deepcopy(net) if double_dqn else net
     memory = TwoLists(fail_capacity, memory_rng) if store_and_replay else None
@@ -192,7 +192,7 @@ def run(
             else:
                 action = greedy_action(net, state)
 
-            # A cut is no terminal state: `done` is the environment's `terminated` alone, so a cut episode bootstraps.
+            # A cut is not a terminal state: `done` is the environment's `terminated`, so a cut episode bootstraps.
             observation, step_reward, terminated, _, _ = env.step(action)
             next_state, reward, done = int(observation), float(step_reward), bool(terminated)
             transition = (state, action, next_state, reward, done)
@@ -222,7 +222,7 @@ def run(
 
 
 def make_taxi() -> gym.Env[Any, Any]:
-    """Taxi without its time limit; the dynamics of v3 and v4 are equal."""
+    """Make Taxi without its time limit. The dynamics of v3 and v4 are equal."""
     return gym.make("Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3").unwrapped
 
 
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--no-test", action="store_true", help="leave the tests out, to time the training alone")
     args = parser.parse_args()
 
-    torch.set_num_threads(1)  # on matrices this small more threads only cost
+    torch.set_num_threads(1)  # more threads are slower for matrices this small
     torch.manual_seed(args.seed)
     explore_rng, memory_rng = np.random.default_rng(args.seed).spawn(2)
 

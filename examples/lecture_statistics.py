@@ -1,4 +1,4 @@
-"""The lecture's run for several seeds: what the agents reach, computed over all starts. About a minute a seed."""
+"""The lecture's run for several seeds, tested exactly over all starts. It takes about a minute a seed."""
 
 import argparse
 import time

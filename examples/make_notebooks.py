@@ -23,7 +23,7 @@ TIMEOUT = 300
 
 def build(language: str) -> nbformat.NotebookNode:
     """
-    Make a notebook of the source.
+    Make a notebook from the source.
 
     :param language: "en" or "ko"
     :return: The notebook, without outputs
@@ -47,7 +47,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
     """
     Run a notebook in a fresh kernel.
 
-    :param notebook: The notebook, in which the outputs are put
+    :param notebook: The notebook, which gets the outputs
     :param folder: Working folder of the kernel
     :return: The notebook
     :raises nbclient.exceptions.CellExecutionError: If a cell fails

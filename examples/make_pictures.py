@@ -2,9 +2,9 @@
 Make the pictures of the README, in ``images/``: learning curves, the value map, the driving taxi.
 
     python examples/make_pictures.py                 # some minutes: the lecture's run, 3 seeds
-    SCREENSHOTS=examples/images python -m pytest -m slow tests/show/test_tensorboard_server.py   # those of TensorBoard
+    SCREENSHOTS=examples/images python -m pytest -m slow tests/show/test_tensorboard_server.py   # TensorBoard's
 
-The commands of the README do the work here too; ``ladder.png`` and its table are of ``lecture_ladder.py``.
+It runs the commands of the README. ``lecture_ladder.py`` makes ``ladder.png`` and its table.
 """
 
 import argparse

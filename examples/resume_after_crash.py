@@ -1,13 +1,13 @@
 """
-A training script that can be started again after whatever stopped it, and then ends as if nothing had.
+A training script that can be started again after any interruption, and ends as if there had been none.
 
 From the root of the repository::
 
     python examples/resume_after_crash.py            # stop it by Ctrl-C, kill -9 or pulling the plug ...
     python examples/resume_after_crash.py            # ... and start it again: it goes on
 
-It says whether it begins or goes on, and at the end prints a checksum of the weights: the same however often it was
-stopped. ``--folder`` is where the run is, ``--episodes`` its budget.
+It says whether it begins or goes on. At the end it prints a checksum of the weights, which is the same however often it
+was stopped. ``--folder`` is the run's folder, ``--episodes`` its budget.
 """
 
 import argparse

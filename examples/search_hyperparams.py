@@ -1,5 +1,5 @@
 """
-Search settings for ``LectureDQN.tuned``: random search around those of the package.
+Search settings for ``LectureDQN.tuned`` at random, around the package's settings.
 
 From the root of the repository::
 
@@ -7,9 +7,8 @@ From the root of the repository::
     python examples/search_hyperparams.py FrozenLake8x8-v1 --trials 10  # another tabular task
 
 Every trial draws some settings anew and keeps the rest. Its score is the mean, over seeds 1000, 1001, …, of the share
-of the budget that was left when the policy had become optimal for good: 0 if the last one is not optimal. The figures
-reported for the package are of other seeds, see ``tuned_results.py``. Trials are written down as they end, the best
-first.
+of the budget that was left when the policy became optimal for good: 0 if the last policy is not optimal. The results
+reported for the package use other seeds, see ``tuned_results.py``. Trials are saved as they end, sorted by score.
 """
 
 import argparse
@@ -49,9 +48,9 @@ def score(task: str, settings: dict[str, Any], seed: int) -> float:
     Train once.
 
     :param task: Id of a tabular environment
-    :param settings: Those that differ from the package's
+    :param settings: Settings that differ from the package's
     :param seed: Seed of the model
-    :return: Share of the budget that was left when the policy had become optimal for good
+    :return: Share of the budget that was left when the policy became optimal for good
     """
     if "learning_rate" in settings:
         settings = {**settings, "learning_rate": LinearSchedule(settings["learning_rate"], 0.0, 1.0)}

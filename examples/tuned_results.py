@@ -1,5 +1,5 @@
 """
-Train with the recommended settings on fresh seeds, and write down what comes of it.
+Train with the recommended settings on fresh seeds, and save the results.
 
 From the root of the repository::
 
@@ -7,9 +7,9 @@ From the root of the repository::
     python examples/tuned_results.py --tasks Taxi-v3 --seeds 3     # one task, fewer seeds
     python examples/tuned_results.py --algo lecture_qrdqn --tasks Taxi-v3 --seeds 10
 
-Tabular tasks are tested exactly, over all starts, with the 1000-step cut of ``exact_test``; every 1000 steps while
-training, and at the end. The times include those tests. CartPole keeps the best model of its tests, and that one plays
-100 fresh episodes; Blackjack plays 100,000. Results go to ``results/tuned.json`` and ``results/tuned.md``.
+Tabular tasks are tested exactly, over all starts, with a limit of 1000 steps: every 1000 steps of the training, and at
+the end. The times include these tests. CartPole keeps the best model of its tests, which then plays 100 fresh episodes;
+Blackjack plays 100,000. Results go to ``results/tuned.json`` and ``results/tuned.md``.
 """
 
 import argparse
@@ -39,11 +39,11 @@ TABULAR = (
 )
 TASKS = (*TABULAR, "CartPole-v1", "Blackjack-v1")
 ALGORITHMS = {"lecture_dqn": LectureDQN, "lecture_qrdqn": LectureQRDQN}
-OPTIMAL = {"Taxi-v3": 7.90}  # reward from which a policy is called optimal; elsewhere an optimality of 0.99
+OPTIMAL = {"Taxi-v3": 7.90}  # lowest reward of a policy that counts as optimal; in other tasks an optimality of 0.99
 
 
 class History(LectureTestCallback):
-    """Tests, and remembers at which step which result came."""
+    """Tests, and records the step of every result."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(verbose=0, **kwargs)
@@ -55,13 +55,13 @@ class History(LectureTestCallback):
 
 def train(task: str, seed: int, masked: bool = False, algo: str = "lecture_dqn") -> dict[str, Any]:
     """
-    One run.
+    Train once.
 
     :param task: Id of the environment
     :param seed: Seed of the model
-    :param masked: Whether with action masks
+    :param masked: Whether to use action masks
     :param algo: Name of the algorithm
-    :return: Its figures
+    :return: The results
     """
     begin = time.perf_counter()
     model = ALGORITHMS[algo].tuned(task, use_masking=masked, seed=seed, device="cpu")
@@ -103,7 +103,7 @@ def play(task: str, model: LectureDQN, seed: int) -> dict[str, Any]:
 
 
 def play_blackjack(model: LectureDQN, n_episodes: int, seed: int) -> float:
-    """The mean return in gymnasium's environment; the model is asked once, for all states."""
+    """Return the mean return in gymnasium's environment; the model predicts once, for all states."""
     env = gym.make("Blackjack-v1").unwrapped
     shape = [part.n for part in env.observation_space]
     actions = model.predict(np.arange(np.prod(shape)), deterministic=True)[0].reshape(shape)
@@ -120,10 +120,10 @@ def play_blackjack(model: LectureDQN, n_episodes: int, seed: int) -> float:
 
 def markdown(results: dict[str, list[dict[str, Any]]]) -> str:
     """
-    The table of all results.
+    Write the table of all results.
 
-    :param results: Figures of every run, by task
-    :return: Its Markdown
+    :param results: Results of every run, by task
+    :return: The table in Markdown
     """
     lines = [
         "Written by `python examples/tuned_results.py`. Medians over seeds, with the lowest and highest in brackets.",
@@ -163,7 +163,7 @@ def main() -> None:
     file = args.out / "tuned.json"
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for task in args.tasks.split(","):
-        ALGORITHMS[args.algo].tuned(task, args.masked, seed=0).learn(2000)  # so that nothing is compiled on the clock
+        ALGORITHMS[args.algo].tuned(task, args.masked, seed=0).learn(2000)  # compiles before times are taken
         name = f"{task}, masked" if args.masked else task
         if args.algo != "lecture_dqn":
             name += f", {ALGORITHMS[args.algo].__name__}"

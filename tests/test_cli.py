@@ -182,7 +182,7 @@ def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path
         ("double_dqn: [true]", "double_dqn=.True. must be true or false"),
         ("env: --out=elsewhere", "env='--out=elsewhere' is not a registered"),
         ("env: [Taxi-v3]", "env=.'Taxi-v3'. must be text"),
-        ("env: not_there:Env-v0", "env='not_there:Env-v0': no module is imported .*'Env-v0'"),
+        ("env: not_there:Env-v0", "env='not_there:Env-v0': an id imports no module .*'Env-v0'"),
         ("algo: ppo", "algo='ppo' must be one of 'lecture_dqn', 'lecture_qrdqn'"),
         ("policy: 3", "policy=3 must be text"),
         ("policy: LinearPolicy", "policy='LinearPolicy' must be one of"),

@@ -1,5 +1,5 @@
 """
-What a callback costs in the lecture's run: its share of the time of the rest, by the clock and of the processor.
+Measure the cost of a callback in the lecture's run: its time relative to the rest, in wall time and CPU time.
 
 From the root of the repository::
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
 
-#: By callback, the methods in which it does what takes time, and the one that looks at every step whether it is due
+#: For every callback, the methods that take time, and the method that checks at every step whether it is due
 CALLBACKS = {
     "tensorboard": (
         LectureTensorBoardCallback,
@@ -30,7 +30,7 @@ def clocks():
 
 
 class Timed:
-    """Puts a clock around methods of an object, those within one another counted once."""
+    """Measures the time in methods of an object; nested calls count once."""
 
     def __init__(self, timed, names):
         self.wall = self.processor = 0.0
@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     kind, names, look = CALLBACKS[args.callback]
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on a disk: often /tmp is none
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on a disk, because /tmp is often in memory
         model = LectureDQN("Taxi-v3", seed=args.seed, engine=args.engine, tensorboard_log=folder)
         LectureDQN("Taxi-v3", engine=args.engine).learn(1)  # compiles
         callback = kind()
@@ -68,7 +68,7 @@ def main():
         started = clocks()
         model.learn(callback=[LectureTestCallback(verbose=0), callback], total_episodes=args.episodes)
         wall, processor = (now - then for now, then in zip(clocks(), started, strict=True))
-        # What it costs where nothing is due, too little for a clock of its own: both hooks, at every step.
+        # The cost of steps where nothing is due is too small to measure alone: both hooks, at every step.
         spent = timed.wall, timed.processor
         look_if_due, on_step = getattr(callback, look), callback.on_step
         look_if_due()

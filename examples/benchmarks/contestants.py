@@ -38,7 +38,7 @@ ONE_HOT_TAXI = "OneHotTaxi-v0"
 
 
 def has(module: str) -> bool:
-    """Whether a module is installed."""
+    """Look whether a module is installed."""
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -46,13 +46,13 @@ def has(module: str) -> bool:
 
 
 def lecture_dqn(epsilon: float, seed: int, **settings: Any) -> LectureDQN:
-    """Ours at the lecture's schedule, but for an ε that stays."""
+    """Ours at the lecture's schedule, with a constant ε."""
     schedule = {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon, "exploration_decay": 1.0}
     return LectureDQN("Taxi-v3", device="cpu", seed=seed, **schedule, **settings)
 
 
 def oracle_loop(epsilon: float, seed: int, steps: int) -> None:
-    """The plain PyTorch loop, for exactly that many steps: where an episode ends before, the next one does the rest."""
+    """Run the plain PyTorch loop for exactly this many steps, over several episodes if necessary."""
     th.manual_seed(seed)
     env, net = lecture_loop.make_taxi(), lecture_loop.LectureNet(n_states=500, n_actions=6)
     explore_rng, memory_rng = np.random.default_rng(seed).spawn(2)
@@ -72,7 +72,7 @@ def oracle_loop(epsilon: float, seed: int, steps: int) -> None:
 
 
 def _sb3_settings(epsilon: float, seed: int) -> dict[str, Any]:
-    # SB3 copies the target by steps: 20 episodes of 1000 of them.
+    # SB3 counts steps to the next copy of the target: 20 episodes of 1000 steps.
     schedule = {"exploration_initial_eps": epsilon, "exploration_final_eps": epsilon, "target_update_interval": 20_000}
     return {**SETTINGS, **schedule, "seed": seed}
 
@@ -83,14 +83,14 @@ def sb3_dqn(epsilon: float, seed: int) -> DQN:
 
 
 def sb3_one_hot_dqn(epsilon: float, seed: int) -> DQN:
-    """Stock SB3 with nothing of ours: it one-hot encodes the state, and has layers of the same sizes."""
+    """Stock SB3 without any part of ours: a one-hot state, and layers of the same sizes."""
     network = {"net_arch": [64, 64, 32], "activation_fn": th.nn.PReLU, "optimizer_class": th.optim.SGD}
     env = make_env("Taxi-v3", MAX_EPISODE_STEPS)
     return DQN("MlpPolicy", env, policy_kwargs=network, **_sb3_settings(epsilon, seed))
 
 
 class OneHot(gym.ObservationWrapper):
-    """Discrete observations as one-hot vectors, for those who take numbers for magnitudes."""
+    """One-hot vectors for peers that treat discrete observations as magnitudes."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
@@ -112,7 +112,7 @@ def sbx_dqn(epsilon: float, seed: int, **settings: Any) -> BaseAlgorithm:
 
 def cleanrl_steps_per_second(epsilon: float, seed: int, steps: int) -> float:
     """
-    What CleanRL's ``dqn.py`` says of its own speed. It has no setting for more than one update a step, so it does one.
+    Return the speed that CleanRL's ``dqn.py`` reports. It can only make one update a step.
 
     :param epsilon: Its ε
     :param seed: Its seed
@@ -142,7 +142,7 @@ def cleanrl_steps_per_second(epsilon: float, seed: int, steps: int) -> float:
         mock.patch.object(sys, "argv", argv),
         contextlib.redirect_stdout(said),
     ):
-        warnings.simplefilter("ignore")  # what it warns of is its own
+        warnings.simplefilter("ignore")  # its warnings do not concern us
         runpy.run_module("cleanrl.dqn", run_name="__main__", alter_sys=True)
     return float(re.findall(r"SPS: (\d+)", said.getvalue())[-1])
 
@@ -159,12 +159,12 @@ def _scratch_folder() -> Iterator[None]:
 
 
 def silence(model: BaseAlgorithm) -> BaseAlgorithm:
-    """A model that can be trained without ``learn``: SB3's logger is made there."""
+    """Prepare a model for training without ``learn``, which would make SB3's logger."""
     model.set_logger(Logger(None, []))
     return model
 
 
-#: Settings with which SB3's ``DQN`` solves Taxi within some ten thousand steps, but for its schedule of ε.
+#: Settings with which SB3's ``DQN`` solves Taxi in some ten thousand steps, without its schedule of ε
 SOLVING: dict[str, Any] = {
     "learning_rate": 3e-3,
     "gamma": 0.9,

@@ -1,13 +1,13 @@
 """
-What the same updates cost on other engines: the figures behind the choice of numba.
+Measure the same updates on several engines: the reason for the choice of numba.
 
-Every engine gets the same network, the same minibatches from the same memory and computes the same updates: the
-lecture's five of plain SGD on one transition, and one of Adam with Huber's loss on 256, gradients clipped at 10. The
-weights after both are compared with PyTorch's before anything is timed; one that differs is an error.
+Every engine has the same network and the same minibatches from the same memory, and computes the same updates: the
+lecture's five of plain SGD on one transition, and one of Adam with Huber's loss on 256, with gradients clipped at 10.
+Before the times are taken, the weights after both are compared with PyTorch's; a difference is an error.
 
     python examples/benchmarks/engines.py
 
-It needs the extra ``fast`` and g++; JAX (``pip install jax``) is measured where it is installed. The table goes to
+It needs the extra ``fast`` and g++. JAX (``pip install jax``) is measured if it is installed. The table goes to
 ``results/engines.md``.
 """
 
@@ -38,7 +38,7 @@ from sb3_lecture_dqn import LectureDQN, TabularModel
 
 GAMMA, LR, MAX_NORM = 0.75, 1e-3, 10.0
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
-# (updates in a call, transitions in a minibatch, whether by Adam)
+# (updates in a call, transitions in a minibatch, whether the optimiser is Adam)
 LECTURE, MINIBATCH = (5, 1, False), (1, 256, True)
 TOLERANCE = 1e-5
 
@@ -46,7 +46,7 @@ Arrays = list[np.ndarray]
 
 
 def make_model(adam: bool, engine: str) -> LectureDQN:
-    """A model with the memory that the lecture's run has at its end: 1000 failures and the four ways to succeed."""
+    """Make a model with the memory at the end of the lecture's run: 1000 failures and the four successes."""
     settings: dict[str, Any] = {}
     if adam:
         settings = {"loss": "huber", "max_grad_norm": MAX_NORM, "policy_kwargs": {"optimizer_class": th.optim.Adam}}
@@ -82,9 +82,9 @@ def draw(model: LectureDQN, updates: int, batch_size: int) -> Arrays:
 
 class Engine:
     """
-    One way to do the updates.
+    An engine that computes the updates.
 
-    :param adam: Whether by Adam on Huber's loss, else by SGD on the squared error
+    :param adam: Whether to use Adam on Huber's loss, else SGD on the squared error
     """
 
     name: str
@@ -97,25 +97,25 @@ class Engine:
         self.model = make_model(adam, "torch")
 
     def draw(self, updates: int, batch_size: int) -> Any:
-        """The minibatches of a call, as the engine likes them; not timed."""
+        """Convert the minibatches of a call to the engine's form; this is not timed."""
         return draw(self.model, updates, batch_size)
 
     @abstractmethod
     def train(self, minibatches: Any) -> None:
-        """Do the updates of a call."""
+        """Compute the updates of a call."""
 
     @abstractmethod
     def weights(self) -> np.ndarray:
-        """All weights, in PyTorch's order."""
+        """Return all weights in PyTorch's order."""
 
 
 def flat_weights(network: th.nn.Module) -> np.ndarray:
-    """A copy of all parameters in one array."""
+    """Copy all parameters into one array."""
     return np.concatenate([parameter.detach().numpy().reshape(-1) for parameter in network.parameters()])
 
 
 class Torch(Engine):
-    """PyTorch as it is: our ``engine="torch"``."""
+    """PyTorch: our ``engine="torch"``."""
 
     name, needs, packages = "PyTorch, eager", "nothing more", ("torch",)
 
@@ -123,7 +123,7 @@ class Torch(Engine):
         return updates, batch_size
 
     def train(self, minibatches: Any) -> None:
-        self.model.train(*minibatches)  # draws them too
+        self.model.train(*minibatches)  # this engine draws the minibatches itself
 
     def weights(self) -> np.ndarray:
         return flat_weights(self.model.q_net)
@@ -266,15 +266,15 @@ ENGINES: tuple[type[Engine], ...] = (Torch, TorchCompile, Cpp, Jax, Numba)
 
 
 def is_here(engine: type[Engine]) -> bool:
-    """Whether what an engine needs is installed."""
+    """Look whether the packages that an engine needs are installed."""
     return (not engine.compiler or shutil.which("g++") is not None) and (engine is not Jax or contestants.has("jax"))
 
 
 def prepare(engine: type[Engine], work: tuple[int, int, bool]) -> tuple[Engine, float]:
     """
-    Make an engine, and hold its first call to PyTorch's.
+    Make an engine, and compare its first call with PyTorch's.
 
-    :return: The engine, and the seconds until its first call was done, with all compilation
+    :return: The engine, and the seconds until the end of its first call, with all compilation
     :raises RuntimeError: If the weights after the first call are not those of PyTorch
     """
     updates, batch_size, adam = work
@@ -286,7 +286,7 @@ def prepare(engine: type[Engine], work: tuple[int, int, bool]) -> tuple[Engine, 
     own.train(own.draw(updates, batch_size))
     first = time.perf_counter() - start
     exact = expected.weights()
-    # The change, not the weights: these would be equal nearly if nothing had been done.
+    # Compare the change of the weights: the weights themselves would be nearly equal without any update.
     error = np.abs(own.weights() - exact).max() / np.abs(exact).max()
     changed = np.linalg.norm(own.weights() - exact) / np.linalg.norm(exact - before)
     if not (error <= TOLERANCE and changed <= 1e-2):
@@ -295,7 +295,7 @@ def prepare(engine: type[Engine], work: tuple[int, int, bool]) -> tuple[Engine, 
 
 
 def first_call(engine: type[Engine]) -> float:
-    """Seconds until the first call of both works is done, in a process that has compiled nothing before."""
+    """Measure the seconds until the end of the first calls, in a process that has compiled nothing yet."""
     with tempfile.TemporaryDirectory() as folder:
         caches = {"NUMBA_CACHE_DIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
         command = [sys.executable, __file__, "--first-call", engine.__name__]
@@ -306,7 +306,7 @@ def first_call(engine: type[Engine]) -> float:
 
 
 def megabytes(engine: type[Engine]) -> float:
-    """What an engine needs on the disk beside PyTorch, as far as Python's and Debian's records tell."""
+    """Return the disk space that an engine needs besides PyTorch, by Python's and Debian's records."""
     size = 0
     for package in set(engine.packages) - {"torch"}:
         for file in metadata.files(package) or []:
@@ -322,7 +322,7 @@ def megabytes(engine: type[Engine]) -> float:
 
 
 def markdown(args: argparse.Namespace) -> str:
-    """Measure, and return the table with what it was measured on."""
+    """Measure, and return the table and the description of the machine."""
     machine = describe_machine("engines.py")
     engines = [engine for engine in ENGINES if is_here(engine)]
     first = interleave(Plan(args.first_calls), "first calls", {e.name: lambda _, e=e: first_call(e) for e in engines})
@@ -375,7 +375,7 @@ def markdown(args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    """Print the table, and write it down."""
+    """Print and save the table."""
     parser = argparse.ArgumentParser(description="What the same updates cost on other engines.")
     parser.add_argument("--repeats", type=int, default=5, help="repeats of every measurement (default: 5)")
     parser.add_argument("--first-calls", type=int, default=1, help="repeats of the first calls (default: 1)")

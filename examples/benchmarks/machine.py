@@ -1,4 +1,4 @@
-"""What a figure has to stand beside: the machine, the versions and the command."""
+"""Description of a measurement: the machine, the versions and the command."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ PACKAGES = ("stable-baselines3", "sb3-contrib", "torch", "gymnasium", "numpy", "
 
 
 def cpu_name() -> str:
-    """The processor's model."""
+    """Return the model of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -24,16 +24,16 @@ def cpu_name() -> str:
 
 
 def load() -> str:
-    """How busy the machine is: the average number of running processes in the last minute."""
+    """Return the load of the machine: the average number of running processes in the last minute."""
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def describe_machine(script: str) -> dict[str, Any]:
     """
-    Where and how the figures come about.
+    Describe how the figures are measured.
 
     :param script: Name of the script in this folder that measures
-    :return: By name
+    :return: The facts by name
     """
     packages = {}
     for package in PACKAGES:
@@ -56,10 +56,10 @@ def describe_machine(script: str) -> dict[str, Any]:
 
 def sentence(machine: dict[str, Any], used: str = "one was") -> str:
     """
-    The same in words.
+    Describe the same in sentences.
 
-    :param machine: What :func:`describe_machine` returned
-    :param used: How many cores were used
+    :param machine: The result of :func:`describe_machine`
+    :param used: Number of cores used
     :return: Sentences that end with the command
     """
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())

@@ -1,4 +1,4 @@
-"""How everything here is measured: interleaved repeats, one core, fresh processes where a figure needs one."""
+"""Tools of all measurements: interleaved repeats, one core, and fresh processes where necessary."""
 
 import gc
 import json
@@ -21,11 +21,11 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA
 
 
 def use_one_core() -> None:
-    """Keep this process and all that it starts on one core: theirs are the figures of one core, peers' included."""
+    """Bind this process and its children to one core, so that ours and peers are measured on one core."""
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # The package and the lecture's loop are those of this checkout, installed or not.
+    # Use the package and the lecture's loop of this checkout, whatever is installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -34,35 +34,35 @@ def use_one_core() -> None:
 @dataclass(frozen=True)
 class Plan:
     """
-    How much to measure.
+    The extent of a measurement.
 
     :param repeats: Repeats of every measurement
-    :param quick: Whether only to see that all works: small sizes, figures that mean nothing
+    :param quick: Whether to check only that everything works, with small sizes and meaningless figures
     """
 
     repeats: int = 5
     quick: bool = False
 
     def size(self, full: int, quick: int) -> int:
-        """The size of some work: ``full``, or ``quick`` in a quick run."""
+        """Return the size of some work: ``full``, or ``quick`` in a quick run."""
         return quick if self.quick else full
 
 
 @dataclass
 class Line:
     """
-    One line of the table: samples of ours, those of a peer measured in turn with them, and what they must show.
+    One line of the table: samples of ours, samples of a peer measured in turn, and the goals.
 
     :param row: Number of the row
     :param work: What was done
-    :param unit: Of both samples; one that ends in ``/s`` is a rate
+    :param unit: Unit of both samples; a unit that ends in ``/s`` is a rate
     :param ours: One figure for every repeat
-    :param peer_name: Whose the other samples are; none if ours stand for themselves
+    :param peer_name: Name of the peer; empty if there is no peer
     :param peer: One figure for every repeat
     :param figure: ``"faster"``: how many times as fast as the peer we are, the more the better; ``"cost"``: how many
         times the peer's figure ours is, the less the better; ``"own"``: ours alone, the less the better
-    :param must: What the figure must reach; ``None`` where it is for information only
-    :param aim: What would be better still
+    :param must: The goal that the figure must reach; ``None`` if it is for information only
+    :param aim: A better goal
     """
 
     row: int
@@ -77,7 +77,7 @@ class Line:
 
     @property
     def figures(self) -> list[float]:
-        """The figure of every repeat."""
+        """Return the figure of every repeat."""
         if self.figure == "own":
             return self.ours
         ours_on_top = self.figure == "cost" or self.unit.endswith("/s")
@@ -86,16 +86,16 @@ class Line:
 
     @property
     def value(self) -> float:
-        """The median figure."""
+        """Return the median figure."""
         return statistics.median(self.figures)
 
     def reaches(self, goal: float) -> bool:
-        """Whether the median figure is as good as a goal."""
+        """Look whether the median figure reaches a goal."""
         return self.value >= goal if self.figure == "faster" else self.value <= goal
 
     @property
     def verdict(self) -> str:
-        """``"aim"``, ``"must"`` or ``"no"``: the best goal that is met; nothing where there is none."""
+        """Return the best goal that is reached, ``"aim"``, ``"must"`` or ``"no"``; an empty text without goals."""
         if self.must is None:
             return ""
         if self.aim is not None and self.reaches(self.aim):
@@ -106,11 +106,11 @@ class Line:
 @dataclass
 class RowResult:
     """
-    What a row gives.
+    The result of a row.
 
     :param lines: Its lines of the table
-    :param notes: Whatever else was measured, by name; for the reader of the JSON file
-    :param remarks: What the reader of the table should know, in sentences
+    :param notes: Other measurements by name, for the JSON file
+    :param remarks: Sentences for the reader of the table
     """
 
     lines: list[Line]
@@ -122,17 +122,17 @@ def interleave(
     plan: Plan, title: str, contestants: Mapping[str, Callable[[int], Any]], repeats: int | None = None
 ) -> dict[str, list[Any]]:
     """
-    Measure contestants in turn, so that a drift of the machine meets all of them.
+    Measure contestants in turn, so that a drift of the machine affects all of them.
 
     :param plan: How much to measure
     :param title: Shown beside the progress bar
-    :param contestants: Each measures itself in the repeat of a number and returns what it found
-    :param repeats: In place of those of the plan
-    :return: What each contestant found in each repeat
+    :param contestants: Functions that get the number of the repeat, measure, and return the result
+    :param repeats: Number of repeats in place of the plan's
+    :return: The results of each contestant, one for every repeat
     """
     repeats = plan.repeats if repeats is None else repeats
     found: dict[str, list[Any]] = {name: [] for name in contestants}
-    # No bar where it would fill a log file.
+    # A progress bar would fill a log file.
     with tqdm(total=repeats * len(contestants), desc=title, leave=False, dynamic_ncols=True, disable=None) as bar:
         for repeat in range(repeats):
             for name, measure in contestants.items():
@@ -144,14 +144,14 @@ def interleave(
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Wall seconds of some work."""
+    """Measure the wall time of some work in seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def seconds_per_call(work: Callable[[], Any], at_least: float = 0.1) -> float:
-    """Wall seconds of one call, of as many as take ``at_least`` seconds together."""
+    """Measure the wall time of one call in seconds, over as many calls as take ``at_least`` seconds."""
     calls, total = 1, seconds(work)
     while total < at_least:
         calls = max(2 * calls, int(calls * 1.2 * at_least / max(total, 1e-9)))
@@ -161,13 +161,13 @@ def seconds_per_call(work: Callable[[], Any], at_least: float = 0.1) -> float:
 
 def fresh_process(function: str, environment: Mapping[str, str] | None = None, **arguments: Any) -> Any:
     """
-    Call a function of ``probes.py`` in a Python process of its own.
+    Call a function of ``probes.py`` in a new Python process.
 
     :param function: Its name
     :param environment: Variables to add to the environment
     :param arguments: Its arguments
-    :return: What it returned
-    :raises RuntimeError: If it failed; the message is what it wrote to stderr
+    :return: Its result
+    :raises RuntimeError: If it failed; the message is its stderr
     """
     done = subprocess.run(
         [sys.executable, str(HERE / "probes.py"), function, json.dumps(arguments)],

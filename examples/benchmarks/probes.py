@@ -1,8 +1,8 @@
 """
-What has to be measured in a process of its own: imports, compilation, memory use, whole runs.
+Measurements that need a new process: imports, compilation, memory use, whole runs.
 
-``python probes.py <function> '<arguments as JSON>'`` prints what the function returns as JSON. Everything is imported
-where it is used, since some of this is about what imports cost.
+``python probes.py <function> '<arguments as JSON>'`` prints what the function returns as JSON. Modules are imported
+where they are used, because some functions measure imports.
 """
 
 import gc
@@ -18,12 +18,12 @@ from typing import Any
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM; from the kernel of Linux."""
+    """Return the resident memory of this process, from the kernel of Linux."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def import_seconds(modules: list[str]) -> float:
-    """How long it takes to import modules, one after the other."""
+    """Measure the time to import modules, one after the other."""
     start = time.perf_counter()
     for module in modules:
         importlib.import_module(module)
@@ -31,7 +31,7 @@ def import_seconds(modules: list[str]) -> float:
 
 
 def compile_seconds(steps: int) -> dict[str, float]:
-    """What the first training on the compiled engine costs more than the second."""
+    """Measure how much longer the first training on the compiled engine takes than the second."""
     package = import_seconds(["sb3_lecture_dqn"])
     numba = import_seconds(["numba"])
     from sb3_lecture_dqn import LectureDQN
@@ -41,7 +41,7 @@ def compile_seconds(steps: int) -> dict[str, float]:
         LectureDQN("Taxi-v3", device="cpu", seed=0, engine=engine).learn(total_timesteps=steps)
         return time.perf_counter() - start
 
-    train("torch", 2)  # PyTorch imports some more of itself when a process makes its first optimiser
+    train("torch", 2)  # PyTorch imports more modules when a process makes its first optimiser
     cpu = time.process_time()
     first = train("numba")
     cpu = time.process_time() - cpu
@@ -55,7 +55,7 @@ def compile_seconds(steps: int) -> dict[str, float]:
 
 
 def whole_run(seed: int, episodes: int) -> dict[str, Any]:
-    """The lecture's run, with its tests and TensorBoard."""
+    """Make the lecture's run, with its tests and TensorBoard."""
     imports = import_seconds(["sb3_lecture_dqn"])
     from sb3_lecture_dqn import LectureDQN, LectureTestCallback, exact_test
 
@@ -83,7 +83,7 @@ def whole_run(seed: int, episodes: int) -> dict[str, Any]:
 
 def memory(large: int, small: int, repeats: int) -> dict[str, Any]:
     """
-    Operations of two full memories in turn, and the bytes that the large one takes.
+    Measure operations of two full memories in turn, and the size of the larger memory.
 
     :param large: Entries of one memory
     :param small: Entries of the other
@@ -102,7 +102,7 @@ def memory(large: int, small: int, repeats: int) -> dict[str, Any]:
     nothing_done = np.zeros(n_envs, bool)
 
     class Filled:
-        """A memory that is full of transitions, no two of them equal, and goes on getting others."""
+        """A full memory of different transitions, to which others are added."""
 
         def __init__(self, entries: int) -> None:
             space = spaces.Discrete(n_states)
@@ -112,17 +112,17 @@ def memory(large: int, small: int, repeats: int) -> dict[str, Any]:
                 self.insert()
 
         def insert(self) -> None:
-            """Add as many transitions as there are environments, none of which was there before."""
+            """Add a new transition for every environment."""
             states = np.arange(self.next_state, self.next_state + n_envs) % n_states
             self.next_state += n_envs
             self.last = (states, (7919 * states + 1) % n_states, states % 6, states % 5 - 1.0, nothing_done, infos)
             self.buffer.add(*self.last)
 
         def insert_again(self) -> None:
-            """Add what was added last, nearly all of which is still there."""
+            """Add the last transitions again; nearly all are still held."""
             self.buffer.add(*self.last)
 
-    Filled(small)  # compiles, and makes numba allocate what it keeps
+    Filled(small)  # compiles, and makes numba's lasting allocations
     before = resident_bytes()
     start = time.perf_counter()
     big = Filled(large)
@@ -156,20 +156,20 @@ def memory(large: int, small: int, repeats: int) -> dict[str, Any]:
 
 def long_run(steps: int, every: int, stationary: bool) -> list[dict[str, float]]:
     """
-    A long training, looked at every so many steps.
+    Make a long training and measure it at regular steps.
 
     :param steps: Environment steps
-    :param every: Steps between two looks
+    :param every: Steps between two measurements
     :param stationary: Whether the work of a step stays the same: a constant ε, and a network that does not learn, so
         that episodes do not get shorter
-    :return: Steps, resident bytes, seconds, seconds of the processor and episodes until then, at every look
+    :return: Steps, resident bytes, wall seconds, CPU seconds and episodes at every measurement
     """
     from stable_baselines3.common.callbacks import BaseCallback
 
     from sb3_lecture_dqn import LectureDQN
 
     class Look(BaseCallback):
-        """Writes down what the process needs."""
+        """Records the memory and time of the process."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,8 +1,8 @@
 """
-Where the microseconds of one training step go: the lecture's schedule, one Taxi, the compiled engine.
+Measure the parts of one training step in microseconds: the lecture's schedule, one Taxi, the compiled engine.
 
-A clock is put around one part at a time while ``learn`` runs, and runs with clocks take turns with runs without. So
-every part is seen where it belongs, with caches as the other parts leave them, and no profiler stands between.
+``learn`` runs with a clock around one part at a time, in turn with runs without a clock. So every part is measured in
+its place, with the caches that the other parts leave, and without a profiler.
 
     python examples/benchmarks/profile_step.py --epsilon 0.1
 """
@@ -23,12 +23,12 @@ PARTS = ("the environment", "the action", "the memory", "the updates", "SB3's co
 
 def places(model: Any, callback: type) -> dict[str, list[tuple[str, Any, str, int]]]:
     """
-    What to put a clock around.
+    List the parts to measure.
 
     :param model: A model on the compiled engine
     :param callback: The class of its callback
-    :return: Under each part: what to call it, whose attribute it is, and the level: parts of level 0 add up to the
-        part, those of a higher level are in the one above
+    :return: For each part its subparts: a name, the owner and name of the function, and a level. Parts of level 0 add
+        up to the part; a part of a higher level is inside the part above it
     """
     algorithm, env, memory = type(model), type(model.env), type(model.replay_buffer)
     partition, learner = type(model.replay_buffer.fail), type(model._engine)
@@ -73,11 +73,11 @@ def places(model: Any, callback: type) -> dict[str, list[tuple[str, Any, str, in
 
 def clock(owner: Any, attribute: str, run: Callable[[], Any]) -> float:
     """
-    Run something with a clock around one function.
+    Measure the time in one function.
 
     :param owner: The class or module that has the function
-    :param attribute: Its name there
-    :param run: What calls it
+    :param attribute: Its name
+    :param run: A function that leads to its calls
     :return: Seconds spent in it
     """
     function, spent, now = getattr(owner, attribute), 0.0, time.perf_counter
@@ -96,7 +96,7 @@ def clock(owner: Any, attribute: str, run: Callable[[], Any]) -> float:
 
 
 def call_alone(model: Any) -> float:
-    """Seconds of a call of the compiled loop that does no update: what Python and numba pass each other."""
+    """Measure a call of the compiled loop without updates: the cost of the call itself, in seconds."""
     learner, memory = model._engine, model.replay_buffer
     kernels, success, fail = learner.kernels, memory.success, memory.fail
     rows = (success.words, success.floats, fail.words, fail.floats, success.size, np.zeros((0, 1), np.int64))
@@ -106,7 +106,7 @@ def call_alone(model: Any) -> float:
 
 def profile(epsilon: float, steps: int, repeats: int) -> str:
     """
-    Take the times of whole steps and of their parts, in turn.
+    Measure whole steps and their parts in turn.
 
     :param epsilon: Share of the random actions
     :param steps: Steps of a run
@@ -117,7 +117,7 @@ def profile(epsilon: float, steps: int, repeats: int) -> str:
     from stable_baselines3.common.callbacks import BaseCallback
 
     class Nothing(BaseCallback):
-        """The least that a user's callback can do."""
+        """The smallest callback of a user."""
 
         def _on_step(self) -> bool:
             return True

@@ -1,4 +1,4 @@
-"""What was measured, as a Markdown table and as a picture."""
+"""The results as a Markdown table and as a picture."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ COLOURS = {"aim": "tab:green", "must": "tab:blue", "no": "tab:red"}
 
 
 def number(value: float) -> str:
-    """Three digits, and no exponents."""
+    """Format a number with three digits and without exponents."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -49,11 +49,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def markdown(results: Mapping[int, RowResult], machine: Mapping[str, Any]) -> str:
     """
-    The table of the README.
+    Write the table of the README.
 
-    :param results: By number of row
-    :param machine: What is said of the machine and the run, by name
-    :return: The table of what has goals, a second one of what has none, and remarks
+    :param results: Results by number of row
+    :param machine: Facts about the machine and the run, by name
+    :return: A table of rows with goals, a table of rows without, and remarks
     """
     lines = [line for result in results.values() for line in result.lines]
     remarks = [remark for result in results.values() for remark in result.remarks]
@@ -76,10 +76,10 @@ def markdown(results: Mapping[int, RowResult], machine: Mapping[str, Any]) -> st
 
 def plot(results: Mapping[int, RowResult], file: Path) -> None:
     """
-    Draw every figure in multiples of what it must be, so that all of them fit on one logarithmic axis.
+    Draw every figure as a multiple of its goal, so that all fit on one logarithmic axis.
 
-    :param results: By number of row
-    :param file: Where the picture goes
+    :param results: Results by number of row
+    :param file: Path of the picture
     """
     import matplotlib
 
@@ -92,7 +92,7 @@ def plot(results: Mapping[int, RowResult], file: Path) -> None:
     for y, line in enumerate(lines):
 
         def margin(value: float, line: Line = line) -> float:
-            # Growth of memory may be nothing, or less: that is as good as a logarithmic axis can show.
+            # Growth of memory may be 0 or negative, which a logarithmic axis cannot show.
             good = value / line.must if line.figure == "faster" else line.must / max(value, 1e-2 * line.must)
             return min(good, 100.0)
 

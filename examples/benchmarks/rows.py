@@ -1,8 +1,8 @@
 """
 The rows of the table, one function each.
 
-``python rows.py <row> <repeats> <quick: 0 or 1> <file>`` measures one row and writes what it found as JSON;
-``run.py`` does so for all of them.
+``python rows.py <row> <repeats> <quick: 0 or 1> <file>`` measures one row and writes the result as JSON.
+``run.py`` does this for all rows.
 """
 
 import json
@@ -30,7 +30,7 @@ CUT = contestants.MAX_EPISODE_STEPS
 
 
 def row_1(plan: Plan) -> RowResult:
-    """Environment steps per second at the lecture's schedule, with little and with much of the network's own will."""
+    """Environment steps per second at the lecture's schedule, with mostly random and with mostly greedy actions."""
     steps, slow, slower = plan.size(20_000, 4_000), plan.size(1_000, 60), plan.size(500, 40)
     contestants.lecture_dqn(0.1, 0).learn(total_timesteps=2_000)  # compiles
 
@@ -83,9 +83,9 @@ def row_1(plan: Plan) -> RowResult:
 
 
 def row_2(plan: Plan) -> RowResult:
-    """The lecture's whole run, one seed a repeat."""
+    """The lecture's whole run, with another seed in every repeat."""
     episodes = plan.size(5_000, 60)
-    fresh_process("compile_seconds", steps=2_000)  # the compiled code is on the disk then
+    fresh_process("compile_seconds", steps=2_000)  # puts the compiled code on the disk
     measures = {"ours": lambda seed: fresh_process("whole_run", seed=seed, episodes=episodes)}
     runs = interleave(plan, "row 2", measures)["ours"]
     work = f"{episodes} episodes, {runs[0]['tests']} tests, TensorBoard"
@@ -104,7 +104,7 @@ def row_2(plan: Plan) -> RowResult:
 
 
 def trained(plan: Plan) -> LectureDQN:
-    """A model that solves Taxi from every start."""
+    """Make a model that solves Taxi from every start."""
     for seed in range(10):
         model = contestants.solver(seed)
         for _ in range(plan.size(20, 1)):
@@ -115,7 +115,7 @@ def trained(plan: Plan) -> LectureDQN:
 
 
 def row_3(plan: Plan) -> RowResult:
-    """The lecture's test of networks that know nothing and all."""
+    """The lecture's test of an untrained network, and of a network that solves all starts."""
     n_episodes = plan.size(100, 3)
     result = RowResult([])
     goals = {"untrained": (500, 2000), "trained": (50, 100)}
@@ -233,7 +233,7 @@ def row_6(plan: Plan) -> RowResult:
 
 
 def row_7(plan: Plan) -> RowResult:
-    """Importing the package beside importing what it cannot do without."""
+    """Importing the package, and importing the packages that it depends on."""
     modules = {"ours": ["sb3_lecture_dqn"], "peer": ["stable_baselines3", "sb3_contrib"]}
     measures = {
         name: lambda _, wanted=wanted: fresh_process("import_seconds", modules=wanted)
@@ -273,7 +273,7 @@ def row_8(plan: Plan) -> RowResult:
 
 
 def row_9(plan: Plan) -> RowResult:
-    """A long run: what memory it gains, and whether its steps slow down."""
+    """A long run: how its memory grows, and whether its steps slow down."""
     every = plan.size(100_000, 2_000)
     steps = 20 * every
     result = RowResult([])

@@ -5,11 +5,11 @@ From the root of the repository::
 
     python examples/benchmarks/run.py                 # all, in half an hour
     python examples/benchmarks/run.py --rows 1,3      # some rows
-    python examples/benchmarks/run.py --quick         # only to see that it works
+    python examples/benchmarks/run.py --quick         # only checks that it works
 
-It needs the ``dev`` extra, and on the side of the peers what is always there: the reference loop of the tests, and SB3.
-SBX (``pip install sbx-rl``) and CleanRL (its repository on ``PYTHONPATH``) are measured too where they are installed.
-Results go to ``results.json``, ``results.md`` and ``results.png``. Give it a machine with nothing else to do.
+It needs the ``dev`` extra. The peers are the lecture's loop and SB3, and SBX (``pip install sbx-rl``) and CleanRL (its
+repository on ``PYTHONPATH``) if they are installed. Results go to ``results.json``, ``results.md`` and ``results.png``.
+Run it on an idle machine.
 """
 
 import argparse
@@ -31,11 +31,11 @@ ALL_ROWS = tuple(range(1, 10))
 
 def measure_row(row: int, args: argparse.Namespace) -> RowResult | None:
     """
-    Measure a row in a process of its own.
+    Measure a row in a new process.
 
     :param row: Its number
-    :param args: Those of the command line
-    :return: What it gave, ``None`` if it failed; then it has said so on stderr
+    :param args: Arguments of the command line
+    :return: Its result; ``None`` if it failed, with a message on stderr
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "row.json"
@@ -47,7 +47,7 @@ def measure_row(row: int, args: argparse.Namespace) -> RowResult | None:
 
 
 def as_json(results: dict[int, RowResult], machine: dict[str, Any]) -> str:
-    """All that was measured, with the figures and verdicts that follow from it."""
+    """Return all measurements with their figures and verdicts."""
     rows = {
         row: {
             **asdict(result),
@@ -104,7 +104,7 @@ def main() -> int:
             beside = f" beside {line.peer_name}" if line.peer_name else ""
             unit = "×" if line.peer else f" {line.unit}"
             tqdm.write(f"row {row}: {line.work}{beside}: {number(line.value)}{unit} {line.verdict}")
-        # After every row, so that a long run that is stopped leaves something behind.
+        # After every row, so that a run that is stopped keeps its results.
         (args.out / "results.json").write_text(as_json(results, machine) + "\n", encoding="utf-8")
         (args.out / "results.md").write_text(markdown(results, machine), encoding="utf-8")
         plot(results, args.out / "results.png")

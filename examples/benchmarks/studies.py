@@ -1,11 +1,11 @@
 """
-Studies in more than one process and on more than one node: the same rows everywhere, and what a place costs.
+Studies in several processes and on several nodes: checks that all give the same rows, and their costs.
 
 From the root of the repository::
 
     python examples/benchmarks/studies.py cluster       # Ray: a node is killed half-way; then the driver
     python examples/benchmarks/studies.py throughput    # two processes against one, and a trial's overhead
-    python examples/benchmarks/studies.py ceiling       # how many trials Ray, Ray Tune and the table take in a second
+    python examples/benchmarks/studies.py ceiling       # trials a second of Ray, Ray Tune and the table
 
 Ray's nodes are processes of this machine, bound to 127.0.0.1.
 """
@@ -38,7 +38,7 @@ ON_LOOPBACK = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """Call a function, and say how long it took."""
+    """Call a function and measure its time."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
@@ -48,7 +48,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def cluster(args: argparse.Namespace) -> None:
-    """4 settings × 10 seeds: here, on a cluster that loses a node, and with a driver that is killed."""
+    """Run 4 settings × 10 seeds: here, on a cluster that loses a node, and with a driver that is killed."""
     plan = lecture_plan().changed(seeds=args.seeds, episodes=args.episodes)
     n_trials = len(plan.trials())
     with tempfile.TemporaryDirectory() as name:
@@ -70,7 +70,7 @@ def cluster(args: argparse.Namespace) -> None:
 
 
 def n_ended(folder: Path) -> int:
-    """How many trials of a study are done or have failed, as one does that diverges."""
+    """Count the trials of a study that are done or have failed. A trial that diverges fails."""
     try:
         return sum(row["state"] != "waiting" for row in read_rows(folder))
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def wait_until_half_way(plan: Plan, folder: Path) -> None:
 
 
 def lose_a_node(plan: Plan, folder: Path) -> None:
-    """Run a plan on two nodes, of which one is killed half-way."""
+    """Run a plan on two nodes, and kill one of them half-way."""
     nodes = Cluster(initialize_head=True, head_node_args=ON_LOOPBACK)
     second = nodes.add_node(**ON_LOOPBACK)
 
@@ -103,7 +103,7 @@ def lose_a_node(plan: Plan, folder: Path) -> None:
 
 
 def lose_the_driver(plan: Plan, folder: Path) -> None:
-    """Begin a plan on two nodes from the command line, kill that process half-way, and begin it again."""
+    """Start a plan on two nodes from the command line, kill that process half-way, and start it again."""
     nodes = Cluster(initialize_head=True, head_node_args=ON_LOOPBACK)
     nodes.add_node(**ON_LOOPBACK)
     file = folder.with_suffix(".yaml")
@@ -124,11 +124,11 @@ def lose_the_driver(plan: Plan, folder: Path) -> None:
         nodes.shutdown()
 
 
-# What a place costs
+# Costs
 
 
 def throughput(args: argparse.Namespace) -> None:
-    """The same trials in one process and in two, and tiny ones that are hardly more than their overhead."""
+    """Run the same trials in one process and in two, and tiny trials that are mostly overhead."""
     plan = lecture_plan().changed(seeds=2, episodes=args.episodes)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -173,16 +173,16 @@ def by_hand_trial(trial: Trial, folder: Path) -> None:
 
 
 def tiny_study(folder: Path, n_trials: int, run: Callable[[Plan, Path], Any]) -> float:
-    """Run a plan of trials that hardly train; returns the seconds that takes."""
+    """Run a plan of tiny trials; return the seconds it takes."""
     plan = Plan(["FrozenLake-v1"], {"tiny": {}}, seeds=n_trials, timesteps=20, test_freq=20)
     return seconds(lambda: run(plan, folder))
 
 
-# Where the ceiling is
+# Upper limits
 
 
 def ceiling(args: argparse.Namespace) -> None:
-    """Tasks and trials that do nothing, and rows that are only written."""
+    """Measure tasks and trials that do nothing, and writing rows."""
     ray.init(num_cpus=os.cpu_count(), log_to_driver=False, logging_level="error")
 
     @ray.remote
@@ -225,7 +225,7 @@ def tune_nothing(n_trials: int) -> None:
 
 
 def main() -> None:
-    """Measure what is asked for, and say on what machine."""
+    """Run the measurement of the command line, and describe the machine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["cluster", "throughput", "ceiling"])
     parser.add_argument("--seeds", type=int, default=10, help="of the cluster's four settings")

@@ -1,5 +1,5 @@
 """
-SB3's own callbacks, and ours, around one training: tests, checkpoints, and an end when it is good enough.
+SB3's callbacks and ours in one training: tests, checkpoints, and an end when the model is good enough.
 
     python examples/recipes/callbacks.py
 """
@@ -16,7 +16,7 @@ from sb3_lecture_dqn import LectureDQN, LectureTestCallback, make_env
 
 model = LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0)  # 8 environments, 10,000 steps
 
-# SB3 counts calls of env.step, of all environments at once: 50 of them are 400 timesteps here.
+# SB3 counts calls of env.step, which steps all environments: 50 calls are 400 timesteps here.
 checkpoints = CheckpointCallback(save_freq=50, save_path="runs/checkpoints", save_replay_buffer=True)
 evaluation = EvalCallback(
     Monitor(make_env("FrozenLakeNotSlippery-v1", max_episode_steps=100)),

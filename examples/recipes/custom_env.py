@@ -77,7 +77,7 @@ class WarehouseEnv(gym.Env):
 
 
 class TabularWarehouseEnv(WarehouseEnv):
-    """The same with its table: what happens depends on state and action alone, and `is_tabular` says so."""
+    """The same with a table. `is_tabular` says that each step depends on the state and the action alone."""
 
     is_tabular = True
 
@@ -108,10 +108,10 @@ if __name__ == "__main__":
     gym.register("Warehouse-v0", WarehouseEnv, max_episode_steps=100)
     gym.register("TabularWarehouse-v0", TabularWarehouseEnv, max_episode_steps=100)
 
-    # By its id, like any other: 100 steps at most, masks from its action_masks().
+    # By its id: its limit of 100 steps, and masks from its action_masks().
     model = LectureDQN("Warehouse-v0", **SETTINGS).learn(5000)
     print(f"through gymnasium: {run_test(model)}")
 
-    # With its table it is on arrays, by its id or as several environments: it steps faster, and is tested exactly.
+    # With its table it is stepped on arrays, which is faster, and tested exactly.
     model = LectureDQN(TabularVecEnv("TabularWarehouse-v0", n_envs=8), **SETTINGS).learn(10_000)
     print(f"as arrays: {exact_test(model)}")

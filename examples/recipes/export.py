@@ -1,6 +1,6 @@
 """
-A trained policy without SB3: as ONNX for onnxruntime, and as TorchScript for PyTorch, in C++ too (which PyTorch 2.13
-still writes, but calls deprecated).
+Export a trained policy for use without SB3: to ONNX for onnxruntime, and to TorchScript for PyTorch, also in C++.
+(PyTorch 2.13 still writes TorchScript, but calls it deprecated.)
 
     pip install onnx onnxscript onnxruntime
     python examples/recipes/export.py
@@ -34,8 +34,8 @@ def export(model: LectureDQN, observations: np.ndarray, path: str) -> None:
     Write `path`.onnx and `path`.pt, and compare their actions with the model's.
 
     :param model: The model
-    :param observations: Observations to compare on; their number is free in the files
-    :param path: Without extension
+    :param observations: Observations to compare on; the files take any number of them
+    :param path: Path without extension
     """
     greedy = GreedyActions(model.policy.q_net).cpu().eval()
     example = (th.as_tensor(observations[:2]),)

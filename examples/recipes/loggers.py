@@ -1,5 +1,5 @@
 """
-SB3's loggers: to the terminal, CSV, JSON and TensorBoard at once, and what you record yourself.
+SB3's loggers: to the terminal, CSV, JSON and TensorBoard at once, with a value of your own.
 
     python examples/recipes/loggers.py
 """

@@ -14,13 +14,13 @@ from sb3_lecture_dqn import LectureDQN, zoo
 
 
 class MyDQN(LectureDQN):
-    """Whatever you change."""
+    """Your changes."""
 
 
 zoo.ALGOS["my_dqn"] = MyDQN
-zoo.register("Taxi-v3")  # with what `--optimize` searches
+zoo.register("Taxi-v3")  # with the search space of `--optimize`
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["--algo", "my_dqn", "--conf-file", zoo.hyperparams_files()["lecture_dqn"]]
-    with zoo.masked_evaluation():  # for models that use masks; nothing else of the zoo or of SB3 is changed
+    with zoo.masked_evaluation():  # for models that use masks; it changes nothing else of the zoo or of SB3
         train()

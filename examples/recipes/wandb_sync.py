@@ -1,10 +1,10 @@
 """
-Weights & Biases by way of TensorBoard: whatever is logged goes there too.
+Weights & Biases through TensorBoard: it gets all values that are logged.
 
     pip install wandb
     WANDB_MODE=offline python examples/recipes/wandb_sync.py    # then: wandb sync wandb/offline-run-*
 
-Without ``WANDB_MODE=offline`` it goes to your account at once, after ``wandb login``.
+Without ``WANDB_MODE=offline`` it logs to your account directly, after ``wandb login``.
 """
 
 import wandb

@@ -25,13 +25,13 @@ SETTINGS = {
 
 
 def masked_taxi() -> gym.Env:
-    """Taxi with sb3-contrib's action masks, in a form that passes from process to process."""
+    """Make Taxi with sb3-contrib's action masks, by a function that can be sent to another process."""
     env = make_env("Taxi-v3", max_episode_steps=100)
     return Monitor(ActionMaskInfo(ActionMasker(env, lambda env: env.unwrapped.action_mask(env.unwrapped.s))))
 
 
 def normalized() -> None:
-    """Observations normalised by running means: they are saved beside the model, and loaded for tests."""
+    """Normalise observations by running means, which are saved beside the model and loaded for tests."""
     env = VecNormalize(make_vec_env("CartPole-v1", n_envs=2))
     model = LectureDQN("LecturePolicy", env, seed=0, **SETTINGS).learn(500)
     model.save("runs/normalized/model")
@@ -43,14 +43,14 @@ def normalized() -> None:
 
 
 def stacked() -> None:
-    """The last four observations at once, for environments whose state one observation does not tell."""
+    """Stack the last four observations, for environments whose state is not in one observation."""
     env = VecFrameStack(make_vec_env("CartPole-v1", n_envs=2), n_stack=4)
     model = LectureDQN("MlpPolicy", env, seed=0, **SETTINGS).learn(500)
     print(f"VecFrameStack: observations of shape {model.observation_space.shape}")
 
 
 def in_processes() -> None:
-    """Environments in processes of their own, where a step takes long; ActionMaskInfo brings the masks across."""
+    """Run slow environments in other processes; ActionMaskInfo sends their masks."""
     env = SubprocVecEnv([masked_taxi, masked_taxi], start_method="spawn")
     model = LectureDQN(env, use_masking=True, seed=0, **SETTINGS).learn(200)
     env.close()
@@ -58,7 +58,7 @@ def in_processes() -> None:
 
 
 def monitored() -> None:
-    """What a Monitor writes, for SB3's and RL Zoo's plots."""
+    """Write the files of a Monitor, for SB3's and RL Zoo's plots."""
     env = DummyVecEnv([lambda: Monitor(make_env("FrozenLake-v1"), "runs/monitored/0")])
     LectureDQN(env, seed=0).learn(total_episodes=20)
     print(f"Monitor: {len(load_results('runs/monitored'))} episodes")

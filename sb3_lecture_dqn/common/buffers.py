@@ -342,7 +342,7 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         """
         Take over the state of another buffer with the same spaces and settings.
 
-        :param state: What :meth:`get_state` returned
+        :param state: The result of :meth:`get_state`
         :raises ValueError: If the arrays do not fit this buffer, which then stays unchanged
         """
         if missing := {"success", "fail", "rng"} - state.keys():

@@ -46,7 +46,7 @@ def check_number(
     Check a numeric argument.
 
     :param name: The argument's name
-    :param value: What was given
+    :param value: Its value
     :param low: Lowest value allowed
     :param high: Highest value allowed
     :param integer: Whether it must be a whole number
@@ -68,7 +68,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     Check that an argument is one of a few words.
 
     :param name: The argument's name
-    :param value: What was given
+    :param value: Its value
     :param choices: The words allowed
     :raises ValueError: If it is another word
     """
@@ -236,15 +236,15 @@ def check_stored(name: str, values: np.ndarray, space: spaces.Space[Any] | None)
 
 
 def _check_part(
-    obs: Any, space: spaces.Space[Any], what: str, step: int, first_env: int, ignore_bounds: bool
+    obs: Any, space: spaces.Space[Any], name: str, step: int, first_env: int, ignore_bounds: bool
 ) -> str | None:
     shape: Any = space.shape
     if not isinstance(obs, np.ndarray) or obs.dtype.kind not in "biuf":
         kind = obs.dtype if isinstance(obs, np.ndarray) else type(obs).__name__
-        raise ValueError(f"{what} at environment step {step} is {kind}, it must be an array of numbers")
+        raise ValueError(f"{name} at environment step {step} is {kind}, it must be an array of numbers")
     if obs.shape[1:] != shape:
         raise ValueError(
-            f"{what} of environment {first_env} has the shape {obs.shape[1:]} at environment step {step}, its space "
+            f"{name} of environment {first_env} has the shape {obs.shape[1:]} at environment step {step}, its space "
             f"{space} has {shape}"
         )
     at = find_outside(obs, space, ignore_bounds=ignore_bounds)
@@ -257,7 +257,7 @@ def _check_part(
         stops = True
     where = f"[{', '.join(map(str, at[1:]))}]" if len(at) > 1 else ""
     message = (
-        f"{what}{where} of environment {first_env + at[0]} is {obs[at]} at environment step {step}, "
+        f"{name}{where} of environment {first_env + at[0]} is {obs[at]} at environment step {step}, "
         f"outside its space {space}"
     )
     if stops:

@@ -36,8 +36,8 @@ def as_model_takes(observation: Any, space: spaces.Space[Any]) -> Observation:
     # has one level more than its observation, so its parts are never those of the space.
     if _is_reset_pair(observation):
         raise ValueError(_MIXED_UP)
-    found = f"the parts {sorted(parts)}" if isinstance(observation, dict | tuple) else f"no parts, {observation!r}"
-    raise ValueError(f"observation has {found}; the observation space has {sorted(space.spaces)}")
+    parts_text = f"the parts {sorted(parts)}" if isinstance(observation, dict | tuple) else f"no parts, {observation!r}"
+    raise ValueError(f"observation has {parts_text}; the observation space has {sorted(space.spaces)}")
 
 
 # SB3's text, which users can search for

@@ -155,9 +155,9 @@ class Partition:
         if len(self.index) != self.size:
             raise ValueError(f"the duplicate index has {len(self.index)} entries for {self.size} transitions")
         for at in range(self.size):
-            found = self.index.find(self.words, self.words[at : at + 1])
-            if found != at:
-                raise ValueError(f"the duplicate index finds transition {at} at row {found}")
+            row = self.index.find(self.words, self.words[at : at + 1])
+            if row != at:
+                raise ValueError(f"the duplicate index finds transition {at} at row {row}")
 
     def __getstate__(self) -> dict[str, Any]:
         # The index depends on whether numba is installed, and is quick to build.

@@ -38,11 +38,11 @@ class StepCheck:
 
     :param space: Its observation space
     :param env: Its number, for messages
-    :param what: Name of the observation, for messages
+    :param name: Name of the observation, for messages
     """
 
-    def __init__(self, space: spaces.Space[Any], env: int, what: str = "the observation") -> None:
-        self.space, self.env, self.what = space, env, what
+    def __init__(self, space: spaces.Space[Any], env: int, name: str = "the observation") -> None:
+        self.space, self.env, self.name = space, env, name
         self.parts: dict[str, StepCheck] = {}  # SB3 ignores parts that are not in the space
         if isinstance(space, spaces.Dict):
             self.parts = {key: StepCheck(part, env, f"{key!r} of the observation") for key, part in space.items()}
@@ -84,7 +84,7 @@ class StepCheck:
             raise self._error(f"has the shape {array.shape}", f"its space {self.space} has {self.shape}")
 
     def _error(self, verb: str, allowed: str) -> WrongStepError:
-        return WrongStepError(self.what, verb, allowed, self.env)
+        return WrongStepError(self.name, verb, allowed, self.env)
 
     def check_outcome(self, reward: Any, terminated: Any, truncated: Any) -> None:
         """

@@ -1,1 +1,1 @@
-"""Environments: made by id, as tables, on arrays, and with masks of valid actions."""
+"""Environments: made by id, tables of transitions, stepping on arrays, and masks of valid actions."""

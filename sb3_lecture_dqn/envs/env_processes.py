@@ -1,4 +1,4 @@
-"""Environments in processes of their own: which of them died, where SB3 has a bare ``EOFError``."""
+"""Environments in other processes: an error that says which process died, in place of SB3's bare ``EOFError``."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,17 +11,17 @@ _SECONDS_TO_END = 5.0
 
 
 class EnvironmentProcessError(EOFError):
-    """The process of an environment ended; SB3 raises an ``EOFError`` too."""
+    """The process of an environment has ended. SB3 raises an ``EOFError`` then, so this is one too."""
 
 
 @contextmanager
-def naming_dead_processes(env: VecEnv | None, way_on: Callable[[], str] = str) -> Iterator[None]:
+def naming_dead_processes(env: VecEnv | None, advice: Callable[[], str] = str) -> Iterator[None]:
     """
-    Within this context, the error of an environment whose process has died says which one it was, and of what it died.
+    Replace SB3's error about a dead process by one that says which environment it was and how it ended.
 
     :param env: A vectorised environment
-    :param way_on: Says how to go on, when the error is raised
-    :raises EnvironmentProcessError: If a process of the environment is gone, in place of what SB3 raises then
+    :param advice: Returns a text to add to the message; it is called when the error is raised
+    :raises EnvironmentProcessError: If a process of the environment has ended
     """
     try:
         yield
@@ -30,7 +30,7 @@ def naming_dead_processes(env: VecEnv | None, way_on: Callable[[], str] = str) -
     except (EOFError, ConnectionError) as error:
         if not (dead := dead_processes(env)):
             raise
-        raise EnvironmentProcessError("; ".join(filter(None, [", ".join(dead), way_on()]))) from error
+        raise EnvironmentProcessError("; ".join(filter(None, [", ".join(dead), advice()]))) from error
 
 
 def dead_processes(env: VecEnv | None) -> list[str]:
@@ -38,12 +38,12 @@ def dead_processes(env: VecEnv | None) -> list[str]:
     Find the processes of an environment that have died.
 
     :param env: A vectorised environment
-    :return: For each, which environment it was and how it ended
+    :return: A message for each: which environment it was and how it ended
     """
     base = None if env is None else env.unwrapped
     if not isinstance(base, SubprocVecEnv) or base.closed:
         return []
-    wait([process.sentinel for process in base.processes], _SECONDS_TO_END)  # its pipe is closed a moment before
+    wait([process.sentinel for process in base.processes], _SECONDS_TO_END)  # its pipe closes shortly before it ends
     codes = {i: process.exitcode for i, process in enumerate(base.processes)}
     return [
         f"environment {i} of {len(codes)} is gone: its process {base.processes[i].pid} {_ended(code)}"
@@ -54,7 +54,7 @@ def dead_processes(env: VecEnv | None) -> list[str]:
 
 def _ended(code: int) -> str:
     if code >= 0:
-        return f"ended with exit code {code}, and has printed why"
+        return f"ended with exit code {code}, and has printed the reason"
     try:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a policy does in a tabular environment, computed exactly or run on its arrays."""
+"""Episodes of a policy in a tabular environment: expectations computed exactly, or samples run on arrays."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from sb3_lecture_dqn.envs.tabular import TabularModel
 
 class EpisodeFigures(NamedTuple):
     """
-    What the lecture's test counts, for many episodes or as expectations for many first states.
+    The numbers that the lecture's test counts, for n episodes, or as expectations for n first states.
 
     :param steps: Steps, float64 of shape ``(n,)``
     :param penalties: Steps with the penalty's reward, float64 of shape ``(n,)``
@@ -27,13 +27,13 @@ def policy_figures(
     model: TabularModel, actions: np.ndarray, max_episode_steps: int, penalty_reward: float
 ) -> EpisodeFigures:
     """
-    The expected figures of one episode from every state, computed and not sampled.
+    Compute the expected figures of one episode from every state.
 
-    With deterministic outcomes counts are exact, and so are returns of whole-numbered rewards; everything else is exact
-    up to the rounding of float64.
+    They are exact up to the rounding of float64. With deterministic outcomes, counts and returns of integer rewards are
+    exact.
 
     :param model: The environment
-    :param actions: What the policy does in every state, integers of shape ``(S,)``
+    :param actions: The policy's action in every state, integers of shape ``(S,)``
     :param max_episode_steps: Steps after which an episode is cut
     :param penalty_reward: The reward that counts as a penalty
     :return: One entry for every first state
@@ -46,16 +46,16 @@ def policy_figures(
         columns = (penalties[:, 0], rewards[:, 0], successes[:, 0])
         return _figures_by_doubling(next_states[:, 0], terminated[:, 0], columns, max_episode_steps)
     probabilities = model.probabilities[every, actions]
-    # Expectations of one step: a step, a penalty, the reward, a good end of the episode.
+    # Of one step: the number of steps, a penalty, the reward, a good end of the episode
     one_step = np.stack([np.ones_like(rewards), penalties, rewards, successes], axis=2)
     gains = np.einsum("sk,skf->sf", probabilities, one_step)
     going_on = probabilities * ~terminated
-    # Backward recursion: with h + 1 steps to go, one step and then what h steps to go are worth in the next state.
+    # Backward recursion: the values with h + 1 steps to go are one step plus the next state's values with h to go.
     values = np.zeros_like(gains)
     for _ in range(max_episode_steps):
         before, values = values, gains + np.einsum("sk,skf->sf", going_on, values[next_states])
         if np.array_equal(values, before):
-            break  # no bit would change in any further step
+            break  # further steps would change nothing
     return EpisodeFigures(*values.T)
 
 
@@ -65,11 +65,11 @@ def _figures_by_doubling(
     """
     Run deterministic episodes from all states in O(log(max_episode_steps)) array operations.
 
-    Where 2h steps lead, and what they sum up to, follows from doing h steps twice. An episode of any length is put
-    together from such jumps of 1, 2, 4, … steps, as its number of steps is from powers of 2.
+    A jump of 2h steps is two jumps of h steps, for the state reached and for the sums. An episode of n steps consists
+    of jumps of 1, 2, 4, … steps, as n consists of powers of 2.
     """
     n = len(next_states)
-    end = n  # one more state, for episodes that have terminated: it leads to itself, and nothing is counted there
+    end = n  # an extra state for terminated episodes: it leads to itself and counts nothing
     jump = np.append(np.where(terminated, end, next_states), end)
     gains = np.zeros((n + 1, 4))
     gains[:n] = np.stack([np.ones(n), *columns], axis=1)
@@ -93,17 +93,17 @@ def run_policy(
     rng: np.random.Generator,
 ) -> EpisodeFigures:
     """
-    Run episodes of a deterministic policy, all of them together.
+    Run many episodes of a deterministic policy at once.
 
     :param model: The environment
-    :param actions: What the policy does in every state, integers of shape ``(S,)``
+    :param actions: The policy's action in every state, integers of shape ``(S,)``
     :param starts: First state of every episode, int64 of shape ``(n,)``
     :param max_episode_steps: Steps after which an episode is cut
     :param penalty_reward: The reward that counts as a penalty
-    :param rng: Draws outcomes; not used if the model is deterministic
+    :param rng: Draws outcomes; it is not used if the model is deterministic
     :return: One entry for every episode
     """
-    if model.deterministic:  # nothing is left to chance, so the expectation is what happens
+    if model.deterministic:  # the expectation is the result
         expected = policy_figures(model, actions, max_episode_steps, penalty_reward)
         return EpisodeFigures(*(column[starts] for column in expected))
     next_states, rewards, terminated = model.next_states.ravel(), model.rewards.ravel(), model.terminated.ravel()

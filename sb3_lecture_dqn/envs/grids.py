@@ -1,4 +1,4 @@
-"""The grids of Taxi, FrozenLake and CliffWalking: where their states lie, and how they and the actions are called."""
+"""The grids of Taxi, FrozenLake and CliffWalking: positions of their states, and names of states and actions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-# What the letters of FrozenLake's map are: ice is left without a mark.
+# Colours of the letters in FrozenLake's map; ice has no mark.
 _LAKE_COLOURS = {"S": "white", "F": None, "H": "tab:blue", "G": "tab:green"}
 
 
@@ -19,7 +19,7 @@ class Mark:
     :param row: Its row, from 0 at the top
     :param column: Its column, from 0 at the left
     :param letter: Its name
-    :param colour: The colour of its frame, one that matplotlib knows
+    :param colour: The colour of its frame, for matplotlib
     """
 
     row: int
@@ -31,10 +31,10 @@ class Mark:
 @dataclass(frozen=True)
 class Case:
     """
-    What a state holds besides a position: where all states of a case are drawn, a grid of their own.
+    The part of a state besides its position. All states of a case are drawn in one grid.
 
-    :param title: What it is
-    :param at: Row and column of its grid among the grids
+    :param title: Its name
+    :param at: Row and column of its grid among all grids
     """
 
     title: str
@@ -44,15 +44,15 @@ class Case:
 @dataclass(frozen=True)
 class GridLayout:
     """
-    A grid world as it is drawn: S states on R x C cells, of which there is one grid for every case.
+    The layout of a grid world: S states on R x C cells, with one grid for every case.
 
     :param shape: ``(R, C)``
     :param cells: Row and column of every state, int64 of shape ``(S, 2)``
     :param case_of: The case of every state, int64 of shape ``(S,)``
     :param cases: The cases
-    :param moves: Rows and columns by which an action moves, for those that do
+    :param moves: Rows and columns by which an action moves, for the actions that move
     :param action_names: A name for every action
-    :param columns: What tells states apart, by name: S entries each
+    :param columns: Properties of the states by name, S entries each
     :param walls: Walls between two neighbouring cells, as pairs of (row, column)
     :param marks: Named cells
     """
@@ -70,10 +70,10 @@ class GridLayout:
 
 def grid_layout(env: gym.Env) -> GridLayout | None:
     """
-    Read the layout of a grid world off its environment.
+    Return the layout of a grid world.
 
     :param env: An environment
-    :return: Its layout, ``None`` if it is none of gymnasium's TaxiEnv, FrozenLakeEnv and CliffWalkingEnv
+    :return: Its layout; ``None`` if it is not gymnasium's TaxiEnv, FrozenLakeEnv or CliffWalkingEnv
     """
     # Imported here because it loads all of gymnasium's toy-text environments.
     from gymnasium.envs.toy_text import CliffWalkingEnv, FrozenLakeEnv, TaxiEnv
@@ -108,7 +108,7 @@ def _moves(action_names: Sequence[str]) -> dict[int, tuple[int, int]]:
 
 
 def _plain_grid(letters: np.ndarray, action_names: list[str], colours: Mapping[str, Any]) -> GridLayout:
-    """States are the cells, numbered row by row."""
+    """The layout if the states are the cells, numbered row by row."""
     rows, columns = (index.ravel() for index in np.indices(letters.shape))
     marks = [
         Mark(row, column, letters[row, column], colours[letters[row, column]])
@@ -132,7 +132,7 @@ def _taxi(env: Any) -> GridLayout:
     names = [env.desc[1 + row, 2 * column + 1].decode() for row, column in env.locs]
     colours = [tuple(channel / 255 for channel in colour) for colour in env.locs_colors]
     places = [*names, "in taxi"]
-    shape = env.desc.shape[0] - 2, env.desc.shape[1] // 2  # in a frame, with a wall or gap between two columns
+    shape = env.desc.shape[0] - 2, env.desc.shape[1] // 2  # the map has a frame, and a wall or gap between two columns
     cases = [
         Case(f"{place} → {destination_name}", (passenger, destination))
         for passenger, place in enumerate(places)

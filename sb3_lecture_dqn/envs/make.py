@@ -1,4 +1,4 @@
-"""Building the lecture's environment from an id, on every supported gymnasium."""
+"""Making environments by their ids, with the lecture's ids and step limits on every supported gymnasium."""
 
 import difflib
 import math
@@ -16,10 +16,10 @@ from sb3_lecture_dqn.envs.tables import NotTabularError, opts_in
 from sb3_lecture_dqn.envs.tabular import TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 
-#: The step limit of the lecture's tasks where they are given by an id
+#: Step limit of the lecture's tasks, if they are given by an id
 LECTURE_MAX_EPISODE_STEPS = 1000
 TAXI_V3 = "Taxi-v3"
-# Tasks that have settings of their own, and so need an id of their own: by it, the id they are made from and how.
+# Tasks with other settings, which need other ids: the new id, the original id and its settings
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "TaxiRainy-v3": (TAXI_V3, {"is_rainy": True}),
     "FrozenLakeNotSlippery-v1": ("FrozenLake-v1", {"is_slippery": False}),
@@ -32,11 +32,10 @@ _CHECKED_STEPS = 500
 
 def register_taxi_v3() -> None:
     """
-    Make ``gym.make("Taxi-v3")`` work where gymnasium registers ``Taxi-v4`` alone (gymnasium >= 1.3).
+    Make ``gym.make("Taxi-v3")`` work if gymnasium registers only ``Taxi-v4`` (gymnasium >= 1.3).
 
-    With default arguments both versions have the same transition table, so the id is an alias. gymnasium advises an
-    upgrade all the same where a user makes an environment by the older id. Where this package makes one, it does not:
-    see :func:`registered`.
+    With default arguments both versions have the same transition table, so the id is an alias. gymnasium still advises
+    an upgrade if a user makes an environment by the older id. This package avoids that advice by :func:`registered`.
     """
     if TAXI_V3 in gym.registry:
         return
@@ -49,7 +48,7 @@ def register_taxi_v3() -> None:
 
 
 def register_variants() -> None:
-    """Register :data:`VARIANTS`, unless another package has an environment of that id."""
+    """Register :data:`VARIANTS`, except ids that another package has registered."""
     for env_id, (original, kwargs) in VARIANTS.items():
         if env_id not in gym.registry:
             spec = gym.spec(original)
@@ -66,13 +65,13 @@ def check_env_id(env_id: str) -> None:
     Check that gymnasium knows an environment.
 
     :param env_id: An id such as ``"Taxi-v3"``
-    :raises ValueError: If the id is not registered; the message names the nearest known ids. Also if it is of the form
-        ``"module:Id-v0"``, by which gymnasium imports the module: an id may come from a file.
+    :raises ValueError: If the id is not registered; the message names the nearest known ids. Also if it has the form
+        ``"module:Id-v0"``, because gymnasium would import the module, and an id may come from a file.
     """
     module, colon, bare_id = env_id.partition(":")
     if colon:
         raise ValueError(
-            f"env={env_id!r}: no module is imported by an id here; import {module} yourself, which registers its "
+            f"env={env_id!r}: an id imports no module here; import {module} yourself, which registers its "
             f"environments, and give the id {bare_id!r}"
         )
     try:
@@ -87,26 +86,26 @@ def check_env_id(env_id: str) -> None:
 
 def id_step_limit(env_id: str) -> int | None:
     """
-    The step limit that an environment has where it is given by its id.
+    Return the step limit of an environment that is given by its id.
 
     :param env_id: A registered environment id
-    :return: The lecture's limit for its tasks (``Taxi-v3``, ``Taxi-v4`` and :data:`VARIANTS`), of others the registered
-        one, ``None`` if there is none
+    :return: The lecture's limit for its tasks (``Taxi-v3``, ``Taxi-v4`` and :data:`VARIANTS`), else the registered
+        limit, ``None`` if there is none
     :raises ValueError: If the id is unknown
     """
     check_env_id(env_id)
     spec = gym.spec(env_id)
-    # Another package may have an environment of its own under an id of the variants.
+    # Another package may have registered an id of the variants.
     is_toy = isinstance(spec.entry_point, str) and spec.entry_point.startswith("gymnasium.envs.toy_text")
     return LECTURE_MAX_EPISODE_STEPS if is_toy and spec.id in _LECTURE_IDS else spec.max_episode_steps
 
 
 def check_is_env(env: Any) -> None:
     """
-    Check that what was given for an environment is one.
+    Check that an argument is an environment.
 
-    :param env: It should be an environment of gymnasium or a ``VecEnv`` of SB3
-    :raises ValueError: If it is neither; the message says what to do with it
+    :param env: It must be an environment of gymnasium or a ``VecEnv`` of SB3
+    :raises ValueError: If it is neither; the message says what to give instead
     """
     if isinstance(env, gym.Env | VecEnv):
         return
@@ -119,12 +118,14 @@ def check_is_env(env: Any) -> None:
         way_on = f"a class: give an environment, {env.__name__}(...)"
     elif isinstance(env, gym.envs.registration.EnvSpec):
         way_on = f"a specification: give its id, {env.id!r}, or an environment, gymnasium.make(...)"
-    elif callable(env) or (isinstance(env, list | tuple) and all(callable(one) for one in env)):
+    elif callable(env) or (isinstance(env, list | tuple) and all(callable(item) for item in env)):
         way_on = "a function: give the environment that it returns, or make_vec_env(function, n_envs=...) of several"
     elif isinstance(env, list | tuple):
         way_on = "several: make one VecEnv of them, stable_baselines3.common.env_util.make_vec_env(env_id, n_envs=...)"
     else:
-        way_on = "none: give an environment of gymnasium (shimmy makes one of OpenAI Gym's), a VecEnv of SB3, or an id"
+        way_on = (
+            "not an environment: give one of gymnasium (shimmy converts those of OpenAI Gym), a VecEnv of SB3, or an id"
+        )
     raise ValueError(f"env={env!r} is {way_on}")
 
 
@@ -138,16 +139,16 @@ def make_env(
     **env_kwargs: Any,
 ) -> gym.Env:
     """
-    Make the environment of an id as this package does: the lecture's tasks have the lecture's step limit.
+    Make the environment of an id. The lecture's tasks have the lecture's step limit.
 
-    ``Tuple`` and nested observations, which SB3 cannot take, are made a ``Dict`` by :class:`TupleToDictWrapper`, unless
-    a wrapper has made something else of them.
+    SB3 cannot take ``Tuple`` and nested observations, so :class:`TupleToDictWrapper` makes them a ``Dict``, unless
+    ``wrapper`` has changed them already.
 
     :param env_id: A registered environment id
     :param max_episode_steps: Steps after which an episode is truncated; ``None`` for :func:`id_step_limit`
     :param wrapper: Put around the environment
     :param env_kwargs: Passed to ``gymnasium.make``
-    :return: The environment, which renders to ``rgb_array`` where it can, as SB3 makes it
+    :return: The environment, which renders to ``rgb_array`` if it can, as in SB3
     :raises ValueError: If the id is unknown
     """
     own_limit = id_step_limit(env_id)
@@ -157,7 +158,7 @@ def make_env(
         env = gym.make(
             registered(env_id), max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs}
         )
-    except TypeError:  # no render_mode argument
+    except TypeError:  # it has no render_mode argument
         env = gym.make(registered(env_id), max_episode_steps=max_episode_steps, **env_kwargs)
     if wrapper is not None:
         env = wrapper(env)
@@ -171,14 +172,14 @@ def make_training_env(
     wrapper: Wrapper | None = None,
 ) -> gym.Env | VecEnv:
     """
-    Make the environment that an algorithm learns from when it is given an id.
+    Make the environment of an id for training.
 
     :param env_id: A registered environment id
     :param max_episode_steps: As for :func:`make_env`
     :param n_envs: Number of environments
     :param wrapper: Put around each environment
-    :return: A :class:`TabularVecEnv` where the environment is tabular, which steps many times faster; else what
-        :func:`make_env` returns, or SB3's ``DummyVecEnv`` of several.
+    :return: A :class:`TabularVecEnv` if the environment is tabular, which steps many times faster; else the result of
+        :func:`make_env`, or SB3's ``DummyVecEnv`` of several.
     :raises ValueError: If the id is unknown
     """
     env = make_env(env_id, max_episode_steps, wrapper)

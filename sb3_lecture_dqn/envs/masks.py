@@ -1,4 +1,4 @@
-"""Where the masks of valid actions come from."""
+"""Reading masks of valid actions from environments."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,14 +18,14 @@ INFO_KEY = "action_mask"
 
 class ActionMaskInfo(TransparentWrapper):
     """
-    Gives the masks of an environment's ``action_masks()`` as ``info["action_mask"]`` too.
+    Adds the mask of an environment's ``action_masks()`` to every info, as ``info["action_mask"]``.
 
-    A vectorised environment resets at the end of an episode by itself, and only the info then still says which actions
-    were valid in the last state. The algorithms of this package put it into a ``DummyVecEnv`` themselves; put it around
-    environments that run in processes of their own.
+    A vectorised environment resets itself at the end of an episode. Then only the info still has the mask of the last
+    state. The algorithms of this package put this wrapper around the environments of a ``DummyVecEnv``; put it around
+    environments in other processes yourself.
 
-    :param env: An environment that offers ``action_masks()``, such as sb3-contrib's ``ActionMasker``
-    :raises ValueError: If it does not
+    :param env: An environment with a method ``action_masks()``, such as sb3-contrib's ``ActionMasker``
+    :raises ValueError: If it has no such method
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -35,7 +35,7 @@ class ActionMaskInfo(TransparentWrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """See gymnasium's ``Env``."""
-        more = {} if options is None else {"options": options}  # as SB3, also for environments that know none
+        more = {} if options is None else {"options": options}  # as in SB3: an environment may lack this argument
         obs, info = self.env.reset(seed=seed, **more)
         return obs, {**info, INFO_KEY: self._masks_now()}
 
@@ -50,11 +50,9 @@ class ActionMaskInfo(TransparentWrapper):
 
 def give_mask_infos(env: VecEnv) -> None:
     """
-    Put an :class:`ActionMaskInfo` around every sub-environment of a ``DummyVecEnv`` that offers masks.
+    Put an :class:`ActionMaskInfo` around the sub-environments of a ``DummyVecEnv`` that have masks but no such wrapper.
 
-    One that has one already is left, as are other environments.
-
-    :param env: The environment to learn from
+    :param env: The environment to learn from; other kinds of environments stay unchanged
     """
     base = env.unwrapped
     if isinstance(base, DummyVecEnv):
@@ -69,7 +67,7 @@ class MaskReader:
     """
     Reads the masks of a vectorised environment, from ``action_masks()`` or else from ``info["action_mask"]``.
 
-    :param env: The environment, which is left as it is: see :func:`give_mask_infos`
+    :param env: The environment. It is not changed; :func:`give_mask_infos` does that
     """
 
     def __init__(self, env: VecEnv) -> None:
@@ -79,21 +77,21 @@ class MaskReader:
         self._vec_env: Any = base
         self._tabular = isinstance(base, TabularVecEnv) and base.model.action_masks is not None
         self._has_method = is_masking_supported(base)
-        # The info costs no call, where it has been made to have them.
+        # Reading the info is cheaper than calling the method.
         in_infos = isinstance(base, DummyVecEnv) and all(base.env_is_wrapped(ActionMaskInfo))
         self._by_method = self._has_method and not in_infos
 
     def at_start(self, was_reset: bool = True) -> np.ndarray:
         """
-        The masks of the states in which the environments are.
+        Return the masks of the present states.
 
-        :param was_reset: Whether all have just been reset
+        :param was_reset: Whether all environments have just been reset
         :return: bool of shape ``(n_envs, n_actions)``
-        :raises ValueError: If the environment offers no masks, one is of another shape, or one allows nothing; or if
-            only the info of the last step had them
+        :raises ValueError: If the environment has no masks, a mask has another shape or allows no action, or the masks
+            are only in infos and the environments were not just reset
         """
         if self._tabular:
-            table_masks(self._vec_env.model)  # all are checked here, so that no step has to
+            table_masks(self._vec_env.model)  # checks all states now, so that steps need no check
             return self._current([])
         if self._has_method:
             return self._check_some(self._stacked(self.env.env_method(EXPECTED_METHOD_NAME)))
@@ -103,13 +101,13 @@ class MaskReader:
 
     def after_step(self, dones: np.ndarray, infos: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
         """
-        The masks after a step.
+        Return the masks after a step.
 
         :param dones: Which episodes ended, shape ``(n_envs,)``
-        :param infos: What the environments said of the step
-        :return: Two of shape ``(n_envs, n_actions)``, bool. The first is of the states to act in next. The second is of
-            the states that the step led to, which is another one where an episode ended: there it allows nothing if it
-            is not known or the state is terminal.
+        :param infos: The infos of the step
+        :return: Two bool arrays of shape ``(n_envs, n_actions)``: the masks of the states to act in next, and those of
+            the states that the step led to. They differ if an episode ended. The second mask allows no action if it is
+            not known or the state is terminal
         :raises ValueError: As for :meth:`at_start`
         """
         if not dones.any():
@@ -162,11 +160,11 @@ class MaskReader:
 
 def table_masks(model: TabularModel) -> np.ndarray:
     """
-    The masks of all states of a tabular environment.
+    Return the masks of all states of a tabular environment.
 
     :param model: The environment
-    :return: bool of shape ``(S, A)``; all actions are allowed in states in which none is ever chosen
-    :raises ValueError: If it has no masks, or one of a state that can be acted in allows nothing
+    :return: bool of shape ``(S, A)``; in states where no action is ever chosen, all actions are allowed
+    :raises ValueError: If it has no masks, or the mask of a state to act in allows no action
     """
     if model.action_masks is None:
         raise ValueError("use_masking=True and the model of the environment has no action_masks")

@@ -1,4 +1,4 @@
-"""Dictionaries and lists that refuse to be changed, where a change would have no effect."""
+"""Dictionaries and lists that refuse changes, because a change would have no effect."""
 
 import copy
 from typing import Any, NoReturn
@@ -14,10 +14,10 @@ def _refuse(container: Any, *args: Any, **kwargs: Any) -> NoReturn:
 
 class ReadOnlyDict(dict[Any, Any]):
     """
-    A dictionary that refuses to be changed; its copies are plain.
+    A dictionary that refuses changes; its copies are plain dictionaries.
 
     :param name: Its name, for the message
-    :param items: What is in it
+    :param items: Its items
     """
 
     def __init__(self, name: str, items: dict[Any, Any]) -> None:
@@ -35,10 +35,10 @@ class ReadOnlyDict(dict[Any, Any]):
 
 class ReadOnlyList(list[Any]):
     """
-    A list that refuses to be changed; its copies are plain.
+    A list that refuses changes; its copies are plain lists.
 
     :param name: Its name, for the message
-    :param items: What is in it
+    :param items: Its items
     """
 
     def __init__(self, name: str, items: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""A tabular environment stepped on its arrays, with the interface of SB3's vectorised environments."""
+"""A tabular environment that is stepped on arrays, with the interface of SB3's vectorised environments."""
 
 import copy
 import functools
@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
@@ -20,162 +19,20 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices,
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 from sb3_lecture_dqn.envs.tabular import TabularModel
-
-_TOGETHER = (
-    "a TabularVecEnv steps its environments together, so one of them has no {} of its own: call that of the "
-    "TabularVecEnv, or give the model an environment made by gymnasium.make"
-)
-
-
-class _SubEnv(gym.Env):
-    """
-    One environment of a :class:`TabularVecEnv`, to be asked what users ask a toy-text environment.
-
-    Of what decides the steps, the state ``s`` and the generator can be set; to set something else that the environment
-    has is an error, as it would have no effect. The rest, as Taxi's ``decode``, is of an environment of the same model.
-    """
-
-    _tabular_venv: "TabularVecEnv"
-    _tabular_index: int
-
-    def __init__(self, venv: "TabularVecEnv", index: int) -> None:
-        vars(self).update(_tabular_venv=venv, _tabular_index=index)
-
-    def __getattr__(self, name: str) -> Any:
-        venv: TabularVecEnv | None = vars(self).get("_tabular_venv")
-        if venv is not None and not name.startswith("__"):
-            if name == "action_masks" and venv.model.action_masks is not None:
-                return self._action_masks
-            if venv.model.env is not None and hasattr(venv.model.env, name):
-                return getattr(venv.model.env, name)
-        raise AttributeError(
-            f"an environment of a TabularVecEnv has no attribute {name!r}; if the one that gymnasium.make makes has it,"
-            " use that"
-        )
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("s", "np_random") or name in vars(self).keys() - {"_tabular_venv", "_tabular_index"}:
-            super().__setattr__(name, value)
-        elif hasattr(self, name):
-            raise AttributeError(
-                f"{name!r} cannot be set: a TabularVecEnv steps on arrays that were made before, and it would have no "
-                "effect. Give the model an environment that has it, made by gymnasium.make, or "
-                "TabularVecEnv(TabularModel(P, initial_state_distrib, ...))"
-            )
-        else:
-            vars(self)[name] = value
-
-    @property
-    def s(self) -> int:
-        """The state, under the name that toy-text environments have for it."""
-        return int(self._tabular_venv._states[self._tabular_index])
-
-    @s.setter
-    def s(self, state: int) -> None:
-        check_number("s", state, 0, self.model.n_states - 1, integer=True)
-        self._tabular_venv._states[self._tabular_index] = int(state)
-
-    @property
-    def lastaction(self) -> int | None:
-        """The action that led to the state, ``None`` at the start of an episode."""
-        pairs = self._tabular_venv._pairs
-        if pairs is None or self._tabular_venv._steps_of(self._tabular_index) == 0:
-            return None
-        return int(np.ravel(pairs)[self._tabular_index]) % self._tabular_venv.model.n_actions
-
-    @property
-    def np_random(self) -> np.random.Generator:
-        """The generator, which all environments of a ``TabularVecEnv`` share."""
-        return self._tabular_venv.rng
-
-    @np_random.setter
-    def np_random(self, value: np.random.Generator) -> None:
-        if self._tabular_venv.num_envs > 1:
-            raise AttributeError(
-                f"np_random cannot be set for one of {self._tabular_venv.num_envs} environments, which share one "
-                "generator: set the `rng` of the TabularVecEnv, or seed() it"
-            )
-        if not isinstance(value, np.random.Generator):
-            raise TypeError(f"np_random={value!r} must be a numpy.random.Generator")
-        self._tabular_venv.rng = value
-
-    @property
-    def np_random_seed(self) -> int:
-        """The number that the generator was made from, -1 if it is not known."""
-        entropy = getattr(getattr(self.np_random.bit_generator, "seed_seq", None), "entropy", None)
-        return entropy if isinstance(entropy, int) else -1
-
-    # What `TimeLimit` has, where there is one
-
-    @property
-    def _elapsed_steps(self) -> int:
-        _ = self._max_episode_steps
-        return self._tabular_venv._steps_of(self._tabular_index)
-
-    @property
-    def _max_episode_steps(self) -> int:
-        if self._tabular_venv.max_episode_steps is None:
-            raise AttributeError("there is no step limit")
-        return self._tabular_venv.max_episode_steps
-
-    @property
-    def model(self) -> TabularModel:
-        return self._tabular_venv.model
-
-    @property
-    def P(self) -> Any:
-        return self.model.P
-
-    @property
-    def initial_state_distrib(self) -> np.ndarray:
-        return self.model.initial_state_distrib
-
-    @property
-    def spec(self) -> EnvSpec | None:  # type: ignore[override]
-        return self._tabular_venv.spec
-
-    @property
-    def metadata(self) -> dict[str, Any]:  # type: ignore[override]
-        return self._tabular_venv.metadata if self.model.env is None else self.model.env.metadata
-
-    @property
-    def render_mode(self) -> str | None:  # type: ignore[override]
-        # SB3 makes environments from an id with "rgb_array" too.
-        return "rgb_array" if self._tabular_venv.metadata["render_modes"] else None
-
-    @property
-    def observation_space(self) -> spaces.Discrete:  # type: ignore[override]
-        return self._tabular_venv.observation_space
-
-    @property
-    def action_space(self) -> spaces.Discrete:  # type: ignore[override]
-        return self._tabular_venv.action_space
-
-    def _action_masks(self) -> np.ndarray:
-        masks: np.ndarray = self._tabular_venv.action_masks()[self._tabular_index]
-        return masks
-
-    def reset(self, **kwargs: Any) -> Any:
-        raise NotImplementedError(_TOGETHER.format("reset()"))
-
-    def step(self, action: Any) -> Any:
-        raise NotImplementedError(_TOGETHER.format("step()"))
-
-    def render(self) -> np.ndarray:
-        return self._tabular_venv._draw(self.s, self.lastaction)
+from sb3_lecture_dqn.envs.tabular_sub_env import TabularSubEnv
 
 
 class TabularVecEnv(VecEnv):
     """
-    SB3's ``VecEnv`` over a :class:`TabularModel`: array work in place of a Python object for every environment.
+    SB3's ``VecEnv`` over a :class:`TabularModel`: it steps arrays, not a Python object for every environment.
 
-    Steps, rewards, ``infos`` and resets are those of ``DummyVecEnv`` over ``Monitor`` and ``TimeLimit`` around the
-    environment itself. The ``infos`` are the caller's own dictionaries; the masks in them are shared and read-only.
+    Steps, rewards, ``infos`` and resets are those of a ``DummyVecEnv`` of environments with ``TimeLimit`` and
+    ``Monitor``. The caller owns the ``infos``; the masks in them are shared and read-only.
 
     All randomness comes from one generator, :attr:`rng`; :meth:`seed` replaces it at the next reset. Options for resets
     have no effect, as in toy-text environments.
 
-    :param env: A model, or an environment or its id that :meth:`TabularModel.from_env` can read
+    :param env: A model, or an environment, or an id, see :meth:`TabularModel.from_env`
     :param n_envs: Number of environments
     :param max_episode_steps: Steps after which an episode is truncated. ``None`` for the limit of the environment,
         -1 for no limit, as in ``gymnasium.make``
@@ -211,16 +68,16 @@ class TabularVecEnv(VecEnv):
             if model.draws:
                 self.metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
         self._render_env: gym.Env | None = None
-        self._sub_envs = tuple(_SubEnv(self, index) for index in range(n_envs))
+        self._sub_envs = tuple(TabularSubEnv(self, index) for index in range(n_envs))
         metadata = self.metadata
         super().__init__(n_envs, spaces.Discrete(model.n_states), spaces.Discrete(model.n_actions))
-        self.metadata = metadata  # SB3 leaves out the frames per second
+        self.metadata = metadata  # SB3's constructor drops the frames per second
 
         self._limit = math.inf if max_episode_steps is None else max_episode_steps
         self._next_states, self._rewards = model.next_states.ravel(), model.rewards.ravel()
         self._terminated, self._probabilities = model.terminated.ravel(), model.probabilities.ravel()
         self._rewards32 = self._rewards.astype(np.float32)
-        # One environment is stepped without NumPy, whose calls cost more than the work on single numbers.
+        # A single environment is stepped without NumPy, whose calls take longer than work on single numbers.
         self._one = n_envs == 1
         self._was_reset = False
         self._pairs: Any  # state * A + action of the last or next step: int64 of shape (n_envs,), an int for one
@@ -230,20 +87,21 @@ class TabularVecEnv(VecEnv):
     @property
     def envs(self) -> tuple[gym.Env, ...]:
         """
-        The environments one by one, as ``DummyVecEnv`` has them: to be asked, not to be stepped or replaced.
+        The environments one by one, as in ``DummyVecEnv``. They cannot be stepped or replaced.
 
-        They have what the toy-text environment has (``unwrapped``, ``P``, ``desc``, ``decode``, ``s``, ``np_random``).
+        They have the attributes of toy-text environments (``unwrapped``, ``P``, ``desc``, ``decode``, ``s``,
+        ``np_random``).
         """
         return self._sub_envs
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_render_env": None}  # its windows cannot be copied
+        return {**vars(self), "_render_env": None}  # windows cannot be copied
 
-    # What stepping needs of the model as Python objects: made by the first step, as tests on arrays do without.
+    # Python objects for steps, made by the first step, because tests on arrays need none
 
     @functools.cached_property
     def _infos(self) -> list[dict[str, Any]]:
-        """The info of a step into every state, to be copied: that is faster than to build one."""
+        """The info of a step into every state. A copy is faster than a new dictionary."""
         plain = {"prob": 1.0, "TimeLimit.truncated": False}
         if self.model.action_masks is None:
             return [plain] * self.model.n_states
@@ -262,9 +120,9 @@ class TabularVecEnv(VecEnv):
         return cumulative
 
     def _set_episodes(self, states: np.ndarray, lengths: np.ndarray, returns: np.ndarray) -> None:
-        """The running episodes: their states, how many steps they have had, and the sums of their rewards."""
-        # One clock for all and the times at which episodes began: so nothing is counted for every environment, and
-        # the step limit needs no look at them before the earliest deadline.
+        """Set the running episodes: their states, numbers of steps and sums of rewards."""
+        # There is one clock, and a start time for every episode. So a step counts nothing for every environment, and
+        # checks no limits before the earliest deadline.
         self._clock, self._pairs = 0, None
         columns = (states, -lengths, returns)
         self._states: Any
@@ -288,7 +146,7 @@ class TabularVecEnv(VecEnv):
 
     def draw_starts(self, n: int) -> np.ndarray:
         """
-        Draw first states of episodes, as a reset would but without one.
+        Draw first states of episodes as a reset does, but without a reset.
 
         :param n: How many
         :return: int64 of shape ``(n,)``
@@ -300,10 +158,10 @@ class TabularVecEnv(VecEnv):
 
     def step_async(self, actions: np.ndarray) -> None:
         """
-        Take note of the actions of the next :meth:`step_wait`.
+        Set the actions of the next :meth:`step_wait`.
 
         :param actions: Integers of shape ``(n_envs,)``
-        :raises ValueError: If they are not, or one is out of range
+        :raises ValueError: If they are not, or an action is out of range
         """
         if not self._was_reset:
             raise gym.error.ResetNeeded("reset() the environment before the first step")
@@ -320,7 +178,7 @@ class TabularVecEnv(VecEnv):
             self._pairs = self._states[0] * n_actions + action
             return
         try:
-            # Looks for numbers out of range in passing, where comparisons would take longer than all this.
+            # It also checks the range, faster than comparisons do.
             self._pairs = np.ravel_multi_index((self._states, actions), (self.model.n_states, n_actions))
         except ValueError:
             index = int(np.argmax((actions < 0) | (actions >= n_actions)))
@@ -330,7 +188,7 @@ class TabularVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """
-        Step all environments; one whose episode ends is reset at once.
+        Step all environments; an environment whose episode ends is reset at once.
 
         :return: States (int64), rewards (float32) and dones (bool), each of shape ``(n_envs,)``, and infos
         """
@@ -380,7 +238,7 @@ class TabularVecEnv(VecEnv):
         return info
 
     def _end_episode(self, index: int, info: dict[str, Any], state: int, terminated: bool) -> int:
-        """Complete the info of an episode's last step and begin the next episode with the state returned."""
+        """Complete the info of an episode's last step, begin the next episode, and return its first state."""
         info["episode"] = {
             "r": round(float(self._returns[index]), 6),
             "l": self._steps_of(index),
@@ -396,7 +254,7 @@ class TabularVecEnv(VecEnv):
 
     def action_masks(self) -> np.ndarray:
         """
-        Which actions are valid now.
+        Return which actions are valid now.
 
         :return: bool of shape ``(n_envs, A)``
         :raises ValueError: If the model has no masks
@@ -410,15 +268,15 @@ class TabularVecEnv(VecEnv):
         """
         Seed all environments at the next reset.
 
-        :param seed: The seed, ``None`` for one from the operating system
-        :return: A seed for every environment, of which the first one is used for all
+        :param seed: The seed, ``None`` for a seed from the operating system
+        :return: A seed for every environment; the first is used for all
         """
-        # SB3 would draw it from NumPy's global generator.
+        # SB3 would draw a seed from NumPy's global generator.
         return super().seed(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed))
 
     def get_state(self) -> dict[str, Any]:
         """
-        All that decides how stepping goes on.
+        Return everything that decides the next steps.
 
         :return: Arrays of shape ``(n_envs,)``, plain numbers, and the state of the generator
         """
@@ -433,9 +291,9 @@ class TabularVecEnv(VecEnv):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
-        Go on from where :meth:`get_state` was called.
+        Restore a state.
 
-        :param state: What it returned, of an environment of the same model and size
+        :param state: The result of :meth:`get_state` for an environment of the same model and size
         :raises ValueError: If it does not fit this environment
         """
         for name in ("states", "lengths", "returns"):
@@ -477,14 +335,14 @@ class TabularVecEnv(VecEnv):
         return min(limits)
 
     def close(self) -> None:
-        """Close the window of the environment that renders, if there is one."""
+        """Close the window of the environment that draws, if there is one."""
         if self._render_env is not None:
             self._render_env.close()
             self._render_env = None
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """
-        Pictures of all environments.
+        Draw all environments.
 
         :return: RGB arrays, uint8 of shape ``(height, width, 3)``
         :raises ValueError: If there is no gymnasium environment of the model
@@ -494,7 +352,7 @@ class TabularVecEnv(VecEnv):
     def _draw(self, state: int, lastaction: int | None) -> np.ndarray:
         if self._render_env is None:
             if self.model.env is None:
-                raise ValueError("there is no picture of a model that was not read from an environment with a spec")
+                raise ValueError("there is no picture: the model was not read from an environment and has no spec")
             self._render_env = copy.copy(self.model.env)
             self._render_env.render_mode = "rgb_array"
         vars(self._render_env).update(s=state, lastaction=lastaction, taxi_orientation=0)
@@ -517,7 +375,7 @@ class TabularVecEnv(VecEnv):
         return [method(*method_args, **method_kwargs) for method in self.get_attr(method_name, indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """See SB3's ``VecEnv``; what ``Monitor`` and ``TimeLimit`` do is done here, so they count as wrapped."""
+        """See SB3's ``VecEnv``. ``Monitor`` and ``TimeLimit`` count as wrappers, because this class does their work."""
         limited = wrapper_class is TimeLimit and self.max_episode_steps is not None
         return [wrapper_class is Monitor or limited for _ in self._get_indices(indices)]
 

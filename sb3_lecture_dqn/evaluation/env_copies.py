@@ -275,20 +275,20 @@ def _blank_function(function: types.FunctionType) -> types.FunctionType:
 
 
 def _fill_function(original: types.FunctionType, blank: types.FunctionType, memo: dict[int, Any]) -> None:
-    what = f"a variable of the function {original.__qualname__}"
+    name = f"a variable of the function {original.__qualname__}"
     for cell, blank_cell in zip(original.__closure__ or (), blank.__closure__ or (), strict=True):
         if is_filled(cell):
-            blank_cell.cell_contents = _deepcopy(cell.cell_contents, memo, what)
-    blank.__defaults__ = _deepcopy(original.__defaults__, memo, what)
-    blank.__kwdefaults__ = _deepcopy(original.__kwdefaults__, memo, what)
-    blank.__dict__.update(_deepcopy(vars(original), memo, what))
+            blank_cell.cell_contents = _deepcopy(cell.cell_contents, memo, name)
+    blank.__defaults__ = _deepcopy(original.__defaults__, memo, name)
+    blank.__kwdefaults__ = _deepcopy(original.__kwdefaults__, memo, name)
+    blank.__dict__.update(_deepcopy(vars(original), memo, name))
 
 
-def _deepcopy(value: Any, memo: dict[int, Any], what: str) -> Any:
+def _deepcopy(value: Any, memo: dict[int, Any], name: str) -> Any:
     try:
         return copy.deepcopy(value, memo)
     except Exception as error:  # an object can raise anything
-        raise CannotCopyError(f"{what} in the model's environment cannot be copied ({error})") from error
+        raise CannotCopyError(f"{name} in the model's environment cannot be copied ({error})") from error
 
 
 def _other_generator(generator: Any, number: int) -> Any:

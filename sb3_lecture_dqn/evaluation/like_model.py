@@ -86,11 +86,11 @@ def table_like_model(
     :raises NotTabularError: If the model's environment is not tabular; the message says why
     :raises CannotCopyError: If the model has no environment and no id, or sub-environments have different tables
     """
-    own = model.get_env()
-    if own is None:
+    model_env = model.get_env()
+    if model_env is None:
         check_made_by_id(model, argument)
         return make_tabular_env(*_by_id(model, max_episode_steps, argument))
-    base = without_wrappers(own, VecVideoRecorder)
+    base = without_wrappers(model_env, VecVideoRecorder)
     if type(base) is TabularVecEnv:
         limit = base.max_episode_steps if max_episode_steps is None else max_episode_steps
         return TabularVecEnv(base.model, max_episode_steps=-1 if limit is None else limit)
@@ -106,10 +106,10 @@ def table_like_model(
 
 
 def _copiers(model: BaseAlgorithm, n_envs: int, max_episode_steps: int | None) -> list[Callable[[], gym.Env]]:
-    own = model.get_env()
-    if own is None:
+    model_env = model.get_env()
+    if model_env is None:
         return [lambda: make_env(*_by_id(model, max_episode_steps))] * n_envs
-    base = own.unwrapped
+    base = model_env.unwrapped
     if type(base) is not DummyVecEnv:
         where = "runs in processes of its own" if isinstance(base, SubprocVecEnv) else f"is a {type(base).__name__}"
         raise CannotCopyError(f"the model's environment {where}, which cannot be copied")
@@ -152,10 +152,10 @@ def wrap_like_model(model: BaseAlgorithm, env: VecEnv, argument: str | None = No
     :return: The wrapped environment; its statistics do not change, and rewards are not normalised
     :raises CannotCopyError: If the model's environment has a wrapper that is not known here
     """
-    own, wrappers = model.get_env(), []
-    while isinstance(own, VecEnvWrapper):
-        wrappers.append(own)
-        own = own.venv
+    inner, wrappers = model.get_env(), []
+    while isinstance(inner, VecEnvWrapper):
+        wrappers.append(inner)
+        inner = inner.venv
     for wrapper in reversed(wrappers):
         if is_vecenv_wrapped(env, type(wrapper)) or isinstance(wrapper, _VEC_LEFT_OUT):
             continue
@@ -170,33 +170,33 @@ def wrap_like_model(model: BaseAlgorithm, env: VecEnv, argument: str | None = No
     return env
 
 
-def _normalized(own: Any, env: VecEnv) -> VecEnv:
+def _normalized(wrapper: Any, env: VecEnv) -> VecEnv:
     normalized = VecNormalize(
         env,
         training=False,
-        norm_obs=own.norm_obs,
+        norm_obs=wrapper.norm_obs,
         norm_reward=False,
-        clip_obs=own.clip_obs,
-        epsilon=own.epsilon,
-        norm_obs_keys=own.norm_obs_keys,
+        clip_obs=wrapper.clip_obs,
+        epsilon=wrapper.epsilon,
+        norm_obs_keys=wrapper.norm_obs_keys,
     )
-    if own.norm_obs:
-        normalized.obs_rms = copy.deepcopy(own.obs_rms)
+    if wrapper.norm_obs:
+        normalized.obs_rms = copy.deepcopy(wrapper.obs_rms)
     return normalized
 
 
-def _stacked(own: Any, env: VecEnv) -> VecEnv:
-    stacked, is_dict = own.stacked_obs, isinstance(own.observation_space, spaces.Dict)
+def _stacked(wrapper: Any, env: VecEnv) -> VecEnv:
+    stacked, is_dict = wrapper.stacked_obs, isinstance(wrapper.observation_space, spaces.Dict)
     parts = stacked.sub_stacked_observations if is_dict else {"": stacked}
     order = {key: "first" if part.channels_first else "last" for key, part in parts.items()}
     return VecFrameStack(env, stacked.n_stack, order if is_dict else order[""])
 
 
 _VEC_KNOWN: dict[Any, Callable[[Any, VecEnv], VecEnv]] = {
-    VecTransposeImage: lambda own, env: VecTransposeImage(env, skip=own.skip),
+    VecTransposeImage: lambda wrapper, env: VecTransposeImage(env, skip=wrapper.skip),
     VecNormalize: _normalized,
     VecFrameStack: _stacked,
-    VecExtractDictObs: lambda own, env: VecExtractDictObs(env, own.key),
+    VecExtractDictObs: lambda wrapper, env: VecExtractDictObs(env, wrapper.key),
 }
 
 

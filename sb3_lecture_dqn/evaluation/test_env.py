@@ -53,10 +53,11 @@ def make_test_env(
         vec_env = wrap_like_model(model, vec_env, argument if isinstance(env, str) else None)
     check_not_nested(vec_env.observation_space)
     # Box spaces are not compared, because a normalisation changes their bounds.
-    needed, given = model.observation_space, vec_env.observation_space
-    if vec_env.action_space != model.action_space or (isinstance(needed, spaces.Discrete) and given != needed):
+    needed, offered = model.observation_space, vec_env.observation_space
+    if vec_env.action_space != model.action_space or (isinstance(needed, spaces.Discrete) and offered != needed):
         raise ValueError(
-            f"env has the spaces {given} and {vec_env.action_space}, the model needs {needed} and {model.action_space}"
+            f"env has the spaces {offered} and {vec_env.action_space}, the model needs {needed} and "
+            f"{model.action_space}"
         )
     return vec_env
 

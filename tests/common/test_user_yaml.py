@@ -42,7 +42,7 @@ BOMB = "a0: &a0 [x, x]\n" + "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] *
         ("- " * 100_000, f"its entries lie more than {MAX_DEPTH} deep"),
         ("{a: " * 100_000, f"its entries lie more than {MAX_DEPTH} deep"),
         ("[" + "1, " * (MAX_ENTRIES + 1) + "]", f"it has more than {MAX_ENTRIES} entries"),
-        ("#" * (MAX_BYTES + 1), f"is longer than the {MAX_BYTES} bytes"),
+        ("#" * (MAX_BYTES + 1), f"has more than the {MAX_BYTES} bytes"),
         ("seed: 1\nenv: x\nseed: 2", "it has 'seed' twice .line 3"),
         ("? [a]\n: 1", "a key that is neither text nor a small number"),
         ("1.5: 1", "a key that is neither text nor a small number"),
