@@ -150,14 +150,10 @@ def set_global_generators(state: dict[str, Any]) -> None:
     """
     The inverse of :func:`global_generators`.
 
-    :param state: What that returned, also as versions before 2.0 did
+    :param state: What that returned
     :raises ValueError: If it is none of these generators
     """
     python, numpy = state["python"], state["numpy"]
-    if "rest" in numpy:
-        position, has_gauss, gauss = numpy["rest"]
-        words = {"key": numpy["words"], "pos": position}
-        numpy = {"bit_generator": numpy["name"], "state": words, "has_gauss": has_gauss, "gauss": gauss}
     _check_bits(type(np.random.get_bit_generator()).__name__, numpy)  # type: ignore[attr-defined] # NumPy has no type
     _check_number("second number of NumPy's generator", numpy["gauss"])
     if python["gauss"] is not None:

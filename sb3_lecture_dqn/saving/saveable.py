@@ -45,6 +45,7 @@ from sb3_lecture_dqn.engine.divergence import check_weights
 from sb3_lecture_dqn.evaluation.env_copies import CannotCopyError
 from sb3_lecture_dqn.evaluation.like_model import check_made_by_id, step_limit_of
 from sb3_lecture_dqn.saving import checkpoint_file, checkpoint_folder
+from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.saving.codec import is_data
 from sb3_lecture_dqn.saving.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
@@ -70,7 +71,6 @@ from sb3_lecture_dqn.saving.model_file import (
     read_model,
     read_parameters,
 )
-from sb3_lecture_dqn.saving.torch_file import DAMAGED
 from sb3_lecture_dqn.saving.weights_checks import (
     AllocationLimit,
     check_moments,

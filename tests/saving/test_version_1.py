@@ -6,6 +6,7 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 
+from sb3_lecture_dqn.common.seeding import global_generators, set_global_generators
 from sb3_lecture_dqn.saving import version_1
 from sb3_lecture_dqn.saving.codec import decode, encode
 from sb3_lecture_dqn.saving.words import CLASSES
@@ -47,3 +48,15 @@ def test_every_word_of_version_1_is_a_word_of_today():
     words = {word for kinds in CLASSES.values() for word in kinds}
     classes = {word for old, word in version_1.OLD_WORDS.items() if "callbacks" not in old and "study" not in old}
     assert classes - words == {"LectureTensorBoardCallback"}
+
+
+def test_the_generator_of_numpy_of_version_1_is_read():
+    state = global_generators()
+    expected = np.random.rand(700)  # noqa: NPY002
+    numpy = state["numpy"]
+    old = encode(state, {})
+    rest = [numpy["state"]["pos"], numpy["has_gauss"], numpy["gauss"]]
+    old["numpy"] = {"name": numpy["bit_generator"], "words": old["numpy"]["state"]["key"], "rest": rest}
+    described = {"settings": {}, "state": {"generators": old}, "callbacks": [], "weights": ["dict", []]}
+    set_global_generators(decode(version_1.checkpoint_state(described)["state"]["generators"], {}))
+    assert (np.random.rand(700) == expected).all()  # noqa: NPY002
