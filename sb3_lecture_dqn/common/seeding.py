@@ -150,15 +150,11 @@ def set_global_generators(state: dict[str, Any]) -> None:
     """
     Set the states of the global generators.
 
-    :param state: The result of :func:`global_generators`, also from versions before 2.0
+    :param state: The result of :func:`global_generators`
     :raises ValueError: If it is not a state of these generators
     """
     python, numpy = state["python"], state["numpy"]
-    if "rest" in numpy:
-        position, has_gauss, gauss = numpy["rest"]
-        words = {"key": numpy["words"], "pos": position}
-        numpy = {"bit_generator": numpy["name"], "state": words, "has_gauss": has_gauss, "gauss": gauss}
-    _check_bits(type(np.random.get_bit_generator()).__name__, numpy)  # type: ignore[attr-defined]
+    _check_bits(type(np.random.get_bit_generator()).__name__, numpy)  # type: ignore[attr-defined] # NumPy has no type
     _check_number("second number of NumPy's generator", numpy["gauss"])
     if python["gauss"] is not None:
         _check_number("second number of Python's generator", python["gauss"])

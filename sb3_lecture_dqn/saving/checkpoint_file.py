@@ -1,5 +1,5 @@
 """
-Checkpoints: all that a training run is, in one file that appears whole or not at all.
+Checkpoints: the whole state of a training run, in one file that appears whole or not at all.
 
 A checkpoint is a zip archive of parts: :data:`STATE` (settings, counters, generators, environments, callbacks, weights)
 as JSON, the numbers of its arrays and tensors one after the other in :data:`ARRAYS`, the replay memory as
@@ -21,6 +21,7 @@ import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.saving import version_1
+from sb3_lecture_dqn.saving.archive import opened_archive
 from sb3_lecture_dqn.saving.codec import Arrays, ArraysInOrder, CodeInFileError, decode, encode
 from sb3_lecture_dqn.saving.files import (
     MANIFEST,
@@ -32,7 +33,7 @@ from sb3_lecture_dqn.saving.files import (
 )
 from sb3_lecture_dqn.saving.memory_file import read_memory, write_memory
 from sb3_lecture_dqn.saving.model_file import decoded_settings
-from sb3_lecture_dqn.saving.torch_file import opened_archive, with_tensors
+from sb3_lecture_dqn.saving.weights import with_tensors
 from sb3_lecture_dqn.saving.weights_checks import check_finite
 
 CHECKPOINT_VERSION = 3
@@ -47,7 +48,7 @@ _STATES = ("state", "callbacks", "parameters")
 @dataclass
 class Checkpoint:
     """
-    What a checkpoint holds, but for the memory.
+    The content of a checkpoint without the replay memory.
 
     :param settings: Attributes of the model, by name
     :param state: The rest of its state, see :func:`run_state.capture`
@@ -63,14 +64,14 @@ class Checkpoint:
 
 class UnreadableCheckpointError(OSError, ValueError):
     """
-    What would be written could not be read again.
+    The checkpoint is not written, because it could not be read again.
 
-    It is an ``OSError`` as that of a full disk is one: a training that has checkpoints goes on without more of them.
+    It is an ``OSError``, so that training warns and goes on, as with a full disk.
     """
 
 
 class _Hashed:
-    """A file to be written once, from its beginning to its end, with the checksum of what was written."""
+    """A file that is written from its beginning to its end, with the checksum of its content."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -103,15 +104,15 @@ def write_checkpoint(
     """
     Write a checkpoint.
 
-    :param path: Its file; what was there before is replaced when the new one is on the disk
+    :param path: Its file; an older file is replaced when the new one is on the disk
     :param algorithm: What SB3 or sb3-contrib calls the algorithm
     :param settings: Attributes of the model, by name
-    :param state: Any other values that can be described
+    :param state: Any other values that are data
     :param callbacks: What :func:`callback_data` returned
     :param parameters: State dictionaries by name
-    :param memory: A memory that :func:`save_util.is_described_memory`
+    :param memory: A memory for which :func:`is_described_memory` returns ``True``
     :param names: Names of policies
-    :raises UnreadableCheckpointError: If it is more than :func:`read_checkpoint` reads
+    :raises UnreadableCheckpointError: If :func:`read_checkpoint` could not read it
     """
     arrays = ArraysInOrder()
     described = {
@@ -145,7 +146,7 @@ def _on_cpu(tensor: th.Tensor) -> th.Tensor:
 
 
 def _longest(described: dict[str, Any]) -> str:
-    """What of :data:`STATE` takes the most room."""
+    """Name the entry of :data:`STATE` that takes the most room."""
     groups = [(name, described[name]) for name in ("settings", "state")]
     groups += [(callback["class"], callback["state"]) for callback in described["callbacks"]]
     sizes = [(len(json.dumps(value)), f"{name!r} of {of}") for of, group in groups for name, value in group.items()]
@@ -154,8 +155,8 @@ def _longest(described: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _part(archive: zipfile.ZipFile, name: str, checksums: dict[str, dict[str, Any]]) -> Iterator[_Hashed]:
-    """Open a part to be written; its checksum is among the others afterwards."""
-    # Without the time, of which a zip file takes none before 1980: a clock that has not been set is there.
+    """Open a part for writing, and note its checksum afterwards."""
+    # Without the time: zip files take none before 1980, which a clock that was never set shows.
     with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
         part = _Hashed(member)
         yield part
@@ -164,10 +165,10 @@ def _part(archive: zipfile.ZipFile, name: str, checksums: dict[str, dict[str, An
 
 def check_whole(path: pathlib.Path) -> None:
     """
-    Check that a file is a checkpoint of which every byte is as it was written, and no more than is read.
+    Check that a file is a checkpoint whose bytes are as they were written, and that it can be read.
 
     :param path: The file
-    :raises UnsafeFileError: If it is not; the message says why
+    :raises UnsafeFileError: If it is damaged or cannot be read; the message says why
     """
     with _opened(path) as archive:
         version = _manifest(archive)["version"]
@@ -176,7 +177,7 @@ def check_whole(path: pathlib.Path) -> None:
 
 
 def _check_state(described: dict[str, Any], arrays: Arrays) -> None:
-    """Check that :data:`STATE` can be read, but for settings that are code: something else can take their place."""
+    """Check that :data:`STATE` can be read. Settings may be code, as a user can replace them."""
     with contextlib.suppress(CodeInFileError):
         decode(described["settings"], {})
     for part in _STATES:
@@ -230,9 +231,9 @@ def read_checkpoint(
     :param path: The file
     :param algorithm: What SB3 or sb3-contrib calls the algorithm that it has to be of
     :param names: Names of policies
-    :param custom_objects: What takes the place of settings of the file, by their names
-    :return: All but the memory, for which see :func:`read_checkpoint_memory`
-    :raises UnsafeFileError: If it is damaged, of something else, or has settings that are code
+    :param custom_objects: Replacements of settings of the file, by their names
+    :return: All but the memory, which :func:`read_checkpoint_memory` reads
+    :raises UnsafeFileError: If it is damaged, no checkpoint of this algorithm, or has settings that are code
     """
     with _opened(path) as archive:
         manifest = _manifest(archive)
@@ -268,7 +269,7 @@ def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
-    """The manifest of an archive in which all is as it says."""
+    """Return the manifest, after checking all parts against it."""
     manifest = read_json_member(archive, MANIFEST, tuple(_ARRAYS))
     names, parts = set(archive.namelist()), manifest["parts"]
     if names != {*parts, MANIFEST} or set(parts) != {STATE, _ARRAYS[manifest["version"]], MEMORY}:
@@ -279,5 +280,5 @@ def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
             while chunk := member.read(2**20):
                 sha256.update(chunk)
         if sha256.hexdigest() != checksum["sha256"]:
-            raise UnsafeFileError(f"{name} is not what was saved")
+            raise UnsafeFileError(f"{name} has changed since it was saved")
     return manifest

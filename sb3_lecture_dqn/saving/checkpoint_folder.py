@@ -14,7 +14,6 @@ _FILE_NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 _UNFINISHED = re.compile(r"\.checkpoint_\d+_steps\.zip\.[0-9a-f]+\.tmp")
 
 
-# Folders of checkpoints
 def checkpoint_path(folder: pathlib.Path, n_steps: int) -> pathlib.Path:
     """
     Name a checkpoint.
@@ -42,7 +41,7 @@ def checkpoint_steps(folder: pathlib.Path) -> dict[pathlib.Path, int]:
     Read from their names when checkpoints were made.
 
     :param folder: Their folder, which need not exist
-    :return: The environment steps that each of them was made after
+    :return: For each file, the environment steps before it
     """
     paths = folder.iterdir() if folder.is_dir() else ()
     return {path: int(match[1]) for path in paths if (match := _FILE_NAME.fullmatch(path.name)) is not None}
@@ -50,12 +49,12 @@ def checkpoint_steps(folder: pathlib.Path) -> dict[pathlib.Path, int]:
 
 def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
     """
-    Find the checkpoint to go on from, and warn of newer ones that cannot be read.
+    Find the newest checkpoint that can be read, and warn of newer checkpoints that cannot.
 
     :param path: A checkpoint, a folder of them, or the folder of a run with such a folder ``checkpoints``
     :return: The file
-    :raises UnsafeFileError: If none is whole
-    :raises FileNotFoundError: If there is none
+    :raises UnsafeFileError: If no checkpoint is whole
+    :raises FileNotFoundError: If there is no checkpoint
     """
     path = pathlib.Path(path)
     if not path.is_dir():
@@ -72,7 +71,7 @@ def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
     for candidate in candidates:
         try:
             check_whole(candidate)
-        except (UnsafeFileError, FileNotFoundError) as error:  # or one that its run has removed meanwhile
+        except (UnsafeFileError, FileNotFoundError) as error:  # or its run has removed it meanwhile
             problems.append(str(error))
             continue
         for problem in problems:
@@ -83,12 +82,13 @@ def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
 
 def remove_later(folder: pathlib.Path, n_steps: int) -> None:
     """
-    Remove the checkpoints of a future that was given up, when there is one of the new way on the disk.
+    Remove the later checkpoints of an abandoned run.
 
-    There are some when a run has gone on from an older one than its newest, which would not be its newest otherwise.
+    After resuming from an older checkpoint, they would be taken for the newest. They are removed once the first new
+    checkpoint is on the disk.
 
     :param folder: The run's folder of checkpoints
-    :param n_steps: Environment steps of the run's newest; those of later steps are removed, with a warning
+    :param n_steps: Environment steps of the new checkpoint; those of more steps are removed, with a warning
     """
     later = [path for path, steps in checkpoint_steps(folder).items() if steps > n_steps]
     for path in later:
@@ -101,7 +101,7 @@ def remove_later(folder: pathlib.Path, n_steps: int) -> None:
 
 def remove_unfinished(folder: pathlib.Path) -> None:
     """
-    Remove what a process that was killed while writing a checkpoint has left.
+    Remove unfinished files of processes that were killed while they wrote a checkpoint.
 
     :param folder: The folder of a run's checkpoints
     """

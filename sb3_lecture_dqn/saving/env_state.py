@@ -1,4 +1,4 @@
-"""Where environments stand, as data, and how to bring others to the same place: what exact resume needs of them."""
+"""The states of environments as data, and how to bring other environments to the same state."""
 
 import warnings
 from typing import Any
@@ -28,14 +28,14 @@ State = dict[str, Any]
 
 
 class EpisodeNotReplayedError(ValueError):
-    """An environment did not come back to where it was."""
+    """An environment did not come back to its state."""
 
 
 def make_resumable(env: VecEnv) -> None:
     """
-    Put a :class:`ResumableEnv` around every sub-environment of a ``DummyVecEnv``, unless there is one; others are left.
+    Put a :class:`ResumableEnv` around every sub-environment of a ``DummyVecEnv`` that has none.
 
-    It checks what its environment returns from now on.
+    It checks all steps of its environment from now on. Other vectorised environments are left as they are.
 
     :param env: A vectorised environment
     """
@@ -49,7 +49,7 @@ def make_resumable(env: VecEnv) -> None:
 
 
 def _resumable(env: gym.Env) -> ResumableEnv | None:
-    """The one that sees all that an environment returns, as it is returned."""
+    """Return the :class:`ResumableEnv` that sees the steps as the environment returns them, ``None`` without one."""
     while isinstance(env, Monitor | TransparentWrapper):
         if isinstance(env, ResumableEnv):
             return env
@@ -59,7 +59,7 @@ def _resumable(env: gym.Env) -> ResumableEnv | None:
 
 def gives_new_arrays(env: VecEnv) -> bool:
     """
-    Whether every step returns observations in memory of their own, of their space's type.
+    Look whether every step returns observations in new memory, of their space's type.
 
     :param env: A vectorised environment
     :return: ``False`` also if that is not known
@@ -71,11 +71,11 @@ def gives_new_arrays(env: VecEnv) -> bool:
 
 def env_state(env: VecEnv, with_episodes: bool = True) -> State:
     """
-    Where an environment and all of its wrappers stand.
+    Capture the state of an environment and of all of its wrappers.
 
     :param env: A vectorised environment
     :param with_episodes: Whether to ask the environment itself, or only the wrappers
-    :return: Its state as data; what is not known of it is ``None``
+    :return: Its state as data; ``None`` in place of parts that are not known
     """
     wrappers = []
     while isinstance(env, VecEnvWrapper):
@@ -95,11 +95,11 @@ def env_state(env: VecEnv, with_episodes: bool = True) -> State:
 
 def set_env_state(env: VecEnv, state: State) -> None:
     """
-    Bring an environment to where another one was.
+    Bring an environment to the state of another.
 
-    :param env: A vectorised environment, made as the other one was
-    :param state: What :func:`env_state` returned of the other one
-    :raises EpisodeNotReplayedError: If it does not come to the same place; it has to be reset then
+    :param env: A vectorised environment, made as the other was
+    :param state: What :func:`env_state` returned for the other
+    :raises EpisodeNotReplayedError: If it does not come to the same state; then it must be reset
     """
     env = set_wrapper_states(env, state)
     base, kind = state["base"]["state"], state["base"]["kind"]
@@ -127,10 +127,10 @@ def set_env_state(env: VecEnv, state: State) -> None:
 
 def set_wrapper_states(env: VecEnv, state: State) -> VecEnv:
     """
-    Bring the wrappers of an environment to where those of another one were.
+    Bring the wrappers of an environment to the state of another's.
 
-    :param env: A vectorised environment, wrapped as the other one was
-    :param state: What :func:`env_state` returned of the other one
+    :param env: A vectorised environment, wrapped as the other was
+    :param state: What :func:`env_state` returned for the other
     :return: The environment without its wrappers
     :raises EpisodeNotReplayedError: If it is wrapped in another way
     """
@@ -160,10 +160,10 @@ def _checked_seeds(seeds: Any, env: VecEnv) -> list[int | None]:
 
 def unknown_parts(env: VecEnv) -> list[str]:
     """
-    What of an environment :func:`env_state` does not know.
+    List the parts of an environment whose state :func:`env_state` cannot capture.
 
     :param env: A vectorised environment
-    :return: Names of wrappers and of the environment itself; empty if all can be brought back
+    :return: Names of wrappers and of the environment itself; empty if all can be restored
     """
     state = env_state(env)
     return [part["kind"] for part in (*state["wrappers"], state["base"]) if part["state"] is None]
@@ -171,7 +171,7 @@ def unknown_parts(env: VecEnv) -> list[str]:
 
 def generators_state(env: VecEnv) -> State | None:
     """
-    The generators of an environment that is reset before it is used again, as one of tests.
+    Capture the generators of an environment that is reset before it is used again, as test environments are.
 
     :param env: A vectorised environment
     :return: Their state, ``None`` for an environment in processes of its own, or with generators of another kind
@@ -188,11 +188,11 @@ def generators_state(env: VecEnv) -> State | None:
 
 def set_generators_state(env: VecEnv, state: State | None) -> None:
     """
-    The inverse of :func:`generators_state`.
+    Restore generators; the inverse of :func:`generators_state`.
 
     :param env: A vectorised environment of the same kind
-    :param state: What that returned
-    :raises ValueError: If it is of another kind of environment
+    :param state: What :func:`generators_state` returned
+    :raises ValueError: If it is the state of another kind of environment
     """
     base = env.unwrapped
     if state is None:
@@ -205,7 +205,7 @@ def set_generators_state(env: VecEnv, state: State | None) -> None:
             set_generator_state(generator, its_state)
 
 
-# Wrappers of Stable-Baselines3. One that is not known may have get_state() and set_state() of its own.
+# Wrappers of Stable-Baselines3. Others may have get_state() and set_state().
 
 _STATELESS = (VecTransposeImage, VecCheckNan, VecExtractDictObs)
 
@@ -281,7 +281,7 @@ def _set_moments(moments: RunningMeanStd | dict[str, RunningMeanStd], state: Any
 
 
 def _array_like(what: str, value: Any, own: np.ndarray) -> np.ndarray:
-    """A stored array, of which PyTorch and NumPy would take others too and make large ones of them."""
+    """Return a stored array after checking its shape: NumPy would broadcast other shapes to large arrays."""
     if np.shape(value) != np.shape(own) or not np.isfinite(value).all():
         raise ValueError(f"{what}: there must be finite numbers of shape {np.shape(own)}")
     array: np.ndarray = value

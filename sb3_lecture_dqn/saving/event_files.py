@@ -1,9 +1,9 @@
 """
-TensorBoard's event files: whose they are, and in which order they are read.
+TensorBoard's event files: which run they belong to, and in which order they are read.
 
-TensorBoard takes the files of a folder in the order of their names. It names them by the second they are made in, so a
-clock that has gone back, or another machine's, would put what a run logs next before what it has logged. And it says
-nothing of who writes them. So every run writes to files that are named here: later than all that are there, and with
+TensorBoard reads the files of a folder in the order of their names, which begin with the second of their making. After
+a clock has gone back, or on another machine, a run's next file could be read before its last. And the names do not say
+which run writes them. So every run writes to files that are named here: later than all others in the folder, and with
 the run's own mark at the end.
 """
 
@@ -31,10 +31,10 @@ _LAST_SECOND = 9_999_999_999  # that has ten digits: names of more would not sor
 
 class EventFile:
     """
-    Writes an event file of a name of one's own, where TensorBoard's ``EventFileWriter`` takes its name from the clock.
+    Writes an event file of a given name; TensorBoard's ``EventFileWriter`` takes the name from the clock.
 
-    It takes that one's place in a ``SummaryWriter``, and writes at once rather than in a thread: an error of the disk
-    is raised where it happens.
+    It replaces the ``EventFileWriter`` of a ``SummaryWriter``, and writes at once rather than in a thread, so that an
+    error of the disk is raised where it happens.
 
     :param path: The file, which must not exist
     """
@@ -43,7 +43,7 @@ class EventFile:
         self.path = path
         file = path.open("xb")
         self._records = RecordWriter(file)
-        weakref.finalize(self, _close, file)  # of a logger that nobody closes
+        weakref.finalize(self, _close, file)  # some loggers are never closed
         source = SourceMetadata(writer=__name__)
         self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2", source_metadata=source))
 
@@ -65,7 +65,7 @@ class EventFile:
         self._records.flush()
 
     def flush(self) -> None:
-        """Write what an error of the disk has kept from being written."""
+        """Write events that an error of the disk has kept back."""
         self._records.flush()
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class EventFile:
 
 
 def _close(file: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):  # which has been raised before
+    with contextlib.suppress(OSError):  # it has been raised before
         file.close()
 
 
@@ -89,10 +89,10 @@ def new_mark() -> str:
 
 def check_mark(mark: str) -> None:
     """
-    Check a mark that a file gives.
+    Check the mark in a file.
 
-    :param mark: What is given
-    :raises ValueError: If it is none
+    :param mark: The mark
+    :raises ValueError: If it is no mark
     """
     if not isinstance(mark, str) or _MARK.fullmatch(mark) is None:
         raise ValueError(f"{mark!r} is no mark of a run's event files")
@@ -113,7 +113,7 @@ def event_files(folder: pathlib.Path, mark: str | None = None) -> list[pathlib.P
 
 def writers_of(logger: Logger) -> list[SummaryWriter]:
     """
-    Find what of a logger writes to TensorBoard.
+    Find the writers of a logger that write to TensorBoard.
 
     :param logger: The logger
     :return: The open writers
@@ -124,9 +124,9 @@ def writers_of(logger: Logger) -> list[SummaryWriter]:
 
 def write_as_last(logger: Logger, mark: str) -> list[pathlib.Path]:
     """
-    Let a logger write to files of a run, which are read after all event files that are there.
+    Let a logger write to files of a run, which TensorBoard reads after all event files in the folder.
 
-    A file of this run's that is being written goes on. One of TensorBoard's making is closed, and removed if nothing
+    A file of this run that is being written is kept. A file that TensorBoard made is closed, and removed if no event
     has been written to it.
 
     :param logger: The logger
@@ -163,7 +163,7 @@ def _new_file(folder: pathlib.Path, mark: str) -> EventFile:
 
 
 def _has_only_its_header(path: pathlib.Path) -> bool:
-    """Whether an event file has the one event that every file begins with, and no other."""
+    """Whether an event file has no event but the first, which every file has."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

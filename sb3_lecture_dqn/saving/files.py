@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and opened so that whatever is wrong with them is named."""
+"""Files that are written whole or not at all, and opened so that every error names the file and the reason."""
 
 import contextlib
 import errno
@@ -15,8 +15,8 @@ from typing import IO, Any
 from stable_baselines3.common.save_util import open_path
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.codec import CodeInFileError
-from sb3_lecture_dqn.saving.torch_file import DAMAGED
 
 Path = str | pathlib.Path | io.BufferedIOBase
 
@@ -24,13 +24,13 @@ Path = str | pathlib.Path | io.BufferedIOBase
 #: The members by which the files of a model, of a memory and of a checkpoint are known
 DESCRIPTION, MEMORY, MANIFEST = "sb3_lecture_dqn.json", "sb3_lecture_dqn_memory.json", "manifest.json"
 
-#: Largest description in bytes, and most entries that it may have: each takes far more memory than it has letters
+#: Largest JSON in bytes, and most entries that it may have: a parsed entry needs far more memory than its text
 MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
 
 
-# What a file is that was given to the wrong method, by the member that tells.
+# What loads a file that was given to the wrong method, by the member that tells its kind
 _OTHER_FILES = {
-    MANIFEST: "it is a checkpoint of a training run, and what goes on with it is {algorithm}.resume(path)",
+    MANIFEST: "it is a checkpoint of a training run, which {algorithm}.resume(path) goes on with",
     DESCRIPTION: "it is a model, which {algorithm}.load(path) loads",
     MEMORY: "it is a replay memory, which model.load_replay_buffer(path) loads",
 }
@@ -41,10 +41,10 @@ def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
     """
     Open a file that appears under its name only when all of it is on the disk.
 
-    It is written beside its place, flushed to the disk, and renamed; then the folder is flushed. Whatever happens in
-    between, there is the old file or the new one under the name. Names are as SB3 makes them.
+    The file is written under another name in the same folder, flushed to the disk, and renamed; then the folder is
+    flushed. Whatever happens in between, the name has the old file or the new one. Names are as SB3 makes them.
 
-    :param path: Where to write; folders are made, ``suffix`` is added to a name without one, and a folder's name gets
+    :param path: The file; folders are made, a name without a suffix gets ``suffix``, and the name of a folder gets
         ``_2``. Or an open file, to which all is written at the end
     :param suffix: Without its dot
     :return: Binary file, to be read and written
@@ -60,10 +60,10 @@ def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
         with target.open("w+b") as file:
             yield file
         return
-    # The system allows for names of so many bytes, which those of files may have to the last one.
+    # The system limits the bytes of a name, and names of files may be as long as the limit.
     beside = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
     if target.exists():
-        target.open("r+b").close()  # one that is protected against writing stays as it is
+        target.open("r+b").close()  # raises if it is protected against writing, so that it stays
     try:
         with beside.open("x+b") as file:
             if target.exists():
@@ -80,9 +80,9 @@ def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
 
 def flush_folder(folder: pathlib.Path) -> None:
     """
-    Have a folder's names on the disk, where the system can do that.
+    Flush a folder's names to the disk, if the system can do that.
 
-    :param folder: The folder.
+    :param folder: The folder
     """
     with contextlib.suppress(OSError):  # Windows opens no folders
         descriptor = os.open(folder, os.O_RDONLY)
@@ -101,23 +101,23 @@ def _target(path: pathlib.Path, suffix: str) -> pathlib.Path:
     if not path.parent.exists():
         warnings.warn(f"Path '{path.parent}' does not exist. Will create it.")
         path.parent.mkdir(exist_ok=True, parents=True)
-    return path.resolve() if path.is_symlink() else path  # so that a symbolic link stays one
+    return path.resolve() if path.is_symlink() else path  # so that a symbolic link stays a link
 
 
 @contextlib.contextmanager
 def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int]]:
     """
-    Open a file, and have whatever is wrong with it named.
+    Open a file; within the context, every error says which file it is about.
 
-    :param path: The file, with or without its suffix, or an open one, which is left at its start
+    :param path: The file, with or without its suffix, or an open file, which is left at its start
     :param suffix: Without its dot
-    :param what: What it is to hold, for messages
+    :param what: The kind of content that it must have, for messages
     :return: Binary file and its length in bytes
-    :raises UnsafeFileError: If anything in it is not as it has to be
-    :raises FileNotFoundError: If there is none
+    :raises UnsafeFileError: If the content is not as it must be
+    :raises FileNotFoundError: If there is no such file
     """
     if isinstance(path, str | pathlib.Path) and not any(map(os.path.exists, (path, f"{path}.{suffix}"))):
-        # SB3 would name one that was given with its suffix with two.
+        # SB3's message would add the suffix a second time.
         name = f"{str(path).removesuffix(f'.{suffix}')}.{suffix}"
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     file = open_path(path, "r", verbose=0, suffix=suffix)
@@ -129,7 +129,7 @@ def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int
         raise CodeInFileError(f"path={str(path)!r} holds a {what}, and not all of it is data: {error}") from None
     except UnsafeFileError as error:
         raise UnsafeFileError(f"path={str(path)!r} holds no {what}: {error}") from None
-    except DAMAGED as error:  # which is not shown besides: it may have text of the file in it
+    except DAMAGED as error:  # not shown as the cause: it may have text of the file in it
         raise UnsafeFileError(f"path={str(path)!r} holds no {what}, or it is damaged: {error!r}") from None
     finally:
         if file is path:
@@ -140,12 +140,12 @@ def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int
 
 def check_is_no_other(archive: zipfile.ZipFile, own: str, algorithm: str = "LectureDQN") -> None:
     """
-    Check that an archive is not one of this package's that something else loads.
+    Check that an archive is no other kind of file of this package.
 
     :param archive: The archive
-    :param own: The member that tells which kind it has to be
+    :param own: The member by which the right kind is known
     :param algorithm: Name of the class that loads it
-    :raises UnsafeFileError: If it is of another kind; the message says of which, and what loads it
+    :raises UnsafeFileError: If it is of another kind; the message names the kind and the method that loads it
     """
     names = archive.namelist()
     for member, message in _OTHER_FILES.items():
@@ -192,11 +192,11 @@ def parse_json(content: bytes) -> Any:
     Parse JSON that is not too large.
 
     :param content: UTF-8
-    :return: What it says
-    :raises UnsafeFileError: If it is larger than a description can be
+    :return: Its value
+    :raises UnsafeFileError: If it is larger than any that this package writes
     """
     if len(content) > MAX_DESCRIPTION:
-        raise UnsafeFileError(f"its description has {len(content)} bytes, and {MAX_DESCRIPTION} are the most allowed")
+        raise UnsafeFileError(f"its description has {len(content)} bytes, and at most {MAX_DESCRIPTION} are allowed")
     if sum(content.count(sign) for sign in (b",", b"[", b"{")) > MAX_ENTRIES:
         raise UnsafeFileError(f"its description has more than {MAX_ENTRIES} entries")
     return json.loads(content.decode())

@@ -20,9 +20,9 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, is_figure, parse_frequency, shown
 from sb3_lecture_dqn.common.stock import stock_algorithm
+from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.model_env import take_step_limit, update_env_settings
 from sb3_lecture_dqn.saving.model_file import own_settings
-from sb3_lecture_dqn.saving.torch_file import DAMAGED
 from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_optimizer_state, fitting, n_numbers
 
 # Settings with a number as default that may also have other types; `check_settings` checks them.

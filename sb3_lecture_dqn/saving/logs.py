@@ -1,4 +1,4 @@
-"""What a run logs: rewound to a checkpoint when it goes on, and left out when the disk is full."""
+"""Logs of a run: rewound to a checkpoint when the run goes on, and given up when the disk is full."""
 
 import os
 import pathlib
@@ -19,9 +19,9 @@ from sb3_lecture_dqn.saving.event_files import check_mark, event_files, writers_
 @contextmanager
 def outliving_full_disks(logger: Logger) -> Iterator[None]:
     """
-    Within this context, a log that cannot be written is warned of and given up, so that training goes on without it.
+    Within this context, warn of a log that cannot be written and give it up, so that training goes on without it.
 
-    :param logger: Where the context logs; only its output to the terminal is left when one of its files fails
+    :param logger: The logger of the context; when a file fails, it keeps only its output to the terminal
     """
     try:
         yield
@@ -36,15 +36,15 @@ def outliving_full_disks(logger: Logger) -> Iterator[None]:
 
 def log_state(logger: Logger, path: pathlib.Path, mark: str | None) -> dict[str, Any] | None:
     """
-    How far the event files of a run have been written.
+    Capture the lengths of a run's event files.
 
-    So far they are flushed to the disk: after a power cut they are no shorter than a checkpoint says.
+    The files are flushed to the disk: after a power cut they are no shorter than a checkpoint says.
 
     :param logger: The run's logger
     :param path: The checkpoint
     :param mark: The mark of the run's event files, ``None`` for a run that has not logged yet
     :return: Their lengths in bytes by name, how many folders above the checkpoint they are, and the mark. ``None`` if
-        they are not in one of the folders above it: a checkpoint has no say over files elsewhere
+        they are in none of the folders above it: a checkpoint has no say over files elsewhere
     """
     for writer in writers_of(logger) if mark is not None else []:
         with outliving_full_disks(logger):
@@ -64,10 +64,10 @@ def log_state(logger: Logger, path: pathlib.Path, mark: str | None) -> dict[str,
 
 def pending_logs(logger: Logger) -> dict[str, Any]:
     """
-    What has been recorded since the log was last written.
+    Capture the values that have been recorded since the log was last written.
 
     :param logger: The run's logger
-    :return: Numbers, text and arrays, and what SB3's logger keeps with them, by name
+    :return: Numbers, text and arrays, with the counts and exclusions of SB3's logger, by name
     """
     return {
         name: {"value": value, "count": logger.name_to_count[name], "excluded": logger.name_to_excluded.get(name)}
@@ -77,7 +77,7 @@ def pending_logs(logger: Logger) -> dict[str, Any]:
 
 
 def _can_be_pending(value: Any) -> bool:
-    """Whether it is a value that a checkpoint can hold; NaN and infinity are numbers here."""
+    """Whether a checkpoint can hold a value; NaN and infinity are numbers here."""
     if isinstance(value, np.ndarray | np.generic):
         return value.dtype.kind in "biuf"
     return type(value) in (bool, int, float, str)
@@ -85,11 +85,11 @@ def _can_be_pending(value: Any) -> bool:
 
 def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
     """
-    The inverse of :func:`pending_logs`.
+    Record values again; the inverse of :func:`pending_logs`.
 
     :param logger: The run's logger
-    :param pending: What that returned
-    :raises ValueError: If it is none
+    :param pending: What :func:`pending_logs` returned
+    :raises ValueError: If a value cannot be logged
     """
     for name, entry in pending.items():
         if not _can_be_pending(entry["value"]):
@@ -105,12 +105,12 @@ def set_pending_logs(logger: Logger, pending: dict[str, Any]) -> None:
 
 def log_folder(path: pathlib.Path, state: dict[str, Any] | None) -> pathlib.Path | None:
     """
-    Find the logs of a checkpoint's run, wherever both have been moved to.
+    Find the logs of a checkpoint's run, also after both have been moved.
 
     :param path: The checkpoint
     :param state: What :func:`log_state` returned
-    :return: The folder that has them, ``None`` if there is none
-    :raises ValueError: If the state is none
+    :return: Their folder, ``None`` if they are not found
+    :raises ValueError: If the state is not valid
     """
     if state is None:
         return None
@@ -126,14 +126,14 @@ def log_folder(path: pathlib.Path, state: dict[str, Any] | None) -> pathlib.Path
 
 def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool, current: list[pathlib.Path]) -> None:
     """
-    Cut a run's event files back to what they were, so that nothing that is trained again is shown twice.
+    Cut a run's event files back to their lengths at a checkpoint, so that steps that are trained again are shown once.
 
-    Files of others are left as they are.
+    Files of other runs are left as they are.
 
     :param folder: What :func:`log_folder` returned
     :param state: What :func:`log_state` returned
     :param own_folder: Whether the folder was made for this run alone. Versions before 2.0 did not mark a run's files:
-        there all that were in such a folder are the run's, and one that was alone in any other
+        in such a folder all files count as the run's, in any other folder a file that was alone
     :param current: The files that the run goes on with
     """
     sizes: dict[str, int] = state["sizes"]
@@ -164,11 +164,11 @@ def rewind_logs(folder: pathlib.Path, state: dict[str, Any], own_folder: bool, c
 
 def first_log(logger: Logger, root: pathlib.Path) -> str | None:
     """
-    Name the logs of a training, which may go on in another event file.
+    Name the first event file of a training, which may go on in others.
 
     :param logger: A model's logger
     :param root: A folder of runs
-    :return: Path of their oldest event file below it, ``None`` if the logs are elsewhere or not TensorBoard's
+    :return: Path of the oldest event file below the folder; ``None`` if there is none
     """
     for writer in writers_of(logger):
         folder = pathlib.Path(writer.get_logdir()).resolve()
@@ -180,7 +180,7 @@ def first_log(logger: Logger, root: pathlib.Path) -> str | None:
 
 def is_log(root: pathlib.Path, name: str) -> bool:
     """
-    Look whether a folder of runs has a certain event file; its name, by time and process, tells it from all others.
+    Look whether a folder of runs has an event file; its name has the time and the process, so it is known by it.
 
     :param root: The folder, which need not exist
     :param name: What :func:`first_log` returned
@@ -198,7 +198,7 @@ def has_logs(folder: pathlib.Path, mark: str | None) -> bool:
     Look whether a run has logged to a folder.
 
     :param folder: It need not exist
-    :param mark: The mark of the run's event files, ``None`` where it is not known
+    :param mark: The mark of the run's event files, ``None`` if it is not known
     :return: Whether it has such event files
     """
     return folder.is_dir() and bool(event_files(folder, mark))
@@ -206,7 +206,7 @@ def has_logs(folder: pathlib.Path, mark: str | None) -> bool:
 
 def hide_later_events(logger: Logger, step: int) -> None:
     """
-    Have TensorBoard leave out what it has read of later steps, as the ``purge_step`` of a ``SummaryWriter`` does.
+    Make TensorBoard drop later steps that it has read, as the ``purge_step`` of a ``SummaryWriter`` does.
 
     :param logger: The run's logger
     :param step: The last step that is to stay

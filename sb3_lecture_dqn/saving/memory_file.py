@@ -20,9 +20,9 @@ from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailRe
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_stored, shown
 from sb3_lecture_dqn.common.partition import copy_rows
 from sb3_lecture_dqn.common.seeding import generator_state
+from sb3_lecture_dqn.saving.archive import opened_archive
 from sb3_lecture_dqn.saving.codec import decode, encode
 from sb3_lecture_dqn.saving.files import MEMORY, Path, check_is_no_other, read_json_member, reading
-from sb3_lecture_dqn.saving.torch_file import opened_archive
 
 MEMORY_VERSION = 1
 #: Most bytes of an array's header besides the names of its fields
@@ -34,11 +34,11 @@ _SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 
 def memory_file(path: Path, buffer: Any) -> Path:
     """
-    Find a memory's file under the name that it was saved by, which gets another suffix if the memory is pickled.
+    Find a memory's file under the name that it was saved by; the suffix depends on whether the memory is pickled.
 
     :param path: The name, with or without a suffix, or an open file
     :param buffer: The memory that is to take its content
-    :return: The file, or the name as it was given where there is none
+    :return: The file; without a file, the given name
     """
     if not isinstance(path, str | pathlib.Path) or pathlib.Path(path).is_file():
         return path
@@ -49,7 +49,7 @@ def memory_file(path: Path, buffer: Any) -> Path:
 
 def is_archive(path: Path) -> bool:
     """
-    Look whether a memory's file is one of arrays.
+    Look whether a memory's file is an archive of arrays.
 
     :param path: The file, with or without ``.npz``, or an open one, which is left at its start
     :return: ``False`` for a pickle
@@ -60,10 +60,9 @@ def is_archive(path: Path) -> bool:
         return zipfile.is_zipfile(file)
 
 
-# Memories
 def is_described_memory(buffer: BaseBuffer) -> bool:
     """
-    Whether a memory is one that :func:`write_memory` knows all of.
+    Look whether :func:`write_memory` can write all of a memory.
 
     :param buffer: The memory
     :return: ``False`` for classes of users and for SB3's ``HerReplayBuffer``, which holds infos of any kind
@@ -76,7 +75,7 @@ def write_memory(file: IO[bytes], buffer: Any) -> None:
     Write a memory as arrays.
 
     :param file: The file
-    :param buffer: A memory for which :func:`is_described_memory` says yes
+    :param buffer: A memory for which :func:`is_described_memory` returns ``True``
     """
     described: dict[str, Any] = {"version": MEMORY_VERSION, "buffer": _kind(buffer)}
     if isinstance(buffer, SuccessFailReplayBuffer):
@@ -89,7 +88,7 @@ def write_memory(file: IO[bytes], buffer: Any) -> None:
         described |= {"pos": int(buffer.pos), "full": bool(buffer.full)}
     described["arrays"] = list(arrays)
     with zipfile.ZipFile(file, "w") as archive:
-        # Without the time, see `checkpoint`.
+        # Without the time, see `checkpoint_file`.
         archive.writestr(zipfile.ZipInfo(MEMORY), json.dumps(encode(described, {})))
         for i, array in enumerate(arrays.values()):
             with archive.open(zipfile.ZipInfo(f"{i}.npy"), "w", force_zip64=True) as member:
@@ -98,7 +97,7 @@ def write_memory(file: IO[bytes], buffer: Any) -> None:
 
 def read_memory(path: Path, buffer: Any) -> Any:
     """
-    Read what :func:`write_memory` wrote, in chunks: it takes no more memory than the transitions do.
+    Read what :func:`write_memory` wrote, in chunks, so that it takes no more memory than the transitions do.
 
     :param path: The file, with or without ``.npz``, or an open one
     :param buffer: A memory of the same kind, spaces and settings, of which the file's content takes the place
@@ -127,7 +126,7 @@ def read_memory(path: Path, buffer: Any) -> Any:
 
 
 def _kind(buffer: Any) -> str:
-    # Which of the two is decided by a switch that may change between saving and loading.
+    # A switch that may change between saving and loading selects its class or `LatestTransitionBuffer`.
     return "SuccessFailReplayBuffer" if isinstance(buffer, SuccessFailReplayBuffer) else type(buffer).__name__
 
 
@@ -167,12 +166,12 @@ class _StoredRows:
         if n_bytes > _MAX_HEADER + len(str(dtype.descr)):
             raise UnsafeFileError(f"{name} has a header of {n_bytes} bytes")
         text = self._member.read(n_bytes).decode("utf8" if major >= 3 else "latin1")
-        if not text.rstrip("\n").isprintable():  # of which Python would show some in a warning
+        if not text.rstrip("\n").isprintable():  # Python would show parts of it in a warning
             raise UnsafeFileError(f"{name} has a header that is no text")
         try:
             header = ast.literal_eval(text)
         except SyntaxError as error:
-            raise UnsafeFileError(f"{name} has a header that is none: {error}") from error
+            raise UnsafeFileError(f"{name} has a header that is not valid: {error}") from error
         self._stored = np.lib.format.descr_to_dtype(header["descr"])
         self.shape = tuple(header["shape"])
         self.ndim = len(self.shape)
@@ -182,7 +181,7 @@ class _StoredRows:
         if not all(type(n) is int and n >= 0 for n in self.shape) or self.ndim < 1:
             raise UnsafeFileError(f"{name} has the shape {self.shape}")
         if len(self) * self._row != archive.getinfo(name).file_size - self._member.tell():
-            raise UnsafeFileError(f"{name} declares an array of shape {self.shape}, which is not what it has")
+            raise UnsafeFileError(f"{name} declares an array of shape {self.shape}, and its bytes are not as many")
         self._next = 0
 
     def __len__(self) -> int:
@@ -195,7 +194,7 @@ class _StoredRows:
         content = self._member.read((stop - start) * self._row)
         stored = np.frombuffer(content, self._stored).reshape(stop - start, *self.shape[1:])
         if stop == len(self):
-            self._member.read(1)  # at the end of which the checksum is compared
+            self._member.read(1)  # at the end `zipfile` compares the checksum
         rows = stored
         if self.dtype.names is not None and stored.dtype != self.dtype:  # in another order
             rows = np.zeros(stored.shape, self.dtype)
@@ -206,7 +205,7 @@ class _StoredRows:
 
 
 def _fields(dtype: np.dtype) -> dict[str, np.dtype]:
-    """The fields of a record that mean something."""
+    """Return the fields of a record, without filling bytes."""
     if dtype.names is None:
         return {"": dtype}
     return {name: dtype[name] for name in sorted(dtype.names) if name != "_filler"}
@@ -232,7 +231,7 @@ def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer
     stored = {}
     for i, name in enumerate(described["arrays"]):
         check = functools.partial(check_stored, name, space=_space_of(buffer, name))
-        # Row `pos` is the next to be filled: but for the last next observation, it has zeros, which may be no state.
+        # Row `pos` is filled next: it has zeros, which may be no state, except for the last next observation.
         has_next = buffer.optimize_memory_usage and name == "observations" and pos > 0
         n_filled = n_rows if full else min(pos + has_next, n_rows)
         stored[name] = rows = _StoredRows(archive, i, own[name].dtype, check, n_filled)

@@ -16,6 +16,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.saving import version_1
+from sb3_lecture_dqn.saving.archive import opened_archive, read_members
 from sb3_lecture_dqn.saving.codec import CodeInFileError, decode, encode
 from sb3_lecture_dqn.saving.files import (
     DESCRIPTION,
@@ -26,17 +27,17 @@ from sb3_lecture_dqn.saving.files import (
     read_json_member,
     reading,
 )
-from sb3_lecture_dqn.saving.torch_file import opened_archive, read_members, read_tensors, with_tensors
-from sb3_lecture_dqn.saving.weights import describe_weights, read_weights
+from sb3_lecture_dqn.saving.torch_file import read_tensors
+from sb3_lecture_dqn.saving.weights import describe_weights, read_weights, with_tensors
 from sb3_lecture_dqn.saving.weights_checks import check_finite
 
 #: Versions of descriptions that can be read, the one that is written last
 DESCRIPTION_VERSIONS = (1, 2)
-#: Attributes that `_setup_model` makes anew, whatever a file says
+#: Attributes that `_setup_model` makes anew, whatever is in a file
 DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
 
 
-# What SB3's environment checks rely on. Without the first four there is no model to make.
+# Kinds of settings that SB3's checks rely on. Without the first four no model can be made.
 _KINDS = {
     "policy_class": type,
     "policy_kwargs": dict,
@@ -50,25 +51,25 @@ _KINDS = {
 _NECESSARY = set(list(_KINDS)[:4])
 
 
-# Some of these are in the file of a DQN or QR-DQN, whatever `save` was told to leave out, and in that of no other.
+# Each file of a DQN or QR-DQN has some of these, whatever `save` was told to leave out; no other file has any.
 _DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
 
 
 _NOT_DESCRIBED = (
-    f"it has no {DESCRIPTION!r}, as files of stock Stable-Baselines3 have none. What it says otherwise are pickles, "
-    "which can run anything: say load(..., trust=True) if you trust where it comes from"
+    f"it has no {DESCRIPTION!r}, which files of stock Stable-Baselines3 do not have. The rest of it are pickles, "
+    "which can run anything: say load(..., trust=True) if you trust its origin"
 )
 
 
-# Members of a model's file besides weights, and most members of one.
+# Members of a model's file besides weights, and most members of a file
 _MEMBERS, _MAX_MEMBERS = {"data", "_stable_baselines3_version", "system_info.txt", DESCRIPTION}, 32
 
 
-# Largest sizes that a file may ask for: some take that much memory at once, others while training goes on.
+# Largest sizes that a file may ask for: some take so much memory at once, others during training
 _MAX_SIZES = {"buffer_size": 10**10, "batch_size": 2**24, "n_steps": 2**16}
 
 
-_MAX_INFOS = 2**22  # of `HerReplayBuffer`, which makes a dictionary for each at once
+_MAX_INFOS = 2**22  # `HerReplayBuffer` makes a dictionary for each at once
 
 
 def add_description(file: IO[bytes], algorithm: str, attributes: Mapping[str, Any], names: Mapping[str, type]) -> None:
@@ -77,9 +78,9 @@ def add_description(file: IO[bytes], algorithm: str, attributes: Mapping[str, An
 
     :param file: The file, to be read and written
     :param algorithm: What SB3 or sb3-contrib calls the algorithm
-    :param attributes: Those of the model; only what SB3 has saved is described
+    :param attributes: Attributes of the model; only those that SB3 has saved are described
     :param names: Names of policies
-    :raises ValueError: If weights are not finite, or the settings are more than :func:`read_model` reads
+    :raises ValueError: If :func:`read_model` could not read it
     """
     policy = attributes["policy"]
     states = {"policy": policy.state_dict(), "policy.optimizer": policy.optimizer.state_dict()}
@@ -145,14 +146,14 @@ def read_model(
     """
     Read a model's file without unpickling.
 
-    :param path: The file, with or without ``.zip``, or an open one
-    :param name: What messages call the model
+    :param path: The file, with or without ``.zip``, or an open file
+    :param name: Name of the model in messages
     :param algorithm: What SB3 or sb3-contrib calls the algorithm that it has to be of
     :param names: Names of policies
-    :param custom_objects: What takes the place of entries of the file
+    :param custom_objects: Replacements of entries of the file
     :param print_system_info: Whether to print where the file was written
     :return: Settings by name, and state dictionaries by name
-    :raises UnsafeFileError: If the file is damaged, of something else, or has entries that are code
+    :raises UnsafeFileError: If the file is damaged, no such model, or has entries that are code
     """
     if custom_objects is not None and not isinstance(custom_objects, dict):
         raise ValueError("custom_objects argument must be a dict or None")
@@ -177,9 +178,9 @@ def read_parameters(path: Path) -> dict[str, Any]:
     """
     Read the weights of a model's file, also of one that stock SB3 has written.
 
-    :param path: The file, with or without ``.zip``, or an open one
+    :param path: The file, with or without ``.zip``, or an open file
     :return: State dictionaries by name
-    :raises UnsafeFileError: If the file is damaged, or has anything else among its weights
+    :raises UnsafeFileError: If the file is damaged, or its weights are not only weights
     """
     with reading(path, "zip", "model's weights") as (file, size):
         members = _model_members(file, size)
@@ -189,10 +190,10 @@ def read_parameters(path: Path) -> dict[str, Any]:
 
 class ModelSummary(NamedTuple):
     """
-    What a model's file says of itself, before the model is made.
+    A few settings of a model's file, read without making the model.
 
     :param algorithm: What SB3 or sb3-contrib calls the algorithm
-    :param env_id: Id of the environment it was trained on, ``None`` where it had none or one that imports a module
+    :param env_id: Id of its environment; ``None`` if it has none or the id imports a module
     :param max_episode_steps: Its step limit, ``None`` for the registered one
     """
 
@@ -203,11 +204,11 @@ class ModelSummary(NamedTuple):
 
 def read_summary(path: Path) -> ModelSummary:
     """
-    Read what a model's file is of, but neither its settings nor its weights.
+    Read the summary of a model's file.
 
-    :param path: The file, with or without ``.zip``, or an open one
-    :return: The summary. That the rest of the file is whole is not checked
-    :raises UnsafeFileError: If the file is damaged, or no model of this package
+    :param path: The file, with or without ``.zip``, or an open file
+    :return: The summary; the rest of the file is not checked
+    :raises UnsafeFileError: If the file is damaged or no model of this package
     """
     what = "LectureDQN or LectureQRDQN model"
     with reading(path, "zip", what) as (file, size), opened_archive(file, size, _MAX_MEMBERS) as archive:
@@ -228,12 +229,12 @@ def read_summary(path: Path) -> ModelSummary:
 
 def check_is_model(path: Path, name: str, algorithm: str) -> None:
     """
-    Check that a file is one of a DQN's, before anything in it is unpickled.
+    Check that a file is a model of the algorithm, before anything in it is unpickled.
 
-    :param path: The file, with or without ``.zip``, or an open one, which is left at its start
-    :param name: What messages call the model
+    :param path: The file, with or without ``.zip``, or an open file, which is left at its start
+    :param name: Name of the model in messages
     :param algorithm: As for :func:`read_model`
-    :raises UnsafeFileError: If it is not a zip file, or one without the settings and the weights of such a DQN
+    :raises UnsafeFileError: If it is no zip file with the settings and the weights of such a model
     """
     with reading(path, "zip", f"{name} model") as (file, _), zipfile.ZipFile(file) as archive:
         check_is_no_other(archive, DESCRIPTION, name)
@@ -244,9 +245,9 @@ def check_is_model(path: Path, name: str, algorithm: str) -> None:
 
 def own_settings(path: Path) -> dict[str, Any] | None:
     """
-    Read the settings for which a model's file has other values for stock SB3 than for this package.
+    Read the settings whose values for this package differ from those that the file has for stock SB3.
 
-    :param path: The file, with or without ``.zip``, or an open one, which is left at its start
+    :param path: The file, with or without ``.zip``, or an open file, which is left at its start
     :return: Values by name, see :data:`OTHERWISE_IN_STOCK`; ``None`` for a file that stock SB3 has written
     """
     with reading(path, "zip", "model") as (file, _), zipfile.ZipFile(file) as archive:
@@ -254,10 +255,10 @@ def own_settings(path: Path) -> dict[str, Any] | None:
             return None
         settings = read_json_member(archive, DESCRIPTION, DESCRIPTION_VERSIONS)["settings"]
         own = {name: decode(settings[name], {}) for name in OTHERWISE_IN_STOCK if name in settings}
-        return {**own, "_version_1_memory": settings.get("_version_1_memory") is not False}  # which 1.0 did not write
+        return {**own, "_version_1_memory": settings.get("_version_1_memory") is not False}  # 1.0 did not write it
 
 
-#: Settings that stock SB3 and sb3-contrib know too, and not all values of
+#: Settings of which stock SB3 and sb3-contrib know only some values
 OTHERWISE_IN_STOCK = ("target_update_interval", "max_grad_norm")
 
 
@@ -297,14 +298,14 @@ def decoded_settings(
     settings: dict[str, Any], names: Mapping[str, type], custom_objects: Mapping[str, Any], **how: Any
 ) -> dict[str, Any]:
     """
-    Make the attributes of a model from their description.
+    Decode the settings of a model.
 
-    :param settings: Descriptions by name
+    :param settings: JSON by name
     :param names: Names of policies
-    :param custom_objects: What takes the place of some of them, and of code in others
+    :param custom_objects: Replacements of settings, and of code in settings
     :param how: Keywords of :func:`decode`
     :return: Values by name
-    :raises UnsafeFileError: If they are not those of a model, or code that is not among ``custom_objects``
+    :raises UnsafeFileError: If they are not the settings of a model, or code without a replacement
     """
     if missing := _NECESSARY - settings.keys():
         raise UnsafeFileError(f"its settings have no {', '.join(sorted(missing))}")
@@ -323,14 +324,14 @@ def decoded_settings(
 
 
 def _check_sizes(restored: dict[str, Any], custom_objects: Mapping[str, Any]) -> None:
-    """Check what a file asks for that takes memory, before there is anything of that size."""
+    """Check the sizes that a file asks for, before memory is taken."""
     memory = restored.get("replay_buffer_kwargs", {})
     largest = dict(_MAX_SIZES)
     if {**restored, **custom_objects}.get("replay_buffer_class") is HerReplayBuffer:
         largest["buffer_size"] = _MAX_INFOS
     sizes = {name: ("", restored.get(name), most) for name, most in largest.items()}
     for name, most in {"success_capacity": largest["buffer_size"], "n_steps": largest["n_steps"]}.items():
-        if name in memory and memory[name] != math.inf:  # which takes no memory before there are transitions
+        if name in memory and memory[name] != math.inf:  # takes no memory before there are transitions
             sizes[name] = ("replay_buffer_kwargs", memory[name], most)
     for name, (inside, value, most) in sizes.items():
         if isinstance(value, int | float | np.number) and value > most:
@@ -341,7 +342,7 @@ def _check_sizes(restored: dict[str, Any], custom_objects: Mapping[str, Any]) ->
 
 
 class _ImportingId:
-    """An environment id such as ``"package:Name-v0"``, which has a package imported."""
+    """An environment id such as ``"package:Name-v0"``, for which gymnasium imports a package."""
 
 
 def _state_dicts(members: Mapping[str, bytes], version: int | None, weights: Any) -> dict[str, Any]:

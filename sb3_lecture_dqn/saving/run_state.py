@@ -26,6 +26,7 @@ from sb3_lecture_dqn.engine.divergence import check_weights
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.evaluation.like_model import check_made_by_id
 from sb3_lecture_dqn.saving import checkpoint_file
+from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.callback_state import callback_data, callback_numbers, set_callback_data
 from sb3_lecture_dqn.saving.codec import is_data
 from sb3_lecture_dqn.saving.env_state import EpisodeNotReplayedError, env_state, set_env_state, set_wrapper_states
@@ -36,7 +37,6 @@ from sb3_lecture_dqn.saving.memory_file import is_described_memory
 from sb3_lecture_dqn.saving.model_env import make_model_env, set_made_env
 from sb3_lecture_dqn.saving.model_file import DERIVED
 from sb3_lecture_dqn.saving.run_folder import keep_confirmed_run_folder
-from sb3_lecture_dqn.saving.torch_file import DAMAGED
 
 
 def capture(model: Any, path: pathlib.Path) -> dict[str, Any]:

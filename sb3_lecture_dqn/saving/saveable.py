@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import get_system_info
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.stock import stock_algorithm
+from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.checkpoint_file import Checkpoint
 from sb3_lecture_dqn.saving.checkpoint_folder import newest_whole
 from sb3_lecture_dqn.saving.files import written_whole
@@ -33,7 +34,6 @@ from sb3_lecture_dqn.saving.model_env import update_env_settings
 from sb3_lecture_dqn.saving.model_file import add_description, check_is_model, read_model, read_parameters
 from sb3_lecture_dqn.saving.run_folder import first_log_of, keep_confirmed_folder
 from sb3_lecture_dqn.saving.run_state import read_run, write_run
-from sb3_lecture_dqn.saving.torch_file import DAMAGED
 from sb3_lecture_dqn.saving.weights_checks import check_moments
 
 SelfSaveable = TypeVar("SelfSaveable", bound="Saveable")

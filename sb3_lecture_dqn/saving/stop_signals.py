@@ -10,7 +10,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class StopSignals:
     """
-    Within this context the first Ctrl-C or SIGTERM is only noted; a second Ctrl-C interrupts as always.
+    Within this context, note the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts as always.
 
     Outside the main thread, where Python cannot handle signals, nothing is changed.
     """
@@ -40,7 +40,7 @@ class StopSignals:
 
     def stop(self) -> None:
         """
-        Do what the signal asked for.
+        Stop as the signal asks for.
 
         :raises KeyboardInterrupt: After Ctrl-C
         :raises SystemExit: After SIGTERM, with the exit code that shells give for it

@@ -3,17 +3,15 @@
 import io
 import math
 import pickletools
-import struct
-import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import torch as th
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.saving.archive import DAMAGED, opened_archive, read_members
 
 #: PyTorch's numbers that files may have, by the names of their memory
 DTYPES = {
@@ -32,15 +30,10 @@ DTYPES = {
     }.items()
 }
 _TENSOR, _DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
-# Tensors may be that many times as large as the file, for some share their memory; and they have so many dimensions.
+# Tensors may be so many times as large as the file, as some share their memory; and may have so many dimensions.
 _MAX_VIEWS, _MAX_DIMENSIONS = 4, 64
-#: Most members of an archive of this package, of which each takes time, whatever is in it
-MAX_MEMBERS = 2**12
 # Most of a file of torch.save, which has one for every tensor
 _MAX_TENSORS = 2**15
-# The end of an archive, and the two records before it in a large one: signature, then what is read of it
-_END, _LOCATOR, _END64 = struct.Struct("<4s4xHHLLH"), struct.Struct("<4s16x"), struct.Struct("<4s20x4Q")
-_NAME = 512  # bytes of a member's entry in the directory
 
 
 class _Name(str):
@@ -54,35 +47,17 @@ class _Storage:
         self.values = values
 
 
-#: What reading a damaged file raises, or making a model of settings that are none
-DAMAGED = (
-    zipfile.BadZipFile,
-    NotImplementedError,  # a compression or version that zipfile does not know
-    EOFError,
-    OSError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    AssertionError,
-)
-
-
 def read_tensors(content: bytes, storages: dict[str, th.Tensor] | None = None) -> Any:
     """
     Read what ``torch.save`` wrote of dictionaries, lists and tuples of dense CPU tensors, numbers and text.
 
-    PyTorch writes these as the program of a small stack machine, pickle's. Of its instructions, those that build such
-    values are carried out here, and all others refused; the two functions it may call are those that make an
-    ``OrderedDict`` and a tensor, which are not looked up by name but carried out here too. So, other than
-    ``torch.load``, this runs nothing that a file names, and takes no more memory than the file is long.
+    PyTorch writes these as the program of pickle's small stack machine. This function carries out the instructions that
+    build such values and refuses all others. The program may call two functions, which make an ``OrderedDict`` and a
+    tensor; they are not looked up by name but carried out here too. So, unlike ``torch.load``, this runs nothing that a
+    file names, and takes no more memory than the file is long.
 
     :param content: The whole file, in the zip format of PyTorch >= 1.6
-    :param storages: Is filled with the memory that the tensors are views of, by the names that the file has for it
+    :param storages: To be filled with the memory that the tensors are views of, by its names in the file
     :return: The value
     :raises UnsafeFileError: If it is damaged or holds anything else
     """
@@ -93,10 +68,10 @@ def read_tensors(content: bytes, storages: dict[str, th.Tensor] | None = None) -
 
 def read_storages(content: bytes) -> dict[str, bytes]:
     """
-    Read the numbers that ``torch.save`` wrote, but not the pickle that says which tensors have them.
+    Read the numbers that ``torch.save`` wrote, and ignore the pickle that says which tensors have them.
 
     :param content: The whole file, in the zip format of PyTorch >= 1.6
-    :return: The bytes of each memory of tensors, by the name that the file has for it
+    :return: The bytes of each memory of tensors, by its name in the file
     :raises UnsafeFileError: If it is damaged
     """
     with _damage_named():
@@ -124,104 +99,6 @@ def _parts_of(content: bytes) -> tuple[bytes, dict[str, bytes]]:
     data = folder + "data/"
     numbers = {name.removeprefix(data): member for name, member in members.items() if name.startswith(data)}
     return members[program], numbers
-
-
-def with_tensors(value: Any, convert: Callable[[th.Tensor], th.Tensor]) -> Any:
-    """
-    Convert the tensors of a state dictionary, and numbers of NumPy to those of Python.
-
-    :param value: Tensors and numbers, in dictionaries, lists and tuples
-    :param convert: What makes another tensor of a tensor
-    :return: The same with other tensors; the value is left as it is
-    """
-    if isinstance(value, th.Tensor):
-        return convert(value)
-    if isinstance(value, np.generic):  # a learning rate that the user has computed
-        return value.item()
-    if isinstance(value, list | tuple):
-        items = [with_tensors(item, convert) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if not isinstance(value, Mapping):
-        return value
-    converted = {key: with_tensors(item, convert) for key, item in value.items()}
-    if not isinstance(value, OrderedDict):
-        return converted
-    ordered = OrderedDict(converted)
-    vars(ordered).update(vars(value))  # the versions of modules
-    return ordered
-
-
-def read_members(archive: zipfile.ZipFile) -> dict[str, bytes]:
-    """
-    Read all of an archive into memory.
-
-    :param archive: From :func:`opened_archive`
-    :return: Name and content of every member
-    :raises zipfile.BadZipFile: If a member's checksum is wrong
-    """
-    return {name: archive.read(name) for name in archive.namelist()}
-
-
-@contextmanager
-def opened_archive(file: IO[bytes], size: int, max_members: int = MAX_MEMBERS) -> Iterator[zipfile.ZipFile]:
-    """
-    Open an archive, and check what it declares before any of it is read.
-
-    :param file: Its file
-    :param size: Length of the file in bytes
-    :param max_members: Most members that it may have
-    :return: The archive, which takes all of the file
-    :raises UnsafeFileError: If there are more members, or something before or behind them; if two have one name, one is
-        compressed, encrypted or leaves the archive's folder, or they are together larger than the file
-    """
-    _check_end(file, size, max_members)
-    with zipfile.ZipFile(file) as archive:
-        _check_members(archive, size)
-        yield archive
-
-
-def _check_end(file: IO[bytes], size: int, max_members: int) -> None:
-    """Check where the directory of an archive is, and how long: ``zipfile`` reads all of it, wherever it is."""
-    if size < _END.size:
-        raise UnsafeFileError("it is too short to be an archive")
-    file.seek(size - _END.size)
-    signature, here, n, length, start, comment = _END.unpack(file.read(_END.size))
-    if signature != b"PK\5\6" or comment:
-        raise UnsafeFileError("it does not end as an archive does, so it is none, or something has been added to it")
-    end = size - _END.size
-    if end >= _LOCATOR.size + _END64.size:
-        file.seek(end - _LOCATOR.size)
-        if _LOCATOR.unpack(file.read(_LOCATOR.size))[0] == b"PK\6\7":
-            end -= _LOCATOR.size + _END64.size
-            file.seek(end)
-            signature, here, n, length, start = _END64.unpack(file.read(_END64.size))
-            if signature != b"PK\6\6":
-                raise UnsafeFileError("its end is damaged")
-    file.seek(0)
-    if here != n or n > max_members or length > n * _NAME:
-        raise UnsafeFileError(f"it declares {n} members in {length} bytes, and {max_members} are the most allowed")
-    if start + length != end:
-        raise UnsafeFileError("there is something before or behind what the archive has")
-
-
-def _check_members(archive: zipfile.ZipFile, size: int) -> None:
-    infos = archive.infolist()
-    names: set[str] = set()
-    for info in infos:
-        if info.filename in names:
-            raise UnsafeFileError(f"it has more than one member {shown(repr(info.filename))}")
-        names.add(info.filename)
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is compressed, which `save` never does")
-        if info.flag_bits & 0x1:
-            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is encrypted")
-        parts = info.filename.replace("\\", "/").split("/")
-        if info.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or info.is_dir():
-            raise UnsafeFileError(f"its member {shown(repr(info.filename))} is no file in the archive's own folder")
-    if sum(info.file_size for info in infos) > size:
-        raise UnsafeFileError("its members declare more bytes than the file has")
-    if min((info.header_offset for info in infos), default=0) != 0:
-        raise UnsafeFileError("there is something before its first member")
 
 
 def _run(  # noqa: C901 (one by one)
@@ -318,10 +195,10 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 def is_key(value: Any) -> bool:
     """
-    Whether something may be a key of a dictionary in a file.
+    Look whether a value may be a key of a dictionary in a file.
 
-    :param value: What the file says
-    :return: ``False`` also for large numbers: they can be chosen such that Python looks for each where all others are
+    :param value: A value from a file
+    :return: ``False`` also for large numbers: they can be chosen so that Python looks for each where all others are
     """
     return type(value) is str or (type(value) is int and 0 <= value < 2**31)
 

@@ -6,6 +6,8 @@ tensors as they are. A description says which of these numbers belong to which t
 """
 
 from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,31 @@ import torch as th
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.saving.codec import decode, encode
 from sb3_lecture_dqn.saving.torch_file import read_storages, read_tensors
+
+
+def with_tensors(value: Any, convert: Callable[[th.Tensor], th.Tensor]) -> Any:
+    """
+    Convert the tensors of a state dictionary, and numbers of NumPy to those of Python.
+
+    :param value: Tensors and numbers, in dictionaries, lists and tuples
+    :param convert: What makes another tensor of a tensor
+    :return: The same with other tensors; the value is left as it is
+    """
+    if isinstance(value, th.Tensor):
+        return convert(value)
+    if isinstance(value, np.generic):  # a learning rate that the user has computed
+        return value.item()
+    if isinstance(value, list | tuple):
+        items = [with_tensors(item, convert) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if not isinstance(value, Mapping):
+        return value
+    converted = {key: with_tensors(item, convert) for key, item in value.items()}
+    if not isinstance(value, OrderedDict):
+        return converted
+    ordered = OrderedDict(converted)
+    vars(ordered).update(vars(value))  # the versions of modules
+    return ordered
 
 
 def describe_weights(content: bytes) -> Any:

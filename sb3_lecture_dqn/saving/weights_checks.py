@@ -18,18 +18,18 @@ def fitting(
     """
     Check that weights are of the kind that a module has, so that PyTorch copies them into it and changes nothing else.
 
-    What PyTorch notes beside weights can have it put the given tensors in the place of the module's own, which an
-    optimizer then does not know; of that, only versions are left.
+    Notes of PyTorch beside the weights can make it replace the module's tensors by the given ones, which the optimizer
+    does not know; only the versions in these notes are kept.
 
     :param name: What messages call the module
     :param state: Its state dictionary
     :param module: The module
-    :param exact_match: Whether it may have no others than the module
-    :param from_file: Whether a file says them, which has what the module had: then dtypes and shapes have to be the
-        same. Otherwise floating-point numbers may be rounded, and all else is left to PyTorch
+    :param exact_match: Whether the weights must be those of the module, all of them and no others
+    :param from_file: Whether the weights come from a file: then dtypes and shapes must be the same. Otherwise
+        floating-point numbers may be rounded, and all else is left to PyTorch
     :return: The same weights, for ``module.load_state_dict``
-    :raises UnsafeFileError: If they do not fit, and a file says them
-    :raises ValueError: If they do not fit; the message says which, what they are and what they have to be
+    :raises UnsafeFileError: If they come from a file and do not fit
+    :raises ValueError: If they do not fit; the message names the weight, its kind and the kind that is needed
     """
     error = UnsafeFileError if from_file else ValueError
     own = module.state_dict()
@@ -51,11 +51,11 @@ def fitting(
     return fitting
 
 
-_ADVICE = "convert it, as with .float(), where these are the numbers that are meant"
+_ADVICE = "convert it, as with .float(), if these numbers are meant"
 
 
 def _can_take(weight: th.Tensor, given: th.Tensor, *, exactly: bool) -> bool:
-    """Whether a weight can be what is given, or close to it."""
+    """Whether a weight can have the given numbers, exactly or rounded."""
     if given.dtype == weight.dtype:
         return True
     if exactly or not (given.is_floating_point() and weight.is_floating_point()):
@@ -72,17 +72,17 @@ def _kind(value: Any) -> str:
 
 def check_finite(value: Any) -> None:
     """
-    Check weights.
+    Check that all weights are finite.
 
     :param value: Tensors, in containers
-    :raises UnsafeFileError: If one has a number that is NaN or infinite; the message says which
+    :raises UnsafeFileError: If a tensor has a number that is NaN or infinite; the message names the tensor
     """
     left: list[tuple[Place, Any]] = [(None, value)]
     seen = {id(value)}
     while left:
         at, value = left.pop()
         if isinstance(value, th.Tensor):
-            # A finite sum says the same of its parts, several times faster; of large numbers, it need not be finite.
+            # If the sum is finite, so are its parts; it is several times faster. Sums of large numbers overflow.
             if value.is_floating_point() and not (math.isfinite(value.sum()) or value.isfinite().all()):
                 raise UnsafeFileError(f"{path_of(at)} has weights that are NaN or infinite")
         elif isinstance(value, dict | list | tuple):
@@ -94,11 +94,11 @@ def check_finite(value: Any) -> None:
 
 def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
     """
-    Check that options and moments fit an optimizer, which PyTorch does not and the compiled loops rely on.
+    Check that options and moments fit an optimizer. PyTorch does not check it, and the compiled loops rely on it.
 
     :param state: Of ``optimizer.state_dict()``
     :param optimizer: The optimizer that is to take it over
-    :raises UnsafeFileError: If a moment is no number and no tensor, or has another shape than its parameter, or an
+    :raises UnsafeFileError: If a moment is no number and no tensor, or has another shape than its parameter; or if an
         option is of another kind
     """
     for group, own_group in zip(state["param_groups"], optimizer.param_groups, strict=True):
@@ -108,7 +108,7 @@ def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:
             value = group[name]
             if not _is_option(value, own_group[name]):
                 what = repr(value) if isinstance(value, int | float) else type(value).__name__
-                raise UnsafeFileError(f"policy.optimizer: {name}={what} is none for it")
+                raise UnsafeFileError(f"policy.optimizer: {name}={what} is no value for it")
     check_moments(state["state"], optimizer, exactly=True)
 
 
@@ -119,7 +119,7 @@ def check_moments(moments: Any, optimizer: th.optim.Optimizer, *, exactly: bool)
     :param moments: Under ``"state"`` in ``optimizer.state_dict()``
     :param optimizer: The optimizer that is to take them over
     :param exactly: Whether they have the dtype of their parameter; otherwise PyTorch rounds floating-point numbers
-    :raises UnsafeFileError: If one is no number and no tensor, or has another shape or dtype than its parameter
+    :raises UnsafeFileError: If a moment is no number and no tensor, or has another shape or dtype than its parameter
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for at, entries in moments.items():
@@ -139,7 +139,7 @@ def check_moments(moments: Any, optimizer: th.optim.Optimizer, *, exactly: bool)
                 raise UnsafeFileError(f"policy.optimizer: {shown(name)} of parameter {shown(at)} does not fit it")
 
 
-# Moments of PyTorch's optimizers, and of SB3's, that have the shape of their parameter, and those that are one number
+# Moments of the optimizers of PyTorch and SB3: those that have the shape of their parameter, and single numbers
 _LIKE_PARAMETERS = {
     *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "acc_delta"),
     *("sum", "prev", "step_size", "ax"),
@@ -159,13 +159,13 @@ def _is_option(value: Any, own: Any) -> bool:
 
 class AllocationLimit(TorchDispatchMode):
     """
-    Within this context PyTorch makes only so many numbers: what a file says of a network may cost no more than it has.
+    Within this context PyTorch makes only so many numbers, so that a file cannot ask for a larger network than it has.
 
     :param n_numbers: Most numbers of all new tensors together
     """
 
-    #: What a tensor counts for however small it is: with its module, it takes thousands of bytes. What small ones count
-    #: for more than they have is limited by itself, whatever the file has
+    #: Every tensor counts for so many numbers at least: with its module, it takes thousands of bytes. This surcharge
+    #: for small tensors has its own limit, independent of the file's size
     LEAST, MAX_SMALL = 2**10, 2**23
 
     def __init__(self, n_numbers: int) -> None:
@@ -173,7 +173,7 @@ class AllocationLimit(TorchDispatchMode):
         self.left, self.left_for_small = n_numbers, self.MAX_SMALL
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count what a call makes; before it is made, where the first argument is a size."""
+        """Count the numbers that a call makes; before they are made, if the first argument is a size."""
         arguments = func._schema.arguments
         by_size = bool(arguments) and arguments[0].name == "size" and bool(args)
         if by_size:

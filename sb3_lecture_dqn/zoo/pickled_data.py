@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
-from sb3_lecture_dqn.saving.torch_file import DAMAGED, is_key
+from sb3_lecture_dqn.saving.archive import DAMAGED
+from sb3_lecture_dqn.saving.torch_file import is_key
 
 #: Most bytes and most instructions of a pickle
 MAX_BYTES, MAX_INSTRUCTIONS = 2**26, 10**6

@@ -116,14 +116,6 @@ def test_numbers_that_wait_to_be_drawn_are_finite(value):
             set_global_generators(state)
 
 
-def test_states_of_version_1_are_read():
-    state, expected = global_generators(), draw_globally()
-    name, words, *rest = state["numpy"]["bit_generator"], state["numpy"]["state"]["key"]
-    rest = [state["numpy"]["state"]["pos"], state["numpy"]["has_gauss"], state["numpy"]["gauss"]]
-    set_global_generators({**state, "numpy": {"name": name, "words": words, "rest": rest}})
-    assert draw_globally() == expected
-
-
 def test_another_global_generator_of_numpys_comes_back_too():
     before = np.random.get_bit_generator()
     np.random.set_bit_generator(np.random.PCG64(3))
