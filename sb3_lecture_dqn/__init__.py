@@ -2,14 +2,15 @@
 The deep Q-network of a university lecture as an extension of Stable-Baselines3.
 
 The map of the package, from top to bottom. Imports run one way: a file imports from its own folder and from entries
-further down. The only exception is ``engine/divergence.py``, which imports a check of weights from ``saving``.
+further down.
 
 ============================  =============================================================================
 ``cli.py``, ``__main__.py``   the command ``sb3-lecture-dqn``: train, test, watch, plot, ablate
+``config_file.py``            the options of a run as ``config.yaml``
 ``zoo/``                      the plugin for RL Zoo, which trains and loads the algorithms by its own commands
 ``study/``                    studies: many tasks × settings × seeds, their tables and statistics
 ``show/``                     pictures, films, plots and TensorBoard
-``algorithms.py``             loading a file whose algorithm is unknown
+``algorithms.py``             the table of algorithms; loading a file whose algorithm is unknown
 ``lecture_dqn/``              ``LectureDQN``: its settings, its equation ``compute_loss``, its policies
 ``lecture_qrdqn/``            ``LectureQRDQN``: the same for quantiles
 ``training/``                 the training loop, exploration, settings, tuned settings (``hyperparams/``), callbacks

@@ -20,7 +20,7 @@ import sb3_lecture_dqn
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli
 from sb3_lecture_dqn.algorithms import load_model
 from sb3_lecture_dqn.cli import main
-from sb3_lecture_dqn.saving.weights_checks import check_finite
+from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.study import lecture_plan
 from sb3_lecture_dqn.training import algorithm as episodic
 

@@ -11,9 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, ResumableEnv, make_env
-from sb3_lecture_dqn.common.checks import check_rewards
+from sb3_lecture_dqn.common.checks import check_finite, check_rewards
 from sb3_lecture_dqn.envs.env_processes import EnvironmentProcessError
-from sb3_lecture_dqn.saving.weights_checks import check_finite
 
 
 class Poison(BaseCallback):

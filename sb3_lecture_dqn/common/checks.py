@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -323,3 +324,46 @@ def find_outside(
     if (changed := changed_by_cast(obs, space)) is not None:
         inside &= ~changed
     return None if inside.all() else tuple(int(index) for index in np.argwhere(~inside)[0])
+
+
+#: Where a value is: the place of the container that has it, and its key or index there. ``None``: in no container
+Place = tuple[Any, Any] | None
+
+
+def path_of(place: Place) -> str:
+    """
+    Write a place as a path, for messages only: paths are long, and every value that is read has a place.
+
+    :param place: The place
+    :return: Its keys, the outermost first, such as ``"settings.items[3]"``; shortened if there are many
+    """
+    parts: list[str] = []
+    while place is not None:
+        place, key = place
+        parts.append(f"[{key}]" if isinstance(key, int) else f".{shown(key)}")
+    parts.reverse()
+    if len(parts) > 20:
+        parts[10:-10] = ["..."]
+    return "".join(parts).removeprefix(".")
+
+
+def check_finite(value: Any) -> None:
+    """
+    Check that all weights are finite.
+
+    :param value: Tensors, in containers
+    :raises UnsafeFileError: If a tensor has a number that is NaN or infinite; the message names the tensor
+    """
+    left: list[tuple[Place, Any]] = [(None, value)]
+    seen = {id(value)}
+    while left:
+        at, value = left.pop()
+        if isinstance(value, th.Tensor):
+            # If the sum is finite, so are its parts; it is several times faster. Sums of large numbers overflow.
+            if value.is_floating_point() and not (math.isfinite(value.sum()) or value.isfinite().all()):
+                raise UnsafeFileError(f"{path_of(at)} has weights that are NaN or infinite")
+        elif isinstance(value, dict | list | tuple):
+            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if id(item) not in seen:
+                    seen.add(id(item))
+                    left.append(((at, key), item))

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError
-from sb3_lecture_dqn.saving.weights_checks import check_finite
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_finite
 
 #: Learning rate in the lecture's settings object. The lecture's optimiser does not use it, but a tenth of it
 LECTURES_UNUSED_LR = 0.01

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import torch as th
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_finite, shown
 from sb3_lecture_dqn.saving import version_1
 from sb3_lecture_dqn.saving.archive import opened_archive
 from sb3_lecture_dqn.saving.codec import Arrays, ArraysInOrder, CodeInFileError, decode, encode
@@ -34,7 +34,6 @@ from sb3_lecture_dqn.saving.files import (
 from sb3_lecture_dqn.saving.memory_file import read_memory, write_memory
 from sb3_lecture_dqn.saving.model_file import decoded_settings
 from sb3_lecture_dqn.saving.weights import with_tensors
-from sb3_lecture_dqn.saving.weights_checks import check_finite
 
 CHECKPOINT_VERSION = 3
 

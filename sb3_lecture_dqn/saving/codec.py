@@ -17,7 +17,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.common.checks import Place, UnsafeFileError, path_of, shown
 from sb3_lecture_dqn.saving.spaces_and_schedules import (
     is_known,
     parts_of_schedule,
@@ -37,26 +37,6 @@ _LONG_LIST = 100
 #: Arrays of at most so many bytes stay in the JSON
 _SMALL_ARRAY = 256
 _TENSORS = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
-
-#: Where a value is: the place of the container that has it, and its key or index there. ``None``: in no container
-Place = tuple[Any, Any] | None
-
-
-def path_of(place: Place) -> str:
-    """
-    Write a place as a path, for messages only: paths are long, and every value that is read has a place.
-
-    :param place: The place
-    :return: Its keys, the outermost first, such as ``"settings.items[3]"``; shortened if there are many
-    """
-    parts: list[str] = []
-    while place is not None:
-        place, key = place
-        parts.append(f"[{key}]" if isinstance(key, int) else f".{shown(key)}")
-    parts.reverse()
-    if len(parts) > 20:
-        parts[10:-10] = ["..."]
-    return "".join(parts).removeprefix(".")
 
 
 class Arrays(Protocol):

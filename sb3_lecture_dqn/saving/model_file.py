@@ -14,7 +14,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_finite, shown
 from sb3_lecture_dqn.saving import version_1
 from sb3_lecture_dqn.saving.archive import opened_archive, read_members
 from sb3_lecture_dqn.saving.codec import CodeInFileError, decode, encode
@@ -29,7 +29,6 @@ from sb3_lecture_dqn.saving.files import (
 )
 from sb3_lecture_dqn.saving.torch_file import read_tensors
 from sb3_lecture_dqn.saving.weights import describe_weights, read_weights, with_tensors
-from sb3_lecture_dqn.saving.weights_checks import check_finite
 
 #: Versions of descriptions that can be read, the one that is written last
 DESCRIPTION_VERSIONS = (1, 2)

@@ -6,7 +6,6 @@ The state is a dictionary of the states of the run's parts. Each part defines it
 """
 
 import pathlib
-import sys
 import time
 import warnings
 from collections import deque
@@ -37,6 +36,7 @@ from sb3_lecture_dqn.saving.memory_file import is_described_memory
 from sb3_lecture_dqn.saving.model_env import make_model_env, set_made_env
 from sb3_lecture_dqn.saving.model_file import DERIVED
 from sb3_lecture_dqn.saving.run_folder import keep_confirmed_run_folder
+from sb3_lecture_dqn.saving.version_1 import parts_of_run
 
 
 def capture(model: Any, path: pathlib.Path) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
         raise ValueError("env=None, but the run had an environment object without an id: pass a similar one")
     _set_env(model, path, env)
     try:
-        checkpoint.state |= _parts_of_version_1(checkpoint.state, checkpoint.settings)
+        checkpoint.state |= parts_of_run(checkpoint.state, checkpoint.settings)
         restore(model, checkpoint.state, path)
         if (mark := checkpoint.state.get("log_mark")) is not None:
             check_mark(mark)
@@ -138,24 +138,6 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
         raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from None
     model._resumed, model._resumed_logs = checkpoint, logs
     return model
-
-
-def _parts_of_version_1(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Translate the states of parts in a checkpoint of a version before 2.0, which had other names."""
-    if "exploration" in state:
-        return {}
-    steps_before, episodes_before = settings.get("_began_at", (0, 0))
-    until_episode = settings.get("_total_episodes")
-    return {
-        "exploration": {"rng": state["exploration_rng"], "counts": state["action_counts"]},
-        "transitions": state["last_masks"],
-        "budget": {
-            "steps_before": steps_before,
-            "episodes_before": episodes_before,
-            "until_steps": settings.get("_total_timesteps", 0) if until_episode is None else sys.maxsize,
-            "until_episode": until_episode,
-        },
-    }
 
 
 def _set_env(model: Any, path: pathlib.Path, env: Any) -> None:

@@ -4,6 +4,7 @@ Descriptions that versions before 2.0 wrote, translated into the JSON that :mod:
 These are models of description version 1 and checkpoints of version 2. JSON comes in and JSON goes out.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,30 @@ def checkpoint_state(described: dict[str, Any]) -> dict[str, Any]:
         "state": _run_state(_value(described["state"])),
         "callbacks": [_callback(callback) for callback in described["callbacks"]],
         "parameters": _weights(described["weights"]),
+    }
+
+
+def parts_of_run(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """
+    Find the states of parts, which had other names and places.
+
+    :param state: The decoded state of a run, of any version
+    :param settings: The decoded settings of its model
+    :return: States of parts by their names of today; empty for a state of today
+    """
+    if "exploration" in state:
+        return {}
+    steps_before, episodes_before = settings.get("_began_at", (0, 0))
+    until_episode = settings.get("_total_episodes")
+    return {
+        "exploration": {"rng": state["exploration_rng"], "counts": state["action_counts"]},
+        "transitions": state["last_masks"],
+        "budget": {
+            "steps_before": steps_before,
+            "episodes_before": episodes_before,
+            "until_steps": settings.get("_total_timesteps", 0) if until_episode is None else sys.maxsize,
+            "until_episode": until_episode,
+        },
     }
 
 

@@ -9,7 +9,6 @@ import torch as th
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
-from sb3_lecture_dqn.saving.codec import Place, path_of
 
 
 def fitting(
@@ -68,28 +67,6 @@ def _kind(value: Any) -> str:
     if not isinstance(value, th.Tensor):
         return f"of type {type(value).__name__}"
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
-
-
-def check_finite(value: Any) -> None:
-    """
-    Check that all weights are finite.
-
-    :param value: Tensors, in containers
-    :raises UnsafeFileError: If a tensor has a number that is NaN or infinite; the message names the tensor
-    """
-    left: list[tuple[Place, Any]] = [(None, value)]
-    seen = {id(value)}
-    while left:
-        at, value = left.pop()
-        if isinstance(value, th.Tensor):
-            # If the sum is finite, so are its parts; it is several times faster. Sums of large numbers overflow.
-            if value.is_floating_point() and not (math.isfinite(value.sum()) or value.isfinite().all()):
-                raise UnsafeFileError(f"{path_of(at)} has weights that are NaN or infinite")
-        elif isinstance(value, dict | list | tuple):
-            for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                if id(item) not in seen:
-                    seen.add(id(item))
-                    left.append(((at, key), item))
 
 
 def check_optimizer_state(state: Any, optimizer: th.optim.Optimizer) -> None:

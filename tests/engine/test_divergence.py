@@ -10,8 +10,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import DivergedError, LectureCheckpointCallback, LectureDQN, LectureQRDQN
+from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.engine.divergence import check_weights, loss_not_finite, what_helps
-from sb3_lecture_dqn.saving.weights_checks import check_finite
 from sb3_lecture_dqn.study import Plan
 from sb3_lecture_dqn.study.report import left_out
 from sb3_lecture_dqn.study.runner import _summary

@@ -10,9 +10,10 @@ import pytest
 import torch as th
 
 from sb3_lecture_dqn import LectureDQN, UnsafeFileError
+from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.saving.codec import encoded
 from sb3_lecture_dqn.saving.torch_file import read_tensors
-from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_finite, check_optimizer_state, n_numbers
+from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_optimizer_state, n_numbers
 from tests.saving.helpers import poisoned
 
 

@@ -25,8 +25,8 @@ from sb3_lecture_dqn import (
     exact_test,
     run_test,
 )
+from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.common.user_yaml import read_yaml
-from sb3_lecture_dqn.saving.weights_checks import check_finite
 from sb3_lecture_dqn.training.tuned import read_hyperparams
 
 SETTINGS = read_hyperparams("lecture_dqn")
