@@ -125,47 +125,12 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
         explore_least_tried: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if isinstance(policy_kwargs, dict):
-            policy_kwargs = dict(policy_kwargs)  # sb3-contrib adds keys to the dictionary that it is given
-            if "optimizer_kwargs" in policy_kwargs:
-                # Without an optimizer_class, sb3-contrib would replace the user's optimizer_kwargs.
+            settings["policy_kwargs"] = policy_kwargs = dict(policy_kwargs)  # sb3-contrib adds to it
+            if "optimizer_kwargs" in policy_kwargs:  # sb3-contrib would replace them if no class is given
                 policy_kwargs.setdefault("optimizer_class", th.optim.Adam)
-        super().__init__(
-            policy,
-            env,
-            learning_rate=learning_rate,
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
-            batch_size=batch_size,
-            tau=tau,
-            gamma=gamma,
-            train_freq=train_freq,
-            gradient_steps=gradient_steps,
-            replay_buffer_class=replay_buffer_class,
-            replay_buffer_kwargs=replay_buffer_kwargs,
-            optimize_memory_usage=optimize_memory_usage,
-            n_steps=n_steps,
-            target_update_interval=target_update_interval,
-            exploration_fraction=exploration_fraction,
-            exploration_initial_eps=exploration_initial_eps,
-            exploration_final_eps=exploration_final_eps,
-            max_grad_norm=max_grad_norm,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            exploration_decay=exploration_decay,
-            store_and_replay=store_and_replay,
-            double_dqn=double_dqn,
-            double_q=double_q,
-            max_episode_steps=max_episode_steps,
-            engine=engine,
-            use_masking=use_masking,
-            explore_least_tried=explore_least_tried,
-            _init_setup_model=_init_setup_model,
-        )
+        super().__init__(**settings)
 
     def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
         """
