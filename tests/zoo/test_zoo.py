@@ -127,7 +127,7 @@ def run_all(folder, *commands):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A folder with two runs of the zoo, one with masks and one normalised; and the output of recording them."""
+    """A folder of runs of the zoo: one with masks and checkpoints, one normalised; and what recording them printed."""
     folder = tmp_path_factory.mktemp("zoo")
     small = ["--seed", 0, "--eval-episodes", 1, "--device", "cpu"]
     taxi = ["--algo", "lecture_dqn", "--env", "Taxi-v3"]
