@@ -78,7 +78,7 @@ def test_train_and_enjoy(tmp_path):
     assert "Mean episode length" in enjoyed
 
 
-#: Runs commands in one process, and then checks that no attribute of another package has changed
+#: Runs commands in one process, and looks whether anything of others is another thing afterwards
 COMMANDS = """
 import json, sys, types
 import gymnasium, optuna, rl_zoo3.enjoy, rl_zoo3.train, stable_baselines3, yaml
@@ -111,7 +111,7 @@ print("changed", [name for name in before if after.get(name) is not before[name]
 
 
 def run_all(folder, *commands):
-    """Run commands one after another. Return the exit code, the output and the errors of each."""
+    """Commands one after the other: of each its exit code, what it printed, and its errors."""
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, json.dumps([[*map(str, words)] for words in commands])],
         cwd=folder,
