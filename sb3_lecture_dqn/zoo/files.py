@@ -121,6 +121,11 @@ _RecordLoader.add_constructor(f"{_PYTHON}/object/apply:collections.OrderedDict",
 _RecordLoader.add_constructor(f"{_PYTHON}/tuple", _RecordLoader.construct_tuple)
 _RecordLoader.add_multi_constructor(f"{_PYTHON}/name:", _RecordLoader.construct_name)
 _RecordLoader.add_constructor(None, _RecordLoader.construct_code)
+# The zoo writes YAML 1.1, in which 1e-3 is text
+_RecordLoader.yaml_implicit_resolvers = {
+    first: [resolver for resolver in resolvers if resolver in yaml.SafeLoader.yaml_implicit_resolvers.get(first, ())]
+    for first, resolvers in PlainLoader.yaml_implicit_resolvers.items()
+}
 
 
 class _Record:

@@ -83,7 +83,7 @@ print("changed", [name for name in before if after.get(name) is not before[name]
 
 
 def run_all(folder, *commands):
-    """Run commands one after another. Return the exit code, the output and the errors of each."""
+    """Commands one after the other: of each its exit code, what it printed, and its errors."""
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS, json.dumps([[*map(str, words)] for words in commands])],
         cwd=folder,

@@ -14,7 +14,7 @@ import pytest
 import torch as th
 import yaml
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from stable_baselines3 import DQN
 from stable_baselines3.common import base_class, callbacks, off_policy_algorithm
@@ -58,6 +58,7 @@ class WithoutAliases(yaml.Dumper):
 
 
 @given(st.dictionaries(st.text().map("its {}".format), plain, max_size=4))
+@example({"its text": "1e-3", "its table": {"0E0": False}})
 def test_settings_that_the_zoo_writes_come_back(settings):
     """The settings are those of the zoo's own loader, which runs code."""
     text = yaml.dump(OrderedDict(settings), Dumper=WithoutAliases)
@@ -126,7 +127,7 @@ def test_classes_that_are_not_used_again_are_names():
         ("env: antigravity:Env-v0", "entry 'env': .*module"),
         ("env: ../../Env-v0", "entry 'env'"),
         ("n_timesteps: [1]", "entry 'n_timesteps'"),
-        ("- 1", "no table of settings"),
+        ("- 1", "not a table of settings"),
         ("a: &x 1\nb: *x", "anchor or alias"),
         ("[" * 10_000, "deep"),
         ("'", "no YAML"),
