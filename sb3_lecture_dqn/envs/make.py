@@ -179,8 +179,8 @@ def make_training_env(
     :param n_envs: Number of environments
     :param wrapper: Put around each environment
     :return: A :class:`TabularVecEnv` if the environment is tabular, which steps many times faster; else the result of
-        :func:`make_env`, or SB3's ``DummyVecEnv`` of several.
-    :raises ValueError: If the id is unknown
+        :func:`make_env`, or SB3's ``DummyVecEnv`` of several
+    :raises ValueError: If the id is unknown, or an environment that says it is tabular does not follow its own table
     """
     env = make_env(env_id, max_episode_steps, wrapper)
     try:

@@ -20,6 +20,14 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
+from sb3_lecture_dqn.common.transition_row import (
+    ACTION_WORD,
+    DISCRETE_ROW,
+    DONE_FLOAT,
+    NEXT_STATE_WORD,
+    REWARD_FLOAT,
+    STATE_WORD,
+)
 from sb3_lecture_dqn.kernels import available
 
 ACTIONS = spaces.Discrete(2)
@@ -834,3 +842,14 @@ def test_a_real_truncation_reaches_the_memory_as_not_done():
     obs, next_obs = buffer.observations[:, 0], buffer.next_observations[:, 0]
     follows = [np.array_equal(next_obs[i], obs[i + 1]) for i in range(19)]
     assert [i for i in range(19) if not follows[i]] == [4, 9, 14]
+
+
+def test_the_words_of_a_discrete_row_have_the_right_numbers():
+    offsets = {name: offset for name, (_, offset, *_) in DISCRETE_ROW.fields.items()}
+    assert offsets == {
+        "observations": 8 * STATE_WORD,
+        "next_observations": 8 * NEXT_STATE_WORD,
+        "actions": 8 * ACTION_WORD,
+        "rewards": 4 * REWARD_FLOAT,
+        "dones": 4 * DONE_FLOAT,
+    }

@@ -154,7 +154,7 @@ NO_ENVS = {
     "functions": (lambda: [lambda: gym.make("Taxi-v3")] * 2, r"a function: give the environment .*make_vec_env"),
     "environments": (lambda: [gym.make("Taxi-v3"), gym.make("Taxi-v3")], r"several: .*make_vec_env"),
     "an object": (object, r"is not an environment: give one of gymnasium"),
-    "a number": (lambda: 5, r"5 is none"),
+    "a number": (lambda: 5, r"5 is not an environment"),
 }
 
 
