@@ -610,7 +610,8 @@ def process(*argv, **kwargs):
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another signal there")
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_and_sigterm_save_the_run_and_say_how_to_go_on(number, exit_code, tmp_path):
-    argv = ["train", "--test-episodes", "5", "--out", str(tmp_path / "runs"), "--engine", "torch"]
+    argv = ["train", "--env", "FrozenLake-v1", "--test-episodes", "5", "--out", str(tmp_path / "runs")]
+    argv += ["--engine", "torch"]
     with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
         # Background jobs of a shell ignore Ctrl-C, and their children inherit that.
         heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

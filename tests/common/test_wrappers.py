@@ -314,8 +314,8 @@ def test_every_name_is_the_users_as_without_us(name, owner, monitored):
         asked = [outcome(venv.has_attr, name)]
         if name not in ("reset", "step"):  # which are to be ours, and do what the user's do
             asked += [outcome(venv.get_attr, name)]
-        if owner == "user" and not monitored:
-            asked += [outcome(venv.env_method, name)]
+            if owner == "user" and not monitored:
+                asked += [outcome(venv.env_method, name)]
         asked += [outcome(venv.set_attr, name, MARK)]
         if name not in ("reset", "step"):
             asked += [outcome(venv.get_attr, name), outcome(venv.env_method, name)]

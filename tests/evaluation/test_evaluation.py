@@ -1,5 +1,7 @@
 """run_test: the lecture's test against a plain loop, on whatever SB3 wraps an environment in."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -127,7 +129,7 @@ def test_the_lectures_cut_is_1000_steps_and_its_test_has_100_episodes():
     assert run_test(stuck, max_episode_steps=2).n_episodes == 100
 
 
-@pytest.mark.parametrize("test", [exact_test, run_test])
+@pytest.mark.parametrize("test", [exact_test, partial(run_test, n_episodes=2)], ids=["exact_test", "run_test"])
 @pytest.mark.parametrize("loaded", [False, True])
 def test_an_environments_own_limit_can_be_asked_for(test, loaded, tmp_path):
     for limit, own in ((70, 70), (None, 1000)):

@@ -138,7 +138,7 @@ def test_sixty_episodes_are_those_of_the_plain_loop(store_and_replay, double_dqn
         double_dqn,
         wrapper=NearlyThere,
         episodes=63,  # a few more than the third copy, so that the target network is not the online one
-        max_episode_steps=20,
+        max_episode_steps=10,
         n_test_episodes=10,
         fail_capacity=100,
         seed=5,  # one with which none diverges, as some do without a target network
