@@ -897,9 +897,10 @@ def checkpoint_weights(members):
     for what, wrong in wrong_tensors.items():
         change = {first: wrong}
         yield f"{what} in weights", saying(lambda states, change=change: states["policy"]["items"].update(change))
-    keys = {"a key that is a list": [[]], "keys that are chosen": [(2**61 - 1) * i for i in range(10**5)]}
+    keys = {"a key that is a list": [[]], "a key that is negative": [-1], "a key that is true": [True]}
+    keys |= {"keys that are chosen": [(2**61 - 1) * i for i in range(10**5)]}
     for what, wrong in keys.items():
-        moments = {"$": "dict", "keys": wrong, "values": [0] * len(wrong)}
+        moments = {"$": "dict", "keys": wrong, "values": [{}] * len(wrong)}
         yield (
             f"{what} in moments",
             saying(lambda states, moments=moments: states["policy.optimizer"].update(state=moments)),
