@@ -113,7 +113,7 @@ def read_memory(path: Path, buffer: Any) -> Any:
         with opened_archive(file, size) as archive:
             check_is_no_other(archive, MEMORY)
             names = archive.namelist()
-            described = decode(read_json_member(archive, MEMORY, (MEMORY_VERSION,)), {})
+            described = decode(read_json_member(archive, MEMORY, (MEMORY_VERSION,)), {}, way_on="")
             if described["buffer"] != _kind(buffer):
                 raise UnsafeFileError(f"it is of a {shown(described['buffer'])}")
             if others := set(names) - {MEMORY, *(f"{i}.npy" for i in range(len(described["arrays"])))}:
@@ -221,26 +221,25 @@ def _read_partitions(archive: zipfile.ZipFile, described: dict[str, Any], buffer
 
 
 def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer: Any) -> Any:
-    own = _sb3_arrays(buffer)
-    if sorted(described["arrays"]) != sorted(own):
-        raise UnsafeFileError(f"it has the arrays {shown(described['arrays'])}, and this memory {list(own)}")
+    buffer_arrays = _sb3_arrays(buffer)
+    if sorted(described["arrays"]) != sorted(buffer_arrays):
+        raise UnsafeFileError(f"it has the arrays {shown(described['arrays'])}, and this memory {list(buffer_arrays)}")
     pos, full = int(described["pos"]), bool(described["full"])
     n_rows = buffer.buffer_size if full else min(pos + 1, buffer.buffer_size)
     if not 0 <= pos < buffer.buffer_size:
         raise UnsafeFileError(f"it has {pos} rows, and this memory {buffer.buffer_size} at most")
-    stored = {}
+    stored: dict[str, _StoredRows] = {}
     for i, name in enumerate(described["arrays"]):
         check = functools.partial(check_stored, name, space=_space_of(buffer, name))
         # Row `pos` is filled next: it has zeros, which may be no state, except for the last next observation.
         has_next = buffer.optimize_memory_usage and name == "observations" and pos > 0
         n_filled = n_rows if full else min(pos + has_next, n_rows)
-        stored[name] = rows = _StoredRows(archive, i, own[name].dtype, check, n_filled)
-        if rows.shape != (n_rows, *own[name].shape[1:]):
-            raise UnsafeFileError(
-                f"{name} has the shape {rows.shape}, and {(n_rows, *own[name].shape[1:])} is expected"
-            )
+        stored[name] = rows = _StoredRows(archive, i, buffer_arrays[name].dtype, check, n_filled)
+        shape = n_rows, *buffer_arrays[name].shape[1:]
+        if rows.shape != shape:
+            raise UnsafeFileError(f"{name} has the shape {rows.shape}, and {shape} is expected")
     filled = copy.copy(buffer)
-    arrays = {name: np.zeros_like(array) for name, array in own.items()}
+    arrays = {name: np.zeros_like(array) for name, array in buffer_arrays.items()}
     for name, rows in stored.items():
         copy_rows(rows, arrays[name])
         arrays[name][rows.n_filled :] = 0

@@ -31,23 +31,23 @@ def fitting(
     :raises ValueError: If they do not fit; the message names the weight, its kind and the kind that is needed
     """
     error = UnsafeFileError if from_file else ValueError
-    own = module.state_dict()
-    if from_file and exact_match and (unknown := [key for key in state if key not in own]):
+    weights = module.state_dict()
+    if from_file and exact_match and (unknown := [key for key in state if key not in weights]):
         raise error(f"{name} has no {', '.join(shown(repr(key)) for key in unknown[:10])}")
-    for key, weight in own.items():
+    for key, weight in weights.items():
         if key not in state or not isinstance(weight, th.Tensor) or th.nn.parameter.is_lazy(weight):
             continue
-        given = state[key]
-        if from_file and (not isinstance(given, th.Tensor) or given.shape != weight.shape):
-            raise error(f"{name}.{shown(key)} does not fit: it is {_kind(given)}, and {_kind(weight)} is expected")
-        if isinstance(given, th.Tensor) and not _can_take(weight, given, exactly=from_file):
-            raise error(f"{name}.{shown(key)} is {_kind(given)}, and {_kind(weight)} is expected: {_ADVICE}")
-    fitting = OrderedDict(state)
+        value = state[key]
+        if from_file and (not isinstance(value, th.Tensor) or value.shape != weight.shape):
+            raise error(f"{name}.{shown(key)} does not fit: it is {_kind(value)}, and {_kind(weight)} is expected")
+        if isinstance(value, th.Tensor) and not _can_take(weight, value, exactly=from_file):
+            raise error(f"{name}.{shown(key)} is {_kind(value)}, and {_kind(weight)} is expected: {_ADVICE}")
+    same = OrderedDict(state)
     versions = getattr(state, "_metadata", None) or {}
-    fitting._metadata = {  # type: ignore[attr-defined]
+    same._metadata = {  # type: ignore[attr-defined]
         at: {"version": noted["version"]} for at, noted in versions.items() if "version" in noted
     }
-    return fitting
+    return same
 
 
 _ADVICE = "convert it, as with .float(), if these numbers are meant"
@@ -100,13 +100,15 @@ def check_moments(moments: Any, optimizer: th.optim.Optimizer, *, exactly: bool)
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for at, entries in moments.items():
-        own = parameters[at]
+        if exactly and not (type(at) is int and at >= 0):
+            raise UnsafeFileError(f"policy.optimizer: there is no parameter {shown(repr(at))}")
+        parameter = parameters[at]
         for name, moment in entries.items():
             is_number, is_tensor = isinstance(moment, int | float), isinstance(moment, th.Tensor)
             if name in _LIKE_PARAMETERS:
                 rounded = is_tensor and not exactly and moment.is_floating_point()
                 fits = moment is None or (
-                    is_tensor and moment.shape == own.shape and (rounded or moment.dtype == own.dtype)
+                    is_tensor and moment.shape == parameter.shape and (rounded or moment.dtype == parameter.dtype)
                 )
             elif name in _OF_ONE_NUMBER:
                 fits = is_number or (is_tensor and moment.dtype == th.float32 and moment.numel() == 1)

@@ -21,14 +21,14 @@ import tempfile
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 if __name__ == "__main__":
     import atheris
 
     with atheris.instrument_imports(include=["sb3_lecture_dqn.saving", "zipfile"], enable_loader_override=False):
-        import hostile_files
+        from tests.saving import hostile_parts
 else:
-    import hostile_files
+    from tests.saving import hostile_parts
 
 from sb3_lecture_dqn import LectureDQN, UnsafeFileError
 from sb3_lecture_dqn.saving.files import MEMORY
@@ -52,19 +52,22 @@ class Fuzzer:
     """
 
     def __init__(self, folder: Path, loaders=tuple(LOADERS)) -> None:
-        self.paths = {name: hostile_files.make_run(folder / name, name) for name in ("FrozenLake-v1", "CartPole-v1")}
-        self.model, self.other = hostile_files.make_model(), hostile_files.make_model()
+        self.paths = {name: hostile_parts.make_run(folder / name, name) for name in ("FrozenLake-v1", "CartPole-v1")}
+        self.model, self.other = hostile_parts.make_model(), hostile_parts.make_model()
         model, memory = io.BytesIO(), io.BytesIO()
         self.model.save(model)
         self.model.save_replay_buffer(memory)
         self.files = {
-            "model": (hostile_files.members_of(model.getvalue()), hostile_files.with_checksums),
-            "memory": (hostile_files.members_of(memory.getvalue()), hostile_files.archive_of),
+            "model": (hostile_parts.members_of(model.getvalue()), hostile_parts.with_checksums),
+            "memory": (hostile_parts.members_of(memory.getvalue()), hostile_parts.archive_of),
             **{
-                name: (hostile_files.members_of(path.read_bytes()), hostile_files.checkpoint_of)
+                name: (hostile_parts.members_of(path.read_bytes()), hostile_parts.checkpoint_of)
                 for name, path in self.paths.items()
             },
         }
+        # Of one checkpoint the arrays are in the JSON, so that changes of the JSON do not move the numbers of others.
+        members, archive_of = self.files["CartPole-v1"]
+        self.files["CartPole-v1"] = hostile_parts.with_arrays_in_json(members), archive_of
         files = {file: self.files[file][0] for loader in loaders for file in LOADERS[loader]}
         self.targets = [(file, part) for file, members in files.items() for part in sorted(members)]
         self.targets += [(file, None) for file in files]
@@ -86,7 +89,7 @@ class Fuzzer:
         content = data[1:]
         if part is not None:
             changed = {**members, part: data[1:]}
-            content = hostile_files.archive_of(changed)
+            content = hostile_parts.archive_of(changed)
             with contextlib.suppress(ValueError, TypeError):  # a description that is none has no place for checksums
                 content = archive_of(changed)
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), contextlib.suppress(UnsafeFileError):
@@ -99,7 +102,7 @@ class Fuzzer:
                 self.model.load_replay_buffer(io.BytesIO(content))
             else:
                 self.paths[file].write_bytes(content)
-                hostile_files.go_on(self.paths[file])
+                hostile_parts.go_on(self.paths[file])
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """

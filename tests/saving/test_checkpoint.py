@@ -36,7 +36,7 @@ from sb3_lecture_dqn.saving.checkpoint_file import STATE
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.saving.env_state import env_state
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
-from tests.saving.hostile_files import checkpoint_of, members_of
+from tests.saving.hostile_parts import checkpoint_of, members_of
 
 
 class Crash(Exception):

@@ -24,7 +24,7 @@ from sb3_lecture_dqn.saving.checkpoint_file import STATE
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.saving.event_files import EventFile, _new_file, event_files, new_mark
 from sb3_lecture_dqn.show.plot import read_run
-from tests.saving.hostile_files import checkpoint_of, members_of
+from tests.saving.hostile_parts import checkpoint_of, members_of
 
 YEAR = 365 * 24 * 3600
 

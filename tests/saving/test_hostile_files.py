@@ -9,7 +9,7 @@ import pytest
 
 from tests.saving.fuzz_loaders import Fuzzer
 
-SCRIPT = Path(__file__).with_name("hostile_files.py")
+SEEDS = Path(__file__).with_name("seeds")
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
     """Where `hostile_files.py` has loaded them all, with 1 GiB of memory to take."""
     folder = tmp_path_factory.mktemp("hostile")
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, SCRIPT, folder], check=True, timeout=300, env=path)
+    subprocess.run([sys.executable, "-m", "tests.saving.hostile_files", folder], check=True, timeout=300, env=path)
     return folder
 
 
@@ -168,7 +168,7 @@ def test_the_reason_is_what_is_wrong(name, reason, folder):
 def test_what_a_fuzz_run_found_is_refused_or_loaded(tmp_path):
     """See `fuzz_loaders.py`."""
     fuzzer = Fuzzer(tmp_path)
-    seeds = [path.read_bytes() for path in sorted(SCRIPT.with_name("seeds").iterdir())]
+    seeds = [path.read_bytes() for path in sorted(SEEDS.iterdir())]
     assert len(seeds) >= 10
     for seed in (*seeds, *fuzzer.seeds()):
         fuzzer.load(seed)
