@@ -1,6 +1,6 @@
 """One environment of a ``TabularVecEnv``, for users who look at it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -10,13 +10,31 @@ from gymnasium.envs.registration import EnvSpec
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.envs.tabular import TabularModel
 
-if TYPE_CHECKING:
-    from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
-
 _TOGETHER = (
     "a TabularVecEnv steps its environments together, so a single one has no {}: call that of the "
     "TabularVecEnv, or give the model an environment made by gymnasium.make"
 )
+
+
+class _Venv(Protocol):
+    """The attributes of a ``TabularVecEnv`` that are used here."""
+
+    model: TabularModel
+    num_envs: int
+    observation_space: spaces.Discrete
+    action_space: spaces.Discrete
+    max_episode_steps: int | None
+    rng: np.random.Generator
+    spec: EnvSpec | None
+    metadata: dict[str, Any]
+    _states: Any
+    _pairs: Any
+
+    def action_masks(self) -> np.ndarray: ...
+
+    def _steps_of(self, index: int) -> int: ...
+
+    def _draw(self, state: int, action: int | None) -> np.ndarray: ...
 
 
 class TabularSubEnv(gym.Env):
@@ -25,16 +43,19 @@ class TabularSubEnv(gym.Env):
 
     The state ``s`` and the generator can be set. Setting another attribute that the environment has is an error,
     because it would have no effect. All else, such as Taxi's ``decode``, comes from an environment of the same model.
+
+    :param venv: The ``TabularVecEnv``
+    :param index: Number of the environment in it
     """
 
-    _tabular_venv: "TabularVecEnv"
+    _tabular_venv: _Venv
     _tabular_index: int
 
-    def __init__(self, venv: "TabularVecEnv", index: int) -> None:
+    def __init__(self, venv: _Venv, index: int) -> None:
         vars(self).update(_tabular_venv=venv, _tabular_index=index)
 
     def __getattr__(self, name: str) -> Any:
-        venv: TabularVecEnv | None = vars(self).get("_tabular_venv")
+        venv: _Venv | None = vars(self).get("_tabular_venv")
         if venv is not None and not name.startswith("__"):
             if name == "action_masks" and venv.model.action_masks is not None:
                 return self._action_masks

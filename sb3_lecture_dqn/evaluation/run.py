@@ -26,8 +26,7 @@ from sb3_lecture_dqn.envs.exact import EpisodeFigures, policy_figures, run_polic
 from sb3_lecture_dqn.envs.masks import INFO_KEY, MaskReader, table_masks
 from sb3_lecture_dqn.envs.tabular import TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv, without_wrappers
-from sb3_lecture_dqn.evaluation.result import TestResult
-from sb3_lecture_dqn.evaluation.test_env import (
+from sb3_lecture_dqn.evaluation.environment import (
     MAX_TEST_ENVS,
     check_step_limit,
     is_own_to_close,
@@ -35,6 +34,7 @@ from sb3_lecture_dqn.evaluation.test_env import (
     tabular_env,
     unwrap_tabular,
 )
+from sb3_lecture_dqn.evaluation.result import TestResult
 
 PENALTY_REWARD = -10.0
 # An episode of this many steps without a step limit raises a warning: a policy may go round in circles for ever.

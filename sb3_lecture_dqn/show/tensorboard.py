@@ -26,9 +26,9 @@ from sb3_lecture_dqn.envs.grids import GridLayout, grid_layout
 from sb3_lecture_dqn.envs.masks import table_masks
 from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
+from sb3_lecture_dqn.evaluation.environment import tabular_env
 from sb3_lecture_dqn.evaluation.like_model import step_limit_of
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on
-from sb3_lecture_dqn.evaluation.test_env import tabular_env
 from sb3_lecture_dqn.evaluation.values import action_values, value_network
 from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.show import pictures

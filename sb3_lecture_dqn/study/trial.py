@@ -18,9 +18,9 @@ from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.engine.divergence import DivergedError
 from sb3_lecture_dqn.envs.make import make_env
 from sb3_lecture_dqn.envs.tabular import NotTabularError
+from sb3_lecture_dqn.evaluation.environment import tabular_env
 from sb3_lecture_dqn.evaluation.result import TestResult
 from sb3_lecture_dqn.evaluation.run import exact_test, run_test
-from sb3_lecture_dqn.evaluation.test_env import tabular_env
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.saving.files import written_whole
 from sb3_lecture_dqn.study.plan import Plan, Trial

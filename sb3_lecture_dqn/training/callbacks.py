@@ -18,10 +18,7 @@ from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
-from sb3_lecture_dqn.evaluation.like_model import step_limit_of
-from sb3_lecture_dqn.evaluation.result import TestResult
-from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
-from sb3_lecture_dqn.evaluation.test_env import (
+from sb3_lecture_dqn.evaluation.environment import (
     MAX_TEST_ENVS,
     check_ends,
     check_step_limit,
@@ -29,6 +26,9 @@ from sb3_lecture_dqn.evaluation.test_env import (
     make_test_env,
     tabular_env,
 )
+from sb3_lecture_dqn.evaluation.like_model import step_limit_of
+from sb3_lecture_dqn.evaluation.result import TestResult
+from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer, folder_for
 from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state
 from sb3_lecture_dqn.saving.logs import outliving_full_disks

@@ -17,8 +17,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 
 from examples.lecture_loop import make_taxi
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv, TestResult, exact_test, run_test
+from sb3_lecture_dqn.evaluation.environment import make_test_env
 from sb3_lecture_dqn.evaluation.like_model import step_limit_of
-from sb3_lecture_dqn.evaluation.test_env import make_test_env
 from tests.lecture_dqn.test_oracle import OneDrawPerEpisode
 
 

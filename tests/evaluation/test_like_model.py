@@ -31,8 +31,8 @@ from sb3_lecture_dqn import (
     run_test,
 )
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError, same
+from sb3_lecture_dqn.evaluation.environment import make_test_env
 from sb3_lecture_dqn.evaluation.like_model import env_like_model, step_limit_of
-from sb3_lecture_dqn.evaluation.test_env import make_test_env
 
 LIMIT = 40
 
