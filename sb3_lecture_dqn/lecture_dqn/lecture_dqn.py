@@ -100,6 +100,7 @@ class LectureDQN(LectureAlgorithm, DQN):
         **DQN.policy_aliases,
     }
     hyperparams = "lecture_dqn"
+    word_in_files = "DQN"
     compiled_policies = (LecturePolicy, TablePolicy, ActionInPolicy)
 
     policy: Any = HandedOut()

@@ -87,6 +87,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
         **QRDQN.policy_aliases,
     }
     hyperparams = "lecture_qrdqn"
+    word_in_files = "QRDQN"
 
     def __init__(
         self,

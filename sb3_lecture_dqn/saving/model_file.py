@@ -138,6 +138,7 @@ def read_model(
     path: Path,
     name: str,
     algorithm: str,
+    stock: str,
     names: Mapping[str, type],
     custom_objects: dict[str, Any] | None,
     print_system_info: bool,
@@ -147,7 +148,8 @@ def read_model(
 
     :param path: The file, with or without ``.zip``, or an open file
     :param name: Name of the model in messages
-    :param algorithm: What SB3 or sb3-contrib calls the algorithm that it has to be of
+    :param algorithm: The word for the algorithm that it has to be of
+    :param stock: What SB3 or sb3-contrib calls the algorithm that this one extends
     :param names: Names of policies
     :param custom_objects: Replacements of entries of the file
     :param print_system_info: Whether to print where the file was written
@@ -158,7 +160,7 @@ def read_model(
         raise ValueError("custom_objects argument must be a dict or None")
     with reading(path, "zip", f"{name} model") as (file, size):
         members = _model_members(file, size, name)
-        _check_algorithm(members, algorithm)
+        _check_algorithm(members, stock)
         if print_system_info:
             print("== SAVED MODEL SYSTEM INFO ==")
             for line in members.get("system_info.txt", b"").decode().splitlines()[:100]:
@@ -226,20 +228,18 @@ def read_summary(path: Path) -> ModelSummary:
         )
 
 
-def check_is_model(path: Path, name: str, algorithm: str) -> None:
+def check_is_model(path: Path, name: str, stock: str) -> None:
     """
     Check that a file is a model of the algorithm, before anything in it is unpickled.
 
     :param path: The file, with or without ``.zip``, or an open file, which is left at its start
     :param name: Name of the model in messages
-    :param algorithm: As for :func:`read_model`
+    :param stock: As for :func:`read_model`
     :raises UnsafeFileError: If it is no zip file with the settings and the weights of such a model
     """
     with reading(path, "zip", f"{name} model") as (file, _), zipfile.ZipFile(file) as archive:
         check_is_no_other(archive, DESCRIPTION, name)
-        _check_algorithm(
-            {name: archive.read(name) if name == "data" else b"" for name in archive.namelist()}, algorithm
-        )
+        _check_algorithm({name: archive.read(name) if name == "data" else b"" for name in archive.namelist()}, stock)
 
 
 def own_settings(path: Path) -> dict[str, Any] | None:
@@ -261,16 +261,16 @@ def own_settings(path: Path) -> dict[str, Any] | None:
 OTHERWISE_IN_STOCK = ("target_update_interval", "max_grad_norm")
 
 
-def _check_algorithm(members: Mapping[str, bytes], algorithm: str) -> None:
+def _check_algorithm(members: Mapping[str, bytes], stock: str) -> None:
     if missing := {"data", "policy.pth"} - members.keys():
         raise UnsafeFileError(f"it has no member {', '.join(map(repr, sorted(missing)))}")
     settings = parse_json(members["data"])
     if not isinstance(settings, dict) or not settings.keys() & _DQN_SETTINGS:
         raise UnsafeFileError("its settings are not those of a DQN")
     found = "QRDQN" if "n_quantiles" in settings else "DQN"
-    if found != algorithm:
+    if found != stock:
         titles = {"DQN": "DQN", "QRDQN": "QR-DQN"}
-        raise UnsafeFileError(f"its settings are those of a {titles[found]}, not of a {titles[algorithm]}")
+        raise UnsafeFileError(f"its settings are those of a {titles[found]}, not of a {titles[stock]}")
 
 
 def _model_members(file: IO[bytes], size: int, name: str = "LectureDQN") -> dict[str, bytes]:

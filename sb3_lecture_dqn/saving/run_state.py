@@ -20,7 +20,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wr
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, shown
 from sb3_lecture_dqn.common.seeding import global_generators, set_global_generators
-from sb3_lecture_dqn.common.stock import stock_algorithm
 from sb3_lecture_dqn.engine.divergence import check_weights
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.evaluation.like_model import check_made_by_id
@@ -85,7 +84,7 @@ def write_run(model: Any, path: pathlib.Path) -> None:
         check_progress(settings)
     except ValueError as error:
         raise checkpoint_file.UnreadableCheckpointError(f"it could not be read again: {error}") from error
-    algorithm = stock_algorithm(type(model)).__name__
+    algorithm = model.word_in_files
     checkpoint_file.write_checkpoint(
         path, algorithm, settings, state, callbacks, parameters, model.replay_buffer, model.policy_aliases
     )
@@ -117,9 +116,7 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
     :param custom_objects: Settings that replace settings of the file
     :return: A model in the middle of its training
     """
-    checkpoint = checkpoint_file.read_checkpoint(
-        path, stock_algorithm(cls).__name__, cls.policy_aliases, custom_objects
-    )
+    checkpoint = checkpoint_file.read_checkpoint(path, cls.word_in_files, cls.policy_aliases, custom_objects)
     model = make_model(cls, path, checkpoint.settings, checkpoint.parameters, None, device, False, {})
     if env is None and model.env_id is None:
         raise ValueError("env=None, but the run had an environment object without an id: pass a similar one")

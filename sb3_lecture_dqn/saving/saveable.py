@@ -3,7 +3,7 @@
 import io
 import pathlib
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -43,6 +43,9 @@ class Saveable(OffPolicyAlgorithm):
     """
     Base class with the methods that read and write files. They unpickle nothing unless the caller trusts the file.
     """
+
+    #: The word by which files name the algorithm
+    word_in_files: ClassVar[str]
 
     env_id: str | None
     max_episode_steps: int | None
@@ -102,9 +105,9 @@ class Saveable(OffPolicyAlgorithm):
         :raises UnsafeFileError: If the file is damaged, contains no model of this class, or contains code as a setting
             that is not in ``custom_objects``; it is a ``ValueError``
         """
-        algorithm = stock_algorithm(cls).__name__
+        stock = stock_algorithm(cls).__name__
         if trust:
-            check_is_model(path, cls.__name__, algorithm)
+            check_is_model(path, cls.__name__, stock)
             kwargs = {**settings_beside_stock(cls, path, custom_objects or {}), **kwargs}
             model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
             update_env_settings(model)
@@ -113,7 +116,7 @@ class Saveable(OffPolicyAlgorithm):
             print("== CURRENT SYSTEM INFO ==")
             get_system_info()
         settings, parameters = read_model(
-            path, cls.__name__, algorithm, cls.policy_aliases, custom_objects, print_system_info
+            path, cls.__name__, cls.word_in_files, stock, cls.policy_aliases, custom_objects, print_system_info
         )
         model = make_model(cls, path, settings, parameters, env, device, force_reset, kwargs)
         if "tensorboard_log" not in {**kwargs, **(custom_objects or {})}:
@@ -141,7 +144,7 @@ class Saveable(OffPolicyAlgorithm):
         stock.__dict__.update(attributes, **settings_for_stock(self))
         with written_whole(path, "zip") as file:
             super(Saveable, stock).save(file, exclude, include)  # type: ignore[arg-type]
-            add_description(file, stock_algorithm(type(self)).__name__, attributes, self.policy_aliases)
+            add_description(file, self.word_in_files, attributes, self.policy_aliases)
 
     def set_parameters(
         self,
