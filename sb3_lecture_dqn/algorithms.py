@@ -49,7 +49,7 @@ def load_model(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
     """
     name = read_summary(path).algorithm
     for algorithm in ALGORITHMS.values():
-        if algorithm.stock.__name__ == name:
+        if algorithm.cls.word_in_files == name:
             return algorithm.cls.load(path)
-    known = ", ".join(algorithm.stock.__name__ for algorithm in ALGORITHMS.values())
+    known = ", ".join(algorithm.cls.word_in_files for algorithm in ALGORITHMS.values())
     raise UnsafeFileError(f"path={str(path)!r}: its algorithm is {name!r}; known are {known}")
