@@ -70,12 +70,12 @@ def _check_option(action: argparse.Action, value: Any) -> None:
     name = action.dest
     if value is None:
         return
-    if isinstance(action, argparse.BooleanOptionalAction):
+    if action.nargs == 0:
         if not isinstance(value, bool):
             raise ValueError(f"{name}={value!r} must be true or false")
-    elif action.type is int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{name}={value!r} must be an integer")
+    elif action.type in (int, float):
+        if isinstance(value, bool) or not isinstance(value, int if action.type is int else int | float):
+            raise ValueError(f"{name}={value!r} must be {'an integer' if action.type is int else 'a number'}")
     elif name == "set":
         if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
             raise ValueError(f"{name}={value!r} must be a list of NAME=VALUE, such as ['gamma=0.9']")

@@ -84,6 +84,8 @@ def also_compiled(method: _Method) -> _Method:
     """
     Mark a method of an algorithm whose result the kernels compute too. Overriding methods are not marked.
 
+    Whoever changes a marked method changes the kernels too, or removes the mark: PyTorch then trains the model.
+
     :param method: The method
     :return: The same method
     """

@@ -1,4 +1,4 @@
-"""Making environments by their ids, with the lecture's ids and step limits on every supported gymnasium."""
+"""Registering ids and making environments by them, with the lecture's step limits, on every supported gymnasium."""
 
 import difflib
 import math

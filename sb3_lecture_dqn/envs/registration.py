@@ -1,4 +1,4 @@
-"""Making environments by their ids without needless warnings."""
+"""The specification by which gymnasium makes an id without the warning that the id is out of date."""
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec

@@ -1,4 +1,4 @@
-"""Tables of transitions: which environments have one, and whether it is valid."""
+"""Tables of transitions: which environments have one, and whether it is valid. See :meth:`TabularModel.from_env`."""
 
 import copy
 import math

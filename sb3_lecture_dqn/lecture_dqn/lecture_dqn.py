@@ -145,6 +145,7 @@ class LectureDQN(LectureAlgorithm, DQN):
         explore_least_tried: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
+        # `super` adds "__class__" to the local variables.
         settings = {name: value for name, value in locals().items() if name not in ("self", "loss", "__class__")}
         self.loss = loss
         super().__init__(**settings)
@@ -156,6 +157,8 @@ class LectureDQN(LectureAlgorithm, DQN):
 
         If s' is terminal, ``y = r``. With ``double_q``, the online network selects a' and the target network evaluates
         it (van Hasselt et al. 2016). With masks, a' is a valid action.
+
+        :mod:`kernels.updates` computes the same: change both, or remove the mark.
 
         :param batch: Minibatch of transitions
         :return: Mean loss, a scalar tensor

@@ -2,7 +2,8 @@
 The state of a training run: captured for a checkpoint, and restored when the run is resumed.
 
 The state is a dictionary of the states of the run's parts. Each part defines its state by its own ``get_state`` and
-``set_state``.
+``set_state``. :func:`write_run` writes a checkpoint. :func:`read_run` makes a model of it, and :func:`restore` brings the
+model to the state of the run. When ``learn`` has begun, :func:`go_on` restores the rest.
 """
 
 import pathlib
@@ -42,7 +43,8 @@ def capture(model: Any, path: pathlib.Path) -> dict[str, Any]:
     """
     Capture the state of a run, except for settings, weights and replay memory.
 
-    In the middle of a rollout, the positions in the running episodes are unknown; :func:`restore` then begins new ones.
+    After an environment has failed in a step, the positions in the running episodes are unknown; :func:`restore` then
+    begins new episodes.
 
     :param model: The model that trains
     :param path: Path of the checkpoint; the path of the logs is stored relative to it
@@ -175,6 +177,8 @@ def restore(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
     """
     check_number("elapsed_ns", state.get("elapsed_ns", 0), 0, 2**63 - 1, integer=True)
     for name, part in model._parts().items():
+        if name not in state:
+            raise UnsafeFileError(f"it has no state of the run's {name}")
         part.set_state(state[name])
     model.replay_buffer = checkpoint_file.read_checkpoint_memory(path, model.replay_buffer)
     model.replay_buffer.device = model.device
@@ -184,7 +188,7 @@ def restore(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
         if state["env"] is None or state["in_rollout"]:
             if state["env"] is not None:
                 set_wrapper_states(model.env, state["env"])
-            when = "in the middle of a step" if state["in_rollout"] else "without an environment"
+            when = "in the middle of a rollout" if state["in_rollout"] else "without an environment"
             raise EpisodeNotReplayedError(f"the checkpoint was saved {when}")
         _check_last_obs(model, model.env)
         set_env_state(model.env, state["env"])

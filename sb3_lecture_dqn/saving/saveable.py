@@ -262,13 +262,14 @@ class Saveable(OffPolicyAlgorithm):
         Unlike a file of :meth:`save`, a checkpoint contains no code: pass custom functions and classes as
         ``custom_objects``. Nothing is unpickled.
 
-        :param path: A checkpoint, a folder of checkpoints, or the folder of a run; the newest complete one is used
+        :param path: A checkpoint, a folder of checkpoints, or the folder of a run. Of several the newest is used; a
+            damaged one is passed over, with a warning
         :param env: An environment that was made and wrapped like the one of the run. If ``None``, it is made by the id
             of the run's environment. If its position in the episode cannot be restored, it is reset, with a warning
         :param device: Device on which the code should run
         :param custom_objects: As for :meth:`load`
         :return: A model in the middle of its training
-        :raises UnsafeFileError: If no checkpoint is complete and of this algorithm
+        :raises UnsafeFileError: If all checkpoints are damaged, or the one to use does not fit this algorithm
         :raises FileNotFoundError: If there is no checkpoint
         :raises ValueError: If ``env`` is needed, or differs from the environment of the run
         """

@@ -1,5 +1,5 @@
 """
-The training loop: act, step, store, update, copy the target network, test.
+The training loop: act, step, store; update; copy the target network; test. A copy by steps comes before the updates.
 
 :meth:`LectureAlgorithm.learn` loops over rollouts, :meth:`LectureAlgorithm._learn_from_a_rollout` does one iteration of
 the loop, and :meth:`LectureAlgorithm.collect_rollouts` steps the environments. Tests are callbacks: they run at the
@@ -45,10 +45,12 @@ class LectureAlgorithm(LectureModel):
 
     - ε of episode i = 1, 2, … is ``max(exploration_final_eps, exploration_initial_eps * exploration_decay**i)``. With
       several environments, i is one more than the total number of episodes that have ended in them.
-    - The target network is copied after every n-th episode, once the updates that follow its last step are done.
+    - The target network is copied after the updates that follow the last step of every n-th episode; if the interval is
+      in steps, it is copied before the updates, as in SB3.
     - The budget of :meth:`learn` may be a number of episodes.
 
-    A subclass implements the equation, ``compute_loss``.
+    A subclass defines its networks, ``_networks``, and the equation, ``compute_loss``; the words ``word_in_files`` and
+    ``hyperparams``; and ``_create_aliases``, which makes the target the online network if ``double_dqn=False``.
     """
 
     exploration_schedule: Schedule
@@ -72,7 +74,7 @@ class LectureAlgorithm(LectureModel):
         Train for a budget of environment steps or of episodes.
 
         Both budgets are lower bounds, as in SB3: training stops after the rollout (see ``train_freq``) that reaches the
-        budget. With the default ``train_freq=1``, it stops after exactly that episode.
+        budget. With one environment and the default ``train_freq=1``, the budget is met exactly.
 
         :param total_timesteps: Budget in environment steps. With 0, the logger is set up and nothing is trained, as in
             SB3
@@ -164,7 +166,7 @@ class LectureAlgorithm(LectureModel):
         by_step = train_freq.unit == TrainFrequencyUnit.STEP
         assert by_step or env.num_envs == 1, "You must use only one env when doing episodic training."
         callback.on_rollout_start()
-        continue_training = True
+        continue_training = True  # never changes; callbacks see it, as in SB3
         while (num_collected_steps if by_step else num_collected_episodes) < train_freq.frequency:
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
             new_obs, rewards, dones, infos = self._step(env, actions)
@@ -263,7 +265,7 @@ class LectureAlgorithm(LectureModel):
         if isinstance(interval, int):
             due = not after_updates and self._n_calls % max(interval // self.n_envs, 1) == 0
         else:
-            self._target_copies.n, self._target_copies.unit = interval
+            self._target_copies.n, self._target_copies.unit = interval  # a callback may have changed it
             due = after_updates and self._target_copies.due(self.num_timesteps, self._episode_num)
         if due:
             self._copy_target()
@@ -308,7 +310,7 @@ class LectureAlgorithm(LectureModel):
                 "load(path, env=...)"
             )
         will_be_reset = from_zero or self._last_obs is None
-        # SB3 adds the steps of earlier calls again.
+        # SB3 adds `num_timesteps` to this number.
         total_timesteps = self._budget.until_steps - (0 if from_zero else self.num_timesteps)
         try:
             with naming_dead_processes(self.env):

@@ -1,4 +1,4 @@
-"""Exploration: the schedule of ε, and the choice of ε-greedy actions."""
+"""Exploration: the lecture's ε, and the choice of ε-greedy actions. :mod:`algorithm` says which ε a step has."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,8 @@
-"""The model: its construction from settings, and its predictions. The training loop is in :mod:`algorithm`."""
+"""
+The model: its construction from settings, its parts, its engine and its predictions.
+
+The training loop is in :mod:`algorithm`.
+"""
 
 import sys
 import warnings
@@ -236,12 +240,17 @@ class LectureModel(Saveable):
         )
 
     def _parts(self) -> dict[str, Any]:
-        """Return the parts of a run that a checkpoint stores. Each has ``get_state`` and ``set_state``."""
+        """
+        Return the parts of a run that a checkpoint stores. Each has ``get_state`` and ``set_state``.
+
+        Checkpoints of before have no state of a new part: raise ``CHECKPOINT_VERSION``, and give them one in
+        :mod:`version_1`.
+        """
         return {"exploration": self._exploration, "transitions": self._transitions, "budget": self._budget}
 
     def _excluded_save_params(self) -> list[str]:
-        parts = ["_exploration", "_transitions", "_budget", "_target_copies", "_engine", "_access", "_said"]
-        return [*super()._excluded_save_params(), *parts, "_env_raised", "_warned_of_missing_masks"]
+        made_anew = ["_exploration", "_transitions", "_budget", "_target_copies", "_engine", "_access", "_said"]
+        return [*super()._excluded_save_params(), *made_anew, "_env_raised", "_warned_of_missing_masks"]
 
     def __getstate__(self) -> dict[str, Any]:
         self._access.handed_out = True

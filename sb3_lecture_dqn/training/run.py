@@ -27,7 +27,7 @@ class Run:
         self.callback = callback
         self._checkpointers: list[Checkpointer] = []
         self._contexts = contextlib.ExitStack()
-        self._as_made = callback_numbers(callback) if model._resumed is not None else []
+        self._numbers_before_start = callback_numbers(callback) if model._resumed is not None else []
         self._signals: StopSignals | None = None
         model._access.begin(model, callback)
 
@@ -36,7 +36,7 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> bool | None:
         try:
-            if isinstance(error, Exception) and self.model._env_raised:
+            if isinstance(error, Exception) and self.model._env_raised:  # save what there is
                 self._save_as_last(stopped=True)
         finally:
             self.model._access.end(failed=error is not None)
@@ -44,13 +44,18 @@ class Run:
         return suppresses_error
 
     def begin(self) -> None:
-        """Begin training, or continue from a checkpoint. Call this after ``on_training_start`` of the callbacks."""
+        """
+        Restore what is left of a checkpoint, catch signals, and save a checkpoint if one is due.
+
+        Call this after ``on_training_start`` of the callbacks.
+        """
         model = self.model
         model._access.note()
-        handles = [child for child in callback_tree(self.callback) if isinstance(child, LectureCheckpointCallback)]
-        self._checkpointers = [handle.checkpointer for handle in handles if handle.checkpointer is not None]
-        go_on(model, self.callback, self._as_made, bool(self._checkpointers))
-        self._contexts.enter_context(naming_dead_processes(model.env, self._how_to_go_on))
+        for child in callback_tree(self.callback):
+            if isinstance(child, LectureCheckpointCallback) and child.checkpointer is not None:
+                self._checkpointers.append(child.checkpointer)
+        go_on(model, self.callback, self._numbers_before_start, bool(self._checkpointers))
+        self._contexts.enter_context(naming_dead_processes(model.env, self._how_to_resume))
         if self._checkpointers:
             self._signals = self._contexts.enter_context(StopSignals())
         self._save_if_due()
@@ -81,7 +86,7 @@ class Run:
         for checkpointer in self._checkpointers:
             checkpointer.save_as_last(stopped)
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         """Return the part of an error message that tells how to resume after an environment has failed."""
         model = self.model
         when, algorithm = f"this was at environment step {model.num_timesteps}", type(model).__name__

@@ -1,4 +1,4 @@
-"""Intervals and budgets, counted in environment steps or in episodes."""
+"""When something is due, and when training ends: intervals and budgets, counted in environment steps or in episodes."""
 
 import sys
 from dataclasses import asdict, dataclass
