@@ -33,7 +33,7 @@ SCRIPTS = {
     ),
     "ablation.py": ("--rows nothing --seeds 1 --processes 1", r"\| nothing \| 1 \| 1 ", False),
     "api.py": ("", r"names are in .*api\.md", False),
-    "lecture_loop.py": ("--episodes 2 --no-test", r"\d+ env steps, \d+ per second \(training alone\)", True),
+    "lecture_loop.py": ("--episodes 1 --no-test", r"\d+ env steps, \d+ per second \(training alone\)", True),
     "lecture_ladder.py": ("--timesteps 200 --tests 2 --seeds 1 --processes 1 --out .", LADDER, False),
     "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
     "make_pictures.py": ("--episodes 20 --seeds 2 --out .", r"Picture: curves\.png", False),

@@ -190,7 +190,6 @@ class UserAccess:
         :param model: The model, set up for training
         :param callback: The callback of this call
         """
-        self.note()
         self.code = user_code(model, callback)
         self.handed_out = False
 

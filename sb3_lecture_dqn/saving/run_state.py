@@ -2,8 +2,8 @@
 The state of a training run: captured for a checkpoint, and restored when the run is resumed.
 
 The state is a dictionary of the states of the run's parts. Each part defines its state by its own ``get_state`` and
-``set_state``. :func:`write_run` writes a checkpoint. :func:`read_run` makes a model of it, and :func:`restore` brings the
-model to the state of the run. When ``learn`` has begun, :func:`go_on` restores the rest.
+``set_state``. :func:`write_run` writes a checkpoint. :func:`read_run` makes a model of it, and :func:`restore` brings
+the model to the state of the run. When ``learn`` has begun, :func:`go_on` restores the rest.
 """
 
 import pathlib

@@ -1,8 +1,8 @@
 """
 Descriptions that versions before 2.0 wrote, translated into the JSON that :mod:`codec` reads today.
 
-These are models of description version 1 and checkpoints of version 2. JSON comes in and JSON goes out. What a setting of
-1.0 means is decided where it is used; comments that name 1.0 mark these places.
+These are models of description version 1 and checkpoints of version 2. JSON comes in and JSON goes out. What a setting
+of 1.0 means is decided where it is used; comments that name 1.0 mark these places.
 """
 
 import sys

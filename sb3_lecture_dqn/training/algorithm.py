@@ -98,6 +98,7 @@ class LectureAlgorithm(LectureModel):
         budget = self._budget = self._budget_of_call(total_timesteps, total_episodes, reset_num_timesteps, is_resumed)
         total_timesteps, callback = self._begin(callback, reset_num_timesteps, tb_log_name, progress_bar)
 
+        self._access.note()  # before the engine reads the networks
         self._make_engine()  # the user may have changed settings since the last call
 
         with Run(self, callback) as run:

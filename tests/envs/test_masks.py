@@ -425,7 +425,7 @@ def test_masks_of_a_running_episode_stay_when_training_goes_on():
     model = LectureDQN(env=env, use_masking=True, seed=0).learn(total_timesteps=7)
     for _ in range(5):
         model.learn(total_timesteps=3, reset_num_timesteps=False)
-        np.testing.assert_array_equal(model._last_masks, mdp.masks[model._last_obs])
+        np.testing.assert_array_equal(model._transitions.masks, mdp.masks[model._last_obs])
 
 
 def test_masks_are_a_part_of_what_makes_transitions_equal():

@@ -17,7 +17,7 @@ def check(folder, name, n_kills):
 
 
 def test_killed_five_times(tmp_path, monkeypatch):
-    monkeypatch.setitem(CONFIGURATIONS, SHORT, (*CONFIGURATIONS[SHORT][:3], 15_000))
+    monkeypatch.setitem(CONFIGURATIONS, SHORT, (*CONFIGURATIONS[SHORT][:3], 5_000))
     check(tmp_path, SHORT, 5)
 
 
