@@ -67,17 +67,11 @@ def test_it_runs_from_a_clean_kernel(as_it_stands, maker, tmp_path, monkeypatch)
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-<<<<<<< HEAD
-    notebook = maker.execute(maker.build("en"), tmp_path)  # raises an error if a cell does
-||||||| db43094
-    notebook = maker.execute(maker.build("en"), tmp_path)  # raises where a cell does
-=======
     notebook = maker.build("en")
     if not as_it_stands:
         for cell in maker.code_cells(notebook):
             cell.source = re.sub(r"total_episodes=\d+", "total_episodes=5", cell.source)
-    maker.execute(notebook, tmp_path)  # raises where a cell does
->>>>>>> tests
+    maker.execute(notebook, tmp_path)  # raises an error if a cell does
     as_committed = [has_picture(cell) for cell in maker.code_cells(committed(maker, "en"))]
     assert [has_picture(cell) for cell in maker.code_cells(notebook)] == as_committed
     printed = "".join(
