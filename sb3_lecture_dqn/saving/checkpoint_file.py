@@ -22,7 +22,7 @@ import torch as th
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_finite, shown
 from sb3_lecture_dqn.saving import version_1
 from sb3_lecture_dqn.saving.archive import opened_archive
-from sb3_lecture_dqn.saving.codec import Arrays, ArraysInOrder, CodeInFileError, decode, encode
+from sb3_lecture_dqn.saving.codec import ArraysInOrder, CodeInFileError, Take, decode, encode
 from sb3_lecture_dqn.saving.files import (
     MANIFEST,
     check_is_no_other,
@@ -116,13 +116,13 @@ def write_checkpoint(
     arrays = ArraysInOrder()
     described = {
         "settings": encode(dict(settings), names),
-        "state": encode(dict(state), {}, arrays),
-        "callbacks": encode(callbacks, {}, arrays),
-        "parameters": encode(with_tensors(parameters, _on_cpu), {}, arrays),
+        "state": encode(dict(state), {}, arrays.put),
+        "callbacks": encode(callbacks, {}, arrays.put),
+        "parameters": encode(with_tensors(parameters, _on_cpu), {}, arrays.put),
     }
     content = json.dumps(described, allow_nan=False).encode()
     try:
-        _check_state(parse_json(content), arrays)
+        _check_state(parse_json(content), arrays.take)
     except UnsafeFileError as error:
         raise UnreadableCheckpointError(
             f"it could not be read again: {error}; its longest part is {_longest(described)}"
@@ -172,15 +172,15 @@ def check_whole(path: pathlib.Path) -> None:
     with _opened(path) as archive:
         version = _manifest(archive)["version"]
         with _stored_arrays(archive, version) as arrays:
-            _check_state(_state_of(archive, version), arrays)
+            _check_state(_state_of(archive, version), arrays.take)
 
 
-def _check_state(described: dict[str, Any], arrays: Arrays) -> None:
+def _check_state(described: dict[str, Any], take: Take) -> None:
     """Check that :data:`STATE` can be read. Settings may be code, as a user can replace them."""
     with contextlib.suppress(CodeInFileError):
         decode(described["settings"], {})
     for part in _STATES:
-        decode(described[part], {}, arrays=arrays)
+        decode(described[part], {}, take=take)
 
 
 def _state_of(archive: zipfile.ZipFile, version: int) -> dict[str, Any]:
@@ -195,11 +195,8 @@ class _StoredArrays:
         self._member = member
         self._n_left = n_bytes
 
-    def put(self, content: Any) -> dict[str, Any]:
-        raise NotImplementedError
-
     def take(self, described: dict[str, Any], n_bytes: int) -> bytes:
-        """See :class:`codec.Arrays`."""
+        """See :data:`codec.Take`."""
         if n_bytes > self._n_left:
             shape = shown(described["shape"])
             raise UnsafeFileError(f"an array of shape {shape} is declared, and there are {self._n_left} bytes left")
@@ -241,7 +238,7 @@ def read_checkpoint(
         described = _state_of(archive, manifest["version"])
         settings = decoded_settings(described["settings"], names, custom_objects or {}, way_on="")
         with _stored_arrays(archive, manifest["version"]) as arrays:
-            state, callbacks, parameters = (decode(described[part], {}, arrays=arrays) for part in _STATES)
+            state, callbacks, parameters = (decode(described[part], {}, take=arrays.take) for part in _STATES)
             arrays.check_all_taken()
         check_finite(parameters)
         return Checkpoint(settings, state, callbacks, parameters)

@@ -10,7 +10,6 @@ from sb3_lecture_dqn.saving.files import flush_folder
 
 _FILE_NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 
-
 _UNFINISHED = re.compile(r"\.checkpoint_\d+_steps\.zip\.[0-9a-f]+\.tmp")
 
 

@@ -9,9 +9,9 @@ import math
 import pathlib
 import re
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -39,26 +39,10 @@ _SMALL_ARRAY = 256
 _TENSORS = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
 
 
-class Arrays(Protocol):
-    """Where the numbers of large arrays and of tensors are, if they are not in the JSON."""
-
-    def put(self, content: np.ndarray) -> dict[str, Any]:
-        """
-        Keep numbers.
-
-        :param content: Their bytes, uint8
-        :return: More entries for the JSON, by which :meth:`take` finds the numbers
-        """
-
-    def take(self, described: dict[str, Any], n_bytes: int) -> Any:
-        """
-        Return numbers.
-
-        :param described: The JSON of the array
-        :param n_bytes: Length of its numbers in bytes
-        :return: The bytes
-        :raises UnsafeFileError: If there are not so many
-        """
+#: Keeps the numbers of an array, given as bytes (uint8); returns more entries for its JSON, by which they are found
+Put = Callable[[np.ndarray], dict[str, Any]]
+#: Returns the numbers of an array, given its JSON and their length in bytes; raises ``UnsafeFileError`` without so many
+Take = Callable[[dict[str, Any], int], Any]
 
 
 class ArraysInOrder:
@@ -69,12 +53,12 @@ class ArraysInOrder:
         self._n_taken = 0
 
     def put(self, content: np.ndarray) -> dict[str, Any]:
-        """See :class:`Arrays`."""
+        """See :data:`Put`."""
         self.contents.append(content)
         return {}
 
     def take(self, described: dict[str, Any], n_bytes: int) -> Any:
-        """See :class:`Arrays`."""
+        """See :data:`Take`."""
         content = self.contents[self._n_taken]
         self._n_taken += 1
         assert len(content) == n_bytes
@@ -102,20 +86,20 @@ def encoded(value: Any) -> Encoded:
     :return: The encoded value
     """
     arrays = ArraysInOrder()
-    return Encoded(encode(value, {}, arrays), [content.tobytes() for content in arrays.contents])
+    return Encoded(encode(value, {}, arrays.put), [content.tobytes() for content in arrays.contents])
 
 
-def encode(value: Any, names: Mapping[str, type], arrays: Arrays | None = None) -> Any:
+def encode(value: Any, names: Mapping[str, type], put: Put | None = None) -> Any:
     """
     Turn a value into JSON.
 
     :param value: Numbers, text, arrays, tensors on the CPU, spaces, schedules, known classes, and containers of them.
         Anything else is described as code, by its name only
     :param names: More known classes
-    :param arrays: Where the numbers of large arrays and of tensors go; ``None``: into the JSON
+    :param put: Keeps the numbers of large arrays and of tensors; ``None``: they go into the JSON
     :return: For :func:`json.dumps`
     """
-    return _Encoder({kind: name for name, kind in names.items()}, arrays).encode(value)
+    return _Encoder({kind: name for name, kind in names.items()}, put).encode(value)
 
 
 def decode(
@@ -123,7 +107,7 @@ def decode(
     names: Mapping[str, type],
     replacements: Mapping[str, Any] | None = None,
     *,
-    arrays: Arrays | None = None,
+    take: Take | None = None,
     way_on: str = ", or say trust=True to run what the file says",
 ) -> Any:
     """
@@ -132,14 +116,14 @@ def decode(
     :param description: From :func:`json.loads`
     :param names: As for :func:`encode`
     :param replacements: Values that replace entries that are code, by their last names or by their paths
-    :param arrays: Where the numbers are that are not in the JSON
+    :param take: Returns the numbers that are not in the JSON
     :param way_on: How else a user can load code, for the message
     :return: An equal value
     :raises CodeInFileError: If entries are code, or classes that a file may not name there; the message names them
     :raises UnsafeFileError: If it is no description
     """
     code = _Code(replacements or {})
-    value = _Decoder(names, code, arrays).decode(description, None)
+    value = _Decoder(names, code, take).decode(description, None)
     if code.found:
         raise CodeInFileError(
             f"{code.listed()}: this is code, and not loaded without being asked for. {code.advice()}{way_on}"
@@ -214,9 +198,9 @@ _ARRAY_KINDS = {bool: "b", int: "iu", float: "f"}  # of arrays that hold such nu
 
 
 class _Encoder:
-    def __init__(self, names: Mapping[type, str], arrays: Arrays | None) -> None:
+    def __init__(self, names: Mapping[type, str], put: Put | None) -> None:
         self.names = names
-        self.arrays = arrays
+        self.put = put
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
@@ -244,8 +228,8 @@ class _Encoder:
             return _tagged("tensor", dtype=name, shape=list(value.shape), **numbers)
         if kind is Encoded:
             for content in value.contents:
-                assert self.arrays is not None
-                self.arrays.put(np.frombuffer(content, np.uint8))
+                assert self.put is not None
+                self.put(np.frombuffer(content, np.uint8))
             return value.description
         return self._other(value)
 
@@ -265,7 +249,7 @@ class _Encoder:
         return _tagged(tag, dtype=array.dtype.str, shape=list(array.shape), **numbers)
 
     def _content(self, content: np.ndarray, itemsize: int) -> dict[str, Any]:
-        return _in_json(content, itemsize) if self.arrays is None or not len(content) else self.arrays.put(content)
+        return _in_json(content, itemsize) if self.put is None or not len(content) else self.put(content)
 
     def _other(self, value: Any) -> dict[str, Any]:
         if isinstance(value, pathlib.PurePath):
@@ -310,10 +294,10 @@ class _PlacedError(UnsafeFileError):
 
 
 class _Decoder:
-    def __init__(self, names: Mapping[str, type], code: _Code, arrays: Arrays | None) -> None:
+    def __init__(self, names: Mapping[str, type], code: _Code, take: Take | None) -> None:
         self.names = names
         self.code = code
-        self.arrays = arrays
+        self.take = take
         self.n_left = MAX_NUMBERS
 
     def decode(self, described: Any, at: Place) -> Any:
@@ -399,8 +383,8 @@ class _Decoder:
             content = content * n_numbers if len(content) == itemsize else content
         elif "bytes" in described or not n_numbers:
             content = base64.b64decode(described.get("bytes", ""), validate=True)
-        elif self.arrays is not None:
-            content = self.arrays.take(described, n_numbers * itemsize)
+        elif self.take is not None:
+            content = self.take(described, n_numbers * itemsize)
         else:
             raise UnsafeFileError("there are no numbers of an array")
         if len(content) != n_numbers * itemsize:

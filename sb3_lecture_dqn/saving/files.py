@@ -20,13 +20,11 @@ from sb3_lecture_dqn.saving.codec import CodeInFileError
 
 Path = str | pathlib.Path | io.BufferedIOBase
 
-
 #: The members by which the files of a model, of a memory and of a checkpoint are known
 DESCRIPTION, MEMORY, MANIFEST = "sb3_lecture_dqn.json", "sb3_lecture_dqn_memory.json", "manifest.json"
 
 #: Largest JSON in bytes, and most entries that it may have: a parsed entry needs far more memory than its text
 MAX_DESCRIPTION, MAX_ENTRIES = 2**26, 2**20
-
 
 # What loads a file that was given to the wrong method, by the member that tells its kind
 _OTHER_FILES = {

@@ -28,7 +28,6 @@ MEMORY_VERSION = 1
 #: Most bytes of an array's header besides the names of its fields
 _MAX_HEADER = 2**16
 
-
 _SB3_BUFFERS = (ReplayBuffer, DictReplayBuffer, NStepReplayBuffer)
 
 

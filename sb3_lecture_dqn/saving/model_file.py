@@ -35,7 +35,6 @@ DESCRIPTION_VERSIONS = (1, 2)
 #: Attributes that `_setup_model` makes anew, whatever is in a file
 DERIVED = {"lr_schedule", "exploration_schedule", "batch_norm_stats", "batch_norm_stats_target"}
 
-
 # Kinds of settings that SB3's checks rely on. Without the first four no model can be made.
 _KINDS = {
     "policy_class": type,
@@ -46,27 +45,21 @@ _KINDS = {
     "verbose": int,
 }
 
-
 _NECESSARY = set(list(_KINDS)[:4])
-
 
 # Each file of a DQN or QR-DQN has some of these, whatever `save` was told to leave out; no other file has any.
 _DQN_SETTINGS = {"exploration_initial_eps", "exploration_final_eps", "exploration_fraction", "target_update_interval"}
 
-
 _NOT_DESCRIBED = (
-    f"it has no {DESCRIPTION!r}, which files of stock Stable-Baselines3 do not have. The rest of it are pickles, "
-    "which can run anything: say load(..., trust=True) if you trust its origin"
+    f"it has no {DESCRIPTION!r}. It may be a file of stock Stable-Baselines3, whose settings are pickles, which can "
+    "run anything: say load(..., trust=True) if you trust its origin"
 )
-
 
 # Members of a model's file besides weights, and most members of a file
 _MEMBERS, _MAX_MEMBERS = {"data", "_stable_baselines3_version", "system_info.txt", DESCRIPTION}, 32
 
-
 # Largest sizes that a file may ask for: some take so much memory at once, others during training
 _MAX_SIZES = {"buffer_size": 10**10, "batch_size": 2**24, "n_steps": 2**16}
-
 
 _MAX_INFOS = 2**22  # `HerReplayBuffer` makes a dictionary for each at once
 

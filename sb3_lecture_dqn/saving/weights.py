@@ -14,7 +14,7 @@ import numpy as np
 import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
-from sb3_lecture_dqn.saving.codec import decode, encode
+from sb3_lecture_dqn.saving.codec import Put, decode, encode
 from sb3_lecture_dqn.saving.torch_file import read_storages, read_tensors
 
 
@@ -52,7 +52,7 @@ def describe_weights(content: bytes) -> Any:
     :raises UnsafeFileError: If its tensors share numbers, are strided, or leave numbers out; or it holds anything else
     """
     storages: dict[str, th.Tensor] = {}
-    description = encode(read_tensors(content, storages), {}, _Addresses(storages))
+    description = encode(read_tensors(content, storages), {}, _finder(storages))
     _state({key: memoryview(tensor.view(th.uint8).numpy().data) for key, tensor in storages.items()}, description)
     return description
 
@@ -71,28 +71,24 @@ def read_weights(content: bytes, description: Any) -> Any:
 
 def _state(storages: dict[str, memoryview], description: Any) -> Any:
     numbers = _Storages(storages)
-    state = decode(description, {}, arrays=numbers, way_on="")
+    state = decode(description, {}, take=numbers.take, way_on="")
     numbers.check_all_taken()
     return state
 
 
-class _Addresses:
-    """Where the numbers of tensors are, by their addresses in the memory of all numbers of a file."""
+def _finder(storages: dict[str, th.Tensor]) -> Put:
+    """Return what finds the numbers of tensors by their addresses, in the memory of all numbers of a file."""
+    begins = sorted((tensor.data_ptr(), tensor.nbytes, key) for key, tensor in storages.items())
 
-    def __init__(self, storages: dict[str, th.Tensor]) -> None:
-        self._begins = sorted((tensor.data_ptr(), tensor.nbytes, key) for key, tensor in storages.items())
-
-    def put(self, content: np.ndarray) -> dict[str, Any]:
-        """See :class:`codec.Arrays`."""
+    def find(content: np.ndarray) -> dict[str, Any]:
         address = content.ctypes.data
-        i = bisect_right(self._begins, address, key=lambda begin: begin[0]) - 1
-        begin, n_bytes, key = self._begins[i] if i >= 0 else (address, 0, "")
+        i = bisect_right(begins, address, key=lambda begin: begin[0]) - 1
+        begin, n_bytes, key = begins[i] if i >= 0 else (address, 0, "")
         if address + len(content) > begin + n_bytes:
             raise UnsafeFileError("a tensor is strided")
         return {"at": [key, address - begin]}
 
-    def take(self, described: dict[str, Any], n_bytes: int) -> Any:
-        raise NotImplementedError
+    return find
 
 
 class _Storages:
@@ -103,11 +99,8 @@ class _Storages:
         self._n_left = sum(map(len, storages.values()))
         self._taken: list[tuple[str, int, int]] = []
 
-    def put(self, content: np.ndarray) -> dict[str, Any]:
-        raise NotImplementedError
-
     def take(self, described: dict[str, Any], n_bytes: int) -> memoryview:
-        """See :class:`codec.Arrays`."""
+        """See :data:`codec.Take`."""
         key, begin = described["at"]
         if type(begin) is not int or begin < 0 or begin + n_bytes > len(self._storages[key]):
             raise UnsafeFileError(f"a tensor of shape {shown(described['shape'])} is declared beyond its numbers")

@@ -124,7 +124,6 @@ _LIKE_PARAMETERS = {
     *("sum", "prev", "step_size", "ax"),
 }
 
-
 _OF_ONE_NUMBER = {"step", "mu_product", "eta", "mu"}
 
 

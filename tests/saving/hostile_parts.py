@@ -149,7 +149,7 @@ def with_arrays_in_json(members):
         if not isinstance(value, dict):
             return value
         if "dtype" in value and "shape" in value and not value.keys() & {"all", "bytes"}:
-            return encode(decode(value, {}, arrays=arrays), {})
+            return encode(decode(value, {}, take=arrays.take), {})
         return {key: inlined(item) for key, item in value.items()}
 
     parts = {part: inlined(described[part]) for part in ("state", "callbacks", "parameters")}

@@ -98,8 +98,9 @@ def test_spaces_come_back(space):
 )
 def test_values_that_are_no_json_come_back(value):
     for arrays in (None, ArraysInOrder()):
-        description = json.loads(json.dumps(encode(value, {}, arrays)))
-        restored = decode(description, {}, arrays=arrays)
+        put, take = (None, None) if arrays is None else (arrays.put, arrays.take)
+        description = json.loads(json.dumps(encode(value, {}, put)))
+        restored = decode(description, {}, take=take)
         assert type(restored) is type(value)
         assert repr(restored) == repr(value)
         assert len(str(description)) < 10_000
@@ -112,8 +113,8 @@ def test_what_is_encoded_stays_what_it_was():
     value["x"][0][7] = -1
     assert before != encoded(value)
     arrays = ArraysInOrder()
-    description = json.loads(json.dumps(encode([before, encoded(value), np.ones(99)], {}, arrays)))
-    first, second, last = decode(description, {}, arrays=arrays)
+    description = json.loads(json.dumps(encode([before, encoded(value), np.ones(99)], {}, arrays.put)))
+    first, second, last = decode(description, {}, take=arrays.take)
     assert (first["x"][0][7], second["x"][0][7], last.sum()) == (7, -1, 99)
     assert first["x"][1] == [1.5] * 1000
 
@@ -255,11 +256,11 @@ leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
 )
 def test_weights_are_after_reading_what_they_were(value):
     arrays = ArraysInOrder()
-    for store in (None, arrays):
-        description = json.loads(json.dumps(encode(value, {}, store)))
-        read = decode(description, {}, arrays=store)
+    for put, take in ((None, None), (arrays.put, arrays.take)):
+        description = json.loads(json.dumps(encode(value, {}, put)))
+        read = decode(description, {}, take=take)
         assert str(read) == str(value)
-        assert encode(read, {}, None if store is None else ArraysInOrder()) == description
+        assert encode(read, {}, None if put is None else ArraysInOrder().put) == description
 
 
 @pytest.mark.parametrize(
