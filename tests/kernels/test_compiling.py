@@ -62,7 +62,7 @@ class Caller:
 @pytest.fixture
 def caller(tmp_path, monkeypatch):
     monkeypatch.setattr(numba.core.config, "CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiling, "_told", set())
+    monkeypatch.setattr(compiling, "_printed", set())
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.syspath_prepend(tmp_path)
     yield Caller(tmp_path)
