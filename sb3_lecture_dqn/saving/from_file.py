@@ -132,14 +132,19 @@ def check_progress(settings: dict[str, Any]) -> None:
         check_number("_began_at", count, 0, integer=True)
     _check_names(settings)
     _check_type("action_noise", settings.get("action_noise"), ActionNoise | None)
-    for episode in _check_type("ep_info_buffer", settings.get("ep_info_buffer") or deque(), deque):
-        if not (isinstance(episode, dict) and is_figure(episode.get("r")) and is_figure(episode.get("l"))):
-            raise UnsafeFileError(f"ep_info_buffer has {episode!r}, but an episode needs numbers 'r' and 'l'")
-    for success in _check_type("ep_success_buffer", settings.get("ep_success_buffer") or deque(), deque):
-        if not is_figure(success):
-            raise UnsafeFileError(f"ep_success_buffer has {success!r}, which is not a number")
+    for name, is_entry, kind in (
+        ("ep_info_buffer", _is_episode, "an episode with numbers 'r' and 'l'"),
+        ("ep_success_buffer", is_figure, "a number"),
+    ):
+        for entry in _check_type(name, settings.get(name), deque | None) or ():
+            if not is_entry(entry):
+                raise UnsafeFileError(f"{name} has {shown(repr(entry))}, which is not {kind}")
     check_number("n_envs", settings.get("n_envs", 1), 1, 2**16, integer=True)  # a limit, since `learn` makes as many
     check_number("exploration_rate", settings.get("exploration_rate", 0), 0, 1)
+
+
+def _is_episode(entry: Any) -> bool:
+    return isinstance(entry, dict) and is_figure(entry.get("r")) and is_figure(entry.get("l"))
 
 
 def _check_type(name: str, value: Any, kind: Any) -> Any:

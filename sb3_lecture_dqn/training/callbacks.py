@@ -275,21 +275,15 @@ def _check_figure(name: str, figure: Any) -> None:
         check_number(name, figure, -np.inf)
 
 
-# Checkpoints of versions before 2.0 store the figures of a test in this order, without names.
-_FIGURES_OF_1 = ("mean_steps", "mean_penalties", "mean_reward", "success_rate", "n_episodes", "optimality")
-
-
-def _result_of(episode: Any, *stored: Any) -> tuple[int, TestResult]:
+def _result_of(episode: Any, figures: dict[str, Any]) -> tuple[int, TestResult]:
     """
     Make the result of a test from its entry in a checkpoint. Figures that the checkpoint lacks are NaN.
 
     :param episode: Number of finished episodes at the test
-    :param stored: One dictionary of figures by name; before 2.0, the figures themselves
+    :param figures: Figures by name
     :return: The episode and the result
     """
     check_number("episode of a test", episode, 0, integer=True)
-    by_name = len(stored) == 1 and isinstance(stored[0], dict)
-    figures: dict[str, Any] = stored[0] if by_name else dict(zip(_FIGURES_OF_1, stored, strict=True))
     known = {field.name: field for field in dataclasses.fields(TestResult)}
     if unknown := figures.keys() - known.keys():
         raise ValueError(f"{', '.join(sorted(unknown))}: this version does not know these figures of a test")

@@ -63,16 +63,6 @@ def test_results_are_kept_by_the_names_of_their_figures():
     assert [vars(one) for _, one in other.results] == [vars(one) for _, one in test.results]
 
 
-def test_results_of_version_1_which_had_no_names_are_read():
-    test = quick_test()
-    state = test.get_state()
-    state["results"] = [[50, 13.5, 0.25, -3.0, 0.5, 100, None], [100, 13.0, 0.0, 7.9, 1.0, 100, 0.75]]
-    test.set_state(state)
-    first, second = (result for _, result in test.results)
-    assert (first.mean_steps, first.mean_penalties, first.mean_reward, first.success_rate) == (13.5, 0.25, -3.0, 0.5)
-    assert (first.n_episodes, first.optimality, second.optimality) == (100, None, 0.75)
-
-
 def test_a_figure_that_an_older_version_did_not_compute_is_nan_and_an_unknown_one_is_refused(monkeypatch):
     test = quick_test()
     taxi().learn(total_episodes=1, callback=test)
