@@ -139,6 +139,7 @@ def checkpoints(good, own_log, victim):
         "windows of text": (infos, ["x"]),
         "windows of other numbers": (infos, [{"r": "x", "l": 1}]),
         "a window that is a number": ("settings ep_info_buffer", 5),
+        "a window that is a list": ("settings ep_info_buffer", []),
         "successes of text": ("settings ep_success_buffer items", ["x"]),
         "a folder of logs elsewhere": ("settings _run_folder", victim),
         "a folder of logs that is a number": ("settings _run_folder", 3),
