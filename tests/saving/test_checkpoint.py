@@ -937,7 +937,7 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path):
     with pytest.raises(ConnectionError, match="the simulator is gone"):
         model.learn(total_timesteps=60, callback=LectureCheckpointCallback(20, tmp_path))
     assert steps_of(tmp_path) == [33, 20, 0]
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a step"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a rollout"):
         resumed = LectureDQN.resume(tmp_path, env=make_env("Taxi-v3", 30))
     assert equal(memory_of(resumed), memory_of(model))
     assert resumed.learn().num_timesteps == 60
@@ -1037,7 +1037,7 @@ def test_statistics_of_vecnormalize_survive_a_callback_that_ends_training(tmp_pa
     model = LectureDQN("MlpPolicy", normalized(), seed=0)
     model.learn(total_timesteps=90, callback=[LectureCheckpointCallback(20, tmp_path), EndAt(50)])
     assert steps_of(tmp_path)[0] == 50
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a step"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a rollout"):
         resumed = LectureDQN.resume(tmp_path, env=normalized())
     for moments, expected in (
         (resumed.env.obs_rms, model.env.obs_rms),
