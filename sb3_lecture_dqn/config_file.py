@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import yaml
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn.common.checks import check_choice
-from sb3_lecture_dqn.common.user_yaml import read_yaml, read_yaml_file
+from sb3_lecture_dqn.common.user_yaml import read_yaml, read_yaml_file, write_yaml
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS, id_step_limit
 
 #: The entry with the version of the package. Version 1.0 wrote its 15 options and no version
@@ -26,7 +25,7 @@ def write_config(file: pathlib.Path, values: Mapping[str, Any]) -> None:
     :param values: The values of the options by name
     """
     config = {_VERSION: sb3_lecture_dqn.__version__, **values}
-    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    file.write_text(write_yaml(config), encoding="utf-8")
 
 
 def read_config(file: str | pathlib.Path, options: Mapping[str, argparse.Action]) -> dict[str, Any]:

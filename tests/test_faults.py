@@ -161,7 +161,7 @@ def test_the_environment_whose_process_died_is_named_and_training_goes_on_from_t
     # The same environment is no use any more, and it says so again.
     with pytest.raises(EOFError, match="environment 1 of 3 is gone"):
         model.learn(200)
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a step"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a rollout"):
         resumed = LectureDQN.resume(saving.last_path, env=in_processes(same, same, same))
     resumed.learn(callback=[KillProcess(-1, 0), LectureCheckpointCallback(60, tmp_path)])
     assert resumed.num_timesteps >= 200
@@ -205,7 +205,7 @@ def test_an_environment_that_raises_leaves_a_checkpoint(tmp_path, capsys):
     assert (
         f"Stopped after 0 episodes, 72 steps. To go on: LectureDQN.resume({str(tmp_path)!r})" in capsys.readouterr().out
     )
-    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a step"):
+    with pytest.warns(UserWarning, match="new episodes begin: the checkpoint was saved in the middle of a rollout"):
         resumed = good_model_of(tmp_path, 72, Faulty(make_env("Taxi-v3"), 0, "raise"))
     assert str(resumed.get_parameters()) == str(model.get_parameters())
     assert str(resumed.replay_buffer.get_state()) == str(model.replay_buffer.get_state())

@@ -1,4 +1,4 @@
-"""A reader for YAML from users and strangers: plain values only, in bounded time and memory, with clear errors."""
+"""YAML from users and strangers: plain values only, read in bounded time and memory, with clear errors."""
 
 import os
 import pathlib
@@ -95,6 +95,27 @@ PlainLoader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 PlainLoader.add_implicit_resolver(f"{_CORE}float", _FLOAT, list("-+.0123456789"))
+
+
+class PlainDumper(yaml.SafeDumper):
+    """Writes plain values so that :class:`PlainLoader` reads the same: text such as ``1e-3`` is quoted, no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write a value in every place where it is."""
+        return True
+
+
+PlainDumper.add_implicit_resolver(f"{_CORE}float", _FLOAT, list("-+.0123456789"))
+
+
+def write_yaml(data: Any) -> str:
+    """
+    Write plain values as YAML.
+
+    :param data: Tables, lists, text, numbers, booleans and ``None``
+    :return: YAML that :func:`read_yaml` reads, tables in their order
+    """
+    return yaml.dump(data, Dumper=PlainDumper, sort_keys=False)
 
 
 def read_yaml(source: str | pathlib.Path, text: str | bytes, loader: type[PlainLoader] = PlainLoader) -> Any:
