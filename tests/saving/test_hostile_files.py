@@ -147,7 +147,7 @@ def test_nothing_is_run(folder):
         "checkpoints: masks of seven": "truth values that are neither 0 nor 1",
         "checkpoints: a mark of logs that is a path": "'../../victim/' is no mark",
         "checkpoints: a state outside": "states .*16.* are not all in 0, …, 15",
-        "checkpoints: a negative length": "lengths .* are not all of",
+        "checkpoints: a negative length": "lengths .* are not all in 0",
         "checkpoints: an observation outside": "is 16 at environment step 60, outside its space",
         "checkpoints: a negative length of logs": "the length of events.*=-5 must be",
         "checkpoints: logs far above": "levels_up=3 must be",
