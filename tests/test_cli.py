@@ -22,7 +22,7 @@ from sb3_lecture_dqn.algorithms import load_model
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.study import lecture_plan
-from sb3_lecture_dqn.training import algorithm as episodic
+from sb3_lecture_dqn.training import schedule
 
 RUN_NAME = r"SR_{}_DD_{}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?"
 FIGURES = r"\d+ test episodes: [\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved(, optimality [\d.]+)?"
@@ -95,7 +95,7 @@ def test_environment_policy_engine_and_budget_in_steps_are_options(tmp_path, cap
 
 
 def test_without_a_budget_it_is_the_lectures(tmp_path, monkeypatch):
-    monkeypatch.setattr(episodic, "DEFAULT_TOTAL_EPISODES", 2)
+    monkeypatch.setattr(schedule, "DEFAULT_TOTAL_EPISODES", 2)
     assert train(tmp_path, "--quiet", episodes=None) == 0
     assert LectureDQN.load(run_folder(tmp_path) / "model.zip")._episode_num == 2
 

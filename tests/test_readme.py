@@ -9,7 +9,7 @@ import pytest
 from sb3_lecture_dqn import cli
 from sb3_lecture_dqn.study import Plan
 from sb3_lecture_dqn.study.trial import check_trials
-from sb3_lecture_dqn.training import algorithm as episodic
+from sb3_lecture_dqn.training import schedule
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
@@ -39,7 +39,7 @@ def test_the_readme_has_code_and_commands():
 def test_the_code_runs(i, tmp_path, monkeypatch):
     """But for the lecture's budget of episodes, as it stands, and each block by itself."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(episodic, "DEFAULT_TOTAL_EPISODES", 2)
+    monkeypatch.setattr(schedule, "DEFAULT_TOTAL_EPISODES", 2)
     exec(compile(blocks("python")[i], f"README.md, block {i + 1}", "exec"), {"__name__": "__main__"})
 
 

@@ -284,6 +284,8 @@ def _result_of(episode: Any, figures: dict[str, Any]) -> tuple[int, TestResult]:
     :return: The episode and the result
     """
     check_number("episode of a test", episode, 0, integer=True)
+    if not isinstance(figures, dict):
+        raise ValueError(f"{figures!r} is not a dictionary of figures")
     known = {field.name: field for field in dataclasses.fields(TestResult)}
     if unknown := figures.keys() - known.keys():
         raise ValueError(f"{', '.join(sorted(unknown))}: this version does not know these figures of a test")

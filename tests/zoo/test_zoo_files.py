@@ -130,7 +130,7 @@ def test_classes_that_are_not_used_again_are_names():
         ("- 1", "not a table of settings"),
         ("a: &x 1\nb: *x", "anchor or alias"),
         ("[" * 10_000, "deep"),
-        ("'", "no YAML"),
+        ("'", "not YAML"),
     ],
     ids=lambda value: value[:60],
 )
