@@ -231,7 +231,7 @@ class LectureAlgorithm(LectureModel):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        self._transitions.store(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        self._transitions.store(self, replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
     def train(self, gradient_steps: int, batch_size: int = 1) -> None:
         """
@@ -316,7 +316,7 @@ class LectureAlgorithm(LectureModel):
         try:
             with naming_dead_processes(self.env):
                 set_up = self._setup_learn(total_timesteps, callback, from_zero, tb_log_name, progress_bar)
-                self._transitions.begin(self.env, will_be_reset)
+                self._transitions.begin(self, self.env, will_be_reset)
         except WrongStepError as error:
             error.step = self.num_timesteps
             raise

@@ -4,6 +4,7 @@ The model: its construction from settings, its parts, its engine and its predict
 The training loop is in :mod:`algorithm`.
 """
 
+import copy
 import sys
 import warnings
 from typing import Any, ClassVar, TypeVar
@@ -206,7 +207,7 @@ class LectureModel(Saveable):
         states: Any = self.observation_space if self.explore_least_tried else None
         n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
         self._exploration = Exploration(make_rng(None, "exploration"), n_actions, states)
-        self._transitions = Transitions(self)
+        self._transitions = Transitions(self.n_envs, n_actions)
         self._budget = Budget()
         self._target_copies = Every.parse("target_update_interval", self.target_update_interval)
         self._setup_as_sb3()
@@ -259,6 +260,9 @@ class LectureModel(Saveable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _access=UserAccess())
+        for name in ("_exploration", "_transitions", "_target_copies"):  # a shallow copy must not share them
+            if name in state:
+                setattr(self, name, copy.copy(state[name]))
         self._make_engine()  # the old engine works on the networks of the original
 
     @classmethod

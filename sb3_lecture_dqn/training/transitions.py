@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize, is_vecenv_wrapped
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import (
@@ -31,11 +31,12 @@ class Transitions:
     episode that a ``VecEnv`` returns. Observations and rewards are stored before normalisation by ``VecNormalize``.
     Observations that the environment may overwrite are copied.
 
-    :param model: The model that trains; its ``_last_obs`` and ``_last_original_obs`` are read and set, as by SB3
+    :param n_envs: Number of environments
+    :param n_actions: Number of actions
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, n_envs: int, n_actions: int) -> None:
+        self._shape = n_envs, n_actions  # of masks
         #: Valid actions in the last observations, bool of shape ``(n_envs, n_actions)``; ``None`` without masks
         self.masks: np.ndarray | None = None
         self._mask_reader: MaskReader | None = None
@@ -44,31 +45,32 @@ class Transitions:
         self._is_stacked = False  # VecFrameStack orders the bounds of vectors differently from their values
         self._warned_of_bounds = False
 
-    def begin(self, env: VecEnv, was_reset: bool) -> None:
+    def begin(self, model: Any, env: VecEnv, was_reset: bool) -> None:
         """
         Prepare for training on an environment.
 
+        :param model: The model that trains; its ``_last_obs`` and ``_last_original_obs`` are read and set, as by SB3
         :param env: The environment
         :param was_reset: Whether the environment has just been reset
         :raises ValueError: If an observation is not in the observation space, or if masks are used and the environment
             or the replay memory does not support them
         """
-        model, space = self.model, self.model.observation_space
+        space = model.observation_space
         self._is_stacked = is_vecenv_wrapped(env, VecFrameStack)
         self._copies_obs = not gives_new_arrays(env)
         if isinstance(space, spaces.Discrete):
             self._states = range(int(space.start), int(space.start) + int(space.n))
-        self._check_obs(model._last_obs)
+        self._check_obs(model, model._last_obs)
         if self._copies_obs:
-            model._last_obs = self._copied(model._last_obs)
-        self._find_masks(env, was_reset)
+            model._last_obs = _copied(model._last_obs, space)
+        self._find_masks(model, env, was_reset)
 
-    def _find_masks(self, env: VecEnv, was_reset: bool) -> None:
+    def _find_masks(self, model: Any, env: VecEnv, was_reset: bool) -> None:
         self._mask_reader = None
-        if not self.model.use_masking:
+        if not model.use_masking:
             self.masks = None
             return
-        buffer = self.model.replay_buffer
+        buffer = model.replay_buffer
         if not isinstance(buffer, SuccessFailReplayBuffer) or not buffer.use_masking:
             raise ValueError(f"use_masking=True, but the replay memory, a {type(buffer).__name__}, stores no masks")
         give_mask_infos(env)
@@ -78,6 +80,7 @@ class Transitions:
 
     def store(
         self,
+        model: Any,
         memory: Any,
         actions: np.ndarray,
         new_obs: Observation,
@@ -88,6 +91,7 @@ class Transitions:
         """
         Check a step of the environments, store its transitions, and set the model's last observations.
 
+        :param model: The model that trains
         :param memory: The replay memory
         :param actions: Actions, int64 of shape ``(n_envs,)``
         :param new_obs: Observations after the step; where an episode ended, the first one of the next episode
@@ -96,21 +100,20 @@ class Transitions:
         :param infos: Info dictionaries, one per environment
         :raises ValueError: If the output of an environment is invalid, see :meth:`LectureDQN.learn`
         """
-        model = self.model
         check_rewards(rewards, model.num_timesteps)
         if dones.dtype is not _BOOL:
             dones = checked_dones(dones, model.num_timesteps)
-        self._check_obs(new_obs)
+        self._check_obs(model, new_obs)
         any_done = dones.item() if model.n_envs == 1 else dones.any()
         if any_done:
             check_outcomes(infos, dones, model.num_timesteps)
-            self._check_terminal_obs(infos)
+            self._check_terminal_obs(model, infos)
         normalize = model._vec_normalize_env
         if normalize is None:
             model._last_original_obs, original_obs = model._last_obs, new_obs
         else:
             original_obs, rewards = normalize.get_original_obs(), normalize.get_original_reward()
-        next_obs = self._with_terminal_obs(original_obs, infos) if any_done else original_obs
+        next_obs = _with_terminal_obs(original_obs, infos, normalize) if any_done else original_obs
         if isinstance(next_obs, dict):
             next_obs = dict(next_obs)  # SB3's DictReplayBuffer reshapes the entries of the dictionary that it is given
         model._exploration.count(model._last_obs, actions)
@@ -119,44 +122,20 @@ class Transitions:
         else:
             self.masks, next_masks = self._mask_reader.after_step(dones, infos)
             memory.add(model._last_original_obs, next_obs, actions, rewards, dones, infos, next_masks)
-        model._last_obs = self._copied(new_obs) if self._copies_obs else new_obs
+        model._last_obs = _copied(new_obs, model.observation_space) if self._copies_obs else new_obs
         if normalize is not None:
             model._last_original_obs = original_obs
 
-    def _copied(self, obs: Any) -> Any:
-        """Copy observations for the next step; those of a ``Discrete`` space become int64."""
-        if isinstance(self.model.observation_space, spaces.Discrete):
-            return np.array(obs, np.int64)
-        return copy.deepcopy(obs)
-
-    def _with_terminal_obs(self, obs: Observation, infos: list[dict[str, Any]]) -> Observation:
-        """Replace the first observations of next episodes by the terminal observations of the episodes that ended."""
-        obs = copy.deepcopy(obs)
-        normalize = self.model._vec_normalize_env
-        for i, info in enumerate(infos):
-            if (terminal := info.get("terminal_observation")) is None:
-                continue
-            if normalize is not None:
-                terminal = normalize.unnormalize_obs(terminal if isinstance(terminal, dict) else np.asarray(terminal))
-            if isinstance(obs, dict):
-                for key in obs:
-                    obs[key][i] = terminal[key]
-            else:
-                obs[i] = terminal
-        return obs
-
-    def _check_obs(self, obs: Observation) -> None:
+    def _check_obs(self, model: Any, obs: Observation) -> None:
         """Check observations before normalisation, since the bounds of the space do not apply to normalised ones."""
         if type(obs) is np.ndarray and obs.shape == (1,) and type(state := obs.item()) is int and state in self._states:
             return  # a fast check for the usual case
-        model = self.model
         normalize, space = model._vec_normalize_env, model.observation_space
         if normalize is not None:
             obs, space = normalize.get_original_obs(), normalize.venv.observation_space
         self._warn_of_bounds(check_observations(obs, space, model.num_timesteps, ignore_bounds=self._is_stacked))
 
-    def _check_terminal_obs(self, infos: list[dict[str, Any]]) -> None:
-        model = self.model
+    def _check_terminal_obs(self, model: Any, infos: list[dict[str, Any]]) -> None:
         no_bounds = model._vec_normalize_env is not None or self._is_stacked
         for i, info in enumerate(infos):
             if (obs := info.get("terminal_observation")) is not None:
@@ -189,10 +168,31 @@ class Transitions:
         :param state: Return value of its :meth:`get_state`
         :raises UnsafeFileError: If the state is not valid
         """
-        shape = (self.model.n_envs, self.model.action_space.n)
+        shape = self._shape
         if state is not None and not (isinstance(state, np.ndarray) and (state.shape, state.dtype) == (shape, _BOOL)):
             raise UnsafeFileError(f"masks of the last observations must be a bool array of shape {shape}")
         self.masks = state
+
+
+def _copied(obs: Any, space: spaces.Space[Any]) -> Any:
+    """Copy observations for the next step; those of a ``Discrete`` space become int64."""
+    return np.array(obs, np.int64) if isinstance(space, spaces.Discrete) else copy.deepcopy(obs)
+
+
+def _with_terminal_obs(obs: Observation, infos: list[dict[str, Any]], normalize: VecNormalize | None) -> Observation:
+    """Replace the first observations of next episodes by the terminal observations of the episodes that ended."""
+    obs = copy.deepcopy(obs)
+    for i, info in enumerate(infos):
+        if (terminal := info.get("terminal_observation")) is None:
+            continue
+        if normalize is not None:
+            terminal = normalize.unnormalize_obs(terminal if isinstance(terminal, dict) else np.asarray(terminal))
+        if isinstance(obs, dict):
+            for key in obs:
+                obs[key][i] = terminal[key]
+        else:
+            obs[i] = terminal
+    return obs
 
 
 def _batch_of_one(obs: Any, space: spaces.Space[Any]) -> Observation:

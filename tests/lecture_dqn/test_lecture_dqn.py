@@ -883,3 +883,14 @@ def test_a_logger_of_the_users_own_is_kept(tmp_path):
     logger.close()
     assert model.logger is logger
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_shallow_copy_trains_without_a_trace_in_the_original():
+    model = LectureDQN("Taxi-v3", use_masking=True, explore_least_tried=True, seed=0).learn(20)
+    masks, obs = model._transitions.masks.copy(), model._last_obs.copy()
+    other = copy.copy(model)
+    other.learn(7, reset_num_timesteps=False)
+    np.testing.assert_array_equal(model._transitions.masks, masks)
+    np.testing.assert_array_equal(model._last_obs, obs)
+    assert (model.num_timesteps, other.num_timesteps) == (20, 27)
+    assert np.array_equal(other._transitions.masks, other.env.model.action_masks[other._last_obs])
