@@ -18,6 +18,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from sb3_lecture_dqn.common.checks import Place, UnsafeFileError, path_of, shown
+from sb3_lecture_dqn.saving.pickle_machine import is_key
 from sb3_lecture_dqn.saving.spaces_and_schedules import (
     is_known,
     parts_of_schedule,
@@ -25,7 +26,7 @@ from sb3_lecture_dqn.saving.spaces_and_schedules import (
     schedule_of_parts,
     space_of_parts,
 )
-from sb3_lecture_dqn.saving.torch_file import DTYPES, is_key
+from sb3_lecture_dqn.saving.torch_file import DTYPES
 from sb3_lecture_dqn.saving.words import CLASSES, POLICY, word_of_class
 
 #: Most numbers that arrays without numbers in the file may declare together, and an observation; 8 bytes count twice

@@ -2,9 +2,8 @@
 
 import io
 import math
-import pickletools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +11,11 @@ import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.saving.archive import DAMAGED, opened_archive, read_members
+from sb3_lecture_dqn.saving.pickle_machine import Name, PickleMachine, of_type
 
 #: PyTorch's numbers that files may have, by the names of their memory
 DTYPES = {
-    f"torch {name}Storage": dtype
+    f"torch.{name}Storage": dtype
     for name, dtype in {
         "Double": th.float64,
         "Float": th.float32,
@@ -29,15 +29,11 @@ DTYPES = {
         "Bool": th.bool,
     }.items()
 }
-_TENSOR, _DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
+_TENSOR, _DICT = "torch._utils._rebuild_tensor_v2", "collections.OrderedDict"
 # Tensors may be so many times as large as the file, as some share their memory; and may have so many dimensions.
 _MAX_VIEWS, _MAX_DIMENSIONS = 4, 64
 # Most of a file of torch.save, which has one for every tensor
 _MAX_TENSORS = 2**15
-
-
-class _Name(str):
-    """A global that the stream names; it stays a name."""
 
 
 class _Storage:
@@ -63,7 +59,8 @@ def read_tensors(content: bytes, storages: dict[str, th.Tensor] | None = None) -
     """
     with _damage_named():
         program, numbers = _parts_of(content)
-        return _run(program, numbers, {} if storages is None else storages, _MAX_VIEWS * len(content))
+        machine = _TorchMachine(program, numbers, {} if storages is None else storages, _MAX_VIEWS * len(content))
+        return machine.run()
 
 
 def read_storages(content: bytes) -> dict[str, bytes]:
@@ -101,106 +98,59 @@ def _parts_of(content: bytes) -> tuple[bytes, dict[str, bytes]]:
     return members[program], numbers
 
 
-def _run(  # noqa: C901 (one by one)
-    program: bytes, numbers: dict[str, bytes], storages: dict[str, th.Tensor], max_bytes: int
-) -> Any:
-    """Carry out the instructions of a pickle that build data, with tensors of so many bytes at most."""
-    stack: list[Any] = []
-    below: list[list[Any]] = []  # what is under each mark
-    memo: dict[int, Any] = {}
-    n_shared = 0
+class _TorchMachine(PickleMachine):
+    """
+    Carries out a pickle of ``torch.save``.
 
-    def pop_to_mark() -> list[Any]:
-        nonlocal stack
-        items, stack = stack, below.pop()
-        return items
+    :param program: The pickle
+    :param numbers: The numbers of the file by their names
+    :param storages: To be filled with the memory that the tensors are views of
+    :param max_bytes: Most bytes of all tensors together
+    """
 
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(program):
-        name = opcode.name
-        if name in ("PROTO", "FRAME"):
-            continue
-        if name == "STOP":
-            (value,) = stack
-            return value
-        if name == "GLOBAL":
-            stack.append(_Name(argument))
-        elif name in ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"):
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name]())
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            item = memo[argument]
-            # Containers of shared containers would be far larger than the file for whoever walks through them.
-            if isinstance(item, _CONTAINERS):
-                n_shared += len(item)
-                flat = isinstance(item, tuple) and not any(isinstance(part, _CONTAINERS) for part in item)
-                if not flat or n_shared > len(program):
-                    raise UnsafeFileError("it has a container in several places")
-            stack.append(item)
-        elif name == "MARK":
-            below.append(stack)
-            stack = []
-        elif name == "TUPLE":
-            items = pop_to_mark()
-            stack.append(tuple(items))
-        elif name in _TUPLES:
-            n = _TUPLES[name]
-            if len(stack) < n:
-                raise UnsafeFileError("a tuple has too few items")
-            stack[-n:] = [tuple(stack[-n:])]
-        elif name == "APPEND":
-            item = stack.pop()
-            _of_type(list, stack[-1]).append(item)
-        elif name == "APPENDS":
-            items = pop_to_mark()
-            _of_type(list, stack[-1]).extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = pop_to_mark() if name == "SETITEMS" else [stack.pop(-2), stack.pop()]
-            if not all(map(is_key, items[::2])):
-                raise UnsafeFileError("it has a key that is no text and no small number")
-            _of_type(dict, stack[-1]).update(zip(items[::2], items[1::2], strict=True))
-        elif name == "BINPERSID":
-            stack.append(_storage(stack.pop(), storages, numbers))
-        elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(_call(stack.pop(), arguments))
-        elif name == "BUILD":  # state_dict() notes the versions of modules so
-            state = stack.pop()
-            if not isinstance(stack[-1], OrderedDict) or set(_of_type(dict, state)) != {"_metadata"}:
-                raise UnsafeFileError("it sets the attributes of an object")
-            stack[-1]._metadata = _versions(_of_type(dict, state["_metadata"]))  # type: ignore[attr-defined]
-        else:
-            raise UnsafeFileError(f"it has the instruction {name}, which no tensors need")
-        if name in ("REDUCE", "BINGET", "LONG_BINGET") and isinstance(stack[-1], th.Tensor):
-            max_bytes -= stack[-1].nbytes
-            if max_bytes < 0:
+    def __init__(
+        self, program: bytes, numbers: dict[str, bytes], storages: dict[str, th.Tensor], max_bytes: int
+    ) -> None:
+        super().__init__(program)
+        self._numbers, self._storages, self._max_bytes = numbers, storages, max_bytes
+        self._max_shared = len(program)
+
+    def call(self, function: Name, arguments: tuple[Any, ...]) -> Any:
+        """See :class:`PickleMachine`."""
+        if function == _DICT and arguments == ():
+            return OrderedDict()
+        if function != _TENSOR:
+            return super().call(function, arguments)
+        return self._counted(_tensor(*arguments[:4]))
+
+    def set_state(self, value: Any, state: Any) -> None:
+        """See :class:`PickleMachine`; ``state_dict()`` notes the versions of modules so."""
+        if not isinstance(value, OrderedDict) or set(of_type(dict, state)) != {"_metadata"}:
+            super().set_state(value, state)
+        value._metadata = _versions(of_type(dict, state["_metadata"]))
+
+    def refer(self, reference: Any) -> Any:
+        """See :class:`PickleMachine`; tensors refer to their numbers."""
+        return _storage(reference, self._storages, self._numbers)
+
+    def use_again(self, value: Any) -> Any:
+        """See :class:`PickleMachine`. Containers of shared containers could be far larger than the file."""
+        if isinstance(value, _CONTAINERS):
+            self._max_shared -= len(value)
+            flat = isinstance(value, tuple) and not any(isinstance(part, _CONTAINERS) for part in value)
+            if not flat or self._max_shared < 0:
+                raise UnsafeFileError("it has a container in several places")
+        return self._counted(value)
+
+    def _counted(self, value: Any) -> Any:
+        if isinstance(value, th.Tensor):
+            self._max_bytes -= value.nbytes
+            if self._max_bytes < 0:
                 raise UnsafeFileError("its tensors have the same numbers again and again")
-    raise UnsafeFileError("it has no end")
+        return value
 
 
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-}
 _CONTAINERS = (dict, list, tuple)
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
-
-def is_key(value: Any) -> bool:
-    """
-    Look whether a value may be a key of a dictionary in a file.
-
-    :param value: A value from a file
-    :return: ``False`` also for large numbers: they can be chosen so that Python looks for each where all others are
-    """
-    return type(value) is str or (type(value) is int and 0 <= value < 2**31)
 
 
 def _versions(metadata: dict[Any, Any]) -> dict[Any, Any]:
@@ -212,21 +162,15 @@ def _versions(metadata: dict[Any, Any]) -> dict[Any, Any]:
     }
 
 
-def _of_type(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise UnsafeFileError(f"there is {type(value).__name__} where {kind.__name__} is expected")
-    return value
-
-
 def _storage(identity: Any, storages: dict[str, th.Tensor], numbers: dict[str, bytes]) -> _Storage:
-    kind, dtype_name, key, _, length = _of_type(tuple, identity)
-    if kind != "storage" or not isinstance(dtype_name, _Name) or dtype_name not in DTYPES:
+    kind, dtype_name, key, _, length = of_type(tuple, identity)
+    if kind != "storage" or not isinstance(dtype_name, Name) or dtype_name not in DTYPES:
         what = dtype_name if isinstance(dtype_name, str) else type(dtype_name).__name__
         raise UnsafeFileError(f"it refers to {what}, which is no memory of tensors")
     dtype = DTYPES[dtype_name]
-    if _of_type(str, key) not in storages:
+    if of_type(str, key) not in storages:
         content = numbers[key]
-        if len(content) != _of_type(int, length) * dtype.itemsize:
+        if len(content) != of_type(int, length) * dtype.itemsize:
             raise UnsafeFileError(f"{length} numbers of {dtype} are declared, and there are {len(content)} bytes")
         storages[key] = th.frombuffer(bytearray(content), dtype=dtype) if content else th.empty(0, dtype=dtype)
     if storages[key].dtype != dtype:
@@ -234,16 +178,9 @@ def _storage(identity: Any, storages: dict[str, th.Tensor], numbers: dict[str, b
     return _Storage(storages[key])
 
 
-def _call(function: Any, arguments: Any) -> Any:
-    if not isinstance(function, _Name):
-        raise UnsafeFileError(f"it calls what is no function but {type(function).__name__}")
-    if function == _DICT and arguments == ():
-        return OrderedDict()
-    if function != _TENSOR:
-        raise UnsafeFileError(f"it calls {'.'.join(function.split())}, which is code and no tensor")
-    storage, offset, size, stride = _of_type(tuple, arguments)[:4]
-    values = _of_type(_Storage, storage).values
-    if not len(_of_type(tuple, size)) == len(_of_type(tuple, stride)) <= _MAX_DIMENSIONS:
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any) -> th.Tensor:
+    values = of_type(_Storage, storage).values
+    if not len(of_type(tuple, size)) == len(of_type(tuple, stride)) <= _MAX_DIMENSIONS:
         raise UnsafeFileError(f"a tensor has {len(size)} dimensions and {len(stride)} strides")
     if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
         raise UnsafeFileError("a tensor's shape, strides or offset are no numbers from 0 on")

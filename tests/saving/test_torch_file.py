@@ -40,11 +40,11 @@ TUPLES = b")q\x00" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(64))
         b"(" + TUPLES + b"NNNNtQ": "a container in several places",  # a storage
         b"]q\x00]q\x01h\x00a": "a container in several places",  # which could be filled later
         b"(" + b"K\x01" * 100 + b"tq\x00" + b"h\x00" * 100: "a container in several places",
-        b"}K\x01\x85Ns": "a key that is no text",
-        b"}\x8a\x05\x00\x00\x00\x00\x01Ns": "a key that is no text and no small number",
+        b"}K\x01\x85Ns": "a key that is neither text",
+        b"}\x8a\x05\x00\x00\x00\x00\x01Ns": "a key that is neither text nor a small number",
         b"(t" * 50_000: "too many values",
         b"t": "damaged",  # without a mark
-        b"NNR": "it calls what is no function but NoneType",
+        b"NNR": "NoneType where tuple is expected",
         b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR": "NoneType where _Storage is expected",
     }.items(),
     ids=range(10),
