@@ -134,7 +134,7 @@ class LectureAlgorithm(LectureModel):
             gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
             if gradient_steps > 0:
                 self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
-        self._copy_target_if_due(after_updates=True)
+        self._copy_target_by_episodes(rollout.n_episodes)
         self._in_rollout = False
         return True
 
@@ -249,27 +249,24 @@ class LectureAlgorithm(LectureModel):
 
     def _on_step(self) -> None:
         self._n_calls += 1
-        self._copy_target_if_due(after_updates=False)
+        self._copy_target_by_steps()
         if self.exploration_decay is None:
             self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
-    def _copy_target_if_due(self, *, after_updates: bool) -> None:
-        """
-        Copy the online network to the target network if the interval is over.
-
-        By steps, the copy comes before the updates of a rollout, as in SB3; by episodes, after them, as in the lecture.
-
-        :param after_updates: Whether the updates of the rollout are done
-        """
+    def _copy_target_by_steps(self) -> None:
+        """Copy the online network to the target network if so many calls are over; before updates, as in SB3."""
         interval = self.target_update_interval
-        if isinstance(interval, int):
-            due = not after_updates and self._n_calls % max(interval // self.n_envs, 1) == 0
-        else:
-            self._target_copies.n, self._target_copies.unit = interval  # a callback may have changed it
-            due = after_updates and self._target_copies.due(self.num_timesteps, self._episode_num)
-        if due:
+        if isinstance(interval, int) and self._n_calls % max(interval // self.n_envs, 1) == 0:
             self._copy_target()
+
+    def _copy_target_by_episodes(self, n_ended: int) -> None:
+        """Copy the online network to the target network if so many episodes are over; after updates, as the lecture."""
+        interval = self.target_update_interval
+        if not isinstance(interval, int) and (n_ended or interval[1] == "step"):
+            self._target_copies.n, self._target_copies.unit = interval  # a callback may have changed it
+            if self._target_copies.due(self.num_timesteps, self._episode_num):
+                self._copy_target()
 
     def _copy_target(self) -> None:
         online, target = self._networks

@@ -58,9 +58,11 @@ class Exploration:
         :return: Actions, int64 of shape ``(n,)``
         """
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-        masks = () if action_masks is None else (action_masks,)
         if n == 1:  # the usual case in training: faster, with the same draws as below
-            return self.draw(1, obs, *masks) if self.rng.random() < epsilon else greedy(obs, *masks)
+            if self.rng.random() < epsilon:
+                return self.draw(1, obs, action_masks)
+            return greedy(obs) if action_masks is None else greedy(obs, action_masks)
+        masks = () if action_masks is None else (action_masks,)
         explores = self.rng.random(n) < epsilon
         actions = greedy(obs, *masks)
         exploring = obs[explores] if self.counts is not None else obs  # type: ignore[index]

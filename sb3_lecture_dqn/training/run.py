@@ -68,7 +68,7 @@ class Run:
         :raises KeyboardInterrupt: After Ctrl-C
         :raises SystemExit: After SIGTERM
         """
-        if proceeds:
+        if proceeds and self._checkpointers:
             self._save_if_due()
         if self._signals is not None and self._signals.received:
             self._save_as_last(stopped=True)

@@ -116,7 +116,8 @@ class Transitions:
         next_obs = _with_terminal_obs(original_obs, infos, normalize) if any_done else original_obs
         if isinstance(next_obs, dict):
             next_obs = dict(next_obs)  # SB3's DictReplayBuffer reshapes the entries of the dictionary that it is given
-        model._exploration.count(model._last_obs, actions)
+        if model.explore_least_tried:
+            model._exploration.count(model._last_obs, actions)
         if self._mask_reader is None:
             memory.add(model._last_original_obs, next_obs, actions, rewards, dones, infos)
         else:
