@@ -72,7 +72,7 @@ def test_a_models_pickles_are_not_looked_at(make, tmp_path, monkeypatch):
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         weights = json.loads(archive.read("sb3_lecture_dqn.json"))["weights"]
     assert len(json.dumps(weights)) < 0.1 * sizes["policy.pth"]  # and their numbers are not there twice
-    monkeypatch.setattr(torch_file, "_run", None)
+    monkeypatch.setattr(torch_file, "_TorchMachine", None)
     assert same_state(type(model).load(tmp_path / "model"), model)
     other = make()
     other.set_parameters(tmp_path / "model")
