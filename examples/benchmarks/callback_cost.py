@@ -13,15 +13,23 @@ import time
 from pathlib import Path
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
+from sb3_lecture_dqn.saving.checkpointer import Checkpointer
 
 #: For every callback, the methods that take time, and the method that checks at every step whether it is due
 CALLBACKS = {
     "tensorboard": (
         LectureTensorBoardCallback,
-        ("_on_training_start", "_write_histograms", "_write_images", "_on_training_end"),
-        "on_rollout_start",
+        [
+            (LectureTensorBoardCallback, name)
+            for name in ("_on_training_start", "_write_histograms", "_write_images", "_on_training_end")
+        ],
+        lambda callback: callback.on_rollout_start,
     ),
-    "checkpoint": (LectureCheckpointCallback, ("_on_training_start", "_save"), "save_if_due"),
+    "checkpoint": (
+        LectureCheckpointCallback,
+        [(LectureCheckpointCallback, "_on_training_start"), (Checkpointer, "_save")],
+        lambda callback: callback.checkpointer.save_if_due,
+    ),
 }
 
 
@@ -30,20 +38,20 @@ def clocks():
 
 
 class Timed:
-    """Measures the time in methods of an object; nested calls count once."""
+    """Measures the time in methods of classes; nested calls count once."""
 
-    def __init__(self, timed, names):
+    def __init__(self, methods):
         self.wall = self.processor = 0.0
         self.running = False
-        for name in names:
-            setattr(timed, name, self._timed(getattr(timed, name)))
+        for owner, name in methods:
+            setattr(owner, name, self._timed(getattr(owner, name)))
 
     def _timed(self, function):
-        def timed():
+        def timed(*args):
             if self.running:
-                return function()
+                return function(*args)
             self.running, started = True, clocks()
-            function()
+            function(*args)
             wall, processor = clocks()
             self.wall += wall - started[0]
             self.processor += processor - started[1]
@@ -59,18 +67,18 @@ def main():
     parser.add_argument("--engine", default="auto", choices=["auto", "torch", "numba"])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    kind, names, look = CALLBACKS[args.callback]
+    kind, methods, look = CALLBACKS[args.callback]
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on a disk, because /tmp is often in memory
         model = LectureDQN("Taxi-v3", seed=args.seed, engine=args.engine, tensorboard_log=folder)
         LectureDQN("Taxi-v3", engine=args.engine).learn(1)  # compiles
         callback = kind()
-        timed = Timed(callback, names)
+        timed = Timed(methods)
         started = clocks()
         model.learn(callback=[LectureTestCallback(verbose=0), callback], total_episodes=args.episodes)
         wall, processor = (now - then for now, then in zip(clocks(), started, strict=True))
         # The cost of steps where nothing is due is too small to measure alone: both hooks, at every step.
         spent = timed.wall, timed.processor
-        look_if_due, on_step = getattr(callback, look), callback.on_step
+        look_if_due, on_step = look(callback), callback.on_step
         look_if_due()
         started = time.perf_counter()
         for _ in range(100_000):

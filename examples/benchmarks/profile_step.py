@@ -60,7 +60,6 @@ def places(model: Any, callback: type) -> dict[str, list[tuple[str, Any, str, in
                     ("`callback.on_step`", callback, "on_step", 0),
                     ("`callback.on_rollout_start`", callback, "on_rollout_start", 0),
                     ("`callback.on_rollout_end`", callback, "on_rollout_end", 0),
-                    ("`policy.set_training_mode`", type(model.policy), "set_training_mode", 0),
                     ("`_update_info_buffer`", algorithm, "_update_info_buffer", 0),
                     ("`_update_current_progress_remaining`", algorithm, "_update_current_progress_remaining", 0),
                     ("`_on_step`", algorithm, "_on_step", 0),
@@ -97,10 +96,12 @@ def clock(owner: Any, attribute: str, run: Callable[[], Any]) -> float:
 
 def call_alone(model: Any) -> float:
     """Measure a call of the compiled loop without updates: the cost of the call itself, in seconds."""
+    from sb3_lecture_dqn.kernels.kinds import MSE
+
     learner, memory = model._engine, model.replay_buffer
     kernels, success, fail = learner.kernels, memory.success, memory.fail
     rows = (success.words, success.floats, fail.words, fail.floats, success.size, np.zeros((0, 1), np.int64))
-    rest = (learner.start, model.gamma, learner.online, learner.target, learner.layout, kernels.MSE, False, 0.0)
+    rest = (learner.start, model.gamma, learner.online, learner.target, learner.layout, MSE, False, 0.0)
     return seconds_per_call(lambda: kernels.train_one_by_one(*rows, *rest), 0.05)
 
 
