@@ -256,7 +256,7 @@ def test_states_of_any_type_are_those_states(dtype, least_tried, engine, n_envs,
         env = DummyVecEnv([functools.partial(Walk, start)] * n_envs)
         env = Recast(env, lambda obs: obs.astype(dtype)) if cast else env
         model = LectureDQN("TablePolicy", env, explore_least_tried=least_tried, engine=engine, seed=0)
-        models.append(model.learn(120))
+        models.append(model.learn(60))
     assert_same_training(*models)
 
 
@@ -394,7 +394,7 @@ def test_an_environment_may_use_its_memory_again(n_envs, space, use_masking):
         make = functools.partial(lambda wrap: TimeLimit(wrap(Sailing(space)), 7), wrap)
         env = DummyVecEnv([make] * n_envs) if n_envs else make()
         kwargs = {"learning_starts": 0, "seed": 0, "use_masking": use_masking}
-        models.append(LectureDQN(policy_for(env.observation_space), env, **kwargs).learn(150))
+        models.append(LectureDQN(policy_for(env.observation_space), env, **kwargs).learn(70))
     assert_same_training(*models)
 
 
@@ -431,7 +431,7 @@ def test_a_vectorised_environment_may_use_its_memory_again(wrapper, space):
     for reuse in (lambda env: env, Kept):
         env = wrap(reuse(DummyVecEnv([lambda: TimeLimit(Sailing(space), 7)] * 2)))
         model = LectureDQN(policy_for(env.observation_space), env, learning_starts=0, seed=0)
-        models.append(model.learn(100))
+        models.append(model.learn(60))
     assert_same_training(*models)
 
 
