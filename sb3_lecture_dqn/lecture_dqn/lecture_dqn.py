@@ -146,7 +146,7 @@ class LectureDQN(LectureAlgorithm, DQN):
         _init_setup_model: bool = True,
     ) -> None:
         # `super` adds "__class__" to the local variables.
-        settings = {name: value for name, value in locals().items() if name not in ("self", "loss", "__class__")}
+        settings = {name: value for name, value in dict(locals()).items() if name not in ("self", "loss", "__class__")}
         self.loss = loss
         super().__init__(**settings)
 

@@ -126,7 +126,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
         explore_least_tried: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = {name: value for name, value in dict(locals()).items() if name not in ("self", "__class__")}
         if isinstance(policy_kwargs, dict):
             settings["policy_kwargs"] = policy_kwargs = dict(policy_kwargs)  # sb3-contrib adds to it
             if "optimizer_kwargs" in policy_kwargs:  # sb3-contrib would replace them if no class is given

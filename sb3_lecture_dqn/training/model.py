@@ -90,6 +90,11 @@ class LectureModel(Saveable):
     _default_timesteps: int | None = None  # the budget of `learn` if none is given
     _warned_of_missing_masks = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "torch_learner_class" in vars(cls):  # 1.0 took the loss from there; without this, it would be ignored
+            raise TypeError(f"{cls.__name__}.torch_learner_class: override compute_loss(batch) instead, since 2.0")
+
     def __init__(
         self,
         policy: str | type[BasePolicy] | GymEnv,

@@ -188,3 +188,8 @@ def test_numba_that_cannot_be_imported_is_as_none(monkeypatch, capsys):
     model, _ = run("auto", 20, verbose=1)
     assert "cannot be used: numba cannot be imported: Numba needs NumPy 2.4 or less)" in capsys.readouterr().out
     assert isinstance(model.replay_buffer.fail.index, DictIndex)
+
+
+def test_a_learner_class_of_version_1_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"Old\.torch_learner_class: override compute_loss\(batch\) instead"):
+        type("Old", (LectureDQN,), {"torch_learner_class": object})
