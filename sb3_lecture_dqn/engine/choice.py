@@ -27,6 +27,13 @@ class Engine(Protocol):
         :raises DivergedError: If a loss is NaN or infinite; the weights are then those from before that update
         """
 
+    def copy_target(self, tau: float) -> None:
+        """
+        Move the target network towards the online network: ``target = (1 - tau) * target + tau * online``.
+
+        :param tau: Share of the online network, in [0, 1]
+        """
+
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """
         Choose the actions with the highest values.

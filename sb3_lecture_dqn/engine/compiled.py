@@ -12,7 +12,13 @@ from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
 from sb3_lecture_dqn.engine.changes import Watch
 from sb3_lecture_dqn.engine.divergence import loss_not_finite
 from sb3_lecture_dqn.engine.known import COMPILED_LOSSES, is_flat, layout_of, moment_names
-from sb3_lecture_dqn.kernels.kinds import ADAM, SGD, STATE_IN
+from sb3_lecture_dqn.engine.torch_engine import copy_target
+from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, SGD
+
+#: Largest table of the target's action values that is kept, in numbers
+_MAX_KEPT = 2**24
+_NOTHING = np.zeros(0, np.float32)
+_N_DISCRETE_WORDS = DISCRETE_ROW.itemsize // 8
 
 
 class CompiledEngine:
@@ -24,26 +30,36 @@ class CompiledEngine:
     ``load_state_dict``, ``save``, ``predict``, another engine) sees the same numbers. :class:`changes.Watch` notices
     changes that are not made in place.
 
+    The action values of the target network are kept for every state until the target changes.
+
     :param model: A model for which :func:`known.why_not_compiled` returns ``None``
     """
 
     name = "numba"
 
     def __init__(self, model: Any) -> None:
-        from sb3_lecture_dqn.kernels import updates as kernels  # imported here, since numba takes half a second
+        from sb3_lecture_dqn.kernels import networks, updates  # imported here, since numba takes half a second
 
         self.model = model
-        self.kernels = kernels
+        self.networks, self.updates = networks, updates
         self.start = int(model.observation_space.start)
         q_net, q_net_target = model._networks
-        layout = layout_of(q_net)
-        assert layout is not None
-        self.layout = layout
+        net = layout_of(q_net)
+        assert net is not None
+        self.net = net
         self.parameters = list(q_net.parameters())
         self.online = _flat(self.parameters)
         self.target = self.online if q_net_target is q_net else _flat(list(q_net_target.parameters()))
         #: Addresses of the memory that this engine holds
         self.addresses = {array.ctypes.data for array in (self.online, self.target)}
+        n_states, n_actions = int(net[1]), int(net[2])
+        #: Whether the target network has memory of its own
+        self.is_target_apart = not np.may_share_memory(self.online, self.target)
+        keeps = self.is_target_apart and n_states * n_actions <= _MAX_KEPT
+        # `kept` has the target's action values of state s if known[s] equals the last number of `known`.
+        self.known = np.zeros(n_states + 1 if keeps else 0, np.int64)
+        self.kept = np.zeros(n_states * n_actions if keeps else 0, np.float32)
+        self.forget_target()
         self.gradient = np.zeros_like(self.online)
         self.moments: list[np.ndarray] = []
         self.steps = np.zeros(0, np.float32)
@@ -52,49 +68,100 @@ class CompiledEngine:
             self.optimizer = ADAM, *map(float, options["betas"]), float(options["eps"])
         else:
             self.optimizer = SGD, float(options["momentum"]), 0.0, 0.0
-        self._plain = layout[0] == STATE_IN and self.optimizer == (SGD, 0.0, 0.0, 0.0)
+        self._is_plain_sgd = self.optimizer == (SGD, 0.0, 0.0, 0.0)
+        self.one = np.zeros((6, room_for_one(net)), np.float32)
+        self._work: dict[tuple[int, int], Any] = {}
+        self._was_plain = False
         self.watch = Watch(model)
 
     def is_current(self, networks: bool = True) -> bool:
         """See :meth:`engine.choice.Engine.is_current`."""
+        if networks:
+            self.forget_target()
         return self.watch.is_unchanged(networks)
+
+    def forget_target(self) -> None:
+        """Forget the target's action values, because the target has changed or may have."""
+        self.known[-1:] += 1
+
+    def copy_target(self, tau: float) -> None:
+        """See :meth:`engine.choice.Engine.copy_target`."""
+        if self.is_target_apart:
+            self.updates.copy_target(self.online, self.target, float(tau))
+        else:
+            copy_target(self.model, tau)
+        self.forget_target()
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`engine.choice.Engine.train`."""
         if gradient_steps == 0:
             return math.nan
-        model, kernels = self.model, self.kernels
-        lr, gamma = float(self._options["lr"]), float(model.gamma)
-        loss_kind = COMPILED_LOSSES[model.loss_function]
         rows = self._minibatches(gradient_steps, batch_size)
-        if self._plain and batch_size == 1 and model.max_grad_norm is None:
-            total, done = kernels.train_one_by_one(
-                *rows, self.start, gamma, self.online, self.target, self.layout, loss_kind, bool(model.double_q), lr
-            )
-        else:
-            if not self.moments:
-                self._take_moments()
-            total, done = kernels.train(
-                *rows,
-                self.start,
-                gamma,
-                (self.online, self.target, self.gradient, *self.moments),
-                self.layout,
-                loss_kind,
-                bool(model.double_q),
-                (self.optimizer[0], lr, *self.optimizer[1:]),
-                math.inf if model.max_grad_norm is None else float(model.max_grad_norm),
-                int(self.steps[0]) + 1 if len(self.steps) else 1,
-            )
-            self.steps += done
+        arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
+        total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
+        return self.mean_loss(total, done, gradient_steps)
+
+    def arguments(self, batch_size: int, n_mask_words: int) -> tuple[Any, ...]:
+        """
+        Collect what the kernels need for updates, as the model's settings are now.
+
+        :param batch_size: Number of transitions in a minibatch
+        :param n_mask_words: Number of words of a mask in a transition
+        :return: The arguments of :func:`kernels.updates.train` after ``gamma``
+        """
+        model = self.model
+        norm = model.max_grad_norm
+        plain = self._is_plain_sgd and batch_size == 1 and norm is None
+        if plain != self._was_plain:  # the two sum in different orders, so the last bits of kept values differ
+            self._was_plain = plain
+            self.forget_target()
+        if not plain and not self.moments:
+            self._take_moments()
+        batch, work = (None, None) if plain else self._work_arrays(batch_size, n_mask_words)
+        return (
+            (self.online, self.target, self.gradient, *(self.moments or (_NOTHING, _NOTHING))),
+            self.net,
+            self.known,
+            self.kept,
+            batch,
+            COMPILED_LOSSES[model.loss_function],
+            bool(model.double_q),
+            (self.optimizer[0], float(self._options["lr"]), *self.optimizer[1:]),
+            math.inf if norm is None else float(norm),
+            int(self.steps[0]) + 1 if len(self.steps) else 1,
+            work,
+            True if plain else None,
+            self.one,
+        )
+
+    def mean_loss(self, total: float, done: int, wanted: int) -> float:
+        """
+        Note the updates that a kernel has done.
+
+        :param total: Sum of their losses, as :func:`kernels.updates.train` returns it
+        :param done: How many were done since the last call
+        :param wanted: How many were to be done after the last rollout; fewer are done if one fails
+        :return: Mean loss
+        :raises DivergedError: If the sum is NaN or infinite
+        :raises IndexError: If a transition does not fit the network
+        """
+        model = self.model
+        self.steps += done
         if total == -1:
             raise IndexError(
                 f"update {model._n_updates + done + 1}: a transition of the replay memory has an observation outside "
-                f"{model.observation_space} or an action that is not below {self.layout[2]}"
+                f"{model.observation_space} or an action that is not below {self.net[2]}"
             )
-        if done < gradient_steps:
+        if done < wanted:
             raise loss_not_finite(model, total, done)
-        return float(total / gradient_steps)
+        return float(total / wanted)
+
+    def _work_arrays(self, batch_size: int, n_mask_words: int) -> Any:
+        """Return the work arrays for minibatches of a size, which are kept until it changes."""
+        key = batch_size, n_mask_words
+        if key not in self._work:
+            self._work = {key: work_arrays(self.net, batch_size, n_mask_words)}
+        return self._work[key]
 
     def _take_moments(self) -> None:
         """Make the moments of the optimiser flat. Before its first step, initialise them as PyTorch would."""
@@ -105,19 +172,18 @@ class CompiledEngine:
                 optimizer.state[parameter].setdefault("step", th.tensor(0.0))
             self.steps = _flat([optimizer.state[parameter]["step"] for parameter in self.parameters])
         moments = [_flat_moment(optimizer, self.parameters, name) for name in names]
-        self.moments = [*moments, *[np.zeros(0, np.float32)] * (2 - len(moments))]
+        self.moments = [*moments, *[_NOTHING] * (2 - len(moments))]
         self.watch = Watch(self.model)
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`engine.choice.Engine.greedy_actions`."""
         if obs.dtype != np.int64 or obs.ndim != 1:  # convert observations as PyTorch would
             obs = obs.astype(np.int64).reshape(-1)
-        if action_masks is not None:
-            allowed_actions: np.ndarray = self.kernels.greedy_allowed_actions(
-                self.online, self.layout, obs, self.start, action_masks
-            )
-            return allowed_actions
-        actions: np.ndarray = self.kernels.greedy_actions(self.online, self.layout, obs, self.start)
+        masks = np.zeros((len(obs), 0), np.int64) if action_masks is None else pack_masks(action_masks)
+        actions = np.empty(len(obs), np.int64)
+        outside = self.networks.greedy_actions(self.online, self.net, obs, self.start, masks, self.one, actions)
+        if outside >= 0:
+            raise IndexError(f"observation {obs[outside]} is outside the observation space")
         return actions
 
     def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
@@ -154,6 +220,38 @@ class CompiledEngine:
             words = np.hstack([words, np.concatenate(masks)])
         floats = words.view(np.float32)
         return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
+
+
+def room_for_one(net: np.ndarray) -> int:
+    """
+    Compute the length of a work array for one input.
+
+    :param net: See :mod:`kernels.networks`
+    :return: Length that has room for the outputs of all layers, for an input, and for all action values
+    """
+    _, _, n_actions, width, n_layers, stride, *_ = map(int, net)
+    return max(n_layers * stride, 2 * width, n_actions) + 8
+
+
+def work_arrays(net: np.ndarray, batch_size: int, n_mask_words: int) -> Any:
+    """
+    Make the work arrays for minibatches.
+
+    :param net: See :mod:`kernels.networks`
+    :param batch_size: Number of transitions in a minibatch
+    :param n_mask_words: Number of words of a mask in a transition
+    :return: ``batch`` and ``work`` of :func:`kernels.updates.train`
+    """
+    kind, n_states, n_actions, _, n_layers, stride, _, n_in, *_ = map(int, net)
+    n_inputs = batch_size * (n_actions if kind == ACTION_IN else 1)
+    columns, x_row = (n_inputs + 15) & ~15, (n_in + 7) & ~7
+    integers = [np.zeros(batch_size, np.int64) for _ in range(3)]
+    floats = [np.zeros(batch_size, np.float32) for _ in range(3)]
+    masks, values = np.zeros((batch_size, n_mask_words), np.int64), np.zeros(batch_size, np.float32)
+    big = np.zeros((7, max(n_layers * stride, x_row, 1) * columns), np.float32)
+    ints = np.zeros((4, max(2 * batch_size, n_inputs, n_states + n_actions)), np.int64)
+    q = np.zeros((2, batch_size * n_actions), np.float32)
+    return (*integers, *floats, masks, values), (big, ints, q)
 
 
 def _flat(tensors: list[Any]) -> np.ndarray:

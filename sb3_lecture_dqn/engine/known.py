@@ -105,10 +105,10 @@ def why_not_compiled(model: Any) -> str | None:
 
 def layout_of(network: Any) -> np.ndarray | None:
     """
-    Describe a network for the kernels.
+    Describe a network to the kernels.
 
     :param network: The network
-    :return: Its layout, int64 of shape ``(6,)``, see :mod:`kernels.updates`; ``None`` if it is not supported
+    :return: ``net`` of :mod:`kernels.networks`, int64; ``None`` if the kernels do not know the network
     """
     # No isinstance, since a subclass may compute something else.
     kind, modules = COMPILED_NETWORKS.get(type(network), (None, []))
@@ -116,24 +116,32 @@ def layout_of(network: Any) -> np.ndarray | None:
         return None
     if not isinstance(network.observation_space, spaces.Discrete):
         return None
-    expected: list[tuple[int, ...]] = []
-    weights = [parameter for parameter in network.parameters() if parameter.ndim == 2]
-    n_states, width = weights[0].shape
+    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
+    (n_states, width), *others = shapes
     if kind == TABLE:
-        layout = [kind, n_states, width, 0, 0, 0]
+        n_actions, layers, at = width, [], n_states * width
+    elif kind == STATE_IN:
+        layers, at = others, n_states * width
+        n_actions, n_in = others[-1][0], width
     else:
-        d1, d2, n_out = (len(weight) for weight in weights[-3:])
-        n_actions, d_in = (n_out, width) if kind == STATE_IN else (len(weights[1]), 2 * width)
-        layout = [kind, n_states, n_actions, width, d1, d2]
-        expected = [(n_actions, width)] if kind == ACTION_IN else []
-        expected += [(d1, d_in), (d1,), (1,), (d2, d1), (d2,), (1,), (n_out, d2), (n_out,)]
-        if kind == ACTION_IN and n_out != 1:
+        (n_actions, _), *layers = others
+        at, n_in = (n_states + n_actions) * width, 2 * width
+        if others[0] != (n_actions, width) or layers[-1] != (1,):
             return None
-    if [tuple(parameter.shape) for parameter in network.parameters()] != [(n_states, width), *expected]:
+    if (n_states, n_actions) != (network.observation_space.n, network.n_actions):
         return None
-    if (n_states, layout[2]) != (network.observation_space.n, network.n_actions):
-        return None
-    return np.array(layout)
+    described: list[int] = []
+    for first in range(0, len(layers), 3):  # weights, bias, slope
+        weights, *rest = layers[first : first + 3]
+        n_out = weights[0]
+        slope = (1,) if first + 3 < len(layers) else None
+        if weights != (n_out, n_in) or rest != [(n_out,), *([slope] if slope else [])]:
+            return None
+        bias_at = at + n_out * n_in
+        described += [n_out, n_in, at, bias_at, bias_at + n_out if slope else -1]
+        at, n_in = bias_at + n_out + bool(slope), n_out
+    stride = (max(described[::5], default=0) + 7) & ~7
+    return np.array([kind, n_states, n_actions, width, len(described) // 5, stride, *(described or [0] * 5)])
 
 
 def _reasons(model: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.utils import polyak_update
 
 from sb3_lecture_dqn.common.hindsight import sample
 from sb3_lecture_dqn.common.masks import predict_greedily
@@ -51,6 +52,10 @@ class TorchEngine:
         optimizer.step()
         return loss_value
 
+    def copy_target(self, tau: float) -> None:
+        """See :meth:`engine.choice.Engine.copy_target`."""
+        copy_target(self.model, tau)
+
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`engine.choice.Engine.greedy_actions`."""
         if action_masks is not None:
@@ -62,3 +67,14 @@ class TorchEngine:
         """See :meth:`engine.choice.Engine.is_current`."""
         model = self.model
         return model.engine == "torch" or (model.engine != "numba" and why_not_compiled(model) is not None)
+
+
+def copy_target(model: Any, tau: float) -> None:
+    """
+    Move the target network of a model towards its online network, as SB3 does.
+
+    :param model: The model
+    :param tau: Share of the online network, in [0, 1]
+    """
+    online, target = model._networks
+    polyak_update(online.parameters(), target.parameters(), tau)

@@ -1,5 +1,5 @@
 """
-The compiler decorator :func:`jit` of this package, with a cache on disk that survives damaged files and detects edits.
+The compiler decorators of this package, :func:`entry` and :func:`jit`, with a cache on disk that survives damaged files and detects edits.
 
 Numba's own cache detects only edits in the file of a function, but functions here call functions of other files. So the
 cache uses a checksum of all files in the folder: after an edit in any of them, all functions are compiled again.
@@ -106,22 +106,31 @@ class CheckedCache(FunctionCache):
             )
 
 
-# Sums may be reordered, so that they can be vectorised. NaN and infinity keep their meaning.
-_FASTMATH = {"reassoc", "contract", "nsz"}
-
-
 def jit(function: Callable[..., Any]) -> Any:
     """
-    Compile a function at its first call, and cache the result on disk if numba finds a writable folder.
+    Compile a function that only compiled functions call, and cache the result on disk.
 
-    :param function: A function of arrays, numbers and tuples of them. If its name begins with ``_``, only compiled
-        functions can call it
+    Python cannot call it, since its wrapper would take time to compile.
+
+    :param function: A function of arrays, numbers, vectors of :mod:`simd`, and tuples of them
     :return: The compiled function
     """
-    options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy", "nogil": True}
-    if function.__name__.startswith("_"):  # Python does not call these; its wrappers would take time to compile
-        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    dispatcher = numba.njit(**options)(function)
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """
+    Compile a function that Python calls, at its first call, and cache the result on disk.
+
+    :param function: A function of arrays, numbers, and tuples of them
+    :return: The compiled function
+    """
+    return _compiled(function)
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    # No fast math: a function gives the same bits wherever it is inlined.
+    dispatcher = numba.njit(error_model="numpy", nogil=True, **options)(function)
     with contextlib.suppress(RuntimeError):  # numba finds no writable folder
         # The same as numba's option cache=True, but with our class of cache.
         dispatcher._cache = CheckedCache(function)

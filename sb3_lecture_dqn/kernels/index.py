@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from sb3_lecture_dqn.kernels.compiling import jit
-from sb3_lecture_dqn.kernels.updates import _copy
+from sb3_lecture_dqn.kernels.compiling import entry, jit
 
 
 @jit
@@ -24,7 +23,7 @@ def _equal(a, b):
     return True
 
 
-@jit
+@entry
 def find(slots, rows, row):
     """
     Find the row that equals a given one.
@@ -42,7 +41,7 @@ def find(slots, rows, row):
     return np.int32(-1)
 
 
-@jit
+@entry
 def add(slots, rows, number):
     """
     Add a row to the index. No equal row may be in the index, and at least one slot must be free.
@@ -57,7 +56,7 @@ def add(slots, rows, number):
     slots[at] = number
 
 
-@jit
+@entry
 def remove(slots, rows, number):
     """
     Remove a row from the index. The row must be in the index.
@@ -83,7 +82,7 @@ def remove(slots, rows, number):
     slots[hole] = -1
 
 
-@jit
+@entry
 def replace(slots, rows, number, row):
     """
     Overwrite a row that is in the index. No row in the index may equal the new one.
@@ -94,11 +93,12 @@ def replace(slots, rows, number, row):
     :param row: The new row, int64 of shape ``(1, n_words)``
     """
     remove(slots, rows, number)
-    _copy(row[0], rows[number])
+    for k in range(row.shape[1]):
+        rows[number, k] = row[0, k]
     add(slots, rows, number)
 
 
-@jit
+@entry
 def build(rows, size, n_slots):
     """
     Build the index of rows.

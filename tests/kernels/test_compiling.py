@@ -42,8 +42,8 @@ class Caller:
     def __init__(self, folder):
         self.folder = folder
         (folder / "caller.py").write_text(
-            "from callee import _number\nfrom sb3_lecture_dqn.kernels.compiling import jit\n\n"
-            "@jit\ndef number():\n    return _number()\n"
+            "from callee import _number\nfrom sb3_lecture_dqn.kernels.compiling import entry\n\n"
+            "@entry\ndef number():\n    return _number()\n"
         )
         self.write(1)
 
@@ -188,7 +188,7 @@ def train_without_a_cache(tmp_path, blocked):
             (copy / "sb3_lecture_dqn" / "kernels" / "__pycache__").touch()
             sys.path.insert(0, str(copy))
         from sb3_lecture_dqn import LectureDQN
-        from sb3_lecture_dqn.kernels import updates as kernels
+        from sb3_lecture_dqn.kernels import networks as kernels
         model = LectureDQN("Taxi-v3", engine="numba", seed=0).learn(20)
         print(model.engine_in_use, model._n_updates, kernels.greedy_actions._cache.cache_path)
         """,

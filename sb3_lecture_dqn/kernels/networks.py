@@ -1,0 +1,325 @@
+"""
+Forward passes of the networks that the compiled engine knows: nothing but arrays and numbers goes in and out.
+
+A network is one flat float32 array with its parameters in the order of ``torch.nn.Module.parameters()``. ``net``, an
+int64 array, says where in it everything stands:
+
+==================  ==================================================================================================
+``net[KIND]``       TABLE: Q (n_states, n_actions) is all there is. STATE_IN: the embedding of the state goes into the
+                    layers, which give all action values. ACTION_IN: the embeddings of a state and an action go into
+                    the layers, which give one value
+``net[N_STATES]``   states, numbered from 0
+``net[N_ACTIONS]``  actions
+``net[WIDTH]``      numbers in an embedding (of a table: n_actions)
+``net[N_LAYERS]``   dense layers
+``net[STRIDE]``     room for the output of one layer in the work arrays
+``net[FIRST:]``     five numbers for each layer: N_OUT, N_IN, where its weights (n_out, n_in) stand, where its bias, and
+                    where the slope of the PReLU that follows it, -1 for none
+==================  ==================================================================================================
+
+Sums run in a fixed order (see :mod:`simd`): one network on one input gives the same bits wherever it is computed.
+"""
+
+import numpy as np
+
+from sb3_lecture_dqn.kernels.compiling import entry, jit
+from sb3_lecture_dqn.kernels.kinds import ACTION_IN, STATE_IN, TABLE
+from sb3_lecture_dqn.kernels.simd import (
+    add,
+    fma,
+    load,
+    load_first,
+    mul,
+    splat,
+    store,
+    store_first,
+    store_transposed,
+    totals,
+    where_positive,
+    zero,
+)
+
+KIND, N_STATES, N_ACTIONS, WIDTH, N_LAYERS, STRIDE, FIRST = 0, 1, 2, 3, 4, 5, 6
+N_OUT, N_IN, WEIGHTS, BIAS, SLOPE, PER_LAYER = 0, 1, 2, 3, 4, 5
+
+
+# ---------------------------------------------------------------------------------------- one input
+
+
+@jit
+def affine(flat, w_at, b_at, n_out, n_in, x, x_at, out, out_at):
+    """``out = W @ x + b``, eight rows of W at a time; the last rows are taken twice to fill up eight."""
+    whole, rest = n_in & ~7, n_in & 7
+    for o in range(0, n_out, 8):
+        last = n_out - 1
+        r0, r1, r2, r3 = w_at + o * n_in, min(o + 1, last), min(o + 2, last), min(o + 3, last)
+        r1, r2, r3 = w_at + r1 * n_in, w_at + r2 * n_in, w_at + r3 * n_in
+        r4, r5, r6, r7 = min(o + 4, last), min(o + 5, last), min(o + 6, last), min(o + 7, last)
+        r4, r5, r6, r7 = w_at + r4 * n_in, w_at + r5 * n_in, w_at + r6 * n_in, w_at + r7 * n_in
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = zero()
+        for k in range(0, whole, 8):
+            v = load(x, x_at + k)
+            s0 = fma(load(flat, r0 + k), v, s0)
+            s1 = fma(load(flat, r1 + k), v, s1)
+            s2 = fma(load(flat, r2 + k), v, s2)
+            s3 = fma(load(flat, r3 + k), v, s3)
+            s4 = fma(load(flat, r4 + k), v, s4)
+            s5 = fma(load(flat, r5 + k), v, s5)
+            s6 = fma(load(flat, r6 + k), v, s6)
+            s7 = fma(load(flat, r7 + k), v, s7)
+        if rest:
+            v = load_first(x, x_at + whole, rest)
+            s0 = fma(load_first(flat, r0 + whole, rest), v, s0)
+            s1 = fma(load_first(flat, r1 + whole, rest), v, s1)
+            s2 = fma(load_first(flat, r2 + whole, rest), v, s2)
+            s3 = fma(load_first(flat, r3 + whole, rest), v, s3)
+            s4 = fma(load_first(flat, r4 + whole, rest), v, s4)
+            s5 = fma(load_first(flat, r5 + whole, rest), v, s5)
+            s6 = fma(load_first(flat, r6 + whole, rest), v, s6)
+            s7 = fma(load_first(flat, r7 + whole, rest), v, s7)
+        sums = totals(s0, s1, s2, s3, s4, s5, s6, s7)
+        if o + 8 <= n_out:
+            store(out, out_at + o, add(sums, load(flat, b_at + o)))
+        else:
+            store_first(out, out_at + o, add(sums, load_first(flat, b_at + o, n_out - o)), n_out - o)
+
+
+@jit
+def prelu(z, z_at, n, slope, h, h_at):
+    """``h = z`` where z is above 0, ``slope * z`` elsewhere, in work arrays, which have room for whole vectors."""
+    p = splat(slope)
+    for o in range(0, n, 8):
+        v = load(z, z_at + o)
+        store(h, h_at + o, where_positive(v, v, mul(v, p)))
+
+
+@jit
+def forward(flat, net, n_layers, x, x_at, z, h):
+    """The first layers on one input: layer l leaves its output at ``l * stride`` of z, and behind its PReLU of h."""
+    layer, stride = FIRST, net[STRIDE]
+    for i in range(n_layers):
+        n_out, slope_at = net[layer + N_OUT], net[layer + SLOPE]
+        at = i * stride
+        if i == 0:
+            affine(flat, net[layer + WEIGHTS], net[layer + BIAS], n_out, net[layer + N_IN], x, x_at, z, at)
+        else:
+            affine(flat, net[layer + WEIGHTS], net[layer + BIAS], n_out, net[layer + N_IN], h, at - stride, z, at)
+        if slope_at >= 0:
+            prelu(z, at, n_out, flat[slope_at], h, at)
+        layer += PER_LAYER
+
+
+@jit
+def copy(source, source_at, n, to, to_at):
+    """Copy n numbers; an assignment of slices takes two seconds to compile, for its error message."""
+    for k in range(n):
+        to[to_at + k] = source[source_at + k]
+
+
+@jit
+def embed_pair(flat, net, state, action, x):
+    """The input of an ACTION_IN network: the embedding of a state, and behind it that of an action."""
+    width = net[WIDTH]
+    copy(flat, state * width, width, x, 0)
+    copy(flat, (net[N_STATES] + action) * width, width, x, width)
+
+
+@jit
+def action_values(flat, net, state, x, z, h, out, out_at):
+    """
+    The values of all actions in a state.
+
+    :param flat: The network.
+    :param net: Where it has what.
+    :param state: From 0.
+    :param x, z, h: Work arrays.
+    :param out: Takes the values from ``out_at`` on.
+    """
+    n_actions, width = net[N_ACTIONS], net[WIDTH]
+    last = (net[N_LAYERS] - 1) * net[STRIDE]
+    if net[KIND] == TABLE:
+        copy(flat, state * n_actions, n_actions, out, out_at)
+    elif net[KIND] == STATE_IN:
+        forward(flat, net, net[N_LAYERS], flat, state * width, z, h)
+        copy(z, last, n_actions, out, out_at)
+    else:
+        for action in range(n_actions):
+            embed_pair(flat, net, state, action, x)
+            forward(flat, net, net[N_LAYERS], x, 0, z, h)
+            out[out_at + action] = z[last]
+
+
+@jit
+def best_allowed(values, at, n_actions, masks, row, word):
+    """
+    The first valid action of highest value.
+
+    :param values: Values of the actions from ``at`` on.
+    :param masks: int64 words: action a is valid if bit ``a % 64`` of ``masks[row, word + a // 64]`` is set. With no
+        columns from ``word`` on, all are.
+    """
+    best = 0
+    if masks.shape[1] <= word:
+        for a in range(1, n_actions):
+            if values[at + a] > values[at + best]:
+                best = a
+        return best
+    best = -1
+    for a in range(n_actions):
+        allowed = (masks[row, word + a // 64] >> (a % 64)) & 1
+        if allowed and (best < 0 or values[at + a] > values[at + best]):
+            best = a
+    return best
+
+
+@entry
+def greedy_actions(flat, net, states, start, masks, work, actions):
+    """
+    The actions of highest value, the first of them where several are.
+
+    :param flat: The network.
+    :param net: Where it has what.
+    :param states: int64 of shape (n,).
+    :param start: Number of the first state.
+    :param masks: Valid actions as in :func:`best_allowed`, of shape (n, words); (n, 0) for all.
+    :param work: float32 of shape (4, room) or more.
+    :param actions: int64 of shape (n,), takes the result.
+    :return: -1, or which state the network has not; the actions from there on are not written then.
+    """
+    x, z, h, values = work[0], work[1], work[2], work[3]
+    for i in range(states.shape[0]):
+        state = states[i] - start
+        if state < 0 or state >= net[N_STATES]:
+            return i
+        action_values(flat, net, state, x, z, h, values, 0)
+        actions[i] = best_allowed(values, 0, net[N_ACTIONS], masks, i, 0)
+    return -1
+
+
+# ---------------------------------------------------------------------------------------- many inputs
+
+
+@jit
+def product(a, a_at, a_row, a_column, n_rows, n_terms, x, x_at, x_row, n_columns, bias_at, out, out_at, out_row):
+    """
+    ``out = A @ X``, or ``bias + A @ X``, with four rows and sixteen columns of the result in registers.
+
+    Each number of the result is one sum from the first term to the last, whatever stands around it.
+
+    :param a: A in a flat array, its number (r, t) at ``a_at + r * a_row + t * a_column``.
+    :param x: X, (t, c) at ``x_at + t * x_row + c``.
+    :param bias_at: Where in ``a`` the sums begin, one number for each row; -1 for 0.
+    :param out: Takes the result, (r, c) at ``out_at + r * out_row + c``.
+    """
+    for r in range(0, n_rows, 4):
+        r1, r2, r3 = min(r + 1, n_rows - 1), min(r + 2, n_rows - 1), min(r + 3, n_rows - 1)
+        a0, a1, a2, a3 = a_at + r * a_row, a_at + r1 * a_row, a_at + r2 * a_row, a_at + r3 * a_row
+        o0, o1, o2, o3 = out_at + r * out_row, out_at + r1 * out_row, out_at + r2 * out_row, out_at + r3 * out_row
+        b0 = b1 = b2 = b3 = zero()
+        if bias_at >= 0:
+            b0, b1 = splat(a[bias_at + r]), splat(a[bias_at + r1])
+            b2, b3 = splat(a[bias_at + r2]), splat(a[bias_at + r3])
+        c = 0
+        while c + 16 <= n_columns:
+            s00 = s01 = b0
+            s10 = s11 = b1
+            s20 = s21 = b2
+            s30 = s31 = b3
+            x_here, a_here = x_at + c, 0
+            for _ in range(n_terms):
+                v, w = load(x, x_here), load(x, x_here + 8)
+                k = splat(a[a0 + a_here])
+                s00, s01 = fma(k, v, s00), fma(k, w, s01)
+                k = splat(a[a1 + a_here])
+                s10, s11 = fma(k, v, s10), fma(k, w, s11)
+                k = splat(a[a2 + a_here])
+                s20, s21 = fma(k, v, s20), fma(k, w, s21)
+                k = splat(a[a3 + a_here])
+                s30, s31 = fma(k, v, s30), fma(k, w, s31)
+                x_here += x_row
+                a_here += a_column
+            store(out, o0 + c, s00)
+            store(out, o0 + c + 8, s01)
+            store(out, o1 + c, s10)
+            store(out, o1 + c + 8, s11)
+            store(out, o2 + c, s20)
+            store(out, o2 + c + 8, s21)
+            store(out, o3 + c, s30)
+            store(out, o3 + c + 8, s31)
+            c += 16
+        while c < n_columns:
+            n = min(n_columns - c, 8)
+            s0, s1, s2, s3 = b0, b1, b2, b3
+            x_here, a_here = x_at + c, 0
+            for _ in range(n_terms):
+                v = load_first(x, x_here, n)
+                s0 = fma(splat(a[a0 + a_here]), v, s0)
+                s1 = fma(splat(a[a1 + a_here]), v, s1)
+                s2 = fma(splat(a[a2 + a_here]), v, s2)
+                s3 = fma(splat(a[a3 + a_here]), v, s3)
+                x_here += x_row
+                a_here += a_column
+            store_first(out, o0 + c, s0, n)
+            store_first(out, o1 + c, s1, n)
+            store_first(out, o2 + c, s2, n)
+            store_first(out, o3 + c, s3, n)
+            c += 8
+
+
+@jit
+def transpose(a, a_at, a_row, n_rows, n_columns, out, out_at, out_row):
+    """``out = A.T``; it writes whole vectors, so there has to be room for rows and columns in multiples of eight."""
+    for r in range(0, n_rows, 8):
+        for c in range(0, n_columns, 8):
+            at = a_at + r * a_row + c
+            store_transposed(
+                out,
+                out_at + c * out_row + r,
+                out_row,
+                load(a, at),
+                load(a, at + a_row),
+                load(a, at + 2 * a_row),
+                load(a, at + 3 * a_row),
+                load(a, at + 4 * a_row),
+                load(a, at + 5 * a_row),
+                load(a, at + 6 * a_row),
+                load(a, at + 7 * a_row),
+            )
+
+
+@jit
+def gather(flat, net, states, actions, n, n_rows, x, x_row):
+    """
+    Copy the embeddings of n states, or pairs of state and action, from the network.
+
+    :param x: Takes them, row i from ``i * x_row`` on; those up to ``n_rows`` are made 0.
+    """
+    width = net[WIDTH]
+    for i in range(n):
+        copy(flat, states[i] * width, width, x, i * x_row)
+        if net[KIND] == ACTION_IN:
+            copy(flat, (net[N_STATES] + actions[i]) * width, width, x, i * x_row + width)
+    for at in range(n * x_row, n_rows * x_row):
+        x[at] = np.float32(0.0)
+
+
+@jit
+def forward_columns(flat, net, x_t, columns, z, h):
+    """
+    The layers on many inputs, one in each column.
+
+    :param x_t: The inputs, (n_in, columns).
+    :param columns: A multiple of 16.
+    :param z, h: Take what layer l computes from ``l * stride * columns`` on, (n_out, columns).
+    """
+    layer, stride = FIRST, net[STRIDE] * columns
+    for i in range(net[N_LAYERS]):
+        n_out, n_in, w_at = net[layer + N_OUT], net[layer + N_IN], net[layer + WEIGHTS]
+        b_at, at = net[layer + BIAS], i * stride
+        if i == 0:
+            product(flat, w_at, n_in, 1, n_out, n_in, x_t, 0, columns, columns, b_at, z, at, columns)
+        else:
+            product(flat, w_at, n_in, 1, n_out, n_in, h, at - stride, columns, columns, b_at, z, at, columns)
+        if net[layer + SLOPE] >= 0:
+            prelu(z, at, n_out * columns, flat[net[layer + SLOPE]], h, at)
+        layer += PER_LAYER
