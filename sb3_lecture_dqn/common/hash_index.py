@@ -30,9 +30,7 @@ class HashIndex:
 
     def add(self, rows: np.ndarray, at: int) -> None:
         """See :meth:`DuplicateIndex.add`."""
-        if 4 * (self._size + 1) > 3 * len(self._slots):
-            self._slots, _ = index.build(rows, self._size, 2 * len(self._slots))
-        index.add(self._slots, rows, at)
+        index.add(self.reserve(rows, self._size + 1), rows, at)
         self._size += 1
 
     def replace(self, rows: np.ndarray, at: int, row: np.ndarray) -> None:
@@ -43,6 +41,31 @@ class HashIndex:
         """See :meth:`DuplicateIndex.remove`."""
         index.remove(self._slots, rows, at)
         self._size -= 1
+
+    # What a compiled loop needs to change the index itself, see `training/stretches.py`
+
+    def reserve(self, rows: np.ndarray, n: int) -> np.ndarray:
+        """
+        Make room for rows.
+
+        :param rows: The partition's rows
+        :param n: Number of rows that the index shall have room for
+        :return: The slots, see :mod:`kernels.index`
+        """
+        n_slots = len(self._slots)
+        while 4 * n > 3 * n_slots:
+            n_slots *= 2
+        if n_slots != len(self._slots):
+            self._slots, _ = index.build(rows, self._size, n_slots)
+        return self._slots
+
+    def set_size(self, size: int) -> None:
+        """
+        Set the number of rows, after the slots were changed.
+
+        :param size: The number of rows in the slots
+        """
+        self._size = size
 
     def build(self, rows: np.ndarray, size: int) -> None:
         """See :meth:`DuplicateIndex.build`."""

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sb3_lecture_dqn.common.duplicates import DuplicateIndex, make_duplicate_index
+from sb3_lecture_dqn.common.duplicates import DictIndex, DuplicateIndex, make_duplicate_index
 
 _MIN_ROWS = 64
 _BYTES_AT_ONCE = 1 << 22
@@ -58,6 +58,11 @@ class Partition:
         """Whether an insert overwrites a row."""
         return self.size == self.capacity
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled loops can insert rows themselves, see :meth:`reserve`."""
+        return self.index is None or not isinstance(self.index, DictIndex)
+
     def clear(self) -> None:
         """Forget every transition."""
         self.size = 0
@@ -76,7 +81,7 @@ class Partition:
             return None
         if not self.full:
             at = self.size
-            self._reserve(at + 1)
+            self._make_room(at + 1)
             self.size += 1
             self.words[at] = row[0]
             if self.index is not None:
@@ -134,7 +139,7 @@ class Partition:
         if self.capacity is not None and len(rows) > self.capacity:
             raise ValueError(f"there are {len(rows)} transitions, and at most {self.capacity} are held")
         other = Partition(self.rows.dtype, self.capacity, deduplicate=self.index is not None)
-        other._reserve(len(rows))
+        other._make_room(len(rows))
         copy_rows(rows, other.rows)
         other.size = len(rows)
         if other.index is not None:
@@ -167,7 +172,29 @@ class Partition:
         empty = Partition(state["rows"].dtype, state["capacity"], state["deduplicate"])
         self.__dict__.update(empty.holding(state["rows"]).__dict__)
 
-    def _reserve(self, n_rows: int) -> None:
+    def reserve(self, n_rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Make room for rows, which a compiled loop may then insert itself; it must call :meth:`set_size` afterwards.
+
+        :param n_rows: Number of rows to make room for, at most the capacity
+        :return: :attr:`words`, :attr:`floats` and the slots of the index, see :mod:`kernels.index`; 0 slots without an
+            index
+        """
+        self._make_room(n_rows)
+        slots = np.zeros(0, np.int32) if self.index is None else self.index.reserve(self.words, n_rows)  # type: ignore[attr-defined]
+        return self.words, self.floats, slots
+
+    def set_size(self, size: int) -> None:
+        """
+        Set the number of rows, after a compiled loop has changed the arrays of :meth:`reserve`.
+
+        :param size: The number of rows
+        """
+        self.size = size
+        if self.index is not None:
+            self.index.set_size(size)  # type: ignore[attr-defined]
+
+    def _make_room(self, n_rows: int) -> None:
         if n_rows > len(self.rows):
             wanted = max(n_rows, 2 * len(self.rows))
             filled = self.rows[: self.size]

@@ -99,6 +99,7 @@ class CompiledEngine:
         rows = self._minibatches(gradient_steps, batch_size)
         arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
         total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
+        self.add_steps(done)
         return self.mean_loss(total, done, gradient_steps)
 
     def arguments(self, batch_size: int, n_mask_words: int) -> tuple[Any, ...]:
@@ -134,19 +135,26 @@ class CompiledEngine:
             self.one,
         )
 
+    def add_steps(self, n: int) -> None:
+        """
+        Count steps of the optimiser that a kernel has done.
+
+        :param n: Number of steps
+        """
+        self.steps += n
+
     def mean_loss(self, total: float, done: int, wanted: int) -> float:
         """
-        Note the updates that a kernel has done.
+        Check the result of :func:`kernels.updates.train`.
 
-        :param total: Sum of their losses, as :func:`kernels.updates.train` returns it
-        :param done: How many were done since the last call
-        :param wanted: How many were to be done after the last rollout; fewer are done if one fails
+        :param total: Sum of the losses
+        :param done: Number of updates done
+        :param wanted: Number of updates that were to be done; fewer are done if one fails
         :return: Mean loss
         :raises DivergedError: If the sum is NaN or infinite
         :raises IndexError: If a transition does not fit the network
         """
         model = self.model
-        self.steps += done
         if total == -1:
             raise IndexError(
                 f"update {model._n_updates + done + 1}: a transition of the replay memory has an observation outside "

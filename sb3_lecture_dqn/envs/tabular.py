@@ -93,10 +93,10 @@ class TabularModel:
         self.cumulative = self.probabilities.cumsum(axis=2).reshape(-1, self.n_outcomes)
         self.cumulative[self.cumulative >= self.cumulative[:, -1:]] = 1.0
         self.start_states = np.flatnonzero(self.initial_state_distrib)
-        self._start_cumulative = self.initial_state_distrib[self.start_states].cumsum()
-        self._start_cumulative[-1] = 1.0
+        self.start_cumulative = self.initial_state_distrib[self.start_states].cumsum()
+        self.start_cumulative[-1] = 1.0
         self._start_list: list[int] = self.start_states.tolist()
-        self._start_cumulative_list: list[float] = self._start_cumulative.tolist()
+        self._start_cumulative_list: list[float] = self.start_cumulative.tolist()
         for value in vars(self).values():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
@@ -299,7 +299,7 @@ class TabularModel:
         :param rng: Draws ``n`` numbers
         :return: int64 of shape ``(n,)``
         """
-        return self.start_states[np.searchsorted(self._start_cumulative, rng.random(n), side="right")]
+        return self.start_states[np.searchsorted(self.start_cumulative, rng.random(n), side="right")]
 
     def draw_start(self, rng: np.random.Generator) -> int:
         """

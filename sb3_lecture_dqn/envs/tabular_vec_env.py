@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormali
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn, VecEnvWrapper
 
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.masks import pack_masks
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
 from sb3_lecture_dqn.envs.tabular import TabularModel
 from sb3_lecture_dqn.envs.tabular_sub_env import TabularSubEnv
@@ -229,6 +230,70 @@ class TabularVecEnv(VecEnv):
         self._states[0] = state
         return np.array([state], np.int64), np.array([reward], np.float32), np.array([done]), [info]
 
+    # What a compiled loop needs to step the environments itself, see `training/stretches.py`
+
+    def tables(self, action_masks: bool) -> tuple[np.ndarray, ...]:
+        """
+        Return what decides a step.
+
+        :param action_masks: Whether to return the valid actions
+        :return: By state, action and outcome, flat: next states (int64), rewards (float64 and float32), ends (bool) and
+            cumulative probabilities. Also the first states of episodes, their cumulative probabilities, and the valid
+            actions as bits, int64 of shape ``(S, words)``, with 0 words without ``action_masks``
+        """
+        model = self.model
+        masks = np.zeros((model.n_states, 0), np.int64)
+        if action_masks:
+            assert model.action_masks is not None
+            masks = pack_masks(model.action_masks)
+        rewards = self._rewards, self._rewards32
+        ends = self._terminated, model.cumulative.ravel(), model.start_states, model.start_cumulative
+        return (self._next_states, *rewards, *ends, masks)
+
+    def running_episodes(self) -> tuple[int, tuple[np.ndarray, ...]]:
+        """
+        Return the running episodes.
+
+        :return: The clock, in steps of each environment; and, of shape ``(n_envs,)``, the states, the clock at the
+            beginning of the episodes, and the sums of their rewards
+        """
+        kinds = np.int64, np.int64, np.float64
+        columns = self._states, self._began, self._returns
+        return self._clock, tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
+
+    def set_running_episodes(
+        self, clock: int, columns: tuple[np.ndarray, ...], pairs: np.ndarray, begun: np.ndarray
+    ) -> None:
+        """
+        Continue from other episodes, to which steps of this environment have led.
+
+        :param clock: The clock then
+        :param columns: The other results of :meth:`running_episodes` then
+        :param pairs: State and action of the last step as ``state * A + action``, int64 of shape ``(n_envs,)``
+        :param begun: First states of the running episodes that have begun meanwhile, -1 for others; of the same shape
+        """
+        self._clock = clock
+        self._states, self._began, self._returns = (c.tolist() if self._one else c.copy() for c in columns)
+        self._pairs = int(pairs[0]) if self._one else pairs.copy()
+        self._deadline = min(self._began) + self._limit
+        for index in np.flatnonzero(begun >= 0).tolist():
+            self.reset_infos[index] = self._reset_info(int(begun[index]))
+
+    @property
+    def age(self) -> float:
+        """Seconds since the environments were made, as in ``info["episode"]["t"]``."""
+        return round(time.time() - self._t_start, 6)
+
+    @property
+    def step_limit(self) -> float:
+        """Steps after which an episode is truncated, infinity for none."""
+        return self._limit
+
+    @property
+    def was_reset(self) -> bool:
+        """Whether there are running episodes."""
+        return self._was_reset
+
     def _steps_of(self, index: int) -> int:
         return self._clock - int(self._began[index])
 
@@ -242,7 +307,7 @@ class TabularVecEnv(VecEnv):
         info["episode"] = {
             "r": round(float(self._returns[index]), 6),
             "l": self._steps_of(index),
-            "t": round(time.time() - self._t_start, 6),
+            "t": self.age,
         }
         info["TimeLimit.truncated"] = not terminated
         info["terminal_observation"] = state

@@ -94,9 +94,7 @@ def load_first(context, array, at, n):
         array, at, n = arguments
         address = _address(context, builder, signature.args[0], array, at)
         mask = _first(builder, n)
-        return _call(
-            builder, f"llvm.masked.load.v{LANES}f32.p0", _VECTOR, [address, ir.Constant(_I32, 4), mask, _ZERO]
-        )
+        return _call(builder, f"llvm.masked.load.v{LANES}f32.p0", _VECTOR, [address, ir.Constant(_I32, 4), mask, _ZERO])
 
     return vector(array, types.intp, types.intp), generate
 
@@ -109,9 +107,7 @@ def store_first(context, array, at, v, n):
         array, at, v, n = arguments
         address = _address(context, builder, signature.args[0], array, at)
         mask = _first(builder, n)
-        _call(
-            builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), [v, address, ir.Constant(_I32, 4), mask]
-        )
+        _call(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), [v, address, ir.Constant(_I32, 4), mask])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), generate

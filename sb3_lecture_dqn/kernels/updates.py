@@ -274,9 +274,7 @@ def batch_values(flat, net, states, n, pair_states, pair_actions, big, out):
                 pair_states[i * n_actions + a] = states[i]
                 pair_actions[i * n_actions + a] = a
     columns = (n_inputs + 15) & ~15
-    values_in_columns(
-        flat, net, pair_states if kind == ACTION_IN else states, pair_actions, n_inputs, columns, big
-    )
+    values_in_columns(flat, net, pair_states if kind == ACTION_IN else states, pair_actions, n_inputs, columns, big)
     z, at = big[2], (net[N_LAYERS] - 1) * net[STRIDE] * columns
     for i in range(n):
         for a in range(n_actions):

@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM wait until a step is finished."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -48,3 +50,24 @@ class StopSignals:
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.received)
+
+
+@contextlib.contextmanager
+def holding_back_ctrl_c() -> Iterator[None]:
+    """
+    Within this context, hold back Ctrl-C, so that it does not interrupt what must be done together.
+
+    :raises KeyboardInterrupt: At the end of the context, if Ctrl-C was pressed in it
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    received: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            handler(signal.SIGINT, received[0])

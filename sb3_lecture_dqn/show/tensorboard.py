@@ -33,6 +33,7 @@ from sb3_lecture_dqn.evaluation.values import action_values, value_network
 from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.show import pictures
 from sb3_lecture_dqn.show.hparams import model_settings
+from sb3_lecture_dqn.training.due import Due
 from sb3_lecture_dqn.training.schedule import Every
 
 #: Largest rounding error of equal optimal values
@@ -145,6 +146,15 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+    def next_due(self) -> Due:
+        """
+        Return when the next histograms or pictures are due, see :class:`Due`.
+
+        :return: The earlier of the two
+        """
+        counts = self.num_timesteps, self.model._episode_num
+        return self._histograms.from_now(*counts).or_before(self._images.from_now(*counts))
 
     def _on_training_end(self) -> None:
         if self._is_open:

@@ -35,6 +35,7 @@ from sb3_lecture_dqn.training.callbacks import EpisodeProgressBarCallback
 from sb3_lecture_dqn.training.model import LectureModel
 from sb3_lecture_dqn.training.run import Run
 from sb3_lecture_dqn.training.schedule import Budget
+from sb3_lecture_dqn.training.stretches import Stretches
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="LectureAlgorithm")
 
@@ -104,8 +105,10 @@ class LectureAlgorithm(LectureModel):
         with Run(self, callback) as run:
             callback.on_training_start(locals(), globals())
             run.begin()
+            stretches = Stretches(self, callback, log_interval)
             while not budget.is_spent(self.num_timesteps, self._episode_num):
-                proceeds = self._learn_from_a_rollout(callback, log_interval)
+                # Do the rollouts that nobody needs to see in one compiled call, if there are any; else do one rollout.
+                proceeds = stretches.advance(run.next_due()) or self._learn_from_a_rollout(callback, log_interval)
                 run.between_rollouts(proceeds)
                 if not proceeds:
                     break

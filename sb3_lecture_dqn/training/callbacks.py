@@ -32,6 +32,7 @@ from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_te
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer, folder_for
 from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state
 from sb3_lecture_dqn.saving.logs import outliving_full_disks
+from sb3_lecture_dqn.training.due import AT_ONCE, Due
 from sb3_lecture_dqn.training.schedule import Every
 
 
@@ -156,8 +157,24 @@ class LectureTestCallback(EventCallback):
         self._test_if_due()  # the updates after the last rollout are done
 
     def _on_step(self) -> bool:
-        self.n_episodes += int(np.sum(self.locals["dones"]))
+        self.count_episodes(int(np.sum(self.locals["dones"])))
         return self._continue_training
+
+    def next_due(self) -> Due:
+        """
+        Return when the next test is due, see :class:`Due`.
+
+        :return: At the next step if training shall end
+        """
+        return self._every.from_now(self.model.num_timesteps, self.n_episodes) if self._continue_training else AT_ONCE
+
+    def count_episodes(self, n: int) -> None:
+        """
+        Count episodes.
+
+        :param n: Number of episodes that have ended
+        """
+        self.n_episodes += n
 
     def _on_training_end(self) -> None:
         self._test_if_due()
@@ -355,6 +372,14 @@ class LectureCheckpointCallback(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
+    def next_due(self) -> Due:
+        """
+        Return that no call is due, see :class:`Due`.
+
+        :return: Never
+        """
+        return Due()
+
     def update_locals(self, locals_: dict[str, Any]) -> None:
         """Do nothing, to save time: this callback does not use the local variables."""
 
@@ -387,10 +412,25 @@ class EpisodeProgressBarCallback(BaseCallback):
         self.bar = tqdm(total=total, initial=self.model._episode_num, unit="episode", dynamic_ncols=True)
 
     def _on_step(self) -> bool:
-        ended = int(np.sum(self.locals["dones"]))
-        if ended:
-            self.bar.update(ended)
+        self.count_episodes(int(np.sum(self.locals["dones"])))
         return True
+
+    def next_due(self) -> Due:
+        """
+        Return that no call is due, see :class:`Due`.
+
+        :return: Never
+        """
+        return Due()
+
+    def count_episodes(self, n: int) -> None:
+        """
+        Move the bar.
+
+        :param n: Number of episodes that have ended
+        """
+        if n:
+            self.bar.update(n)
 
     def _on_training_end(self) -> None:
         self.bar.close()

@@ -12,6 +12,7 @@ from sb3_lecture_dqn.saving.checkpointer import Checkpointer
 from sb3_lecture_dqn.saving.run_state import go_on
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
 from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback
+from sb3_lecture_dqn.training.due import Due
 
 
 class Run:
@@ -73,6 +74,17 @@ class Run:
         if self._signals is not None and self._signals.received:
             self._save_as_last(stopped=True)
             self._signals.stop()
+
+    def next_due(self) -> Due:
+        """
+        Compute when the next checkpoint is due.
+
+        :return: Steps or episodes from now
+        """
+        due = Due()
+        for checkpointer in self._checkpointers:
+            due = due.or_before(checkpointer.every.from_now(self.model.num_timesteps, self.model._episode_num))
+        return due
 
     def end(self) -> None:
         """Save the last checkpoint. Call this after ``on_training_end`` of the callbacks."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.training.due import Due
 
 #: Budget of ``learn`` in episodes if none is given, as in the lecture
 DEFAULT_TOTAL_EPISODES = 5000
@@ -78,6 +79,17 @@ class Every:
         if self.first and self._counted == 0:
             return 1
         return (self._counted // self.n + 1) * self.n
+
+    def from_now(self, steps: int, episodes: int) -> Due:
+        """
+        Compute how far away the next event is.
+
+        :param steps: Environment steps so far
+        :param episodes: Episodes so far
+        :return: Steps or episodes from now; 0 or less if it is due
+        """
+        missing = self.next_due() - self.count(steps, episodes)
+        return Due(steps=missing) if self.unit == "step" else Due(episodes=missing)
 
     def get_state(self) -> int:
         """
