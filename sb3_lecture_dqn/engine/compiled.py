@@ -105,7 +105,6 @@ class CompiledEngine:
         rows = self._minibatches(gradient_steps, batch_size)
         arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
         total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
-        self.add_steps(done)
         return self.mean_loss(total, done, gradient_steps)
 
     def arguments(self, batch_size: int, n_mask_words: int) -> tuple[Any, ...]:
@@ -135,19 +134,11 @@ class CompiledEngine:
             bool(model.double_q),
             (self.optimizer[0], float(self._options["lr"]), *self.optimizer[1:]),
             math.inf if norm is None else float(norm),
-            int(self.steps[0]) + 1 if len(self.steps) else 1,
+            self.steps,
             work,
             True if plain else None,
             self.one,
         )
-
-    def add_steps(self, n: int) -> None:
-        """
-        Count steps of the optimiser that a kernel has done.
-
-        :param n: Number of steps
-        """
-        self.steps += n
 
     def mean_loss(self, total: float, done: int, wanted: int) -> float:
         """

@@ -108,22 +108,24 @@ _STOCK: dict[type, Callable[[Any], Due | None]] = {
 }
 
 
-def next_due(callback: BaseCallback) -> Due | None:
+def next_due(callback: BaseCallback) -> Due:
     """
     Find out when a callback must be called next.
 
     :param callback: A callback, which may be a list
-    :return: When it is due; ``None`` if it does not say so, see :func:`silent_callback`
+    :return: When it is due: at the next step if it does not say so, see :func:`silent_callback`
     :raises TypeError: If its own ``next_due`` returns something else
     """
     if type(callback) is CallbackList:
         due = Due()
         for child in callback.callbacks:
-            of_child = next_due(child)
-            if of_child is None:
-                return None
-            due = due.or_before(of_child)
+            due = due.or_before(next_due(child))
         return due
+    return _own_due(callback) or AT_ONCE
+
+
+def _own_due(callback: BaseCallback) -> Due | None:
+    """Find out when a callback that is not a list must be called next; ``None`` if it does not say so."""
     if shadowed(callback) is not None:
         return None
     if type(callback) in _STOCK:
@@ -145,7 +147,7 @@ def silent_callback(callback: BaseCallback) -> BaseCallback | None:
     """
     if type(callback) is CallbackList:
         return next((found for found in map(silent_callback, callback.callbacks) if found is not None), None)
-    return callback if next_due(callback) is None else None
+    return callback if _own_due(callback) is None else None
 
 
 def _speaks_for_itself(cls: type) -> bool:
