@@ -189,7 +189,7 @@ class Partition:
     @property
     def slots(self) -> np.ndarray:
         """The slots of a compiled index, int32, see :mod:`kernels.index`; 0 slots without an index."""
-        return _NO_SLOTS if self.index is None else self.index.slots  # type: ignore[attr-defined,no-any-return]
+        return _NO_SLOTS if self.index is None else self.index.slots  # type: ignore[attr-defined]
 
     def set_size(self, size: int) -> None:
         """
