@@ -1,7 +1,8 @@
 """Where the numbers of the compiled loop are in its arrays, for the loop and for its callers."""
 
-#: Numbers of ``counts``: totals that go in and come out; and of the running rollout, the steps of each environment so
-#: far, the totals before it, and whether a step waits to be finished
+#: Numbers of ``counts``: totals that go in and come out; the steps or episodes when it was last asked whether a copy of
+#: the target is due; and of the running rollout, the steps of each environment so far, the episodes before it, and
+#: whether a step waits to be finished
 (
     CLOCK,
     N_CALLS,
@@ -10,8 +11,8 @@
     UPDATES,
     SUCCESSES,
     FAILURES,
+    COPIES_COUNTED,
     COLLECTED,
-    STEPS_BEFORE,
     EPISODES_BEFORE,
     WAITS,
     N_COUNTS,
@@ -28,6 +29,7 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, PAUSES, N_LIMITS = range(5)
     COPY_EVERY_CALLS,
     COPY_EVERY_STEPS,
     COPY_EVERY_EPISODES,
+    HAS_TARGET,
     BATCH_SIZE,
     EXPLORES_BY_EPISODE,
     EPSILONS_FROM,
@@ -42,7 +44,7 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, PAUSES, N_LIMITS = range(5)
     STEP_LIMIT,
     ACTS_BY_MASKS,
     N_SWITCHES,
-) = range(21)
+) = range(22)
 #: More tries than any
 MANY = 2**62
 #: Which transitions are successes

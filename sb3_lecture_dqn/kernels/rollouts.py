@@ -274,7 +274,8 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
             keep(memory, counts, switches, row, succeeds, memory_rng)
         # Copy the target if a number of calls is over
         counts[at.N_CALLS] += 1
-        if switches[at.COPY_EVERY_CALLS] > 0 and counts[at.N_CALLS] % switches[at.COPY_EVERY_CALLS] == 0:
+        every = switches[at.COPY_EVERY_CALLS]
+        if every > 0 and counts[at.N_CALLS] % every == 0 and switches[at.HAS_TARGET]:
             copy_target(online, target, tau)
             forget_values(known)
         # Measure progress, and count episodes
@@ -321,17 +322,15 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
             last[at.LAST_LOSS] = total / n_updates
             counts[at.UPDATES] += n_updates
         # Copy the target if a number of steps or episodes is over
-        n, every = counts[at.TIMESTEPS], switches[at.COPY_EVERY_STEPS]
-        is_due = every > 0 and n // every > counts[at.STEPS_BEFORE] // every
-        n, every = counts[at.EPISODES], switches[at.COPY_EVERY_EPISODES]
-        if is_due or (every > 0 and n // every > counts[at.EPISODES_BEFORE] // every):
-            copy_target(online, target, tau)
-            forget_values(known)
-        counts[at.COLLECTED], counts[at.STEPS_BEFORE], counts[at.EPISODES_BEFORE] = (
-            0,
-            counts[at.TIMESTEPS],
-            counts[at.EPISODES],
-        )
+        every, now = switches[at.COPY_EVERY_STEPS], counts[at.TIMESTEPS]
+        if every == 0 and n_ended_in_rollout > 0:
+            every, now = switches[at.COPY_EVERY_EPISODES], counts[at.EPISODES]
+        if every > 0:
+            if now // every > counts[at.COPIES_COUNTED] // every and switches[at.HAS_TARGET]:
+                copy_target(online, target, tau)
+                forget_values(known)
+            counts[at.COPIES_COUNTED] = now
+        counts[at.COLLECTED], counts[at.EPISODES_BEFORE] = 0, counts[at.EPISODES]
         if (
             n_rollouts >= limits[at.MAX_ROLLOUTS]
             or counts[at.TIMESTEPS] >= limits[at.STOP_STEP]
@@ -347,7 +346,7 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
     )
     results[at.BEGUN], results[at.UPDATED] = (
         n_begun,
-        counts[at.UPDATES] > n_updates_before or status == at.UPDATE_FAILED,
+        counts[at.UPDATES] > n_updates_before or status != at.DONE,
     )
     if counts[at.WAITS]:  # its episodes have not ended yet
         results[at.IN_ROLLOUT] = counts[at.COLLECTED] + 1

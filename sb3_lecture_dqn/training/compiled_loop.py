@@ -16,6 +16,7 @@ from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
 from sb3_lecture_dqn.common.partition import Partition
 from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
 from sb3_lecture_dqn.kernels import places as at
+from sb3_lecture_dqn.training.due import most_steps_in_a_rollout
 
 #: Episodes that may end in one call of the loop, besides those of its last rollout
 _MAX_ENDED = 2048
@@ -81,6 +82,7 @@ class CompiledLoop:
         self._made_of: Any = None  # see `_of_model`
         self._reserved: list[tuple[Partition, np.ndarray, np.ndarray, float]] = []
         self._n_new = 0  # transitions that a call stores at most
+        self._ends_before = 0  # environment steps that are reached at most
         self._recorded_updates = self._logged_at = 0  # updates in the log, and environment steps at its last dump
         #: Whether a step waits for its end: it is time to call the callbacks for it
         self.waits = False
@@ -94,9 +96,9 @@ class CompiledLoop:
         """
         model, counts = self.model, self._counts
         self._limits[:] = *limits, pauses
-        counts[at.COLLECTED], counts[at.WAITS] = 0, False
-        counts[at.STEPS_BEFORE], counts[at.EPISODES_BEFORE] = model.num_timesteps, model._episode_num
-        self._n_new = model.n_envs * (1 if pauses else limits.rollouts * most_steps_in_a_rollout(model))
+        counts[at.COLLECTED], counts[at.EPISODES_BEFORE], counts[at.WAITS] = 0, model._episode_num, False
+        n_new = model.n_envs * limits.rollouts * most_steps_in_a_rollout(model)
+        self._n_new, self._ends_before = model.n_envs if pauses else n_new, model.num_timesteps + n_new
         self._recorded_updates, self._logged_at = model._n_updates, 0
         self.waits = False
 
@@ -115,11 +117,15 @@ class CompiledLoop:
         counts[at.EPISODES], counts[at.TIMESTEPS] = model._episode_num, model.num_timesteps
         counts[at.UPDATES] = model._n_updates
         counts[at.SUCCESSES], counts[at.FAILURES] = memory.success.size, memory.fail.size
+        counts[at.COPIES_COUNTED] = model._target_copies.counted
         last[at.PROGRESS], last[at.LAST_EPSILON] = model._current_progress_remaining, model.exploration_rate
         self._run(*self._arguments)
         status, n_rollouts, n_steps, n_ended, *_ = self._result_list = self._results.tolist()
+        self._limits.data[at.MAX_ROLLOUTS] -= n_rollouts
         self.waits = bool(counts[at.WAITS])
         self._update_model()
+        if status != at.DONE:
+            self._record("train/learning_rate", last[at.LAST_RATE])
         if status == at.UPDATE_FAILED:
             done = int(last[at.N_UPDATED])
             model._engine.mean_loss(last[at.LOSS_SUM], done, done + 1)
@@ -140,7 +146,8 @@ class CompiledLoop:
     def _settings(self) -> tuple[Any, ...]:
         model = self.model
         of_model = _of_model(vars(model))
-        return *of_model, *_of_memory(model.replay_buffer), *_of_env(model.env), model._exploration.rng
+        trains = self._ends_before > model.learning_starts and model.gradient_steps != 0
+        return trains, *of_model, *_of_memory(model.replay_buffer), *_of_env(model.env), model._exploration.rng
 
     def _has_room(self) -> bool:
         for partition, words, slots, n_rows in self._reserved:
@@ -152,6 +159,7 @@ class CompiledLoop:
     def make_arguments(self) -> None:
         """Make the arguments of the loop. All that changes from call to call is in arrays that stay the same."""
         model, memory, env = self.model, self.model.replay_buffer, self.model.env
+        self._made_of = trains, *_ = self._settings()
         n_ended = _MAX_ENDED + model.n_envs * model.train_freq.frequency
         if len(self._ended) < n_ended:
             kept, self._ended = self._ended, np.zeros((n_ended, at.N_COLUMNS))
@@ -172,12 +180,11 @@ class CompiledLoop:
             np.zeros((0, 0), np.int64) if tried is None else tried,
             self._epsilons,
             self._schedules(),
-            *model._engine.arguments(model.batch_size, memory.fail.words.shape[1] - DISCRETE_ROW.itemsize // 8),
+            *model._engine.arguments(model.batch_size, memory.fail.words.shape[1] - DISCRETE_ROW.itemsize // 8, trains),
             self._ended,
             self._last,
             self._results,
         )
-        self._made_of = self._settings()
 
     def _switches(self) -> np.ndarray:
         """Return the settings that are whole numbers."""
@@ -189,29 +196,27 @@ class CompiledLoop:
         switches[at.BATCH_SIZE] = model.batch_size
         switches[at.LEARNING_STARTS] = model.learning_starts
         interval = model.target_update_interval
-        if model._networks[0] is not model._networks[1]:
-            if isinstance(interval, int):
-                switches[at.COPY_EVERY_CALLS] = max(interval // model.n_envs, 1)
-            elif interval[1] == "step":
-                switches[at.COPY_EVERY_STEPS] = interval[0]
-            else:
-                switches[at.COPY_EVERY_EPISODES] = interval[0]
+        if isinstance(interval, int):
+            switches[at.COPY_EVERY_CALLS] = max(interval // model.n_envs, 1)
+        else:
+            switches[at.COPY_EVERY_STEPS if interval[1] == "step" else at.COPY_EVERY_EPISODES] = interval[0]
+        switches[at.HAS_TARGET] = model._networks[0] is not model._networks[1]
         switches[at.EXPLORES_BY_EPISODE] = model.exploration_decay is not None
         switches[at.EPSILONS_FROM] = self._epsilons_from
-        switches[at.LEAST_TRIED] = model.explore_least_tried
+        switches[at.LEAST_TRIED] = bool(model.explore_least_tried)
         switches[at.CRITERION] = {
             "terminal": at.TERMINAL,
             "positive_reward": at.POSITIVE_REWARD,
             "is_success": at.NEVER,  # tabular environments have no info["is_success"]
         }[memory.success_criterion]
-        switches[at.BOOTSTRAPS_TIMEOUTS] = memory.handle_timeout_termination
+        switches[at.BOOTSTRAPS_TIMEOUTS] = bool(memory.handle_timeout_termination)
         switches[at.IS_LATEST_ONLY] = isinstance(memory, LatestTransitionBuffer)
         switches[at.DEDUPLICATES] = memory.success.index is not None
         for number, partition in ((at.MAX_SUCCESSES, memory.success), (at.MAX_FAILURES, memory.fail)):
             switches[number] = _NO_LIMIT if partition.capacity is None else partition.capacity
         switches[at.MAX_TOGETHER] = memory.buffer_size if memory.bounds_all else 0
         switches[at.STEP_LIMIT] = min(model.env.step_limit, _NO_LIMIT)
-        switches[at.ACTS_BY_MASKS] = model.use_masking
+        switches[at.ACTS_BY_MASKS] = bool(model.use_masking)
         return switches
 
     def _rows(self) -> tuple[np.ndarray, ...]:
@@ -254,7 +259,7 @@ class CompiledLoop:
     def _update_model(self) -> None:
         """Bring the environment, the memory, the model and the logs to where the loop has come."""
         model, memory, env = self.model, self.model.replay_buffer, self.model.env
-        clock, n_calls, episodes, timesteps, n_updates, n_success, n_fail, *_ = self._counts.tolist()
+        clock, n_calls, _, timesteps, n_updates, n_success, n_fail, copies_counted, *_ = self._counts.tolist()
         _, _, n_steps, n_ended, n_begun, has_updated, _ = self._result_list
         progress, epsilon, recorded_epsilon, loss, rate, _, _ = self._last.tolist()
         env.note_steps(clock, self._outcomes, self._begun if n_begun else None)
@@ -275,10 +280,7 @@ class CompiledLoop:
                 self._record_updates(rate, n_updates, loss)
             model._n_updates = n_updates
         model.num_timesteps, model.exploration_rate = timesteps, epsilon
-        interval = model.target_update_interval
-        if not isinstance(interval, int) and (n_ended or interval[1] == "step") and n_steps:
-            model._target_copies.n, model._target_copies.unit = interval
-            model._target_copies.start(int(self._counts[at.STEPS_BEFORE]), episodes)
+        model._target_copies.counted = copies_counted
 
     def _update_observations(self) -> None:
         """Set the last observations: those before a step that waits, else those after the last step."""
@@ -366,17 +368,6 @@ class CompiledLoop:
         }
 
 
-def most_steps_in_a_rollout(model: Any) -> int:
-    """
-    Compute how many steps of each environment a rollout has at most.
-
-    :param model: A model on a tabular environment, with a step limit if ``train_freq`` is in episodes
-    :return: Number of steps
-    """
-    by_step = model.train_freq.unit == TrainFrequencyUnit.STEP
-    return int(model.train_freq.frequency * (1 if by_step else model.env.step_limit))
-
-
 def linear_schedule(schedule: Any) -> tuple[float, float, float] | None:
     """
     Read a schedule that the compiled loop can compute.
@@ -389,7 +380,7 @@ def linear_schedule(schedule: Any) -> tuple[float, float, float] | None:
         schedule = schedule.value_schedule
     if type(schedule) is ConstantSchedule:
         return float(schedule.val), float(schedule.val), 1.0
-    if type(schedule) is LinearSchedule:
+    if type(schedule) is LinearSchedule and schedule.end_fraction != 0:  # SB3 divides by it
         return float(schedule.start), float(schedule.end), float(schedule.end_fraction)
     return None
 
