@@ -12,8 +12,9 @@ from sb3_lecture_dqn.kernels.index import add, find, remove
 from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed
 from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train
 
-#: Numbers of ``counts``: totals that go in and come out
-CLOCK, N_CALLS, EPISODES, TIMESTEPS, UPDATES, SUCCESSES, FAILURES, N_COUNTS = range(8)
+#: Numbers of ``counts``: totals that go in and come out. COPIES_COUNTED is the steps or episodes at which it was last
+#: asked whether a copy of the target is due
+CLOCK, N_CALLS, EPISODES, TIMESTEPS, UPDATES, SUCCESSES, FAILURES, COPIES_COUNTED, N_COUNTS = range(9)
 #: Numbers of ``limits``. The loop comes back after MAX_ROLLOUTS, or after the rollout that reaches one of the others
 MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, N_LIMITS = range(4)
 #: Numbers of ``switches``: the settings
@@ -25,6 +26,7 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, N_LIMITS = range(4)
     COPY_EVERY_CALLS,
     COPY_EVERY_STEPS,
     COPY_EVERY_EPISODES,
+    HAS_TARGET,
     BATCH_SIZE,
     EXPLORES_BY_EPISODE,
     LEAST_TRIED,
@@ -38,7 +40,7 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, N_LIMITS = range(4)
     STEP_LIMIT,
     ACTS_BY_MASKS,
     N_SWITCHES,
-) = range(20)
+) = range(21)
 #: Which transitions are successes
 TERMINAL, POSITIVE_REWARD, NEVER = range(3)
 #: Columns of ``ended``: what Monitor says of an episode, and what the log has when it ends
@@ -246,7 +248,7 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
         and counts[EPISODES] < limits[STOP_EPISODE]
         and n_ended <= room
     ):
-        steps_before, episodes_before, collected = counts[TIMESTEPS], counts[EPISODES], 0
+        episodes_before, collected = counts[EPISODES], 0
         while (counts[EPISODES] - episodes_before if switches[TRAIN_BY_EPISODE] else collected) < switches[TRAIN_FREQ]:
             # Act
             starting = counts[TIMESTEPS] < switches[LEARNING_STARTS]
@@ -297,7 +299,8 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
                 keep(memory, counts, switches, row, succeeds, memory_rng)
             # Copy the target if a number of calls is over
             counts[N_CALLS] += 1
-            if switches[COPY_EVERY_CALLS] > 0 and counts[N_CALLS] % switches[COPY_EVERY_CALLS] == 0:
+            every = switches[COPY_EVERY_CALLS]
+            if every > 0 and counts[N_CALLS] % every == 0 and switches[HAS_TARGET]:
                 copy_target(online, target, tau)
                 forget_values(known)
             if schedules[BUDGET][1] > 0:
@@ -343,11 +346,13 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
             last[LAST_LOSS] = total / n_updates
             counts[UPDATES] += n_updates
         # Copy the target if a number of steps or episodes is over
-        every_steps, every_episodes = switches[COPY_EVERY_STEPS], switches[COPY_EVERY_EPISODES]
-        if (every_steps > 0 and counts[TIMESTEPS] // every_steps > steps_before // every_steps) or (
-            every_episodes > 0 and counts[EPISODES] // every_episodes > episodes_before // every_episodes
-        ):
-            copy_target(online, target, tau)
-            forget_values(known)
+        every, now = switches[COPY_EVERY_STEPS], counts[TIMESTEPS]
+        if every == 0 and counts[EPISODES] > episodes_before:
+            every, now = switches[COPY_EVERY_EPISODES], counts[EPISODES]
+        if every > 0:
+            if now // every > counts[COPIES_COUNTED] // every and switches[HAS_TARGET]:
+                copy_target(online, target, tau)
+                forget_values(known)
+            counts[COPIES_COUNTED] = now
     results[STATUS], results[ROLLOUTS], results[STEPS], results[ENDED] = status, n_rollouts, n_steps, n_ended
     results[OPTIMIZED] = step_of_optimizer - first_step

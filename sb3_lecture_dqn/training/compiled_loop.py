@@ -72,6 +72,7 @@ class CompiledLoop:
         counts[kernel.SUCCESSES], counts[kernel.FAILURES] = memory.success.size, memory.fail.size
         last, results = np.zeros(kernel.N_LAST), np.zeros(kernel.N_RESULTS, np.int64)
         last[kernel.PROGRESS] = model._current_progress_remaining
+        counts[kernel.COPIES_COUNTED] = model._target_copies.counted
         last[kernel.LAST_EPSILON] = model.exploration_rate
         n_ended = _MAX_ENDED + n_envs * model.train_freq.frequency
         if len(self._ended) < n_ended:
@@ -105,12 +106,15 @@ class CompiledLoop:
             model._transitions.masks = env.action_masks()
         engine.add_steps(int(results[kernel.OPTIMIZED]))
         status, has_updated = results[kernel.STATUS], counts[kernel.UPDATES] > model._n_updates
-        if has_updated or status == kernel.UPDATE_FAILED:
+        if has_updated or status != kernel.DONE:
             update_learning_rate(model.policy.optimizer, float(last[kernel.LAST_RATE]))
+        model._target_copies.counted = int(counts[kernel.COPIES_COUNTED])
         self._update_model(kernel, counts, last, self._ended[: results[kernel.ENDED]])
         leave_out(self.callback, int(results[kernel.STEPS]), int(results[kernel.ENDED]), model.num_timesteps)
         if status == kernel.UPDATE_FAILED:
             done = int(last[kernel.N_UPDATED])
+        if status != kernel.DONE:
+            model.logger.record("train/learning_rate", float(last[kernel.LAST_RATE]))
             engine.mean_loss(float(last[kernel.LOSS_SUM]), done, done + 1)
         if status == kernel.MEMORY_EMPTY:
             memory.draw_minibatches(1, 1)
@@ -126,13 +130,12 @@ class CompiledLoop:
         switches[kernel.BATCH_SIZE] = model.batch_size
         switches[kernel.LEARNING_STARTS] = model.learning_starts
         interval = model.target_update_interval
-        if model._networks[0] is not model._networks[1]:
-            if isinstance(interval, int):
-                switches[kernel.COPY_EVERY_CALLS] = max(interval // model.n_envs, 1)
-            elif interval[1] == "step":
-                switches[kernel.COPY_EVERY_STEPS] = interval[0]
-            else:
-                switches[kernel.COPY_EVERY_EPISODES] = interval[0]
+        if isinstance(interval, int):
+            switches[kernel.COPY_EVERY_CALLS] = max(interval // model.n_envs, 1)
+        else:
+            kind = kernel.COPY_EVERY_STEPS if interval[1] == "step" else kernel.COPY_EVERY_EPISODES
+            switches[kind] = interval[0]
+        switches[kernel.HAS_TARGET] = model._networks[0] is not model._networks[1]
         switches[kernel.EXPLORES_BY_EPISODE] = model.exploration_decay is not None
         switches[kernel.LEAST_TRIED] = model.explore_least_tried
         switches[kernel.CRITERION] = {
@@ -213,8 +216,6 @@ class CompiledLoop:
             self._record_updates(float(last[kernel.LAST_RATE]), n_updates, float(last[kernel.LAST_LOSS]))
         model.num_timesteps, model._n_updates = int(counts[kernel.TIMESTEPS]), n_updates
         model._n_calls = int(counts[kernel.N_CALLS])
-        if not isinstance(model.target_update_interval, int):
-            model._target_copies.start(model.num_timesteps, model._episode_num)
         model._current_progress_remaining = float(last[kernel.PROGRESS])
         model.exploration_rate = float(last[kernel.LAST_EPSILON])
 
