@@ -18,6 +18,8 @@ from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, SGD
 #: Largest table of the target's action values that is kept, in numbers
 _MAX_KEPT = 2**24
 _NOTHING = np.zeros(0, np.float32)
+# The last whole number to which 1 can be added in float32
+_MAX_STEP = np.float32(2**24)
 _N_DISCRETE_WORDS = DISCRETE_ROW.itemsize // 8
 
 
@@ -141,7 +143,8 @@ class CompiledEngine:
 
         :param n: Number of steps
         """
-        self.steps += n
+        # As PyTorch counts one by one in float32, it stops there.
+        np.minimum(self.steps + np.float32(n), _MAX_STEP, out=self.steps)
 
     def mean_loss(self, total: float, done: int, wanted: int) -> float:
         """

@@ -53,6 +53,8 @@ PROGRESS, LAST_EPSILON, LAST_LOSS, LAST_RATE, LOSS_SUM, N_UPDATED, N_LAST = rang
 EXPLORATION, LEARNING, BUDGET = range(3)
 #: Numbers of ``results``: why the loop came back, rollouts, steps of each environment, episodes, optimiser's steps
 STATUS, ROLLOUTS, STEPS, ENDED, OPTIMIZED, N_RESULTS = range(6)
+#: The optimiser counts steps up to here, see ``CompiledEngine.add_steps``
+MAX_STEP = 2**24
 #: ``results[STATUS]``
 DONE, UPDATE_FAILED, MEMORY_EMPTY = range(3)
 
@@ -241,7 +243,7 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
     allowed = masks if switches[ACTS_BY_MASKS] else masks[:, :0]
     room = ended.shape[0] - n_envs * switches[TRAIN_FREQ]
     first_episode, n_ended, n_steps, n_rollouts = counts[EPISODES], 0, 0, 0
-    status, step_of_optimizer = DONE, first_step
+    status, step_of_optimizer, n_optimized = DONE, first_step, 0
     while (
         n_rollouts < limits[MAX_ROLLOUTS]
         and counts[TIMESTEPS] < limits[STOP_STEP]
@@ -338,7 +340,8 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
                 batch, loss_kind, double_q, (opt_kind, last[LAST_RATE], beta1, beta2, eps), max_norm,
                 step_of_optimizer, work, plain, one,
             )  # fmt: skip
-            step_of_optimizer += n_updated
+            step_of_optimizer = min(step_of_optimizer + n_updated, MAX_STEP + 1)
+            n_optimized += n_updated
             last[LOSS_SUM], last[N_UPDATED] = total, n_updated
             if n_updated < n_updates:
                 status = UPDATE_FAILED
@@ -355,4 +358,4 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
                 forget_values(known)
             counts[COPIES_COUNTED] = now
     results[STATUS], results[ROLLOUTS], results[STEPS], results[ENDED] = status, n_rollouts, n_steps, n_ended
-    results[OPTIMIZED] = step_of_optimizer - first_step
+    results[OPTIMIZED] = n_optimized
