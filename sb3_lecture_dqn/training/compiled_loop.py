@@ -10,7 +10,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
 from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
-from sb3_lecture_dqn.training.due import leave_out
+from sb3_lecture_dqn.training.due import leave_out, most_steps_in_a_rollout
 
 # Ended episodes that a call of the loop has room for, besides those of one rollout
 _MAX_ENDED = 2048
@@ -108,7 +108,6 @@ class CompiledLoop:
         status, has_updated = results[kernel.STATUS], counts[kernel.UPDATES] > model._n_updates
         if has_updated or status != kernel.DONE:
             update_learning_rate(model.policy.optimizer, float(last[kernel.LAST_RATE]))
-        model._target_copies.counted = int(counts[kernel.COPIES_COUNTED])
         self._update_model(kernel, counts, last, self._ended[: results[kernel.ENDED]])
         leave_out(self.callback, int(results[kernel.STEPS]), int(results[kernel.ENDED]), model.num_timesteps)
         if status == kernel.UPDATE_FAILED:

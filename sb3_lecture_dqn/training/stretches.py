@@ -16,8 +16,8 @@ from sb3_lecture_dqn.engine.compiled import CompiledEngine
 from sb3_lecture_dqn.engine.known import overridden, shadowed
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.saving.stop_signals import holding_back_ctrl_c
-from sb3_lecture_dqn.training.compiled_loop import CompiledLoop, Limits, linear_schedule, most_steps_in_a_rollout
-from sb3_lecture_dqn.training.due import Due, next_due, silent_callback
+from sb3_lecture_dqn.training.compiled_loop import CompiledLoop, Limits, linear_schedule
+from sb3_lecture_dqn.training.due import Due, most_steps_in_a_rollout, name_of, next_due, silent_callback
 
 #: Seconds that a stretch should take: until then, Ctrl-C, SIGTERM and progress bars wait
 _SECONDS = 0.04
@@ -67,9 +67,7 @@ class Stretches:
             return
         silent = silent_callback(self.callback)
         if silent is not None:
-            name = getattr(silent, "callback", silent)  # a function, or an object
-            name = getattr(name, "__name__", type(name).__name__)
-            yield f"{name} is called at every step (a callback with the method next_due() is not, see Due)"
+            yield f"{name_of(silent)} is called at every step (a callback with the method next_due() is not, see Due)"
         if model._access.code not in (UserCode.NEVER, UserCode.IN_STEPS):
             yield "code from outside the known packages may run at any time"
         if type(memory) not in (SuccessFailReplayBuffer, LatestTransitionBuffer) or not memory.row.is_discrete:
