@@ -170,6 +170,7 @@ class LectureAlgorithm(LectureModel):
         by_step = train_freq.unit == TrainFrequencyUnit.STEP
         assert by_step or env.num_envs == 1, "You must use only one env when doing episodic training."
         callback.on_rollout_start()
+        self._access.after_rollout_start()
         continue_training = True  # never changes; callbacks see it, as in SB3
         while (num_collected_steps if by_step else num_collected_episodes) < train_freq.frequency:
             actions, buffer_actions = self._sample_action(learning_starts, action_noise, env.num_envs)
