@@ -104,12 +104,13 @@ class CompiledEngine:
         self.add_steps(done)
         return self.mean_loss(total, done, gradient_steps)
 
-    def arguments(self, batch_size: int, n_mask_words: int) -> tuple[Any, ...]:
+    def arguments(self, batch_size: int, n_mask_words: int, trains: bool = True) -> tuple[Any, ...]:
         """
         Collect what the kernels need for updates, as the model's settings are now.
 
         :param batch_size: Number of transitions in a minibatch
         :param n_mask_words: Number of words of a mask in a transition
+        :param trains: Whether there will be an update. Before the first, the optimiser has no state, as in PyTorch
         :return: The arguments of :func:`kernels.updates.train` after ``gamma``
         """
         model = self.model
@@ -118,7 +119,7 @@ class CompiledEngine:
         if plain != self._was_plain:  # the two sum in different orders, so the last bits of kept values differ
             self._was_plain = plain
             self.forget_target()
-        if not plain and not self.moments:
+        if trains and not plain and not self.moments:
             self._take_moments()
         batch, work = (None, None) if plain else self._work_arrays(batch_size, n_mask_words)
         return (

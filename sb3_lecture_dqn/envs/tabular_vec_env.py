@@ -294,6 +294,15 @@ class TabularVecEnv(VecEnv):
         """Whether there are running episodes."""
         return self._was_reset
 
+    def is_at(self, obs: np.ndarray) -> bool:
+        """
+        Look whether these are the present states: a user can set a state, or reset the environments.
+
+        :param obs: Integers of shape ``(n_envs,)``
+        :return: Whether they are
+        """
+        return np.array_equal(self._states, obs)
+
     def _steps_of(self, index: int) -> int:
         return self._clock - int(self._began[index])
 

@@ -24,11 +24,13 @@ class Limits(NamedTuple):
     :param rollouts: Number of rollouts from now
     :param steps: Total environment steps; it stops after the rollout that reaches them
     :param episodes: Total episodes; likewise
+    :param trains: Whether there are updates after these rollouts
     """
 
     rollouts: int
     steps: int
     episodes: int
+    trains: bool
 
 
 class CompiledLoop:
@@ -70,16 +72,17 @@ class CompiledLoop:
         counts[kernel.EPISODES], counts[kernel.TIMESTEPS] = model._episode_num, model.num_timesteps
         counts[kernel.UPDATES] = model._n_updates
         counts[kernel.SUCCESSES], counts[kernel.FAILURES] = memory.success.size, memory.fail.size
+        counts[kernel.COPIES_COUNTED] = model._target_copies.counted
         last, results = np.zeros(kernel.N_LAST), np.zeros(kernel.N_RESULTS, np.int64)
         last[kernel.PROGRESS] = model._current_progress_remaining
-        counts[kernel.COPIES_COUNTED] = model._target_copies.counted
         last[kernel.LAST_EPSILON] = model.exploration_rate
         n_ended = _MAX_ENDED + n_envs * model.train_freq.frequency
         if len(self._ended) < n_ended:
             self._ended = np.zeros((n_ended, kernel.N_COLUMNS))
         tried = model._exploration.counts
+        n_mask_words = memory.fail.words.shape[1] - DISCRETE_ROW.itemsize // 8
         kernel.run(
-            np.array(limits),
+            np.array(limits[:3]),
             counts,
             self._switches(kernel),
             float(model.tau),
@@ -92,8 +95,8 @@ class CompiledLoop:
             np.zeros((0, 0), np.int64) if tried is None else tried,
             self._epsilons_from_now(n_ended + 1),
             self._schedules(),
-            *engine.arguments(model.batch_size, memory.fail.words.shape[1] - DISCRETE_ROW.itemsize // 8),
-            self._ended,
+            *engine.arguments(model.batch_size, n_mask_words, limits.trains),
+            self._ended[:n_ended],
             last,
             results,
         )
@@ -105,15 +108,16 @@ class CompiledLoop:
         if model.use_masking:
             model._transitions.masks = env.action_masks()
         engine.add_steps(int(results[kernel.OPTIMIZED]))
+        model._target_copies.counted = int(counts[kernel.COPIES_COUNTED])
         status, has_updated = results[kernel.STATUS], counts[kernel.UPDATES] > model._n_updates
         if has_updated or status != kernel.DONE:
             update_learning_rate(model.policy.optimizer, float(last[kernel.LAST_RATE]))
         self._update_model(kernel, counts, last, self._ended[: results[kernel.ENDED]])
+        if status != kernel.DONE:
+            model.logger.record("train/learning_rate", float(last[kernel.LAST_RATE]))
         leave_out(self.callback, int(results[kernel.STEPS]), int(results[kernel.ENDED]), model.num_timesteps)
         if status == kernel.UPDATE_FAILED:
             done = int(last[kernel.N_UPDATED])
-        if status != kernel.DONE:
-            model.logger.record("train/learning_rate", float(last[kernel.LAST_RATE]))
             engine.mean_loss(float(last[kernel.LOSS_SUM]), done, done + 1)
         if status == kernel.MEMORY_EMPTY:
             memory.draw_minibatches(1, 1)
@@ -136,20 +140,20 @@ class CompiledLoop:
             switches[kind] = interval[0]
         switches[kernel.HAS_TARGET] = model._networks[0] is not model._networks[1]
         switches[kernel.EXPLORES_BY_EPISODE] = model.exploration_decay is not None
-        switches[kernel.LEAST_TRIED] = model.explore_least_tried
+        switches[kernel.LEAST_TRIED] = bool(model.explore_least_tried)
         switches[kernel.CRITERION] = {
             "terminal": kernel.TERMINAL,
             "positive_reward": kernel.POSITIVE_REWARD,
             "is_success": kernel.NEVER,  # tabular environments have no info["is_success"]
         }[memory.success_criterion]
-        switches[kernel.BOOTSTRAPS_TIMEOUTS] = memory.handle_timeout_termination
+        switches[kernel.BOOTSTRAPS_TIMEOUTS] = bool(memory.handle_timeout_termination)
         switches[kernel.IS_LATEST_ONLY] = isinstance(memory, LatestTransitionBuffer)
         switches[kernel.DEDUPLICATES] = memory.success.index is not None
         for number, partition in ((kernel.MAX_SUCCESSES, memory.success), (kernel.MAX_FAILURES, memory.fail)):
             switches[number] = _NO_LIMIT if partition.capacity is None else partition.capacity
         switches[kernel.MAX_TOGETHER] = memory.buffer_size if memory.bounds_all else 0
         switches[kernel.STEP_LIMIT] = min(model.env.step_limit, _NO_LIMIT)
-        switches[kernel.ACTS_BY_MASKS] = model.use_masking
+        switches[kernel.ACTS_BY_MASKS] = bool(model.use_masking)
         return switches
 
     def _rows(self, n_new: int) -> tuple[np.ndarray, ...]:
@@ -228,17 +232,6 @@ class CompiledLoop:
         logger.record("train/loss", loss)
 
 
-def most_steps_in_a_rollout(model: Any) -> int:
-    """
-    Compute how many steps of each environment a rollout has at most.
-
-    :param model: A model on a tabular environment, with a step limit if ``train_freq`` is in episodes
-    :return: Number of steps
-    """
-    by_step = model.train_freq.unit == TrainFrequencyUnit.STEP
-    return int(model.train_freq.frequency * (1 if by_step else model.env.step_limit))
-
-
 def linear_schedule(schedule: Any) -> tuple[float, float, float] | None:
     """
     Read a schedule that the compiled loop can compute.
@@ -251,7 +244,7 @@ def linear_schedule(schedule: Any) -> tuple[float, float, float] | None:
         schedule = schedule.value_schedule
     if type(schedule) is ConstantSchedule:
         return float(schedule.val), float(schedule.val), 1.0
-    if type(schedule) is LinearSchedule:
+    if type(schedule) is LinearSchedule and schedule.end_fraction != 0:  # SB3 divides by it
         return float(schedule.start), float(schedule.end), float(schedule.end_fraction)
     return None
 

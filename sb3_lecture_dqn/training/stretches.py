@@ -21,8 +21,11 @@ from sb3_lecture_dqn.training.due import Due, most_steps_in_a_rollout, name_of, 
 
 #: Seconds that a stretch should take: until then, Ctrl-C, SIGTERM and progress bars wait
 _SECONDS = 0.04
-_FIRST_ROLLOUTS = 16
 _MAX_GROWTH = 8
+# Environment steps that a stretch may have at most; the loop reserves memory for all of them
+_MAX_STEPS = 100_000
+# Steps of each environment in a rollout, which is never cut, at most; these take about _SECONDS
+_MAX_STEPS_IN_A_ROLLOUT = 20_000
 # Methods that the compiled loop does not call.
 _LOOP_METHODS = (
     "collect_rollouts", "train", "epsilon", "dump_logs", "_sample_action", "_step", "_store_transition", "_on_step",
@@ -49,15 +52,18 @@ class Stretches:
     def __init__(self, model: Any, callback: BaseCallback, log_interval: int | None) -> None:
         self.model = model
         self.callback = callback
-        self._n_rollouts = _FIRST_ROLLOUTS  # of the next stretch, at most
-        self._was_starting = True
+        self._n_rollouts = 1  # of the next stretch, at most
+        self._kind_of_rollouts: Any = None
         self._loop = CompiledLoop(model, callback, log_interval)
-        self.is_possible = False
-        if isinstance(model._engine, CompiledEngine):
-            reason = next(self._reasons(), None)
-            self.is_possible = reason is None
-            if reason is not None:
-                model._say_once(f"Training step by step, and not in compiled stretches: {reason}")
+        self.is_possible = isinstance(model._engine, CompiledEngine)
+        self._looks_again = False
+        self._look()
+
+    def _look(self) -> None:
+        """Check whether there is something that the compiled loop does not do. If so, there are no more stretches."""
+        if self.is_possible and (reason := next(self._reasons(), None)) is not None:
+            self.is_possible = False
+            self.model._say_once(f"Training step by step, and not in compiled stretches: {reason}")
 
     def _reasons(self) -> Iterator[str]:
         """Yield what this call of ``learn`` has that the compiled loop does not do."""
@@ -94,15 +100,22 @@ class Stretches:
         :return: Whether any were done. If not, the next rollout must be done step by step
         :raises DivergedError: See :meth:`LectureAlgorithm.learn`
         """
-        if not self.is_possible:
-            return False
+        if self._looks_again and self.model._access.code is not UserCode.NEVER:
+            self._look()  # callbacks of the user were called, and may have changed anything
+        self._looks_again = self.is_possible and not self._advance(until)
+        return self.is_possible and not self._looks_again
+
+    def _advance(self, until: Due) -> bool:
         model = self.model
-        model._refresh_engine()
-        if type(model._engine) is not CompiledEngine or not self._fits_now():
-            return False
         model._in_rollout = True
         model.policy.set_training_mode(False)
         self.callback.on_rollout_start()  # here, callbacks of this package do their work
+        model._access.after_rollout_start()
+        if model._access.at_rollout_start:
+            self._look()
+        model._refresh_engine()
+        if not self.is_possible or type(model._engine) is not CompiledEngine or not self._fits_now():
+            return False
         due = next_due(self.callback)
         limits = None if due is None else self._limits(due.or_before(until))
         if limits is None:
@@ -110,23 +123,24 @@ class Stretches:
         began = time.perf_counter()
         with holding_back_ctrl_c():
             n_done = self._loop.run(limits)
+            model._in_rollout = False
         self._plan_next(n_done, time.perf_counter() - began)
-        model._in_rollout = False
         return True
 
     def _fits_now(self) -> bool:
-        """Check what a callback may have changed since the last stretch."""
+        """Check what a callback, or the user before training, may have changed."""
         model = self.model
-        env, memory = model.env, model.replay_buffer
-        frequency: Any = model.train_freq
+        env, memory, exploration, frequency = model.env, model.replay_buffer, model._exploration, model.train_freq
         return (
-            type(env) is TabularVecEnv
-            and env.was_reset
-            and type(memory) in (SuccessFailReplayBuffer, LatestTransitionBuffer)
+            env.was_reset
+            and env.is_at(model._last_obs)
             and memory.use_masking == model.use_masking
             and all(partition.is_compiled for partition in (memory.success, memory.fail))
             and type(frequency) is TrainFreq
-            and (frequency.unit == TrainFrequencyUnit.STEP or math.isfinite(env.step_limit))
+            and (frequency.unit == TrainFrequencyUnit.STEP or env.num_envs == 1)  # else step by step, to the error
+            and most_steps_in_a_rollout(model) <= _MAX_STEPS_IN_A_ROLLOUT
+            and bool(model.explore_least_tried) == (exploration.counts is not None)
+            and all(type(rng) is np.random.Generator for rng in (env.rng, exploration.rng, memory.rng))
             and (model._networks[0] is model._networks[1] or model._engine.is_target_apart)
         )
 
@@ -139,19 +153,22 @@ class Stretches:
         """
         model, budget = self.model, self.model._budget
         steps, episodes = model.num_timesteps, model._episode_num
+        in_a_rollout = most_steps_in_a_rollout(model)
         is_starting = steps <= model.learning_starts
-        if is_starting != self._was_starting:  # the next rollouts take another time
-            self._was_starting, self._n_rollouts = is_starting, _FIRST_ROLLOUTS
-        n_rollouts: float = self._n_rollouts
-        if math.isfinite(due.calls):
-            n_rollouts = min(n_rollouts, (due.calls - 1) // most_steps_in_a_rollout(model))
-        until_steps = min(steps + due.steps, budget.until_steps)
-        if is_starting:
-            until_steps = min(until_steps, model.learning_starts + 1)
-        until_episode = min(episodes + due.episodes, budget.until_episode or sys.maxsize)
+        kind = is_starting, model.train_freq, model.gradient_steps, model.batch_size
+        if kind != self._kind_of_rollouts:  # the next rollouts take another time
+            self._kind_of_rollouts, self._n_rollouts = kind, 1
+        n_rollouts: float = min(self._n_rollouts, max(_MAX_STEPS // (model.n_envs * in_a_rollout), 1))
+        if due.calls < math.inf:
+            n_rollouts = min(n_rollouts, (max(due.calls, 1) - 1) // in_a_rollout)
+        if is_starting:  # no rollout that may be followed by the first update
+            n_rollouts = min(n_rollouts, (model.learning_starts - steps) // (model.n_envs * in_a_rollout))
+        until_steps = min(steps + due.steps, budget.until_steps, sys.maxsize)
+        until_episode = min(episodes + due.episodes, budget.until_episode or sys.maxsize, sys.maxsize)
         if n_rollouts < 1 or until_steps <= steps or until_episode <= episodes:
             return None
-        return Limits(int(n_rollouts), int(min(until_steps, sys.maxsize)), int(min(until_episode, sys.maxsize)))
+        trains = not is_starting and model.gradient_steps != 0
+        return Limits(int(n_rollouts), int(until_steps), int(until_episode), trains)
 
     def _plan_next(self, n_done: int, seconds: float) -> None:
         wanted = n_done * _SECONDS / max(seconds, 1e-6)
