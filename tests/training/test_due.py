@@ -212,7 +212,7 @@ def test_the_classes_of_the_table_are_those_that_are_tested():
 
 
 def stepwise(monkeypatch):
-    monkeypatch.setattr(Stretches, "advance", lambda self, until: False)
+    monkeypatch.setattr(Stretches, "advance", lambda self, until: None)
 
 
 class Watching(Silent):
@@ -267,7 +267,9 @@ def test_of_what_is_not_due_only_the_calls_are_counted():
     assert (callback.n_calls, callback.num_timesteps) == (201, 201) == (201, model.num_timesteps)
     assert {call for call in callback.called if call % 10 == 0} == set(range(10, 201, 10))
     # The first rollout has no update after it, and a rollout is not interrupted.
-    assert callback.called == [call for call in range(1, 202) if call <= 3 or (call - 1) // 3 in {(due - 1) // 3 for due in range(10, 201, 10)}]
+    assert callback.called == [
+        call for call in range(1, 202) if call <= 3 or (call - 1) // 3 in {(due - 1) // 3 for due in range(10, 201, 10)}
+    ]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SILENT if hasattr(SILENT[kind](), "called")])

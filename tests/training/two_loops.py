@@ -202,7 +202,7 @@ CHANGES = {
     "another memory": lambda model: _set("replay_buffer", copy.deepcopy(model.replay_buffer))(model),
     "another test of successes": lambda model: setattr(model.replay_buffer, "_is_success", lambda *args: False),
     "another network": lambda model: _set("q_net", copy.deepcopy(model.q_net))(model),
-    "generator of another kind": lambda model: _set("exploration_rng", np.random.RandomState(4))(model),  # noqa: NPY002
+    "generator of another kind": lambda model: _set("exploration_rng", np.random.RandomState(4))(model),
     "a method": lambda model: _set("train", functools.partial(_trained_twice, model.train))(model),
     "a method of the memory": lambda model: setattr(
         model.replay_buffer, "add", functools.partial(_added_twice, model.replay_buffer.add)
@@ -315,9 +315,11 @@ def _of_file(path: pathlib.Path, case: Case) -> Any:
         return [json.loads(line) for line in path.read_text().splitlines()]
     if path.parent.name == "ours":
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "the running episodes cannot be restored")  # a callback has ended training
+            warnings.filterwarnings(
+                "ignore", "the running episodes cannot be restored"
+            )  # a callback has ended training
             try:
-                model = LectureDQN.resume(path, env=env_of(case))
+                model = LectureDQN.resume(path, env=env_of(case), exact=False)
             except UnsafeFileError as error:  # a user's callback has turned a setting around
                 return str(error).partition(":")[2]
         model.set_logger(configure(None, []))
@@ -325,7 +327,11 @@ def _of_file(path: pathlib.Path, case: Case) -> Any:
         return [state_of(model), vars(model._budget), resumed.state, resumed.callbacks, resumed.settings]
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            tensors = [th.load(io.BytesIO(archive.read(name)), weights_only=False) for name in archive.namelist() if name.endswith(".pth")]
+            tensors = [
+                th.load(io.BytesIO(archive.read(name)), weights_only=False)
+                for name in archive.namelist()
+                if name.endswith(".pth")
+            ]
         return [archive.namelist(), tensors]
     if path.suffix == ".npz":
         return dict(np.load(path))
@@ -351,9 +357,9 @@ def train(case: Case, compiled: bool, folder: pathlib.Path) -> dict[str, Any]:
             self._n_rollouts = next(cuts)
         if not compiled or self._n_rollouts == 0:
             return None
-        done = advance(self, until)
-        n_stretches += done is not None
-        return done
+        proceeds = advance(self, until)
+        n_stretches += proceeds is not None
+        return proceeds
 
     outcome: dict[str, Any] = {"errors": []}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
@@ -383,7 +389,9 @@ def differences(one: Any, other: Any, at: str = "") -> list[str]:
     """The names of what differs."""
     if isinstance(one, dict) and isinstance(other, dict):
         found = [f"{at}/{key}" for key in one.keys() ^ other.keys()]
-        return found + [name for key in one.keys() & other.keys() for name in differences(one[key], other[key], f"{at}/{key}")]
+        return found + [
+            name for key in one.keys() & other.keys() for name in differences(one[key], other[key], f"{at}/{key}")
+        ]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return [name for i, pair in enumerate(zip(one, other, strict=True)) for name in differences(*pair, f"{at}/{i}")]
     return [] if one == other else [f"{at}: {_shown(one)} != {_shown(other)}"]
@@ -418,7 +426,7 @@ def made_callback(case: Case, folder: pathlib.Path, kind: str, *args: Any) -> Ba
     if kind == "list":
         return CallbackList([made_callback(case, folder, *described) for described in args])
     if kind == "every":
-        return EveryNTimesteps(args[0], Sometimes({call: "nothing" for call in range(1, 100)}))
+        return EveryNTimesteps(args[0], Sometimes(dict.fromkeys(range(1, 100), "nothing")))
     if kind in ("eval", "maskable eval"):
         every, episodes, deterministic, stops = args
         cls = EvalCallback if kind == "eval" else MaskableEvalCallback
