@@ -62,7 +62,7 @@ class Stretches:
         self._n_rollouts = 1  # of the next stretch, at most
         self._kind_of_rollouts: Any = None
         self._loop: CompiledLoop | None = None
-        silent = silent_callback(callback)
+        self._silent = silent = silent_callback(callback)
         self._pauses = silent is not None
         if not isinstance(model._engine, CompiledEngine):
             return
@@ -83,15 +83,15 @@ class Stretches:
 
     def _reasons(self) -> Iterator[str]:
         """Yield what the compiled loop does not do in this whole call of ``learn``."""
-        model, env, memory = self.model, self.model.env, self.model.replay_buffer
+        model, env = self.model, self.model.env
         if type(env) is not TabularVecEnv:
             yield f"the environment is not stepped as a table, or has a wrapper ({type(env).__name__})"
             return
         if model._access.code not in (UserCode.NEVER, UserCode.IN_STEPS):
-            yield "code that is not of the known packages may run between steps"
-        for thing, names in ((model, _LOOP_METHODS), (env, _ENV_METHODS), (memory, _MEMORY_METHODS)):
-            if (method := shadowed(thing) or overridden(type(thing), names)) is not None:
-                yield f"{type(thing).__name__}.{method} was replaced"
+            code = "code that is not of the known packages"
+            if self._silent is not None:
+                code = f"{name_of(self._silent)} is called at every step, and code as there"
+            yield f"{code} may run between steps"
         yield from self._reasons_now()
 
     def _reasons_now(self) -> Iterator[str]:
@@ -105,8 +105,8 @@ class Stretches:
             yield "the environment's state was changed"
         if type(frequency) is not TrainFreq:
             yield f"it does not know train_freq={frequency!r}"
-        elif self._pauses and frequency != (1, TrainFrequencyUnit.STEP):
-            yield f"a callback is called at every step, and train_freq={frequency.frequency, frequency.unit.value}"
+        elif self._silent is not None and frequency != (1, TrainFrequencyUnit.STEP):
+            yield f"{name_of(self._silent)} is called at every step, and train_freq is not 1 (see Due)"
         elif frequency.unit == TrainFrequencyUnit.EPISODE and env.num_envs > 1:
             yield "train_freq counts episodes, and there are several environments"  # an error, step by step
         elif most_steps_in_a_rollout(model) > _MAX_STEPS_IN_A_ROLLOUT:
@@ -117,6 +117,10 @@ class Stretches:
             yield "the target network shares memory with the online network"
         yield from self._memory_reasons()
         yield from self._exploration_reasons()
+        methods = ((model, _LOOP_METHODS), (env, _ENV_METHODS), (model.replay_buffer, _MEMORY_METHODS))
+        for thing, names in methods:
+            if (method := shadowed(thing) or overridden(type(thing), names)) is not None:
+                yield f"{type(thing).__name__}.{method} was replaced"
 
     def _memory_reasons(self) -> Iterator[str]:
         model, memory = self.model, self.model.replay_buffer

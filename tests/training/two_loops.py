@@ -216,9 +216,11 @@ AT_BEGINNING = ("train_freq", "learning_starts", "noise")
 _HARMFUL_CHANGES = {"train_freq by episodes": _set("train_freq", TrainFreq(1, TrainFrequencyUnit.EPISODE))}
 
 
-class Sometimes(BaseCallback):
+class Always(BaseCallback):
     """
     A callback of a user: it looks at everything in some calls, changes something, and may stop training.
+
+    It does not say when it is due, so it is called at every step.
 
     :param calls: What to do in which call, "stop" to stop training
     """
@@ -227,10 +229,6 @@ class Sometimes(BaseCallback):
         super().__init__()
         self.calls = dict(calls)
         self.seen: list[Any] = []
-
-    def next_due(self) -> Due:
-        later = [call for call in self.calls if call > self.n_calls]
-        return Due(calls=min(later) - self.n_calls) if later else Due()
 
     def _on_step(self) -> bool:
         change = self.calls.get(self.n_calls)
@@ -243,6 +241,14 @@ class Sometimes(BaseCallback):
             return False
         (CHANGES | _HARMFUL_CHANGES)[change](self.model)
         return True
+
+
+class Sometimes(Always):
+    """The same, which says when it is due."""
+
+    def next_due(self) -> Due:
+        later = [call for call in self.calls if call > self.n_calls]
+        return Due(calls=min(later) - self.n_calls) if later else Due()
 
 
 # ---------------------------------------------------------------------------------------- what comes of a training
@@ -455,5 +461,6 @@ def made_callback(case: Case, folder: pathlib.Path, kind: str, *args: Any) -> Ba
         "bar": ProgressBarCallback,
         "bar of episodes": EpisodeProgressBarCallback,
         "sometimes": Sometimes,
+        "always": Always,
     }
     return kinds[kind](*args)
