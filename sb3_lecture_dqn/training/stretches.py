@@ -88,10 +88,8 @@ class Stretches:
             yield f"the environment is not stepped as a table, or has a wrapper ({type(env).__name__})"
             return
         if model._access.code not in (UserCode.NEVER, UserCode.IN_STEPS):
-            code = "code that is not of the known packages"
-            if self._silent is not None:
-                code = f"{name_of(self._silent)} is called at every step, and code as there"
-            yield f"{code} may run between steps"
+            called = "" if self._silent is None else f"{name_of(self._silent)} is called at every step, and "
+            yield f"{called}code that is not of the known packages may run between steps"
         yield from self._reasons_now()
 
     def _reasons_now(self) -> Iterator[str]:
