@@ -13,7 +13,7 @@ from sb3_lecture_dqn.engine.changes import Watch
 from sb3_lecture_dqn.engine.divergence import loss_not_finite
 from sb3_lecture_dqn.engine.known import COMPILED_LOSSES, is_flat, layout_of, moment_names
 from sb3_lecture_dqn.engine.torch_engine import copy_target
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, SGD
+from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, ARITHMETIC, SGD
 
 #: Largest table of the target's action values that is kept, in numbers
 _MAX_KEPT = 2**24
@@ -38,9 +38,10 @@ class CompiledEngine:
     name = "numba"
 
     def __init__(self, model: Any) -> None:
-        from sb3_lecture_dqn.kernels import networks, updates  # imported here, since numba takes half a second
+        from sb3_lecture_dqn.kernels import compiling, networks, updates  # here, since numba takes half a second
 
         self.model = model
+        self._fuses = compiling.fuses()
         self.networks, self.updates = networks, updates
         self.start = int(model.observation_space.start)
         q_net, q_net_target = model._networks
@@ -73,6 +74,11 @@ class CompiledEngine:
         self._work: dict[tuple[int, int], Any] = {}
         self._was_plain = False
         self.watch = Watch(model)
+
+    @property
+    def arithmetic(self) -> str:
+        """See :class:`engine.choice.Engine`."""
+        return f"numba {ARITHMETIC}{' fma' if self._fuses else ''}"
 
     def is_current(self, networks: bool = True) -> bool:
         """See :meth:`engine.choice.Engine.is_current`."""

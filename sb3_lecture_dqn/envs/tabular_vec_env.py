@@ -262,22 +262,42 @@ class TabularVecEnv(VecEnv):
         return self._clock, tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
 
     def set_running_episodes(
-        self, clock: int, columns: tuple[np.ndarray, ...], pairs: np.ndarray, begun: np.ndarray
+        self, clock: int, columns: tuple[np.ndarray, ...], outcomes: np.ndarray, begun: np.ndarray
     ) -> None:
         """
         Continue from other episodes, to which steps of this environment have led.
 
         :param clock: The clock then
         :param columns: The other results of :meth:`running_episodes` then
-        :param pairs: State and action of the last step as ``state * A + action``, int64 of shape ``(n_envs,)``
+        :param outcomes: Outcomes of the last step as indices into the tables, int64 of shape ``(n_envs,)``
         :param begun: First states of the running episodes that have begun meanwhile, -1 for others; of the same shape
         """
         self._clock = clock
         self._states, self._began, self._returns = (c.tolist() if self._one else c.copy() for c in columns)
-        self._pairs = int(pairs[0]) if self._one else pairs.copy()
+        pairs = outcomes // self.model.n_outcomes
+        self._pairs = int(pairs[0]) if self._one else pairs
         self._deadline = min(self._began) + self._limit
         for index in np.flatnonzero(begun >= 0).tolist():
             self.reset_infos[index] = self._reset_info(int(begun[index]))
+
+    def step_results(self, outcomes: np.ndarray, dones: np.ndarray, ended: list[tuple[float, int]]) -> VecEnvStepReturn:
+        """
+        Return what :meth:`step` would have returned for the step that has led to the running episodes.
+
+        :param outcomes: Outcomes of the step as indices into the tables, int64 of shape ``(n_envs,)``
+        :param dones: Whether it ended the episodes, bool of shape ``(n_envs,)``
+        :param ended: Return and length of the episodes that it ended
+        :return: See :meth:`step_wait`
+        """
+        states, infos = self._next_states[outcomes].tolist(), []
+        episodes = iter(ended)
+        for outcome, state, done in zip(outcomes.tolist(), states, dones.tolist(), strict=True):
+            info = self._infos[state].copy()
+            info["prob"] = float(self._probabilities[outcome])
+            if done:
+                self._describe_end(info, state, bool(self._terminated[outcome]), *next(episodes))
+            infos.append(info)
+        return np.array(self._states, np.int64), self._rewards32[outcomes], dones.copy(), infos
 
     @property
     def age(self) -> float:
@@ -304,18 +324,19 @@ class TabularVecEnv(VecEnv):
 
     def _end_episode(self, index: int, info: dict[str, Any], state: int, terminated: bool) -> int:
         """Complete the info of an episode's last step, begin the next episode, and return its first state."""
-        info["episode"] = {
-            "r": round(float(self._returns[index]), 6),
-            "l": self._steps_of(index),
-            "t": self.age,
-        }
-        info["TimeLimit.truncated"] = not terminated
-        info["terminal_observation"] = state
+        self._describe_end(info, state, terminated, float(self._returns[index]), self._steps_of(index))
         start = self.model.draw_start(self.rng)
         self._began[index] = self._clock
         self._returns[index] = 0.0
         self.reset_infos[index] = self._reset_info(start)
         return start
+
+    def _describe_end(
+        self, info: dict[str, Any], state: int, terminated: bool, episode_return: float, length: int
+    ) -> None:
+        info["episode"] = {"r": round(episode_return, 6), "l": length, "t": self.age}
+        info["TimeLimit.truncated"] = not terminated
+        info["terminal_observation"] = state
 
     def action_masks(self) -> np.ndarray:
         """

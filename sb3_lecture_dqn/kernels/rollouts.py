@@ -7,7 +7,7 @@ meaning.
 
 import numpy as np
 
-from sb3_lecture_dqn.kernels.compiling import entry, jit
+from sb3_lecture_dqn.kernels.compiling import jit, slow_entry
 from sb3_lecture_dqn.kernels.index import add, find, remove
 from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed
 from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train
@@ -39,6 +39,8 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, N_LIMITS = range(4)
     ACTS_BY_MASKS,
     N_SWITCHES,
 ) = range(20)
+#: More tries than any
+MANY = 2**62
 #: Which transitions are successes
 TERMINAL, POSITIVE_REWARD, NEVER = range(3)
 #: Columns of ``ended``: what Monitor says of an episode, and what the log has when it ends
@@ -49,8 +51,9 @@ PROGRESS, LAST_EPSILON, LAST_LOSS, LAST_RATE, LOSS_SUM, N_UPDATED, N_LAST = rang
 #: Rows of ``schedules``: what the exploration rate and the learning rate are at the start, at the end, and after which
 #: share of the budget the end is reached; and the budget, in steps and in episodes, of which one is 0
 EXPLORATION, LEARNING, BUDGET = range(3)
-#: Numbers of ``results``: why the loop came back, rollouts, steps of each environment, episodes, optimiser's steps
-STATUS, ROLLOUTS, STEPS, ENDED, OPTIMIZED, N_RESULTS = range(6)
+#: Numbers of ``results``: why the loop came back, rollouts, steps of each environment, episodes, optimiser's steps; and
+#: the steps of each environment in the last rollout
+STATUS, ROLLOUTS, STEPS, ENDED, OPTIMIZED, COLLECTED, N_RESULTS = range(7)
 #: ``results[STATUS]``
 DONE, UPDATE_FAILED, MEMORY_EMPTY = range(3)
 
@@ -94,7 +97,7 @@ def forget_values(known):
 @jit
 def random_action(rng, state, n_actions, masks, tried, least_tried):
     """An action drawn uniformly: of all, of the valid ones, or of those of them that were tried least in the state."""
-    fewest = np.iinfo(np.int64).max
+    fewest = MANY
     if least_tried:
         for a in range(n_actions):
             if masks.shape[1] == 0 or (masks[state, a // 64] >> (a % 64)) & 1:
@@ -192,10 +195,10 @@ def draw_positions(rng, n_success, n, fraction, positions):
                 positions[update, i] = n_success + np.int64(rng.random() * (n - n_success))
 
 
-@entry
-def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons, schedules,
-        networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, first_step, work, plain, one, ended,
-        last, results):  # fmt: skip
+@slow_entry
+def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons,  # noqa: C901
+        schedules, networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, first_step, work,
+        plain, one, ended, last, results):  # fmt: skip
     """
     Do rollouts and the updates after each.
 
@@ -209,7 +212,7 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
         flat, by state, action and outcome; first states and their cumulative probabilities; valid actions, int64 words
         of shape (n_states, words), without columns if there are none.
     :param episodes: Of the environments, each of shape (n_envs,): state, clock at the beginning, return, state before
-        the last step, pair of state and action of the last step, first state if an episode has begun (else -1).
+        the last step, outcome of the last step, whether it ended an episode, first state of an episode that has begun.
     :param rngs: Generators of environment, exploration and memory.
     :param memory: Words, floats and slots of the successes, then of the failures; there is room for all that comes.
     :param tried: How often every action was tried in every state, int64; without rows nothing is counted.
@@ -225,7 +228,7 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
     """
     env_rng, explore_rng, memory_rng = rngs
     next_states, rewards, rewards_f, terminated, cumulative, starts, start_cumulative, masks = env
-    states, began, returns, before, pairs, begun = episodes
+    states, began, returns, before, outcomes, dones, begun = episodes
     success, success_f, success_slots, fail, fail_f, fail_slots = memory
     opt_kind, _, beta1, beta2, eps = optimizer
     n_envs, n_actions, batch_size = states.shape[0], net[N_ACTIONS], switches[BATCH_SIZE]
@@ -233,13 +236,13 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
     online, target = networks[0], networks[1]
     row = np.zeros((1, success.shape[1]), np.int64)
     row_f = row.view(np.float32)
-    explores, dones = np.zeros(n_envs, np.bool_), np.zeros(n_envs, np.bool_)
+    explores = np.zeros(n_envs, np.bool_)
     positions = np.empty((0, batch_size), np.int64)
     x, z, h, values = one[0], one[1], one[2], one[5]
     allowed = masks if switches[ACTS_BY_MASKS] else masks[:, :0]
     room = ended.shape[0] - n_envs * switches[TRAIN_FREQ]
     first_episode, n_ended, n_steps, n_rollouts = counts[EPISODES], 0, 0, 0
-    status, step_of_optimizer = DONE, first_step
+    status, step_of_optimizer, collected = DONE, first_step, 0
     while (
         n_rollouts < limits[MAX_ROLLOUTS]
         and counts[TIMESTEPS] < limits[STOP_STEP]
@@ -263,22 +266,22 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
                 else:
                     action_values(online, net, states[i], x, z, h, values, 0)
                     action = best_allowed(values, 0, n_actions, allowed, states[i], 0)
-                pairs[i] = states[i] * n_actions + action
+                outcomes[i] = (states[i] * n_actions + action) * n_outcomes
             # Step, and store
             counts[CLOCK] += 1
             counts[TIMESTEPS] += n_envs
             n_steps += 1
             collected += 1
-            for i in range(n_envs):
-                states[i] = pairs[i] * n_outcomes  # the outcome, until it is stored
-                if n_outcomes > 1:
-                    states[i] += bisect(cumulative, states[i], n_outcomes, env_rng.random())
+            if n_outcomes > 1:
+                for i in range(n_envs):
+                    outcomes[i] += bisect(cumulative, outcomes[i], n_outcomes, env_rng.random())
             if switches[IS_LATEST_ONLY]:
                 fill(success_slots, -1)
                 fill(fail_slots, -1)
                 counts[SUCCESSES], counts[FAILURES] = 0, 0
             for i in range(n_envs):
-                outcome, state, action = states[i], before[i], pairs[i] % n_actions
+                outcome, state = outcomes[i], before[i]
+                action = outcome // n_outcomes % n_actions
                 states[i] = next_states[outcome]
                 returns[i] += rewards[outcome]
                 dones[i] = terminated[outcome] or counts[CLOCK] - began[i] >= switches[STEP_LIMIT]
@@ -350,4 +353,4 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
             copy_target(online, target, tau)
             forget_values(known)
     results[STATUS], results[ROLLOUTS], results[STEPS], results[ENDED] = status, n_rollouts, n_steps, n_ended
-    results[OPTIMIZED] = step_of_optimizer - first_step
+    results[OPTIMIZED], results[COLLECTED] = step_of_optimizer - first_step, collected

@@ -7,7 +7,7 @@ episode ended there, as float32; with masks, further words say which actions are
 
 import numpy as np
 
-from sb3_lecture_dqn.kernels.compiling import entry, jit
+from sb3_lecture_dqn.kernels.compiling import entry, jit, slow_entry
 from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, MSE, TABLE
 from sb3_lecture_dqn.kernels.networks import (
     BIAS,
@@ -362,6 +362,7 @@ def sgd(weights, gradient, moment, at, end, momentum, lr):
 
 @jit
 def adam_vector(w, g, m, v, take1, keep2, take2, size, scale, small):
+    """Adam's step of eight weights: the new weights, first and second moments."""
     m = fma(take1, sub(g, m), m)
     v = fma(mul(take2, g), g, mul(keep2, v))
     return sub(w, div(mul(size, m), fma(sqrt(v), scale, small))), m, v
@@ -426,6 +427,7 @@ def squares(x, at, end):
 
 @jit
 def scale_range(x, at, end, factor):
+    """``x[at:end] *= factor``."""
     f = splat(factor)
     for k in range(at, end, 8):
         n = min(end - k, 8)
@@ -577,7 +579,7 @@ def read_batch(success, success_f, fail, fail_f, n_success, positions, update, s
             masks[i, k] = words[at, MASK_WORD + k]
 
 
-@entry
+@slow_entry
 def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, net, known, cached, batch,
           loss_kind, double_q, optimizer, max_norm, first_step, work, plain, one):  # fmt: skip
     """

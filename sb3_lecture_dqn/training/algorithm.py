@@ -112,8 +112,8 @@ class LectureAlgorithm(LectureModel):
                 run.between_rollouts(proceeds)
                 if not proceeds:
                     break
+            check_weights(self)
 
-        check_weights(self)
         callback.on_training_end()
         run.end()
         return self

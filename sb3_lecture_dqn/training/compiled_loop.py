@@ -64,7 +64,8 @@ class CompiledLoop:
         engine = model._engine
         clock, running = env.running_episodes()
         n_envs = len(running[0])
-        before, pairs, begun = np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64), np.full(n_envs, -1)
+        before, outcomes, begun = np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64), np.full(n_envs, -1)
+        dones = np.zeros(n_envs, np.bool_)
         counts = np.zeros(kernel.N_COUNTS, np.int64)
         counts[kernel.CLOCK], counts[kernel.N_CALLS] = clock, model._n_calls
         counts[kernel.EPISODES], counts[kernel.TIMESTEPS] = model._episode_num, model.num_timesteps
@@ -85,7 +86,7 @@ class CompiledLoop:
             float(model.gamma),
             -1.0 if memory.success_fraction is None else float(memory.success_fraction),
             env.tables(model.use_masking),
-            (*running, before, pairs, begun),
+            (*running, before, outcomes, dones, begun),
             (env.rng, model._exploration.rng, memory.rng),
             self._rows(limits.rollouts * n_envs * most_steps_in_a_rollout(model)),
             np.zeros((0, 0), np.int64) if tried is None else tried,
@@ -96,7 +97,7 @@ class CompiledLoop:
             last,
             results,
         )
-        env.set_running_episodes(int(counts[kernel.CLOCK]), running, pairs, begun)
+        env.set_running_episodes(int(counts[kernel.CLOCK]), running, outcomes, begun)
         memory.success.set_size(int(counts[kernel.SUCCESSES]))
         memory.fail.set_size(int(counts[kernel.FAILURES]))
         memory._update_pos()
@@ -107,7 +108,9 @@ class CompiledLoop:
         status, has_updated = results[kernel.STATUS], counts[kernel.UPDATES] > model._n_updates
         if has_updated or status == kernel.UPDATE_FAILED:
             update_learning_rate(model.policy.optimizer, float(last[kernel.LAST_RATE]))
-        self._update_model(kernel, counts, last, self._ended[: results[kernel.ENDED]])
+        ended = self._ended[: results[kernel.ENDED]]
+        self._update_model(kernel, counts, last, ended)
+        self._update_locals(kernel, ended, outcomes, dones, int(results[kernel.COLLECTED]))
         leave_out(self.callback, int(results[kernel.STEPS]), int(results[kernel.ENDED]), model.num_timesteps)
         if status == kernel.UPDATE_FAILED:
             done = int(last[kernel.N_UPDATED])
@@ -217,6 +220,38 @@ class CompiledLoop:
             model._target_copies.start(model.num_timesteps, model._episode_num)
         model._current_progress_remaining = float(last[kernel.PROGRESS])
         model.exploration_rate = float(last[kernel.LAST_EPSILON])
+
+    def _update_locals(
+        self, kernel: Any, ended: np.ndarray, outcomes: np.ndarray, dones: np.ndarray, n_collected: int
+    ) -> None:
+        """Give the callbacks the local variables of the last step: some work before the next, at a rollout's start."""
+        model, env = self.model, self.model.env
+        n_before = len(ended) - int(dones.sum())  # episodes that ended before the last step
+        in_last_step = [(total, int(n)) for total, n in ended[n_before:, [kernel.RETURN, kernel.LENGTH]].tolist()]
+        new_obs, rewards, dones, infos = env.step_results(outcomes, dones, in_last_step)
+        rollout_began = model.num_timesteps - n_collected * env.num_envs
+        actions = outcomes // env.model.n_outcomes % env.model.n_actions
+        variables = {
+            "self": model,
+            "env": env,
+            "callback": self.callback,
+            "train_freq": model.train_freq,
+            "replay_buffer": model.replay_buffer,
+            "action_noise": model.action_noise,
+            "learning_starts": model.learning_starts,
+            "log_interval": self.log_interval,
+            "num_collected_steps": n_collected,
+            "num_collected_episodes": int((ended[:n_before, kernel.AT_TIMESTEP] > rollout_began).sum()),
+            "by_step": model.train_freq.unit == TrainFrequencyUnit.STEP,
+            "continue_training": True,
+            "actions": actions,
+            "buffer_actions": actions,
+            "new_obs": new_obs,
+            "rewards": rewards,
+            "dones": dones,
+            "infos": infos,
+        }
+        self.callback.update_locals(variables)
 
     def _record_step(self, epsilon: float) -> None:
         self.model.logger.record("rollout/exploration_rate", epsilon)

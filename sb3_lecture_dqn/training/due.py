@@ -18,10 +18,10 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnMaxEpisodes,
 )
 
-from sb3_lecture_dqn.engine.known import from_known_package, shadowed
+from sb3_lecture_dqn.engine.known import from_known_package, overridden, shadowed
 
-_STEP_METHODS = ("on_step", "_on_step", "update_locals", "update_child_locals")
 _ROLLOUT_METHODS = ("on_rollout_start", "_on_rollout_start", "on_rollout_end", "_on_rollout_end")
+_METHODS = ("on_step", "_on_step", "update_locals", "update_child_locals", *_ROLLOUT_METHODS)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def next_due(callback: BaseCallback) -> Due | None:
     if shadowed(callback) is not None:
         return None
     if type(callback) in _STOCK:
-        return _STOCK[type(callback)](callback)
+        return None if overridden(type(callback), _METHODS) else _STOCK[type(callback)](callback)
     if not _speaks_for_itself(type(callback)):
         return None
     own: Any = callback.next_due()  # type: ignore[attr-defined]
@@ -154,9 +154,11 @@ def _speaks_for_itself(cls: type) -> bool:
     if definer is None:
         return False
     later = cls.__mro__[: cls.__mro__.index(definer)]
-    if any(name in vars(base) for base in later for name in _STEP_METHODS + _ROLLOUT_METHODS):
+    if any(name in vars(base) for base in later for name in _METHODS):
         return False
-    return from_known_package(definer) or all(_definer(cls, name) is BaseCallback for name in _ROLLOUT_METHODS)
+    if from_known_package(definer):
+        return overridden(cls, _METHODS) is None
+    return all(_definer(cls, name) is BaseCallback for name in _ROLLOUT_METHODS)
 
 
 def _definer(cls: type, name: str) -> type | None:
