@@ -59,7 +59,7 @@ class Recorded:
         self.given = dict(zip(inspect.signature(self.kernel.py_func).parameters, given, strict=True))
         assert self.given["results"][rollouts.STATUS] == rollouts.DONE
         self.pairs, before = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
-        _, _, _, last_state, last_pair, _ = self.given["episodes"]
+        last_state, last_pair = self.given["episodes"][3:5]
         for i in range(steps):
             self.run(1)
             before[i], self.pairs[i] = last_state[0], last_pair[0]
@@ -344,13 +344,14 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Where the time of one training step goes.")
     parser.add_argument("--epsilon", type=float, default=0.1, help="share of random actions (default: 0.1)")
-    parser.add_argument("--steps", type=int, default=10_000, help="steps of every measurement (default: 10000)")
+    parser.add_argument("--steps", type=int, help="steps of every measurement (default: 30000, 3000 step by step)")
     parser.add_argument("--repeats", type=int, default=7, help="repeats of every measurement (default: 7)")
     parser.add_argument("--stepwise", action="store_true", help="the stepwise loop, not the compiled one")
     args = parser.parse_args()
     use_one_core()
     th.set_num_threads(1)
-    print((step_profile if args.stepwise else loop_profile)(args.epsilon, args.steps, args.repeats))
+    profile, steps = (step_profile, 3_000) if args.stepwise else (loop_profile, 30_000)
+    print(profile(args.epsilon, args.steps or steps, args.repeats))
 
 
 if __name__ == "__main__":
