@@ -106,10 +106,10 @@ class LectureAlgorithm(LectureModel):
         with Run(self, callback) as run:
             callback.on_training_start(locals(), globals())
             run.begin()
-            stretches = Stretches(self, callback, log_interval)
+            stretches = Stretches(self, callback, log_interval, run)
             while not budget.is_spent(self.num_timesteps, self._episode_num):
                 # Do rollouts by the compiled loop if it can do them; else do one here.
-                proceeds = stretches.advance(run.next_due()) if stretches.are_possible else None
+                proceeds = stretches.advance() if stretches.are_possible else None
                 if proceeds is None:
                     proceeds = self._learn_from_a_rollout(callback, log_interval)
                 run.between_rollouts(proceeds)
@@ -206,6 +206,7 @@ class LectureAlgorithm(LectureModel):
             num_collected_episodes += self._take_in(
                 replay_buffer, buffer_actions, new_obs, rewards, dones, infos, log_interval, action_noise
             )
+            idx, done = len(dones) - 1, bool(dones[-1])  # callbacks see them at the next step, as in SB3
         callback.on_rollout_end()
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
 

@@ -71,7 +71,7 @@ class Run:
         """
         if proceeds and self._checkpointers:
             self._save_if_due()
-        if self._signals is not None and self._signals.received:
+        if self._signals is not None and self.is_stopping:
             self._save_as_last(stopped=True)
             self._signals.stop()
 
@@ -85,6 +85,11 @@ class Run:
         for checkpointer in self._checkpointers:
             due = due.or_before(checkpointer.every.from_now(self.model.num_timesteps, self.model._episode_num))
         return due
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal has come, so that training ends after this rollout."""
+        return self._signals is not None and self._signals.received != 0
 
     def end(self) -> None:
         """Save the last checkpoint. Call this after ``on_training_end`` of the callbacks."""

@@ -25,6 +25,7 @@ from sb3_lecture_dqn.training.due import (
     next_due,
     silent_callback,
 )
+from sb3_lecture_dqn.training.run import Run
 
 #: Seconds that a stretch should take: until then, Ctrl-C, SIGTERM and progress bars wait
 _SECONDS = 0.04
@@ -54,11 +55,13 @@ class Stretches:
     :param model: The model, set up for training
     :param callback: The callback of this call of ``learn``
     :param log_interval: Number of episodes between two logs, ``None`` for no logs
+    :param run: The frame of this call of ``learn``
     """
 
-    def __init__(self, model: Any, callback: BaseCallback, log_interval: int | None) -> None:
+    def __init__(self, model: Any, callback: BaseCallback, log_interval: int | None, run: Run) -> None:
         self.model = model
         self.callback = callback
+        self.run = run
         self._n_rollouts = 1  # of the next stretch, at most
         self._kind_of_rollouts: Any = None
         self._loop: CompiledLoop | None = None
@@ -144,11 +147,10 @@ class Stretches:
         if model.exploration_decay is None and linear_schedule(model.exploration_schedule) is None:
             yield "the exploration schedule is neither constant nor a LinearSchedule of SB3"
 
-    def advance(self, until: Due) -> bool | None:
+    def advance(self) -> bool | None:
         """
         Do as many rollouts as possible, for a few hundredths of a second at most.
 
-        :param until: When something besides the callbacks is due, in steps or episodes from now
         :return: Whether training goes on, ``False`` if a callback ends it. ``None`` if no rollout was done: then one
             must be done step by step
         :raises DivergedError: See :meth:`LectureAlgorithm.learn`
@@ -162,7 +164,7 @@ class Stretches:
         model._refresh_engine()
         if next(self._reasons_now(), None) is not None:
             return None
-        limits = self._limits(next_due(self.callback).or_before(until))
+        limits = self._limits(next_due(self.callback).or_before(self.run.next_due()))
         if limits is None:
             return None
         loop.begin(limits, self._pauses)
@@ -191,6 +193,8 @@ class Stretches:
             n_rollouts, n_steps, n_episodes = loop.go_on()
             self.callback.update_locals(loop.local_variables())
             leave_out(self.callback, n_steps, n_episodes, self.model.num_timesteps)
+            loop.check()
+            self.model._in_rollout = False
         return True, n_rollouts
 
     def _walk(self, loop: CompiledLoop, held: HeldCtrlC) -> tuple[bool, int]:
@@ -199,6 +203,7 @@ class Stretches:
         while True:
             with held:
                 n_rollouts += loop.go_on()[0]
+                loop.check()
                 if not loop.waits:
                     return True, n_rollouts
                 variables = loop.local_variables()
@@ -209,9 +214,11 @@ class Stretches:
             if not proceeds:
                 return False, n_rollouts
             model._refresh_engine()
-            if not self._is_ready():
+            if not self._is_ready() or not loop.is_unchanged(variables):
                 model._finish_rollout(callback, variables)
                 return True, n_rollouts + 1
+            if self.run.is_stopping:
+                loop.stop_after_rollout()
 
     def _limits(self, due: Due) -> Limits | None:
         """

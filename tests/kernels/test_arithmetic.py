@@ -57,8 +57,8 @@ def checksum():
         total, done = updates.train(
             words, floats, words, floats, 40, rng.integers(40, size=(30, batch_size)), 0, 0.9,
             (online, target, *others), net, np.arange(N_STATES + 1), np.zeros(N_STATES * N_ACTIONS, np.float32),
-            batch, loss, double_q, optimizer, np.inf if plain else 1.0, 1, work, True if plain else None,
-            np.zeros((6, room_for_one(net)), np.float32),
+            batch, loss, double_q, optimizer, np.inf if plain else 1.0, np.zeros(1, np.float32), work,
+            True if plain else None, np.zeros((6, room_for_one(net)), np.float32),
         )  # fmt: skip
         assert done == 30
         updates.copy_target(online, target, 0.3)

@@ -21,6 +21,7 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnNoModelImprovement,
     StopTrainingOnRewardThreshold,
 )
+from stable_baselines3.common.logger import configure
 
 from sb3_lecture_dqn import (
     EpisodeProgressBarCallback,
@@ -31,12 +32,15 @@ from sb3_lecture_dqn import (
     TabularVecEnv,
 )
 from sb3_lecture_dqn.training.due import Due, next_due, silent_callback
+from sb3_lecture_dqn.training.run import Run
 from sb3_lecture_dqn.training.stretches import Stretches
 
 
 def lake(n_envs=1, **kwargs):
     env = TabularVecEnv("FrozenLake-v1", n_envs, 9, seed=0)
-    return LectureDQN(env, **{"seed": 0, "policy_kwargs": {"hidden_dim": 4}, **kwargs})
+    model = LectureDQN(env, **{"seed": 0, "policy_kwargs": {"hidden_dim": 4}, **kwargs})
+    model.set_logger(configure(None, []))
+    return model
 
 
 def lake_env():
@@ -212,7 +216,7 @@ def test_the_classes_of_the_table_are_those_that_are_tested():
 
 
 def stepwise(monkeypatch):
-    monkeypatch.setattr(Stretches, "advance", lambda self, until: None)
+    monkeypatch.setattr(Stretches, "advance", lambda self: None)
 
 
 class Watching(Silent):
@@ -375,11 +379,12 @@ def test_a_line_names_the_silent_callback_once(callback, name, capsys):
     if not isinstance(callback, BaseCallback):
         callback = ConvertCallback(callback)
     for _ in range(2):
-        Stretches(model, begun(callback, model), None)
+        Stretches(model, begun(callback, model), None, Run(model, callback))
     out = capsys.readouterr().out
     assert out.count(f"{name} is called at every step") == out.count("is called at every step") == 1
     model.verbose = 0
-    Stretches(lake(), begun(callback), None)
+    model = lake()
+    Stretches(model, begun(callback, model), None, Run(model, callback))
     assert capsys.readouterr().out == ""
 
 

@@ -19,6 +19,7 @@ from sb3_lecture_dqn.training.stretches import Stretches
 from tests.training.two_loops import (
     AT_BEGINNING,
     CHANGES,
+    CHANGES_OF_LOCALS,
     Case,
     Table,
     bits,
@@ -76,7 +77,9 @@ def memories(draw) -> dict[str, Any]:
 
 @st.composite
 def callbacks(draw, masked: bool, has_limit: bool) -> list[tuple[Any, ...]]:
-    calls = st.dictionaries(st.integers(1, 150), st.sampled_from([*CHANGES, "stop"]), min_size=1, max_size=5)
+    calls = st.dictionaries(
+        st.integers(1, 150), st.sampled_from([*CHANGES, *CHANGES_OF_LOCALS, "stop"]), min_size=1, max_size=5
+    )
     in_tests = st.dictionaries(st.integers(1, 4), st.sampled_from([*CHANGES_IN_TESTS, "stop"]), max_size=3)
     kinds = [
         st.tuples(st.just("sometimes"), calls),
@@ -201,25 +204,34 @@ def lake(n_envs: int = 2, **kwargs: Any) -> Case:
     return case._replace(**kwargs)
 
 
-def changed_by_a_callback(tmp_path: Path, name: str, where: str) -> int:
+def changed_by_a_callback(tmp_path: Path, name: str, callback: tuple[Any, ...], train_freq: int) -> None:
     masks = name != "explore_least_tried"
+    settings_of_case = {
+        "use_masking": masks,
+        "exploration_decay": None if "schedule" in name else 0.9,
+        "train_freq": train_freq,
+    }
     table = Table(3, 7, 5, 3, "odd", masks, 0.1)
-    # Changes are seen in the last call, and come in the middle of a rollout and at its end.
-    calls = {30: name, 51: name, 120: "nothing"}
-    callback = ("sometimes", calls) if where == "steps" else ("test", 40, 1, True, {2: name, 6: "nothing"})
-    settings_of_case = {"use_masking": masks, "exploration_decay": None if "schedule" in name else 0.9}
     case = lake(table=table, settings=settings_of_case, callbacks=[callback], policy="ActionInPolicy")
-    return compare(case, tmp_path)
+    assert compare(case, tmp_path) > 0
 
 
-@pytest.mark.parametrize("name", CHANGES)
+# Changes are seen in the last call, and come in the middle of a rollout and at its end.
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *CHANGES_OF_LOCALS])
 def test_what_a_callback_changes_is_followed(name, tmp_path):
-    assert changed_by_a_callback(tmp_path, name, "steps") > 0
+    changed_by_a_callback(tmp_path, name, ("sometimes", {30: name, 51: name, 120: "nothing"}), 2)
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *CHANGES_OF_LOCALS])
+def test_what_a_callback_changes_that_is_called_at_every_step_is_followed(name, tmp_path):
+    changed_by_a_callback(tmp_path, name, ("always", {30: name, 51: name, 120: "nothing"}), 1)
 
 
 @pytest.mark.parametrize("name", CHANGES_IN_TESTS)
 def test_what_a_callback_changes_after_a_test_is_followed(name, tmp_path):
-    assert changed_by_a_callback(tmp_path, name, "tests") > 0
+    changed_by_a_callback(tmp_path, name, ("test", 40, 1, True, {2: name, 6: "nothing"}), 2)
 
 
 @pytest.mark.parametrize("interval", [9, (9, "step"), (4, "episode")])
@@ -307,7 +319,7 @@ def look_at_the_beginning(case: Case, change: Any) -> list[Any]:
             model = LectureDQN(case.policy, env_of(case), **case.settings).learn(100)
             change(model)
             if not compiled:
-                patch.setattr(Stretches, "advance", lambda self, until: None)
+                patch.setattr(Stretches, "advance", lambda self: None)
             model.learn(100, reset_num_timesteps=False)
             states.append(bits(state_of(model)))
     return states
