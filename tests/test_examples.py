@@ -32,6 +32,7 @@ SCRIPTS = {
     "recipes/custom_env.py": ("", r"(100\.0% solved.*\n)+.*optimality 1\.0000", True),
     "recipes/export.py": ("", r"taxi: 500 equal actions\n(.*\n)*cartpole: 100 equal actions", False),
     "recipes/loggers.py": ("", r"\d+ rows; successes held at the end: 1\b", True),
+    "recipes/own_callback.py": ("", r"step 4000: gamma=0\.720", True),
     "recipes/rl_zoo.py": ("--env Taxi-v3 --n-timesteps 400 --eval-freq 200", r"Saving to logs/my_dqn/Taxi-v3_1", False),
     "recipes/wandb_sync.py": ("", r"Run summary:\n(.*\n)*.*eval/mean_reward 1", False),
     "recipes/wrappers.py": (

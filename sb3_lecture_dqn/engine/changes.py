@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from torch import nn
 
@@ -182,6 +182,8 @@ class UserAccess:
         self.handed_out = True
         #: Whether user code may hold a reference to the networks
         self.has_networks = True
+        #: Whether callbacks of this package call user code at the start of rollouts
+        self.at_rollout_start = False
 
     def begin(self, model: Any, callback: BaseCallback) -> None:
         """
@@ -191,6 +193,7 @@ class UserAccess:
         :param callback: The callback of this call
         """
         self.code = user_code(model, callback)
+        self.at_rollout_start = any(map(calls_user_code_at_rollout_start, callback_tree(callback)))
         self.handed_out = False
 
     def note(self) -> None:
@@ -202,6 +205,11 @@ class UserAccess:
         """Record that environments and callbacks were called for a step."""
         self.has_run = self.code is not UserCode.NEVER
         self.note()
+
+    def after_rollout_start(self) -> None:
+        """Record that callbacks were called at the start of a rollout."""
+        if self.at_rollout_start:
+            self.after_step()
 
     def after_look(self) -> None:
         """Record that the engine was checked."""
@@ -283,6 +291,18 @@ def user_code(model: Any, callback: BaseCallback) -> UserCode:
             layer for env in vars(child).values() if isinstance(env, VecEnv | gym.Env) for layer in _layers_of(env)
         ]
     return UserCode.NEVER if all(map(_is_known, called_in_steps)) else UserCode.IN_STEPS
+
+
+def calls_user_code_at_rollout_start(callback: BaseCallback) -> bool:
+    """
+    Determine whether a callback of this package calls user code after the updates, as a test does with its children.
+
+    :param callback: A callback
+    :return: Whether it does
+    """
+    if type(callback) is CallbackList or type(callback)._on_rollout_start is BaseCallback._on_rollout_start:
+        return False
+    return not all(map(_is_known, callback_tree(callback)))
 
 
 def _overrides(callbacks: list[BaseCallback], *methods: str) -> bool:

@@ -105,15 +105,15 @@ class CompiledEngine:
         rows = self._minibatches(gradient_steps, batch_size)
         arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
         total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
-        self.add_steps(done)
         return self.mean_loss(total, done, gradient_steps)
 
-    def arguments(self, batch_size: int, n_mask_words: int) -> tuple[Any, ...]:
+    def arguments(self, batch_size: int, n_mask_words: int, trains: bool = True) -> tuple[Any, ...]:
         """
         Collect what the kernels need for updates, as the model's settings are now.
 
         :param batch_size: Number of transitions in a minibatch
         :param n_mask_words: Number of words of a mask in a transition
+        :param trains: Whether there may be an update. Before the first, the optimiser has no state, as in PyTorch
         :return: The arguments of :func:`kernels.updates.train` after ``gamma``
         """
         model = self.model
@@ -122,7 +122,7 @@ class CompiledEngine:
         if plain != self._was_plain:  # the two sum in different orders, so the last bits of kept values differ
             self._was_plain = plain
             self.forget_target()
-        if not plain and not self.moments:
+        if trains and not plain and not self.moments:
             self._take_moments()
         batch, work = (None, None) if plain else self._work_arrays(batch_size, n_mask_words)
         return (
@@ -135,19 +135,11 @@ class CompiledEngine:
             bool(model.double_q),
             (self.optimizer[0], float(self._options["lr"]), *self.optimizer[1:]),
             math.inf if norm is None else float(norm),
-            int(self.steps[0]) + 1 if len(self.steps) else 1,
+            self.steps,
             work,
             True if plain else None,
             self.one,
         )
-
-    def add_steps(self, n: int) -> None:
-        """
-        Count steps of the optimiser that a kernel has done.
-
-        :param n: Number of steps
-        """
-        self.steps += n
 
     def mean_loss(self, total: float, done: int, wanted: int) -> float:
         """

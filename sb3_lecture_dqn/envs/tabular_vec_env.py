@@ -83,7 +83,10 @@ class TabularVecEnv(VecEnv):
         self._was_reset = False
         self._pairs: Any  # state * A + action of the last or next step: int64 of shape (n_envs,), an int for one
         self._t_start = time.time()
-        self._set_episodes(np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64), np.zeros(n_envs))
+        # The running episodes. The arrays stay the same objects, because compiled loops hold them.
+        self._states, self._began = np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64)
+        self._returns = np.zeros(n_envs)
+        self._set_episodes(self._states, self._began, self._returns)
 
     @property
     def envs(self) -> tuple[gym.Env, ...]:
@@ -125,12 +128,8 @@ class TabularVecEnv(VecEnv):
         # There is one clock, and a start time for every episode. So a step counts nothing for every environment, and
         # checks no limits before the earliest deadline.
         self._clock, self._pairs = 0, None
-        columns = (states, -lengths, returns)
-        self._states: Any
-        self._began: Any
-        self._returns: Any
-        self._states, self._began, self._returns = (c.tolist() if self._one else c.copy() for c in columns)
-        self._deadline = min(self._began) + self._limit
+        self._states[:], self._began[:], self._returns[:] = states, -lengths, returns
+        self._deadline = self._began.min() + self._limit
 
     def reset(self) -> np.ndarray:
         """
@@ -176,7 +175,7 @@ class TabularVecEnv(VecEnv):
             action = actions.item()
             if not 0 <= action < n_actions:
                 raise ValueError(f"action {action} is not in 0, …, {n_actions - 1}")
-            self._pairs = self._states[0] * n_actions + action
+            self._pairs = self._states.item() * n_actions + action
             return
         try:
             # It also checks the range, faster than comparisons do.
@@ -212,8 +211,8 @@ class TabularVecEnv(VecEnv):
             states[index] = self._end_episode(index, infos[index], int(states[index]), bool(terminated[index]))
         if ended:
             self._deadline = self._began.min() + self._limit
-        self._states = states
-        return states.copy(), self._rewards32[outcomes], dones, infos
+        self._states[:] = states
+        return states, self._rewards32[outcomes], dones, infos
 
     def _step_one(self) -> VecEnvStepReturn:
         outcome = self._pairs
@@ -250,35 +249,36 @@ class TabularVecEnv(VecEnv):
         ends = self._terminated, model.cumulative.ravel(), model.start_states, model.start_cumulative
         return (self._next_states, *rewards, *ends, masks)
 
-    def running_episodes(self) -> tuple[int, tuple[np.ndarray, ...]]:
+    def running_episodes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
         Return the running episodes.
 
-        :return: The clock, in steps of each environment; and, of shape ``(n_envs,)``, the states, the clock at the
-            beginning of the episodes, and the sums of their rewards
+        :return: Of shape ``(n_envs,)``: the states, the clock at the beginning of the episodes, and the sums of their
+            rewards. A compiled loop changes these arrays in place, and then calls :meth:`note_steps`
         """
-        kinds = np.int64, np.int64, np.float64
-        columns = self._states, self._began, self._returns
-        return self._clock, tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
+        return self._states, self._began, self._returns
 
-    def set_running_episodes(
-        self, clock: int, columns: tuple[np.ndarray, ...], outcomes: np.ndarray, begun: np.ndarray
-    ) -> None:
+    @property
+    def clock(self) -> int:
+        """Steps of each environment, which tells the lengths of the running episodes."""
+        return self._clock
+
+    def note_steps(self, clock: int, outcomes: np.ndarray, begun: np.ndarray | None) -> None:
         """
-        Continue from other episodes, to which steps of this environment have led.
+        Note that a compiled loop has stepped the environments.
 
-        :param clock: The clock then
-        :param columns: The other results of :meth:`running_episodes` then
+        :param clock: The clock now
         :param outcomes: Outcomes of the last step as indices into the tables, int64 of shape ``(n_envs,)``
-        :param begun: First states of the running episodes that have begun meanwhile, -1 for others; of the same shape
+        :param begun: First states of the running episodes that have begun meanwhile, -1 for others, of the same shape;
+            ``None`` if none has begun
         """
         self._clock = clock
-        self._states, self._began, self._returns = (c.tolist() if self._one else c.copy() for c in columns)
-        pairs = outcomes // self.model.n_outcomes
-        self._pairs = int(pairs[0]) if self._one else pairs
-        self._deadline = min(self._began) + self._limit
-        for index in np.flatnonzero(begun >= 0).tolist():
-            self.reset_infos[index] = self._reset_info(int(begun[index]))
+        n_outcomes = self.model.n_outcomes
+        self._pairs = outcomes.item() // n_outcomes if self._one else outcomes // n_outcomes
+        if begun is not None:
+            self._deadline = self._began.min() + self._limit
+            for index in (begun >= 0).nonzero()[0].tolist():
+                self.reset_infos[index] = self._reset_info(int(begun[index]))
 
     def step_results(self, outcomes: np.ndarray, dones: np.ndarray, ended: list[tuple[float, int]]) -> VecEnvStepReturn:
         """
@@ -289,20 +289,25 @@ class TabularVecEnv(VecEnv):
         :param ended: Return and length of the episodes that it ended
         :return: See :meth:`step_wait`
         """
-        states, infos = self._next_states[outcomes].tolist(), []
-        episodes = iter(ended)
-        for outcome, state, done in zip(outcomes.tolist(), states, dones.tolist(), strict=True):
+        infos, episodes = [], iter(ended)
+        for outcome, done in zip(outcomes.tolist(), dones.tolist(), strict=True):
+            state, _, terminated, probability = self._outcomes[outcome]
             info = self._infos[state].copy()
-            info["prob"] = float(self._probabilities[outcome])
+            info["prob"] = probability
             if done:
-                self._describe_end(info, state, bool(self._terminated[outcome]), *next(episodes))
+                self._describe_end(info, state, terminated, *next(episodes))
             infos.append(info)
-        return np.array(self._states, np.int64), self._rewards32[outcomes], dones.copy(), infos
+        return self._states.copy(), self._rewards32[outcomes], dones.copy(), infos
 
     @property
     def age(self) -> float:
         """Seconds since the environments were made, as in ``info["episode"]["t"]``."""
         return round(time.time() - self._t_start, 6)
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """The rewards of :meth:`tables`, float32."""
+        return self._rewards32
 
     @property
     def step_limit(self) -> float:
@@ -313,6 +318,15 @@ class TabularVecEnv(VecEnv):
     def was_reset(self) -> bool:
         """Whether there are running episodes."""
         return self._was_reset
+
+    def is_at(self, obs: np.ndarray) -> bool:
+        """
+        Look whether these are the present states: a user can set a state, or reset the environments.
+
+        :param obs: Integers of shape ``(n_envs,)``
+        :return: Whether they are
+        """
+        return np.array_equal(self._states, obs)
 
     def _steps_of(self, index: int) -> int:
         return self._clock - int(self._began[index])
@@ -367,9 +381,9 @@ class TabularVecEnv(VecEnv):
         :return: Arrays of shape ``(n_envs,)``, plain numbers, and the state of the generator
         """
         return {
-            "states": np.array(self._states, dtype=np.int64),
-            "lengths": self._clock - np.array(self._began, dtype=np.int64),
-            "returns": np.array(self._returns, dtype=np.float64),
+            "states": self._states.copy(),
+            "lengths": self._clock - self._began,
+            "returns": self._returns.copy(),
             "was_reset": self._was_reset,
             "seed": self._seeds[0],
             "rng": generator_state(self.rng),

@@ -152,10 +152,10 @@ def _check_arithmetic(model: Any, state: dict[str, Any], path: pathlib.Path) -> 
     before = state.get("arithmetic", "torch" if now == "torch" else "numba 1")
     if before != now:
         raise OtherArithmeticError(
-            f"path={str(path)!r}: the run has been computed by {shown(str(before))!r} (engine, version of its arithmetic, "
-            f"fused multiply-add of the processor), and would go on by {now!r}, with other rounding: resume it where "
-            "and with the version with which it began, or pass exact=False (--inexact on the command line) to go on "
-            "nearly as it would have"
+            f"path={str(path)!r}: the run has been computed by {shown(str(before))!r} (the engine, the version of its "
+            f"arithmetic, and whether the processor fuses products and sums), and would go on by {now!r}, with other "
+            "rounding: resume it where and with the version with which it began, or pass exact=False (--inexact on the "
+            "command line) to go on nearly as it would have"
         )
 
 

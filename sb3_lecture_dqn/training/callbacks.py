@@ -197,7 +197,7 @@ class LectureTestCallback(EventCallback):
         """
         return {
             "n_episodes": self.n_episodes,
-            "tested_at": self._every.get_state(),
+            "tested_at": self._every.get_state(self.num_timesteps, self.n_episodes),
             "results": [[episode, dict(vars(result))] for episode, result in self.results],
             "best_mean_reward": self.best_mean_reward,
             "last_mean_reward": self.last_mean_reward,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.callbacks import (
@@ -17,11 +17,13 @@ from stable_baselines3.common.callbacks import (
     ProgressBarCallback,
     StopTrainingOnMaxEpisodes,
 )
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
+from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.engine.known import from_known_package, overridden, shadowed
 
 _ROLLOUT_METHODS = ("on_rollout_start", "_on_rollout_start", "on_rollout_end", "_on_rollout_end")
-_METHODS = ("on_step", "_on_step", "update_locals", "update_child_locals", *_ROLLOUT_METHODS)
+_METHODS = ("on_step", "_on_step", "update_locals", "update_child_locals", "count_episodes", *_ROLLOUT_METHODS)
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,40 @@ class Due:
 AT_ONCE = Due(calls=1)
 
 
+def most_steps_in_a_rollout(model: Any) -> Any:
+    """
+    Compute how many steps of each environment a rollout has at most.
+
+    :param model: A model on a tabular environment
+    :return: Number of steps, infinity without a step limit if ``train_freq`` is in episodes
+    """
+    by_step = model.train_freq.unit == TrainFrequencyUnit.STEP
+    return model.train_freq.frequency * (1 if by_step else model.env.step_limit)
+
+
+def step_by_step_before(due: Due, model: Any) -> Due:
+    """
+    Make the rollout after which something is due one that is done step by step, so that callbacks have seen its steps.
+
+    :param due: When it is due, in steps or episodes
+    :param model: The model that trains
+    :return: When the rollouts in which that may happen begin
+    """
+    # The end of an episode is not known before. So all rollouts in which it may end are done step by step.
+    steps = due.steps - model.n_envs * most_steps_in_a_rollout(model)
+    episodes = due.episodes - model.n_envs * model.train_freq.frequency
+    return Due(due.calls, steps, episodes) if min(steps, episodes) > 0 else AT_ONCE
+
+
 def _never(callback: Any) -> Due:
     return Due()
 
 
 def _every_n_calls(callback: Any) -> Due:
-    every = callback.save_freq if isinstance(callback, CheckpointCallback) else callback.eval_freq
+    if not isinstance(callback, CheckpointCallback):
+        every = callback.eval_freq
+    elif (every := callback.save_freq) <= 0:
+        return AT_ONCE  # it divides by 0
     return Due(calls=every - callback.n_calls % every) if every > 0 else Due()
 
 
@@ -85,10 +115,7 @@ def _every_n_timesteps(callback: Any) -> Due:
 
 
 def _after_episodes(callback: Any) -> Due:
-    missing = callback._total_max_episodes - callback.n_episodes
-    # The end of the episode is not known before. So the rollouts in which it may end are done step by step.
-    in_a_rollout = callback.model.n_envs * callback.model.train_freq.frequency
-    return Due(episodes=missing - in_a_rollout) if missing > in_a_rollout else AT_ONCE
+    return step_by_step_before(Due(episodes=callback._total_max_episodes - callback.n_episodes), callback.model)
 
 
 def _of_function(callback: Any) -> Due | None:
@@ -108,22 +135,29 @@ _STOCK: dict[type, Callable[[Any], Due | None]] = {
 }
 
 
-def next_due(callback: BaseCallback) -> Due | None:
+def next_due(callback: BaseCallback) -> Due:
     """
     Find out when a callback must be called next.
 
     :param callback: A callback, which may be a list
-    :return: When it is due; ``None`` if it does not say so, see :func:`silent_callback`
+    :return: When it is due: at the next step if it does not say so, see :func:`silent_callback`
     :raises TypeError: If its own ``next_due`` returns something else
+    :raises ValueError: If its own ``next_due`` returns a number of calls that is no number
     """
-    if type(callback) is CallbackList:
-        due = Due()
-        for child in callback.callbacks:
-            of_child = next_due(child)
-            if of_child is None:
-                return None
-            due = due.or_before(of_child)
-        return due
+    if not _is_list(callback):
+        return _own_due(callback) or AT_ONCE
+    due = Due()
+    for child in callback.callbacks:
+        due = due.or_before(next_due(child))
+    return due
+
+
+def _is_list(callback: BaseCallback) -> TypeGuard[CallbackList]:
+    return type(callback) is CallbackList and shadowed(callback) is None
+
+
+def _own_due(callback: BaseCallback) -> Due | None:
+    """Find out when a callback that is not a list must be called next; ``None`` if it does not say so."""
     if shadowed(callback) is not None:
         return None
     if type(callback) in _STOCK:
@@ -133,6 +167,7 @@ def next_due(callback: BaseCallback) -> Due | None:
     own: Any = callback.next_due()  # type: ignore[attr-defined]
     if not isinstance(own, Due):
         raise TypeError(f"{type(callback).__name__}.next_due() returned {own!r}, it must return a Due")
+    check_number(f"{type(callback).__name__}.next_due(): calls", own.calls, -math.inf)
     return own
 
 
@@ -143,9 +178,20 @@ def silent_callback(callback: BaseCallback) -> BaseCallback | None:
     :param callback: A callback, which may be a list
     :return: The first that does not say when it is due; ``None`` if all do
     """
-    if type(callback) is CallbackList:
+    if _is_list(callback):
         return next((found for found in map(silent_callback, callback.callbacks) if found is not None), None)
-    return callback if next_due(callback) is None else None
+    return callback if _own_due(callback) is None else None
+
+
+def name_of(callback: BaseCallback) -> str:
+    """
+    Name a callback for a message.
+
+    :param callback: A callback, not a list
+    :return: Name of its class; if it only calls a function, name of the function
+    """
+    named: Any = callback.callback if type(callback) is ConvertCallback else callback
+    return str(getattr(named, "__name__", type(named).__name__))
 
 
 def _speaks_for_itself(cls: type) -> bool:
@@ -183,5 +229,5 @@ def leave_out(callback: BaseCallback, n_calls: int, n_episodes: int, timesteps: 
         callback.pbar.update(n_calls * callback.training_env.num_envs)
     elif type(callback) is StopTrainingOnMaxEpisodes:
         callback.n_episodes += n_episodes
-    elif hasattr(callback, "count_episodes"):
-        callback.count_episodes(n_episodes)
+    elif from_known_package(getattr(type(callback), "count_episodes", None)):
+        callback.count_episodes(n_episodes)  # type: ignore[attr-defined]

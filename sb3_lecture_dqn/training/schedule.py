@@ -24,7 +24,8 @@ class Every:
         self.n = n
         self.unit = unit
         self.first = first
-        self._counted = 0  # steps or episodes at the last call of `due`
+        #: Steps or episodes at the last call of :meth:`due`
+        self.counted = 0
 
     @classmethod
     def parse(cls, name: str, frequency: Any, *, first_episode: bool = False) -> "Every":
@@ -57,7 +58,7 @@ class Every:
         :param steps: Environment steps so far
         :param episodes: Episodes so far
         """
-        self._counted = self.count(steps, episodes)
+        self.counted = self.count(steps, episodes)
 
     def due(self, steps: int, episodes: int) -> bool:
         """
@@ -67,8 +68,13 @@ class Every:
         :param episodes: Episodes so far
         :return: Whether the event is due
         """
-        before, self._counted = self._counted, self.count(steps, episodes)
-        return self._counted // self.n > before // self.n or (self.first and before == 0 < self._counted)
+        now = self.count(steps, episodes)
+        is_due, self.counted = self._is_over(now), now
+        return is_due
+
+    def _is_over(self, now: int) -> bool:
+        """Whether an interval ends between the last call of :meth:`due` and now."""
+        return now // self.n > self.counted // self.n or (self.first and self.counted == 0 < now)
 
     def next_due(self) -> int:
         """
@@ -76,9 +82,9 @@ class Every:
 
         :return: The total number of steps or episodes then
         """
-        if self.first and self._counted == 0:
+        if self.first and self.counted == 0:
             return 1
-        return (self._counted // self.n + 1) * self.n
+        return (self.counted // self.n + 1) * self.n
 
     def from_now(self, steps: int, episodes: int) -> Due:
         """
@@ -91,13 +97,18 @@ class Every:
         missing = self.next_due() - self.count(steps, episodes)
         return Due(steps=missing) if self.unit == "step" else Due(episodes=missing)
 
-    def get_state(self) -> int:
+    def get_state(self, steps: int = 0, episodes: int = 0) -> int:
         """
-        Return the state for a checkpoint.
+        Return the state for a checkpoint. It does not depend on when :meth:`due` was called before.
 
-        :return: Steps or episodes at the last call of :meth:`due`
+        :param steps: Environment steps so far
+        :param episodes: Episodes so far
+        :return: Steps or episodes so far; if the event is due, those just before it
         """
-        return self._counted
+        now = max(self.counted, self.count(steps, episodes))
+        if not self._is_over(now):
+            return now
+        return 0 if self.first and self.counted == 0 else now // self.n * self.n - 1
 
     def set_state(self, state: Any) -> None:
         """
@@ -107,7 +118,7 @@ class Every:
         :raises ValueError: If the state is not a whole number of at least 0
         """
         check_number("steps or episodes that an interval has counted", state, 0, integer=True)
-        self._counted = state
+        self.counted = state
 
 
 @dataclass

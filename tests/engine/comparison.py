@@ -25,12 +25,19 @@ LEARNING_RATES = {"sgd": 1e-3, "momentum": 1e-4, "adam": 1e-4}
 
 
 class Spaces(gym.Env):
-    """Spaces of Taxi's sizes, and nothing to do in them."""
+    """Spaces, by default of Taxi's sizes, and nothing to do in them."""
 
-    action_space = spaces.Discrete(6)
+    def __init__(self, start=0, n_states=500, n_actions=6):
+        self.observation_space = spaces.Discrete(n_states, start=start)
+        self.action_space = spaces.Discrete(n_actions)
 
-    def __init__(self, start=0):
-        self.observation_space = spaces.Discrete(500, start=start)
+
+def random_transitions(n_states, n_actions, n=300):
+    """Transitions of sizes that are not Taxi's, in its form."""
+    rng = np.random.default_rng([n_states, n_actions])
+    sizes = (n_states, n_actions, n_states)
+    columns = [rng.integers(size, size=n).tolist() for size in sizes]
+    return list(zip(*columns, rng.uniform(-2, 2, n).tolist(), (rng.random(n) < 0.1).tolist(), strict=True))
 
 
 def policy_kwargs(optimizer, **kwargs):
@@ -39,14 +46,14 @@ def policy_kwargs(optimizer, **kwargs):
     return {"optimizer_kwargs": {"momentum": 0.9}, **kwargs} if optimizer == "momentum" else kwargs
 
 
-def make(engine, combination, *, seed=0, start=0, hidden_dim=32, falling=False):
+def make(engine, combination, *, seed=0, start=0, hidden_dim=32, falling=False, sizes=None):
     """A model with a filled memory; another engine gives one with the same weights, memory and draws."""
     policy, loss, optimizer, batch_size, max_grad_norm, target = combination
     widths = {} if policy == "TablePolicy" else {"hidden_dim": hidden_dim}
     lr = LEARNING_RATES[optimizer]
     model = LectureDQN(
         policy,
-        Spaces(start),
+        Spaces(start, *(sizes or ())),
         learning_rate=(lambda remaining: lr * remaining) if falling else lr,
         batch_size=batch_size,
         max_grad_norm=max_grad_norm,
@@ -61,7 +68,8 @@ def make(engine, combination, *, seed=0, start=0, hidden_dim=32, falling=False):
     assert model.engine_in_use == model.engine
     model.set_logger(configure(None, []))
     rng = np.random.default_rng(seed)
-    for transitions, n in ((TAXI, 250), (SUCCESSES, 5)):
+    memory = ((TAXI, 250), (SUCCESSES, 5)) if sizes is None else ((random_transitions(*sizes), 250),)
+    for transitions, n in memory:
         for i in rng.integers(len(transitions), size=n):
             s, a, s_next, r, done = transitions[i]
             observed = (np.array([x + start]) for x in (s, s_next))

@@ -75,12 +75,12 @@ def round_weights(model, seed):
             weight *= 1 + 8 * 2**-24 * (2 * th.rand(weight.shape, generator=rng, dtype=th.float64) - 1)
 
 
-def assert_an_update_is_pytorchs(combination, seed):
+def assert_an_update_is_pytorchs(combination, seed, **sizes):
     """Compare weights, target, the optimiser's moments and step, and loss after one update from equal state."""
     rng = np.random.default_rng([COMBINATIONS.index(combination), seed])
     n_before, start, hidden_dim = (int(rng.choice(options)) for options in ([0, 1, 20], [0, -7, 3], [1, 4, 32]))
     seed, falling = int(rng.integers(2**16)), bool(rng.integers(2))
-    kwargs = {"seed": seed, "start": start, "hidden_dim": hidden_dim, "falling": falling}
+    kwargs = {"seed": seed, "start": start, "hidden_dim": hidden_dim, "falling": falling, **sizes}
     torch, compiled = make("torch", combination, **kwargs), make("numba", combination, **kwargs)
     updated(torch, n_before, n_in_all=50)
     before = copy.copy(torch)
@@ -112,6 +112,24 @@ def test_an_update_from_equal_state_is_pytorchs(combination):
 @given(combination=st.sampled_from(COMBINATIONS), seed=st.integers(0, 2**32))
 def test_an_update_of_any_combination_is_pytorchs(combination, seed):
     assert_an_update_is_pytorchs(combination, seed)
+
+
+# The first layer has twice this width, so up to 300.
+HIDDEN_DIMS = st.integers(1, 40) | st.sampled_from([63, 64, 65, 99, 128, 150])
+SIZES = st.tuples(st.integers(2, 60), st.integers(2, 40))
+
+
+@settings(max_examples=20)
+@given(combination=st.sampled_from(COMBINATIONS), seed=st.integers(0, 2**32), hidden_dim=HIDDEN_DIMS, sizes=SIZES)
+def test_an_update_of_any_size_is_pytorchs(combination, seed, hidden_dim, sizes):
+    assert_an_update_is_pytorchs(combination, seed, hidden_dim=hidden_dim, sizes=sizes)
+
+
+@pytest.mark.slow
+@settings(max_examples=600)
+@given(combination=st.sampled_from(COMBINATIONS), seed=st.integers(0, 2**32), hidden_dim=HIDDEN_DIMS, sizes=SIZES)
+def test_many_updates_of_many_sizes_are_pytorchs(combination, seed, hidden_dim, sizes):
+    assert_an_update_is_pytorchs(combination, seed, hidden_dim=hidden_dim, sizes=sizes)
 
 
 @pytest.mark.slow

@@ -99,3 +99,22 @@ def test_a_budget_goes_on_from_its_state():
 def test_a_state_that_is_no_budget_is_refused(state):
     with pytest.raises(ValueError, match="budget"):
         Budget().set_state(state)
+
+
+@given(st.integers(1, 20), st.booleans(), counts, st.integers(0, 31))
+def test_the_state_does_not_depend_on_when_it_was_looked(n, first, looks, since):
+    """Looks in which nothing was due may be left out, and another object goes on from the state."""
+    often, seldom, later = (Every(n, "step", first=first) for _ in range(3))
+    for count in looks:
+        was = often.get_state(count)
+        if often.due(count, 0):
+            assert seldom.due(count, 0)
+        else:
+            assert seldom.get_state(count) == was == often.get_state() == count
+        later.set_state(was)
+        assert later.due(count, 0) == (was < count)
+        assert later.next_due() == often.next_due()
+    every = Every(n, "step", first=first)
+    every.set_state(often.get_state())
+    assert every.get_state() == often.get_state()
+    assert every.due(looks[-1] + since, 0) == often.due(looks[-1] + since, 0)
