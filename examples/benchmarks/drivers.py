@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 
+from sb3_lecture_dqn.kernels.draws import random
 from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_LAYERS, N_STATES, WIDTH, action_values, best_allowed, forward
 from sb3_lecture_dqn.kernels.rollouts import draw_positions, keep
 from sb3_lecture_dqn.kernels.updates import train
@@ -81,10 +82,14 @@ def keep_many(memory, counts, switches, words, terminal, rng):
 
 @compiled
 def draw_many(explore_rng, memory_rng, epsilon, n_actions, n_success, n, positions):
-    """Draw what one step draws: whether it explores and how, and the positions of its updates, for n steps."""
+    """
+    Draw what one step draws, whether it explores and how, and the positions of its updates, for n steps.
+
+    :param explore_rng, memory_rng: See :mod:`draws`.
+    """
     actions = 0
     for _ in range(n):
-        if explore_rng.random() < epsilon:
-            actions += np.int64(explore_rng.random() * n_actions)
+        if random(explore_rng) < epsilon:
+            actions += np.int64(random(explore_rng) * n_actions)
         draw_positions(memory_rng, n_success, n_success + 1000, -1.0, positions)
     return actions

@@ -2,15 +2,17 @@
 Measure where the time of one training step goes: the lecture's schedule, one Taxi, the compiled engine.
 
 In the compiled loop, in nanoseconds: each part is repeated by a compiled loop of its own (``drivers.py``), on the
-states, transitions and draws of steps that were recorded before. What no part explains is the loop's rest.
+states, transitions and draws of steps that were recorded before. What no part explains is the loop's rest; it is below
+0 where the processor does several parts at once.
 
     python examples/benchmarks/profile_step.py --epsilon 0.1
 
-Step by step, as with a callback that must be called at every step, in microseconds: ``learn`` runs with a clock around
-one part at a time, in turn with runs without a clock. So every part is measured in its place, with the caches that the
-other parts leave, and without a profiler.
+With a callback that is called at every step, for which the compiled loop pauses, and step by step, in microseconds:
+``learn`` runs with a clock around one part at a time, in turn with runs without a clock. So every part is measured in
+its place, with the caches that the other parts leave, and without a profiler.
 
-    python examples/benchmarks/profile_step.py --stepwise
+    python examples/benchmarks/profile_step.py --loop pausing
+    python examples/benchmarks/profile_step.py --loop stepwise
 """
 
 import argparse
@@ -25,11 +27,13 @@ import contestants
 import numpy as np
 import torch as th
 from measure import Plan, interleave, seconds, seconds_per_call, use_one_core
-from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lecture_dqn import LectureTestCallback
+from sb3_lecture_dqn.kernels import places as at
 
 UPDATES = contestants.SETTINGS["gradient_steps"]
+#: Steps before anything is measured, in which the memory fills up
+WARM_UP = 30_000
 
 # ------------------------------------------------------------------------------------ in the compiled loop
 
@@ -45,7 +49,7 @@ class Recorded:
     def __init__(self, epsilon: float, steps: int) -> None:
         from sb3_lecture_dqn.kernels import rollouts
 
-        self.kernel, self.epsilon, self.n = rollouts.run, epsilon, steps
+        self.kernel = rollouts.run
         self.model = contestants.lecture_dqn(epsilon, 0, engine="numba")
         given: list[Any] = []
 
@@ -54,10 +58,11 @@ class Recorded:
             self.kernel(*arguments)
 
         with mock.patch.object(rollouts, "run", spy):
-            self.learn(30_000)
+            self.model.learn(WARM_UP)
         #: Arguments of the compiled loop by name
         self.given = dict(zip(inspect.signature(self.kernel.py_func).parameters, given, strict=True))
-        assert self.given["results"][rollouts.STATUS] == rollouts.DONE
+        counts = self.given["counts"]
+        self.episodes_before = counts[at.EPISODES]
         self.pairs, before = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
         last_state, last_pair = self.given["episodes"][3:5]
         for i in range(steps):
@@ -70,7 +75,7 @@ class Recorded:
         floats = self.words.view(np.float32)
         self.terminal = terminated[self.pairs]
         floats[:, 6], floats[:, 7] = rewards_f[self.pairs], self.terminal
-        n_success, n_fail = (int(n) for n in self.given["counts"][5:7])
+        n_success, n_fail = int(counts[at.SUCCESSES]), int(counts[at.FAILURES])
         self.n_success = n_success
         rng = np.random.default_rng(0)
         self.explores = rng.random(steps) < epsilon
@@ -82,14 +87,13 @@ class Recorded:
     def n_actions(self) -> int:
         return int(self.model.action_space.n)
 
-    def learn(self, steps: int, callback: BaseCallback | None = None) -> None:
-        """Train on."""
-        self.model.learn(steps, callback=callback, reset_num_timesteps=False)
-
     def run(self, rollouts: int) -> None:
-        """Call the compiled loop itself."""
-        unlimited = 2**62
-        self.kernel(**{**self.given, "limits": np.array([rollouts, unlimited, unlimited])})
+        """Call the compiled loop itself, again where it has no room for more ended episodes."""
+        unlimited, counts, results = 2**62, self.given["counts"], self.given["results"]
+        while rollouts > 0:
+            counts[at.EPISODES] = counts[at.EPISODES_BEFORE] = self.episodes_before  # it has ε for a few thousand more
+            self.kernel(**{**self.given, "limits": np.array([rollouts, unlimited, unlimited, False])})
+            rollouts -= results[at.ROLLOUTS]
 
     def rest_of_train(self) -> tuple[Any, ...]:
         """Return the arguments of :func:`kernels.updates.train` after ``gamma``."""
@@ -119,8 +123,10 @@ def loop_profile(epsilon: float, steps: int, repeats: int) -> str:
     nothing_known, no_values = np.zeros_like(engine.known), np.zeros_like(engine.kept)
     every_state = np.stack([np.argwhere(np.ones(it.n_success + 1000))[:, 0]], axis=1)
 
+    model = contestants.lecture_dqn(epsilon, 0, engine="numba").learn(WARM_UP)
+
     def learn() -> None:
-        it.learn(steps, LectureTestCallback(verbose=0))
+        model.learn(steps, callback=LectureTestCallback(verbose=0), reset_num_timesteps=False)
 
     def renew_target() -> None:
         """Copy the target, and compute all values that the memory asks for."""
@@ -172,8 +178,8 @@ def loop_profile(epsilon: float, steps: int, repeats: int) -> str:
     found = interleave(Plan(repeats), "parts of the loop", measures)
     cost = {name: statistics.median(samples) for name, samples in found.items()}
 
-    copies = it.model._episode_num // 20
-    copying = cost.pop(renewal) * copies / it.model.num_timesteps
+    copies = model._episode_num // 20
+    copying = cost.pop(renewal) * copies / model.num_timesteps
     updates, whole, loop = cost["five updates"], cost["`learn`"], cost["the compiled loop"]
     descent = updates - cost["value of the next state"] - cost["forward pass"]
     rows = [
@@ -191,10 +197,10 @@ def loop_profile(epsilon: float, steps: int, repeats: int) -> str:
         ("– value of the next state", cost["value of the next state"]),
         ("– forward pass", cost["forward pass"]),
         ("– gradients and descent", descent),
-        (f"copies of the target, {copies} in {it.model.num_timesteps:,} steps, and its values once more", copying),
+        (f"copies of the target, {copies} in {model.num_timesteps:,} steps, and its values once more", copying),
         ("the loop's rest", rest),
         ("**the compiled loop**", loop),
-        ("outside of it: tests, logs, stretches", whole - loop),
+        ("outside of it: the beginning of `learn`, tests, logs, stretches", whole - loop),
         ("**`learn(callback=LectureTestCallback())`**", whole),
     ]
     lines = ["| part | ns a step | share |", "|---|---|---|"]
@@ -202,58 +208,71 @@ def loop_profile(epsilon: float, steps: int, repeats: int) -> str:
     return "\n".join(lines)
 
 
-# ------------------------------------------------------------------------------------ step by step
+# ------------------------------------------------------------------------------------ with a clock around parts
 
-PARTS = ("the environment", "the action", "the memory", "the updates", "SB3's contract")
+# Names of parts, and of each its subparts: a name, the owner and the name of the function, and a level. Those of level
+# 0 add up to the part; one of a higher level is inside the one above it.
+Parts = dict[str, list[tuple[str, Any, str, int]]]
 
 
-def places(model: Any, callback: type) -> dict[str, list[tuple[str, Any, str, int]]]:
-    """
-    List the parts to measure.
+def parts_of_pauses(model: Any, callback: type) -> Parts:
+    """List the parts of a step for which the compiled loop pauses."""
+    from sb3_lecture_dqn.kernels import rollouts
+    from sb3_lecture_dqn.training.compiled_loop import CompiledLoop
 
-    :param model: A model on the compiled engine
-    :param callback: The class of its callback
-    :return: For each part its subparts: a name, the owner and name of the function, and a level. Parts of level 0 add
-        up to the part; a part of a higher level is inside the part above it
-    """
+    return {
+        "the loop": [
+            ("`go_on`", CompiledLoop, "go_on", 0),
+            ("the compiled loop, in two halves", rollouts, "run", 1),
+            ("`_update_model`", CompiledLoop, "_update_model", 1),
+        ],
+        "the callback": [
+            ("`local_variables`", CompiledLoop, "local_variables", 0),
+            ("`callback.update_locals`", callback, "update_locals", 0),
+            ("`callback.on_step`", callback, "on_step", 0),
+        ],
+        "what it may have changed": [
+            ("`after_step`", type(model._access), "after_step", 0),
+            ("`_refresh_engine`", type(model), "_refresh_engine", 0),
+            ("`is_current`", CompiledLoop, "is_current", 0),
+        ],
+    }
+
+
+def parts_of_steps(model: Any, callback: type) -> Parts:
+    """List the parts of a step of the stepwise loop."""
     algorithm, env, memory = type(model), type(model.env), type(model.replay_buffer)
-    partition, learner = type(model.replay_buffer.fail), type(model._engine)
+    partition, engine = type(model.replay_buffer.fail), type(model._engine)
     index, networks, updates = type(model.replay_buffer.fail.index), model._engine.networks, model._engine.updates
-    return dict(
-        zip(
-            PARTS,
-            [
-                [("`env.step`", env, "step", 0)],
-                [
-                    ("`_sample_action`", algorithm, "_sample_action", 0),
-                    ("`greedy_actions`", learner, "greedy_actions", 1),
-                    ("compiled forward pass", networks, "greedy_actions", 2),
-                ],
-                [
-                    ("`_store_transition`", algorithm, "_store_transition", 0),
-                    ("`replay_buffer.add`", memory, "add", 1),
-                    ("`Partition.insert`", partition, "insert", 2),
-                    ("look-up in the duplicate index", index, "find", 3),
-                ],
-                [
-                    ("`train`", algorithm, "train", 0),
-                    ("learning rate", algorithm, "_update_learning_rate", 1),
-                    ("drawing the minibatches", memory, "draw_minibatches", 1),
-                    ("five compiled updates", updates, "train", 1),
-                ],
-                [
-                    ("`callback.update_locals`", callback, "update_locals", 0),
-                    ("`callback.on_step`", callback, "on_step", 0),
-                    ("`callback.on_rollout_start`", callback, "on_rollout_start", 0),
-                    ("`callback.on_rollout_end`", callback, "on_rollout_end", 0),
-                    ("`_update_info_buffer`", algorithm, "_update_info_buffer", 0),
-                    ("`_update_current_progress_remaining`", algorithm, "_update_current_progress_remaining", 0),
-                    ("`_on_step`", algorithm, "_on_step", 0),
-                ],
-            ],
-            strict=True,
-        )
-    )
+    return {
+        "the environment": [("`env.step`", env, "step", 0)],
+        "the action": [
+            ("`_sample_action`", algorithm, "_sample_action", 0),
+            ("`greedy_actions`", engine, "greedy_actions", 1),
+            ("compiled forward pass", networks, "greedy_actions", 2),
+        ],
+        "the memory": [
+            ("`_store_transition`", algorithm, "_store_transition", 0),
+            ("`replay_buffer.add`", memory, "add", 1),
+            ("`Partition.insert`", partition, "insert", 2),
+            ("look-up in the duplicate index", index, "find", 3),
+        ],
+        "the updates": [
+            ("`train`", algorithm, "train", 0),
+            ("learning rate", algorithm, "_update_learning_rate", 1),
+            ("drawing the minibatches", memory, "draw_minibatches", 1),
+            ("five compiled updates", updates, "train", 1),
+        ],
+        "SB3's contract": [
+            ("`callback.update_locals`", callback, "update_locals", 0),
+            ("`callback.on_step`", callback, "on_step", 0),
+            ("`callback.on_rollout_start`", callback, "on_rollout_start", 0),
+            ("`callback.on_rollout_end`", callback, "on_rollout_end", 0),
+            ("`_update_info_buffer`", algorithm, "_update_info_buffer", 0),
+            ("`_update_current_progress_remaining`", algorithm, "_update_current_progress_remaining", 0),
+            ("`_on_step`", algorithm, "_on_step", 0),
+        ],
+    }
 
 
 def clock(owner: Any, attribute: str, run: Callable[[], Any]) -> float:
@@ -280,44 +299,30 @@ def clock(owner: Any, attribute: str, run: Callable[[], Any]) -> float:
     return spent
 
 
-def call_alone(model: Any) -> float:
-    """Measure a call of the updates' kernel without updates: the cost of the call itself, in seconds."""
-    learner, memory = model._engine, model.replay_buffer
-    success, fail = memory.success, memory.fail
-    rows = (success.words, success.floats, fail.words, fail.floats, success.size, np.zeros((0, 1), np.int64))
-    rest = (learner.start, float(model.gamma), *learner.arguments(1, 0))
-    return seconds_per_call(lambda: learner.updates.train(*rows, *rest), 0.05)
-
-
-def step_profile(epsilon: float, steps: int, repeats: int) -> str:
+def step_profile(epsilon: float, steps: int, repeats: int, stepwise: bool) -> str:
     """
-    Measure whole steps of the stepwise loop and their parts in turn.
+    Measure whole steps and their parts in turn.
 
     :param epsilon: Share of the random actions
     :param steps: Steps of a run
     :param repeats: Repeats of every measurement
+    :param stepwise: Whether to prevent the compiled loop, by a learning rate that is a function
     :return: A Markdown table
     """
-
-    class Nothing(BaseCallback):
-        """The smallest callback of a user."""
-
-        def _on_step(self) -> bool:
-            return True
-
-    model = contestants.lecture_dqn(epsilon, 0, engine="numba")
+    settings = {"learning_rate": lambda _: 0.001} if stepwise else {}
+    model = contestants.lecture_dqn(epsilon, 0, engine="numba", **settings)
+    callback = contestants.SaysNothing
 
     def run() -> None:
-        model.learn(total_timesteps=steps, callback=Nothing(), reset_num_timesteps=False)
+        model.learn(total_timesteps=steps, callback=callback(), reset_num_timesteps=False)
 
     run()  # compiles, and fills the memory
-    by_part = places(model, Nothing)
-    whole, alone = "a whole step of `learn`", "of it the call, by itself with no update"
+    by_part = (parts_of_steps if stepwise else parts_of_pauses)(model, callback)
+    whole = "a whole step of `learn`"
     measures: dict[str, Callable[[int], float]] = {whole: lambda _: seconds(run) / steps}
     for group in by_part.values():
         for name, owner, attribute, _ in group:
             measures[name] = lambda _, o=owner, a=attribute: clock(o, a, run) / steps
-    measures[alone] = lambda _: call_alone(model)
     found = interleave(Plan(repeats), "parts of a step", measures)
     cost = {name: 1e6 * statistics.median(samples) for name, samples in found.items()}
 
@@ -333,9 +338,7 @@ def step_profile(epsilon: float, steps: int, repeats: int) -> str:
         add(part, of_part, "**")
         for name, _, _, level in group:
             add("– " * level + name, cost[name])
-            if name == "five compiled updates":
-                add(f"– – {alone}", cost[alone])
-    add("the loops of `learn` and `collect_rollouts`", rest, "**")
+    add("the loops around them", rest, "**")
     add(whole, cost[whole], "**")
     return "\n".join(lines)
 
@@ -344,14 +347,16 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Where the time of one training step goes.")
     parser.add_argument("--epsilon", type=float, default=0.1, help="share of random actions (default: 0.1)")
-    parser.add_argument("--steps", type=int, help="steps of every measurement (default: 30000, 3000 step by step)")
+    parser.add_argument("--steps", type=int, help="steps of every measurement (default: 30000 compiled, else 5000)")
     parser.add_argument("--repeats", type=int, default=7, help="repeats of every measurement (default: 7)")
-    parser.add_argument("--stepwise", action="store_true", help="the stepwise loop, not the compiled one")
+    parser.add_argument("--loop", choices=["compiled", "pausing", "stepwise"], default="compiled")
     args = parser.parse_args()
     use_one_core()
     th.set_num_threads(1)
-    profile, steps = (step_profile, 3_000) if args.stepwise else (loop_profile, 30_000)
-    print(profile(args.epsilon, args.steps or steps, args.repeats))
+    if args.loop == "compiled":
+        print(loop_profile(args.epsilon, args.steps or 30_000, args.repeats))
+    else:
+        print(step_profile(args.epsilon, args.steps or 5_000, args.repeats, args.loop == "stepwise"))
 
 
 if __name__ == "__main__":
