@@ -293,7 +293,9 @@ def state_of(model: Any) -> dict[str, Any]:
         "obs": [model._last_obs, model._last_original_obs],
         "masks": model._transitions.masks,
         "episodes": [list(model.ep_info_buffer), list(model.ep_success_buffer)],
-        "log": [dict(model.logger.name_to_value), dict(model.logger.name_to_excluded)],
+        "log": [dict(model.logger.name_to_value), dict(model.logger.name_to_excluded)]
+        if hasattr(model, "_logger")
+        else [],
         "in_rollout": model._in_rollout,
     }
 
