@@ -24,7 +24,7 @@ further down.
 """
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import OtherArithmeticError, UnsafeFileError
 from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
 from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, ResumableEnv, TupleToDictWrapper
 from sb3_lecture_dqn.engine.divergence import DivergedError
@@ -46,6 +46,7 @@ from sb3_lecture_dqn.training.callbacks import (
     LectureCheckpointCallback,
     LectureTestCallback,
 )
+from sb3_lecture_dqn.training.due import Due
 
 __version__ = "1.0.0"
 
@@ -55,6 +56,7 @@ __all__ = [
     "DiscreteEmbeddingExtractor",
     "DiscreteObservationWrapper",
     "DivergedError",
+    "Due",
     "EpisodeNotReplayedError",
     "EpisodeProgressBarCallback",
     "LectureCheckpointCallback",
@@ -66,6 +68,7 @@ __all__ = [
     "LectureTestCallback",
     "NotTabularError",
     "OptimalValues",
+    "OtherArithmeticError",
     "ResumableEnv",
     "SuccessFailReplayBuffer",
     "TablePolicy",

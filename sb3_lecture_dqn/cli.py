@@ -37,7 +37,7 @@ from sb3_lecture_dqn.training.callbacks import (
 from sb3_lecture_dqn.training.tuned import about_default, has_settings
 
 #: Options of `train` that ``config.yaml`` does not keep: they say where the run goes and what is printed
-_NOT_IN_CONFIG = ("out", "config", "resume", "quiet", "verbose")
+_NOT_IN_CONFIG = ("out", "config", "resume", "inexact", "quiet", "verbose")
 #: Keywords of an algorithm that `--set` does not take: they are not settings, or not plain data
 _NOT_BY_SET = {"self", "_init_setup_model", "replay_buffer_class"}
 #: The observations for SB3's own policies, whose errors do not name them
@@ -196,6 +196,9 @@ def _add_train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--out", default="runs", metavar="DIR", help="folder in which each run gets its own folder")
     train.add_argument("--config", metavar="FILE", help="YAML file of options, such as a run's; other options win")
     train.add_argument("--resume", metavar="RUN", help="continue a stopped run, as if it had not been stopped")
+    train.add_argument(
+        "--inexact", action="store_true", help="with --resume: also if it goes on with other rounding, as after 1.0"
+    )
     printing = train.add_mutually_exclusive_group()
     printing.add_argument("--quiet", action="store_true", help="no progress bar, and only the last test")
     printing.add_argument("--verbose", action="store_true", help="also print what is logged, and every checkpoint")
@@ -212,7 +215,9 @@ def _with_config(args: argparse.Namespace, argv: list[str]) -> argparse.Namespac
     """Parse the arguments of `train` again with the options of a file as defaults, if there is a file."""
     file = args.config
     if args.resume is not None:
-        others = [word for word in argv[1:] if word not in ("--resume", args.resume, "--quiet", "--verbose")]
+        others = [
+            word for word in argv[1:] if word not in ("--resume", args.resume, "--inexact", "--quiet", "--verbose")
+        ]
         if others and others != [f"--resume={args.resume}"]:
             raise ValueError(f"--resume takes all options from the run: leave out {' '.join(others)}")
         file = pathlib.Path(args.resume) / CONFIG
@@ -244,7 +249,7 @@ def _train(args: argparse.Namespace) -> int:
         run = pathlib.Path(args.resume)
         with warnings.catch_warnings(record=True) as skipped_checkpoints:
             warnings.simplefilter("always")
-            model = ALGORITHMS[args.algo].cls.resume(run, env=None)
+            model = ALGORITHMS[args.algo].cls.resume(run, env=None, exact=not args.inexact)
         for warning in skipped_checkpoints:
             print(f"sb3-lecture-dqn: {shown(str(warning.message), 2000)}", file=sys.stderr)
         # A checkpoint of version 1.0 does not say that its tests had the step limit of the training
@@ -375,7 +380,7 @@ def _save_finite_model(model: LectureAlgorithm, run: pathlib.Path) -> bool:
     if not has_finite_weights(model):
         if not checkpoints_in(run / "checkpoints"):
             return False
-        model = type(model).resume(run)
+        model = type(model).resume(run, exact=False)
     model.save(run / "model")
     return True
 

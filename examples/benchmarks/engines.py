@@ -34,7 +34,7 @@ from measure import HERE, Plan, interleave, use_one_core
 from report import number
 from torch.nn import functional as F
 
-from sb3_lecture_dqn import LectureDQN, TabularModel
+from sb3_lecture_dqn import LectureDQN
 
 GAMMA, LR, MAX_NORM = 0.75, 1e-3, 10.0
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
@@ -51,12 +51,7 @@ def make_model(adam: bool, engine: str) -> LectureDQN:
     if adam:
         settings = {"loss": "huber", "max_grad_norm": MAX_NORM, "policy_kwargs": {"optimizer_class": th.optim.Adam}}
     model = LectureDQN("Taxi-v3", learning_rate=LR, gamma=GAMMA, seed=0, device="cpu", engine=engine, **settings)
-    table = TabularModel.from_env("Taxi-v3")
-    ends = table.terminated[:, :, 0]
-    for state, action in np.concatenate([np.argwhere(~ends)[:1000], np.argwhere(ends)[:4]]):
-        outcome = (table.next_states, table.rewards, table.terminated)
-        next_state, reward, done = (array[state, action] for array in outcome)
-        model.replay_buffer.add(np.array([state]), next_state, np.array([[action]]), reward, done, [{}])
+    contestants.fill_memory(model)
     return contestants.silence(model)
 
 
@@ -104,6 +99,11 @@ class Engine:
     def train(self, minibatches: Any) -> None:
         """Compute the updates of a call."""
 
+    def train_all(self, drawn: list[Any]) -> None:
+        """Compute the updates of many calls, one after the other."""
+        for minibatches in drawn:
+            self.train(minibatches)
+
     @abstractmethod
     def weights(self) -> np.ndarray:
         """Return all weights in PyTorch's order."""
@@ -129,14 +129,35 @@ class Torch(Engine):
         return flat_weights(self.model.q_net)
 
 
-class Numba(Torch):
-    """Our ``engine="numba"``."""
+class NumbaFromPython(Torch):
+    """Our ``engine="numba"`` in the stepwise loop."""
 
-    name, needs, packages = "numba (ours)", "`pip install numba`", ("numba", "llvmlite")
+    name, needs, packages = "numba (ours), called from Python", "`pip install numba`", ("numba", "llvmlite")
 
     def __init__(self, adam: bool) -> None:
         self.adam = adam
         self.model = make_model(adam, "numba")
+
+
+class Numba(NumbaFromPython):
+    """Our ``engine="numba"`` in the compiled loop."""
+
+    name = "numba (ours), in the compiled loop"
+
+    def draw(self, updates: int, batch_size: int) -> Any:
+        return self.model.replay_buffer.draw_minibatches(updates, batch_size)
+
+    def train(self, minibatches: Any) -> None:
+        self.train_all([minibatches])
+
+    def train_all(self, drawn: list[Any]) -> None:
+        import drivers
+
+        engine, memory, positions = self.model._engine, self.model.replay_buffer, np.stack(drawn)
+        rows = (memory.success.words, memory.success.floats, memory.fail.words, memory.fail.floats, memory.success.size)
+        arguments = engine.arguments(positions.shape[2], 0)
+        drivers.train_many(rows, positions, engine.start, GAMMA, arguments)
+        engine.add_steps(len(positions) * positions.shape[1] if self.adam else 0)
 
 
 class TorchCompile(Torch):
@@ -202,67 +223,49 @@ class Cpp(Engine):
 
 
 class Jax(Engine):
-    """A jitted function that scans over the updates of a call."""
+    """The updates of ``jax_loop.py`` in one scan over all calls, so that a call from Python costs nothing."""
 
-    name, needs, packages = "JAX, `jit`", "`pip install jax`", ("jax", "jaxlib", "ml_dtypes", "opt_einsum", "scipy")
+    name, needs, packages = (
+        "JAX, one `scan`",
+        "`pip install jax`",
+        ("jax", "jaxlib", "ml_dtypes", "opt_einsum", "scipy"),
+    )
 
     def __init__(self, adam: bool) -> None:
         super().__init__(adam)
-        import jax
+        import jax_loop
+        from jax import block_until_ready, jit, lax, tree
         from jax import numpy as jnp
 
-        def parameters(network: th.nn.Module) -> list[Any]:
-            return [jnp.array(parameter.detach().numpy()) for parameter in network.parameters()]
+        settings = jax_loop.Settings(0, 0, adam, 0, GAMMA, 0, 0, max_norm=MAX_NORM if adam else None)
 
-        def forward(p: list[Any], states: Any) -> Any:
-            x = p[0][states]
-            for i in (1, 4):
-                z = x @ p[i].T + p[i + 1]
-                x = jnp.where(z > 0, z, p[i + 2] * z)
-            return x @ p[7].T + p[8]
+        def train(state: Any, target: Any, minibatches: Any) -> Any:
+            def one(state: Any, batch: Any) -> Any:
+                return jax_loop.update(settings, *state, target, batch), None
 
-        def loss(p: list[Any], target: list[Any], s: Any, a: Any, s_next: Any, r: Any, discount: Any) -> Any:
-            y = r + discount * forward(target, s_next).max(axis=1)
-            error = jnp.take_along_axis(forward(p, s), a[:, None], 1)[:, 0] - y
-            size = jnp.abs(error)
-            return jnp.mean(jnp.where(size < 1, 0.5 * error**2, size - 0.5) if adam else error**2)
+            return lax.scan(one, state, minibatches, unroll=5)[0]
 
-        def update(state: Any, minibatch: Any, target: list[Any]) -> Any:
-            p, m, v, step = state
-            g = jax.grad(loss)(p, target, *minibatch)
-            if not adam:
-                return ([w - LR * d for w, d in zip(p, g, strict=True)], m, v, step), None
-            norm = jnp.sqrt(sum(jnp.sum(d**2) for d in g))
-            g = [d * jnp.minimum(1.0, MAX_NORM / (norm + 1e-6)) for d in g]
-            step = step + 1
-            m = [BETA1 * x + (1 - BETA1) * d for x, d in zip(m, g, strict=True)]
-            v = [BETA2 * x + (1 - BETA2) * d**2 for x, d in zip(v, g, strict=True)]
-            size, root = LR / (1 - BETA1**step), jnp.sqrt(1 - BETA2**step)
-            p = [w - size * x / (jnp.sqrt(y) / root + EPS) for w, x, y in zip(p, m, v, strict=True)]
-            return (p, m, v, step), None
-
-        def train(state: Any, target: list[Any], minibatches: Any) -> Any:
-            return jax.lax.scan(lambda s, b: update(s, b, target), state, minibatches)[0]
-
-        self.function = jax.jit(train, donate_argnums=0)
-        self.ready, self.array = jax.block_until_ready, jnp.array
-        p = parameters(self.model.q_net)
-        moments = ([jnp.zeros_like(w) for w in p] for _ in range(2))
-        self.state = (p, *(moments if adam else ([], [])), jnp.float32(0))
-        self.target = parameters(self.model.q_net_target)
-
-    def draw(self, updates: int, batch_size: int) -> Any:
-        arrays = draw(self.model, updates, batch_size)
-        return tuple(self.array(a.astype(np.int32) if a.dtype == np.int64 else a) for a in arrays)
+        self.function, self.ready, self.array = jit(train, donate_argnums=0), block_until_ready, jnp.array
+        self.minibatch = jax_loop.Memory
+        weights, self.target = (jax_loop.weights_of(net) for net in (self.model.q_net, self.model.q_net_target))
+        moments = (*(tree.map(jnp.zeros_like, weights) for _ in range(2)), jnp.float32(0)) if adam else ()
+        self.state = weights, moments
 
     def train(self, minibatches: Any) -> None:
+        self.train_all([minibatches])
+
+    def train_all(self, drawn: list[Any]) -> None:
+        s, a, s_next, r, discounts = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True))
+        states = (array.astype(np.int32) for array in (s, a, s_next))
+        minibatches = self.minibatch(*map(self.array, (*states, r, 1 - discounts / np.float32(GAMMA))))
         self.state = self.ready(self.function(self.state, self.target, minibatches))
 
     def weights(self) -> np.ndarray:
-        return np.concatenate([np.asarray(w).reshape(-1) for w in self.state[0]])
+        weights = (np.asarray(w) for w in self.state[0])
+        return np.concatenate([(w.T if i in (1, 4, 7) else w).reshape(-1) for i, w in enumerate(weights)])
 
 
-ENGINES: tuple[type[Engine], ...] = (Torch, TorchCompile, Cpp, Jax, Numba)
+ENGINES: tuple[type[Engine], ...] = (Torch, TorchCompile, Cpp, Jax, NumbaFromPython, Numba)
 
 
 def is_here(engine: type[Engine]) -> bool:
@@ -329,14 +332,14 @@ def markdown(args: argparse.Namespace) -> str:
     columns: list[dict[str, list[float]]] = []
     for work, calls in ((LECTURE, 200), (MINIBATCH, 100)):
         ready = {engine.name: prepare(engine, work)[0] for engine in engines}
+        for own in ready.values():  # JAX compiles for this number of calls
+            own.train_all([own.draw(*work[:2]) for _ in range(calls)])
 
         def timed(own: Engine, work: tuple[int, int, bool] = work, calls: int = calls) -> float:
-            for _ in range(10):
-                own.train(own.draw(*work[:2]))
+            own.train_all([own.draw(*work[:2]) for _ in range(10)])
             drawn = [own.draw(*work[:2]) for _ in range(calls)]
             start = time.process_time()
-            for minibatches in drawn:
-                own.train(minibatches)
+            own.train_all(drawn)
             return (time.process_time() - start) / calls * 1e6
 
         measures = {name: lambda _, own=own: timed(own) for name, own in ready.items()}
@@ -361,9 +364,10 @@ def markdown(args: argparse.Namespace) -> str:
     return "\n".join(
         [
             f"{sentence(machine)} The compiler was g++ {compiler}. The engines took turns, "
-            f"{args.repeats} times each; medians, and the range, in microseconds of the processor. Eager PyTorch and "
-            "numba are whole calls of `LectureDQN.train`, with the drawing of the minibatches; the others get theirs "
-            "ready-made. The first call, in seconds that passed, "
+            f"{args.repeats} times each; medians, and the range, in microseconds of the processor. Eager PyTorch, and "
+            "numba called from Python, are whole calls of `LectureDQN.train`, with the drawing of the minibatches; the "
+            "others get theirs ready-made. JAX computes all calls in one jitted scan, as numba does in the compiled "
+            "loop. The first call, in seconds that passed, "
             "is that of a new process without any cache, with the import of the engine but for PyTorch "
             f"({args.first_calls} time each). All weights were those of PyTorch after the first call of either work, "
             f"within {TOLERANCE:.0e} of the largest.",

@@ -1,13 +1,16 @@
 """Tools of all measurements: interleaved repeats, one core, and fresh processes where necessary."""
 
+import contextlib
 import gc
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,17 @@ def use_one_core() -> None:
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     # Use the package and the lecture's loop of this checkout, whatever is installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def use_all_cores() -> None:
+    """Undo the binding of :func:`use_one_core`, for what runs in several processes."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -38,10 +48,12 @@ class Plan:
 
     :param repeats: Repeats of every measurement
     :param quick: Whether to check only that everything works, with small sizes and meaningless figures
+    :param before: A revision of this repository to compare with; ``None`` for no comparison
     """
 
     repeats: int = 5
     quick: bool = False
+    before: str | None = None
 
     def size(self, full: int, quick: int) -> int:
         """Return the size of some work: ``full``, or ``quick`` in a quick run."""
@@ -53,19 +65,18 @@ class Line:
     """
     One line of the table: samples of ours, samples of a peer measured in turn, and the goals.
 
-    :param row: Number of the row
     :param work: What was done
     :param unit: Unit of both samples; a unit that ends in ``/s`` is a rate
     :param ours: One figure for every repeat
     :param peer_name: Name of the peer; empty if there is no peer
-    :param peer: One figure for every repeat
+    :param peer: One figure for every repeat; none if the peer is absent because something is not installed
     :param figure: ``"faster"``: how many times as fast as the peer we are, the more the better; ``"cost"``: how many
         times the peer's figure ours is, the less the better; ``"own"``: ours alone, the less the better
     :param must: The goal that the figure must reach; ``None`` if it is for information only
     :param aim: A better goal
+    :param row: Number of the row, which ``rows.py`` fills in
     """
 
-    row: int
     work: str
     unit: str
     ours: list[float]
@@ -74,20 +85,28 @@ class Line:
     figure: str = "faster"
     must: float | None = None
     aim: float | None = None
+    row: int = 0
+
+    @property
+    def is_absent(self) -> bool:
+        """Look whether there is no figure, because the peer could not be measured."""
+        return self.figure != "own" and not self.peer
 
     @property
     def figures(self) -> list[float]:
-        """Return the figure of every repeat."""
+        """Return the figure of every repeat; of an absent peer there are none."""
         if self.figure == "own":
             return self.ours
+        if self.is_absent:
+            return []
         ours_on_top = self.figure == "cost" or self.unit.endswith("/s")
         pairs = zip(self.ours, self.peer, strict=True)
         return [ours / peer if ours_on_top else peer / ours for ours, peer in pairs]
 
     @property
     def value(self) -> float:
-        """Return the median figure."""
-        return statistics.median(self.figures)
+        """Return the median figure, NaN without a figure."""
+        return statistics.median(self.figures or [math.nan])
 
     def reaches(self, goal: float) -> bool:
         """Look whether the median figure reaches a goal."""
@@ -95,9 +114,16 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """Return the best goal that is reached, ``"aim"``, ``"must"`` or ``"no"``; an empty text without goals."""
+        """
+        Judge the figure.
+
+        :return: The best goal that is reached, ``"aim"`` or ``"must"``, or ``"no"``; ``"absent"`` without a figure, an
+            empty text without goals
+        """
         if self.must is None:
             return ""
+        if self.is_absent:
+            return "absent"
         if self.aim is not None and self.reaches(self.aim):
             return "aim"
         return "must" if self.reaches(self.must) else "no"
@@ -116,6 +142,31 @@ class RowResult:
     lines: list[Line]
     notes: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+
+
+def lines_beside(
+    work: str,
+    unit: str,
+    found: Mapping[str, list[float]],
+    goals: Mapping[str, tuple[float, float | None]],
+    figure: str = "faster",
+) -> list[Line]:
+    """
+    Make a line for each peer.
+
+    :param work: What was done
+    :param unit: Unit of all samples
+    :param found: Samples by name, ours first
+    :param goals: What must be reached beside a peer, and what is aimed at; a peer that was not measured gets a line too
+    :param figure: See :class:`Line`
+    :return: The lines, those with goals first
+    """
+    ours, *peers = found
+    names = [*goals, *(name for name in peers if name not in goals)]
+    return [
+        Line(work, unit, found[ours], name, found.get(name, []), figure, *goals.get(name, (None, None)))
+        for name in names
+    ]
 
 
 def interleave(
@@ -178,3 +229,24 @@ def fresh_process(function: str, environment: Mapping[str, str] | None = None, *
     if done.returncode != 0:
         raise RuntimeError(f"{function}({arguments}) failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def checked_out(revision: str | None) -> Iterator[Path | None]:
+    """
+    Lay the files of a revision of this repository into a temporary folder.
+
+    :param revision: A commit or a tag, or ``None``
+    :return: The folder; ``None`` if there is no such revision here, as in a copy without history
+    """
+    if revision is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "files.tar"
+        done = subprocess.run(["git", "-C", str(ROOT), "archive", "-o", str(archive), revision], capture_output=True)
+        if done.returncode != 0:
+            yield None
+            return
+        subprocess.run(["tar", "-xf", str(archive), "-C", folder], check=True)
+        yield Path(folder)

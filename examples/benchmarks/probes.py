@@ -55,15 +55,16 @@ def compile_seconds(steps: int) -> dict[str, float]:
 
 
 def whole_run(seed: int, episodes: int) -> dict[str, Any]:
-    """Make the lecture's run, with its tests and TensorBoard."""
+    """Make the lecture's run as the command line does: with its tests, TensorBoard, and checkpoints."""
     imports = import_seconds(["sb3_lecture_dqn"])
-    from sb3_lecture_dqn import LectureDQN, LectureTestCallback, exact_test
+    from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, exact_test
 
-    test = LectureTestCallback(verbose=0)
-    with tempfile.TemporaryDirectory() as folder:
+    every = 50
+    test, checkpoint = LectureTestCallback(verbose=0), LectureCheckpointCallback((every, "episode"), verbose=0)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on a disk, because /tmp is often in memory
         start = time.perf_counter()
         model = LectureDQN("Taxi-v3", device="cpu", seed=seed, tensorboard_log=folder)
-        model.learn(total_episodes=episodes, callback=test)
+        model.learn(total_episodes=episodes, callback=[test, checkpoint])
         seconds = time.perf_counter() - start
         written = sum(file.stat().st_size for file in Path(folder).rglob("events.out.tfevents.*"))
     return {
@@ -72,12 +73,47 @@ def whole_run(seed: int, episodes: int) -> dict[str, Any]:
         "import": imports,
         "engine": model.engine_in_use,
         "tests": len(test.results),
+        "checkpoints": episodes // every,
         "run_test": asdict(test.results[-1][1]),
         "exact_test": asdict(exact_test(model)),
         "env_steps": model.num_timesteps,
         "success_size": model.replay_buffer.success_size,
         "fail_size": model.replay_buffer.fail_size,
         "tensorboard_bytes": written,
+    }
+
+
+def tuned_seconds(seed: int, use_masking: bool, timesteps: int | None = None) -> float:
+    """Measure the training by the recommended settings of Taxi, for their whole budget if no other is given."""
+    from sb3_lecture_dqn import LectureDQN
+
+    settings = {"use_masking": use_masking, "device": "cpu"}
+    LectureDQN.tuned("Taxi-v3", seed=seed, **settings).learn(2_000)  # compiles
+    model = LectureDQN.tuned("Taxi-v3", seed=seed, **settings)
+    start = time.perf_counter()
+    model.learn(timesteps)
+    return time.perf_counter() - start
+
+
+def study(seeds: int, episodes: int) -> dict[str, Any]:
+    """Run the lecture's study on all cores."""
+    from measure import use_all_cores
+
+    from sb3_lecture_dqn.study import lecture_plan, run_plan
+
+    use_all_cores()
+    processes = os.cpu_count() or 1
+    plan = lecture_plan().changed(seeds=seeds, episodes=episodes)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        start = time.perf_counter()
+        rows = run_plan(plan, folder, processes=processes, progress=False)
+        seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "processes": processes,
+        "runs": len(rows),
+        "failed": sum(row["state"] == "failed" for row in rows),
+        "env_steps": sum(row["timesteps"] or 0 for row in rows),
     }
 
 
@@ -167,9 +203,13 @@ def long_run(steps: int, every: int, stationary: bool) -> list[dict[str, float]]
     from stable_baselines3.common.callbacks import BaseCallback
 
     from sb3_lecture_dqn import LectureDQN
+    from sb3_lecture_dqn.training.due import Due
 
     class Look(BaseCallback):
         """Records the memory and time of the process."""
+
+        def next_due(self) -> Due:
+            return Due(calls=every - self.n_calls % every)
 
         def __init__(self) -> None:
             super().__init__()

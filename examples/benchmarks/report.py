@@ -8,7 +8,7 @@ from typing import Any
 from machine import sentence
 from measure import Line, RowResult
 
-VERDICTS = {"aim": "yes, and the aim", "must": "yes", "no": "**no**", "": ""}
+VERDICTS = {"aim": "yes, and the aim", "must": "yes", "no": "**no**", "absent": "absent", "": ""}
 COLOURS = {"aim": "tab:green", "must": "tab:blue", "no": "tab:red"}
 
 
@@ -30,13 +30,15 @@ def _goal(goal: float | None, line: Line) -> str:
 def _cells(line: Line) -> list[str]:
     figures = line.figures
     spread = f" ({number(min(figures))} – {number(max(figures))})" if len(figures) > 1 else ""
-    peer = f"{line.peer_name}: {number(statistics.median(line.peer))} {line.unit}" if line.peer else ""
+    peer = line.peer_name
+    if peer:
+        peer += ": absent" if line.is_absent else f": {number(statistics.median(line.peer))} {line.unit}"
     return [
         str(line.row),
         line.work,
         f"{number(statistics.median(line.ours))} {line.unit}",
         peer,
-        _with_unit(line.value, line) + spread,
+        "" if line.is_absent else _with_unit(line.value, line) + spread,
         _goal(line.must, line),
         _goal(line.aim, line),
         VERDICTS[line.verdict],
@@ -88,6 +90,7 @@ def plot(results: Mapping[int, RowResult], file: Path) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     lines = [line for result in results.values() for line in result.lines if line.must is not None]
+    lines = [line for line in lines if not line.is_absent]
     fig, ax = plt.subplots(figsize=(11, 1.5 + 0.4 * len(lines)), layout="constrained")
     for y, line in enumerate(lines):
 

@@ -276,6 +276,18 @@ class SuccessFailReplayBuffer(ReplayBuffer):
         larger = partition if partition.size >= other.size else other
         larger.remove(int(self.rng.random() * larger.size))
 
+    def set_sizes(self, n_success: int, n_fail: int) -> None:
+        """
+        Set the numbers of transitions, after a compiled loop has changed the arrays of the partitions.
+
+        :param n_success: Number of successes
+        :param n_fail: Number of failures
+        """
+        if (n_success, n_fail) != (self.success.size, self.fail.size):
+            self.success.set_size(n_success)
+            self.fail.set_size(n_fail)
+            self._update_pos()
+
     def _update_pos(self) -> None:
         """Keep SB3's ``pos`` and ``full`` up to date."""
         self.pos = self.size()

@@ -29,6 +29,10 @@ def shown(text: object, limit: int = 100) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+class OtherArithmeticError(ValueError):
+    """A run would go on with other rounding than it began with, so not exactly as if it had not been stopped."""
+
+
 class UnsafeFileError(ValueError):
     """
     A file that is damaged, is of another kind, or cannot be loaded without running code that it names.

@@ -18,7 +18,8 @@ class HashIndex:
     """
 
     def __init__(self) -> None:
-        self._slots = np.full(_MIN_SLOTS, -1, np.int32)
+        #: Numbers of rows, see :mod:`kernels.index`
+        self.slots = np.full(_MIN_SLOTS, -1, np.int32)
         self._size = 0
 
     def __len__(self) -> int:
@@ -26,38 +27,37 @@ class HashIndex:
 
     def find(self, rows: np.ndarray, row: np.ndarray) -> int:
         """See :meth:`DuplicateIndex.find`."""
-        return int(index.find(self._slots, rows, row))
+        return int(index.find(self.slots, rows, row))
 
     def add(self, rows: np.ndarray, at: int) -> None:
         """See :meth:`DuplicateIndex.add`."""
-        index.add(self.reserve(rows, self._size + 1), rows, at)
+        self.reserve(rows, self._size + 1)
+        index.add(self.slots, rows, at)
         self._size += 1
 
     def replace(self, rows: np.ndarray, at: int, row: np.ndarray) -> None:
         """See :meth:`DuplicateIndex.replace`."""
-        index.replace(self._slots, rows, at, row)
+        index.replace(self.slots, rows, at, row)
 
     def remove(self, rows: np.ndarray, at: int) -> None:
         """See :meth:`DuplicateIndex.remove`."""
-        index.remove(self._slots, rows, at)
+        index.remove(self.slots, rows, at)
         self._size -= 1
 
     # What a compiled loop needs to change the index itself, see `training/stretches.py`
 
-    def reserve(self, rows: np.ndarray, n: int) -> np.ndarray:
+    def reserve(self, rows: np.ndarray, n: int) -> None:
         """
         Make room for rows.
 
         :param rows: The partition's rows
         :param n: Number of rows that the index shall have room for
-        :return: The slots, see :mod:`kernels.index`
         """
-        n_slots = len(self._slots)
+        n_slots = len(self.slots)
         while 4 * n > 3 * n_slots:
             n_slots *= 2
-        if n_slots != len(self._slots):
-            self._slots, _ = index.build(rows, self._size, n_slots)
-        return self._slots
+        if n_slots != len(self.slots):
+            self.slots, _ = index.build(rows, self._size, n_slots)
 
     def set_size(self, size: int) -> None:
         """
@@ -73,4 +73,4 @@ class HashIndex:
         slots, duplicate = index.build(rows, size, n_slots)
         if duplicate >= 0:
             raise ValueError(f"transition {duplicate} equals an earlier one")
-        self._slots, self._size = slots, size
+        self.slots, self._size = slots, size

@@ -7,6 +7,7 @@ import numpy as np
 from sb3_lecture_dqn.common.duplicates import DictIndex, DuplicateIndex, make_duplicate_index
 
 _MIN_ROWS = 64
+_NO_SLOTS = np.zeros(0, np.int32)
 _BYTES_AT_ONCE = 1 << 22
 
 
@@ -181,8 +182,14 @@ class Partition:
             index
         """
         self._make_room(n_rows)
-        slots = np.zeros(0, np.int32) if self.index is None else self.index.reserve(self.words, n_rows)  # type: ignore[attr-defined]
-        return self.words, self.floats, slots
+        if self.index is not None:
+            self.index.reserve(self.words, n_rows)  # type: ignore[attr-defined]
+        return self.words, self.floats, self.slots
+
+    @property
+    def slots(self) -> np.ndarray:
+        """The slots of a compiled index, int32, see :mod:`kernels.index`; 0 slots without an index."""
+        return _NO_SLOTS if self.index is None else self.index.slots  # type: ignore[attr-defined]
 
     def set_size(self, size: int) -> None:
         """

@@ -17,6 +17,10 @@ class Engine(Protocol):
 
     name: str
 
+    @property
+    def arithmetic(self) -> str:
+        """Name of how the engine rounds: two engines of the same name compute the same bits."""
+
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """
         Update the online network, each time with a new minibatch.

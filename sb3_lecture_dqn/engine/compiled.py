@@ -13,13 +13,11 @@ from sb3_lecture_dqn.engine.changes import Watch
 from sb3_lecture_dqn.engine.divergence import loss_not_finite
 from sb3_lecture_dqn.engine.known import COMPILED_LOSSES, is_flat, layout_of, moment_names
 from sb3_lecture_dqn.engine.torch_engine import copy_target
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, SGD
+from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, ARITHMETIC, SGD
 
 #: Largest table of the target's action values that is kept, in numbers
 _MAX_KEPT = 2**24
 _NOTHING = np.zeros(0, np.float32)
-# The last whole number to which 1 can be added in float32
-_MAX_STEP = np.float32(2**24)
 _N_DISCRETE_WORDS = DISCRETE_ROW.itemsize // 8
 
 
@@ -40,9 +38,10 @@ class CompiledEngine:
     name = "numba"
 
     def __init__(self, model: Any) -> None:
-        from sb3_lecture_dqn.kernels import networks, updates  # imported here, since numba takes half a second
+        from sb3_lecture_dqn.kernels import compiling, networks, updates  # here, since numba takes half a second
 
         self.model = model
+        self._fuses = compiling.fuses()
         self.networks, self.updates = networks, updates
         self.start = int(model.observation_space.start)
         q_net, q_net_target = model._networks
@@ -76,6 +75,11 @@ class CompiledEngine:
         self._was_plain = False
         self.watch = Watch(model)
 
+    @property
+    def arithmetic(self) -> str:
+        """See :class:`engine.choice.Engine`."""
+        return f"numba {ARITHMETIC}{' fma' if self._fuses else ''}"
+
     def is_current(self, networks: bool = True) -> bool:
         """See :meth:`engine.choice.Engine.is_current`."""
         if networks:
@@ -101,7 +105,6 @@ class CompiledEngine:
         rows = self._minibatches(gradient_steps, batch_size)
         arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
         total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
-        self.add_steps(done)
         return self.mean_loss(total, done, gradient_steps)
 
     def arguments(self, batch_size: int, n_mask_words: int, trains: bool = True) -> tuple[Any, ...]:
@@ -110,7 +113,7 @@ class CompiledEngine:
 
         :param batch_size: Number of transitions in a minibatch
         :param n_mask_words: Number of words of a mask in a transition
-        :param trains: Whether there will be an update. Before the first, the optimiser has no state, as in PyTorch
+        :param trains: Whether there may be an update. Before the first, the optimiser has no state, as in PyTorch
         :return: The arguments of :func:`kernels.updates.train` after ``gamma``
         """
         model = self.model
@@ -132,20 +135,11 @@ class CompiledEngine:
             bool(model.double_q),
             (self.optimizer[0], float(self._options["lr"]), *self.optimizer[1:]),
             math.inf if norm is None else float(norm),
-            int(self.steps[0]) + 1 if len(self.steps) else 1,
+            self.steps,
             work,
             True if plain else None,
             self.one,
         )
-
-    def add_steps(self, n: int) -> None:
-        """
-        Count steps of the optimiser that a kernel has done.
-
-        :param n: Number of steps
-        """
-        # As PyTorch counts one by one in float32, it stops there.
-        np.minimum(self.steps + np.float32(n), _MAX_STEP, out=self.steps)
 
     def mean_loss(self, total: float, done: int, wanted: int) -> float:
         """

@@ -21,6 +21,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    arithmetic = "torch"
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -83,7 +83,10 @@ class TabularVecEnv(VecEnv):
         self._was_reset = False
         self._pairs: Any  # state * A + action of the last or next step: int64 of shape (n_envs,), an int for one
         self._t_start = time.time()
-        self._set_episodes(np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64), np.zeros(n_envs))
+        # The running episodes. The arrays stay the same objects, because compiled loops hold them.
+        self._states, self._began = np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64)
+        self._returns = np.zeros(n_envs)
+        self._set_episodes(self._states, self._began, self._returns)
 
     @property
     def envs(self) -> tuple[gym.Env, ...]:
@@ -125,12 +128,8 @@ class TabularVecEnv(VecEnv):
         # There is one clock, and a start time for every episode. So a step counts nothing for every environment, and
         # checks no limits before the earliest deadline.
         self._clock, self._pairs = 0, None
-        columns = (states, -lengths, returns)
-        self._states: Any
-        self._began: Any
-        self._returns: Any
-        self._states, self._began, self._returns = (c.tolist() if self._one else c.copy() for c in columns)
-        self._deadline = min(self._began) + self._limit
+        self._states[:], self._began[:], self._returns[:] = states, -lengths, returns
+        self._deadline = self._began.min() + self._limit
 
     def reset(self) -> np.ndarray:
         """
@@ -176,7 +175,7 @@ class TabularVecEnv(VecEnv):
             action = actions.item()
             if not 0 <= action < n_actions:
                 raise ValueError(f"action {action} is not in 0, …, {n_actions - 1}")
-            self._pairs = self._states[0] * n_actions + action
+            self._pairs = self._states.item() * n_actions + action
             return
         try:
             # It also checks the range, faster than comparisons do.
@@ -212,8 +211,8 @@ class TabularVecEnv(VecEnv):
             states[index] = self._end_episode(index, infos[index], int(states[index]), bool(terminated[index]))
         if ended:
             self._deadline = self._began.min() + self._limit
-        self._states = states
-        return states.copy(), self._rewards32[outcomes], dones, infos
+        self._states[:] = states
+        return states, self._rewards32[outcomes], dones, infos
 
     def _step_one(self) -> VecEnvStepReturn:
         outcome = self._pairs
@@ -250,39 +249,65 @@ class TabularVecEnv(VecEnv):
         ends = self._terminated, model.cumulative.ravel(), model.start_states, model.start_cumulative
         return (self._next_states, *rewards, *ends, masks)
 
-    def running_episodes(self) -> tuple[int, tuple[np.ndarray, ...]]:
+    def running_episodes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
         Return the running episodes.
 
-        :return: The clock, in steps of each environment; and, of shape ``(n_envs,)``, the states, the clock at the
-            beginning of the episodes, and the sums of their rewards
+        :return: Of shape ``(n_envs,)``: the states, the clock at the beginning of the episodes, and the sums of their
+            rewards. A compiled loop changes these arrays in place, and then calls :meth:`note_steps`
         """
-        kinds = np.int64, np.int64, np.float64
-        columns = self._states, self._began, self._returns
-        return self._clock, tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
+        return self._states, self._began, self._returns
 
-    def set_running_episodes(
-        self, clock: int, columns: tuple[np.ndarray, ...], pairs: np.ndarray, begun: np.ndarray
-    ) -> None:
+    @property
+    def clock(self) -> int:
+        """Steps of each environment, which tells the lengths of the running episodes."""
+        return self._clock
+
+    def note_steps(self, clock: int, outcomes: np.ndarray, begun: np.ndarray | None) -> None:
         """
-        Continue from other episodes, to which steps of this environment have led.
+        Note that a compiled loop has stepped the environments.
 
-        :param clock: The clock then
-        :param columns: The other results of :meth:`running_episodes` then
-        :param pairs: State and action of the last step as ``state * A + action``, int64 of shape ``(n_envs,)``
-        :param begun: First states of the running episodes that have begun meanwhile, -1 for others; of the same shape
+        :param clock: The clock now
+        :param outcomes: Outcomes of the last step as indices into the tables, int64 of shape ``(n_envs,)``
+        :param begun: First states of the running episodes that have begun meanwhile, -1 for others, of the same shape;
+            ``None`` if none has begun
         """
         self._clock = clock
-        self._states, self._began, self._returns = (c.tolist() if self._one else c.copy() for c in columns)
-        self._pairs = int(pairs[0]) if self._one else pairs.copy()
-        self._deadline = min(self._began) + self._limit
-        for index in np.flatnonzero(begun >= 0).tolist():
-            self.reset_infos[index] = self._reset_info(int(begun[index]))
+        n_outcomes = self.model.n_outcomes
+        self._pairs = outcomes.item() // n_outcomes if self._one else outcomes // n_outcomes
+        if begun is not None:
+            self._deadline = self._began.min() + self._limit
+            for index in (begun >= 0).nonzero()[0].tolist():
+                self.reset_infos[index] = self._reset_info(int(begun[index]))
+
+    def step_results(self, outcomes: np.ndarray, dones: np.ndarray, ended: list[tuple[float, int]]) -> VecEnvStepReturn:
+        """
+        Return what :meth:`step` would have returned for the step that has led to the running episodes.
+
+        :param outcomes: Outcomes of the step as indices into the tables, int64 of shape ``(n_envs,)``
+        :param dones: Whether it ended the episodes, bool of shape ``(n_envs,)``
+        :param ended: Return and length of the episodes that it ended
+        :return: See :meth:`step_wait`
+        """
+        infos, episodes = [], iter(ended)
+        for outcome, done in zip(outcomes.tolist(), dones.tolist(), strict=True):
+            state, _, terminated, probability = self._outcomes[outcome]
+            info = self._infos[state].copy()
+            info["prob"] = probability
+            if done:
+                self._describe_end(info, state, terminated, *next(episodes))
+            infos.append(info)
+        return self._states.copy(), self._rewards32[outcomes], dones.copy(), infos
 
     @property
     def age(self) -> float:
         """Seconds since the environments were made, as in ``info["episode"]["t"]``."""
         return round(time.time() - self._t_start, 6)
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """The rewards of :meth:`tables`, float32."""
+        return self._rewards32
 
     @property
     def step_limit(self) -> float:
@@ -313,18 +338,19 @@ class TabularVecEnv(VecEnv):
 
     def _end_episode(self, index: int, info: dict[str, Any], state: int, terminated: bool) -> int:
         """Complete the info of an episode's last step, begin the next episode, and return its first state."""
-        info["episode"] = {
-            "r": round(float(self._returns[index]), 6),
-            "l": self._steps_of(index),
-            "t": self.age,
-        }
-        info["TimeLimit.truncated"] = not terminated
-        info["terminal_observation"] = state
+        self._describe_end(info, state, terminated, float(self._returns[index]), self._steps_of(index))
         start = self.model.draw_start(self.rng)
         self._began[index] = self._clock
         self._returns[index] = 0.0
         self.reset_infos[index] = self._reset_info(start)
         return start
+
+    def _describe_end(
+        self, info: dict[str, Any], state: int, terminated: bool, episode_return: float, length: int
+    ) -> None:
+        info["episode"] = {"r": round(episode_return, 6), "l": length, "t": self.age}
+        info["TimeLimit.truncated"] = not terminated
+        info["terminal_observation"] = state
 
     def action_masks(self) -> np.ndarray:
         """
@@ -355,9 +381,9 @@ class TabularVecEnv(VecEnv):
         :return: Arrays of shape ``(n_envs,)``, plain numbers, and the state of the generator
         """
         return {
-            "states": np.array(self._states, dtype=np.int64),
-            "lengths": self._clock - np.array(self._began, dtype=np.int64),
-            "returns": np.array(self._returns, dtype=np.float64),
+            "states": self._states.copy(),
+            "lengths": self._clock - self._began,
+            "returns": self._returns.copy(),
             "was_reset": self._was_reset,
             "seed": self._seeds[0],
             "rng": generator_state(self.rng),

@@ -1,5 +1,6 @@
 """
-The compiler decorators of this package, :func:`entry` and :func:`jit`, with a cache on disk that survives damaged files and detects edits.
+The compiler decorators of this package, :func:`entry` and :func:`jit`. Their cache on disk survives damaged files and
+detects edits.
 
 Numba's own cache detects only edits in the file of a function, but functions here call functions of other files. So the
 cache uses a checksum of all files in the folder: after an edit in any of them, all functions are compiled again.
@@ -16,6 +17,8 @@ from typing import Any
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.registry import cpu_target
+from numba.core.runtime import nrt
 from numba.core.serialize import dumps
 
 _printed: set[str] = set()
@@ -64,6 +67,8 @@ class CheckedCache(FunctionCache):
     """
 
     _impl_class = _WithChecksum
+    #: Whether to say that the function is being compiled, because that takes seconds
+    announces = False
 
     def __init__(self, py_func: Callable[..., Any]) -> None:
         super().__init__(py_func)  # type: ignore[no-untyped-call]
@@ -77,8 +82,12 @@ class CheckedCache(FunctionCache):
         :param target_context: Numba's target context
         :return: The compiled function; ``None`` if it is missing or damaged, so that numba compiles it
         """
+        # Numba would import all that it needs to compile, among it SciPy; compiled code needs only its memory manager.
+        nrt.rtsys.initialize(target_context)
         try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+            compiled = self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+            if compiled is not None:
+                return compiled
         except Exception as error:  # of any kind, since unpickling a damaged file can raise anything
             damage = f"numba's cache in {self.cache_path} is damaged ({type(error).__name__}: {error})"
             try:
@@ -88,6 +97,8 @@ class CheckedCache(FunctionCache):
             except OSError as not_writable:
                 self.disable()  # type: ignore[no-untyped-call]
                 _print_once("damaged", f"{damage} and is not used, as it cannot be written: {not_writable}")
+        if self.announces:
+            _print_once("compiling", "compiling the training loop, once; this takes some seconds")
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -104,6 +115,16 @@ class CheckedCache(FunctionCache):
             _print_once(
                 "not writable", f"numba's cache in {self.cache_path} cannot be written, and is not used: {error}"
             )
+
+
+def fuses() -> bool:
+    """
+    Look whether compiled code multiplies and adds in one instruction, which rounds once and not twice.
+
+    :return: Whether it does on this processor
+    """
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return "+fma" in features.split(",") or not triple.startswith("x86")
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -126,6 +147,18 @@ def entry(function: Callable[..., Any]) -> Any:
     :return: The compiled function
     """
     return _compiled(function)
+
+
+def slow_entry(function: Callable[..., Any]) -> Any:
+    """
+    Do the same as :func:`entry`, and print a line when the function is compiled, because that takes seconds.
+
+    :param function: A function of arrays, numbers, and tuples of them
+    :return: The compiled function
+    """
+    dispatcher = _compiled(function)
+    dispatcher._cache.announces = True
+    return dispatcher
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:

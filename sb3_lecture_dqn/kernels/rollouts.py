@@ -7,56 +7,12 @@ meaning.
 
 import numpy as np
 
-from sb3_lecture_dqn.kernels.compiling import entry, jit
+from sb3_lecture_dqn.kernels import places as at
+from sb3_lecture_dqn.kernels.compiling import jit, slow_entry
+from sb3_lecture_dqn.kernels.draws import random
 from sb3_lecture_dqn.kernels.index import add, find, remove
 from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed
 from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train
-
-#: Numbers of ``counts``: totals that go in and come out. COPIES_COUNTED is the steps or episodes at which it was last
-#: asked whether a copy of the target is due
-CLOCK, N_CALLS, EPISODES, TIMESTEPS, UPDATES, SUCCESSES, FAILURES, COPIES_COUNTED, N_COUNTS = range(9)
-#: Numbers of ``limits``. The loop comes back after MAX_ROLLOUTS, or after the rollout that reaches one of the others
-MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, N_LIMITS = range(4)
-#: Numbers of ``switches``: the settings
-(
-    TRAIN_FREQ,
-    TRAIN_BY_EPISODE,
-    GRADIENT_STEPS,
-    LEARNING_STARTS,
-    COPY_EVERY_CALLS,
-    COPY_EVERY_STEPS,
-    COPY_EVERY_EPISODES,
-    HAS_TARGET,
-    BATCH_SIZE,
-    EXPLORES_BY_EPISODE,
-    LEAST_TRIED,
-    CRITERION,
-    BOOTSTRAPS_TIMEOUTS,
-    IS_LATEST_ONLY,
-    DEDUPLICATES,
-    MAX_SUCCESSES,
-    MAX_FAILURES,
-    MAX_TOGETHER,
-    STEP_LIMIT,
-    ACTS_BY_MASKS,
-    N_SWITCHES,
-) = range(21)
-#: Which transitions are successes
-TERMINAL, POSITIVE_REWARD, NEVER = range(3)
-#: Columns of ``ended``: what Monitor says of an episode, and what the log has when it ends
-RETURN, LENGTH, AT_TIMESTEP, EPSILON, LOSS, RATE, UPDATES_SO_FAR, N_COLUMNS = range(8)
-#: Numbers of ``last``: progress and exploration rate after the last step; mean loss and learning rate of the last
-#: updates; sum of the losses of the last rollout's updates, and their number
-PROGRESS, LAST_EPSILON, LAST_LOSS, LAST_RATE, LOSS_SUM, N_UPDATED, N_LAST = range(7)
-#: Rows of ``schedules``: what the exploration rate and the learning rate are at the start, at the end, and after which
-#: share of the budget the end is reached; and the budget, in steps and in episodes, of which one is 0
-EXPLORATION, LEARNING, BUDGET = range(3)
-#: Numbers of ``results``: why the loop came back, rollouts, steps of each environment, episodes, optimiser's steps
-STATUS, ROLLOUTS, STEPS, ENDED, OPTIMIZED, N_RESULTS = range(6)
-#: The optimiser counts steps up to here, see ``CompiledEngine.add_steps``
-MAX_STEP = 2**24
-#: ``results[STATUS]``
-DONE, UPDATE_FAILED, MEMORY_EMPTY = range(3)
 
 
 @jit
@@ -98,17 +54,17 @@ def forget_values(known):
 @jit
 def random_action(rng, state, n_actions, masks, tried, least_tried):
     """An action drawn uniformly: of all, of the valid ones, or of those of them that were tried least in the state."""
-    fewest = np.iinfo(np.int64).max
+    fewest = at.MANY
     if least_tried:
         for a in range(n_actions):
             if masks.shape[1] == 0 or (masks[state, a // 64] >> (a % 64)) & 1:
                 fewest = min(fewest, tried[state, a])
     elif masks.shape[1] == 0:
-        return np.int64(rng.random() * n_actions)
+        return np.int64(random(rng) * n_actions)
     n = 0
     for turn in range(2):  # count the candidates, then go to the drawn one
         if turn == 1:
-            n = np.int64(rng.random() * n)
+            n = np.int64(random(rng) * n)
         for a in range(n_actions):
             if masks.shape[1] > 0 and not (masks[state, a // 64] >> (a % 64)) & 1:
                 continue
@@ -131,31 +87,31 @@ def copy_row(words, of, to):
 
 
 @jit
-def forget(words, slots, size, at, deduplicates):
+def forget(words, slots, size, index, deduplicates):
     """Remove a row as ``Partition.remove`` does: the last row moves to its place."""
     last = size - 1
     if deduplicates:
-        remove(slots, words, at)
-        if at != last:
+        remove(slots, words, index)
+        if index != last:
             remove(slots, words, last)
-    if at != last:
-        copy_row(words, last, at)
+    if index != last:
+        copy_row(words, last, index)
         if deduplicates:
-            add(slots, words, at)
+            add(slots, words, index)
 
 
 @jit
 def insert(words, slots, size, capacity, deduplicates, row, rng):
     """Store a transition that is not held as ``Partition.insert`` does, and return the number of rows afterwards."""
-    at, full = size, size == capacity
+    index, full = size, size == capacity
     if full:
-        at = np.int64(rng.random() * size)
+        index = np.int64(random(rng) * size)
         if deduplicates:
-            remove(slots, words, at)
+            remove(slots, words, index)
     for k in range(row.shape[1]):
-        words[at, k] = row[0, k]
+        words[index, k] = row[0, k]
     if deduplicates:
-        add(slots, words, at)
+        add(slots, words, index)
     return size if full else size + 1
 
 
@@ -163,20 +119,22 @@ def insert(words, slots, size, capacity, deduplicates, row, rng):
 def keep(memory, counts, switches, row, succeeds, rng):
     """Store a transition as ``SuccessFailReplayBuffer.add`` does."""
     success, success_slots, fail, fail_slots = memory[0], memory[2], memory[3], memory[5]
-    deduplicates = switches[DEDUPLICATES] == 1
+    deduplicates = switches[at.DEDUPLICATES] == 1
     words, slots = (success, success_slots) if succeeds else (fail, fail_slots)
     if deduplicates and find(slots, words, row) >= 0:
         return
-    n_success, n_fail = counts[SUCCESSES], counts[FAILURES]
-    if switches[MAX_TOGETHER] > 0 and n_success + n_fail >= switches[MAX_TOGETHER]:
+    n_success, n_fail = counts[at.SUCCESSES], counts[at.FAILURES]
+    if switches[at.MAX_TOGETHER] > 0 and n_success + n_fail >= switches[at.MAX_TOGETHER]:
         forgets_success = n_success >= n_fail if succeeds else n_success > n_fail
         if forgets_success:
-            forget(success, success_slots, n_success, np.int64(rng.random() * n_success), deduplicates)
-            counts[SUCCESSES] -= 1
+            forget(success, success_slots, n_success, np.int64(random(rng) * n_success), deduplicates)
+            counts[at.SUCCESSES] -= 1
         else:
-            forget(fail, fail_slots, n_fail, np.int64(rng.random() * n_fail), deduplicates)
-            counts[FAILURES] -= 1
-    which, capacity = (SUCCESSES, switches[MAX_SUCCESSES]) if succeeds else (FAILURES, switches[MAX_FAILURES])
+            forget(fail, fail_slots, n_fail, np.int64(random(rng) * n_fail), deduplicates)
+            counts[at.FAILURES] -= 1
+    which, capacity = (
+        (at.SUCCESSES, switches[at.MAX_SUCCESSES]) if succeeds else (at.FAILURES, switches[at.MAX_FAILURES])
+    )
     counts[which] = insert(words, slots, counts[which], capacity, deduplicates, row, rng)
 
 
@@ -186,26 +144,29 @@ def draw_positions(rng, n_success, n, fraction, positions):
     n_batches, batch_size = positions.shape
     mixed = fraction >= 0 and n_success != 0 and n_success != n
     for update in range(n_batches):
-        from_success = np.int64(batch_size * fraction + rng.random()) if mixed else 0
+        from_success = np.int64(batch_size * fraction + random(rng)) if mixed else 0
         for i in range(batch_size):
             if not mixed:
-                positions[update, i] = np.int64(rng.random() * n)
+                positions[update, i] = np.int64(random(rng) * n)
             elif i < from_success:
-                positions[update, i] = np.int64(rng.random() * n_success)
+                positions[update, i] = np.int64(random(rng) * n_success)
             else:
-                positions[update, i] = n_success + np.int64(rng.random() * (n - n_success))
+                positions[update, i] = n_success + np.int64(random(rng) * (n - n_success))
 
 
-@entry
-def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons, schedules,
-        networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, first_step, work, plain, one, ended,
-        last, results):  # fmt: skip
+@slow_entry
+def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons,  # noqa: C901
+        schedules, networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work,
+        plain, one, ended, last, results):  # fmt: skip
     """
     Do rollouts and the updates after each.
 
-    :param limits: int64, see :data:`N_LIMITS`.
-    :param counts: int64, see :data:`N_COUNTS`, changed in place.
-    :param switches: int64, see :data:`N_SWITCHES`.
+    If a step waits from the last call, begin with its end: the arguments are those of that call, as far as nothing has
+    changed them.
+
+    :param limits: int64, see ``places.N_LIMITS``.
+    :param counts: int64, see ``places.N_COUNTS``, changed in place.
+    :param switches: int64, see ``places.N_SWITCHES``.
     :param tau: Share of the online network that a copy takes into the target.
     :param gamma: Discount factor.
     :param fraction: Share of a minibatch from the successes, below 0 for none.
@@ -213,149 +174,181 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
         flat, by state, action and outcome; first states and their cumulative probabilities; valid actions, int64 words
         of shape (n_states, words), without columns if there are none.
     :param episodes: Of the environments, each of shape (n_envs,): state, clock at the beginning, return, state before
-        the last step, pair of state and action of the last step, first state if an episode has begun (else -1).
-    :param rngs: Generators of environment, exploration and memory.
+        the last step, outcome of the last step, whether it ended an episode, first state of an episode that has begun.
+    :param rngs: Generators of environment, exploration and memory, see :mod:`draws`.
     :param memory: Words, floats and slots of the successes, then of the failures; there is room for all that comes.
     :param tried: How often every action was tried in every state, int64; without rows nothing is counted.
-    :param epsilons: Exploration rates of this episode and the next, as many as ``ended`` has room for, if the lecture's
-        schedule is used.
-    :param schedules: Three triples of float64, see :data:`EXPLORATION`.
-    :param networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, first_step, work, plain, one:
+    :param epsilons: The lecture's exploration rates, if they are used, from episode ``EPSILONS_FROM`` on, for this
+        episode and as many more as ``ended`` has room for.
+    :param schedules: Three triples of float64, see ``places.EXPLORATION``.
+    :param networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one:
         See :func:`updates.train`.
-    :param ended: float64, one row of :data:`N_COLUMNS` numbers for each episode that ends, with room for those of one
-        rollout more than the loop stops at.
-    :param last: float64, see :data:`N_LAST`, changed in place.
-    :param results: int64, see :data:`N_RESULTS`, written.
+    :param ended: float64, a row of ``places.N_COLUMNS`` numbers for each episode that ends. The loop stops when there
+        may be no room for those of another rollout.
+    :param last: float64, see ``places.N_LAST``, changed in place.
+    :param results: int64, see ``places.N_RESULTS``, written. If a step waits, those of the call that has made it.
     """
     env_rng, explore_rng, memory_rng = rngs
     next_states, rewards, rewards_f, terminated, cumulative, starts, start_cumulative, masks = env
-    states, began, returns, before, pairs, begun = episodes
+    states, began, returns, before, outcomes, dones, begun = episodes
     success, success_f, success_slots, fail, fail_f, fail_slots = memory
     opt_kind, _, beta1, beta2, eps = optimizer
-    n_envs, n_actions, batch_size = states.shape[0], net[N_ACTIONS], switches[BATCH_SIZE]
+    n_envs, n_actions, batch_size = states.shape[0], net[N_ACTIONS], switches[at.BATCH_SIZE]
     n_outcomes = next_states.shape[0] // (net[N_STATES] * n_actions)
     online, target = networks[0], networks[1]
     row = np.zeros((1, success.shape[1]), np.int64)
     row_f = row.view(np.float32)
-    explores, dones = np.zeros(n_envs, np.bool_), np.zeros(n_envs, np.bool_)
+    explores = np.zeros(n_envs, np.bool_)
     positions = np.empty((0, batch_size), np.int64)
     x, z, h, values = one[0], one[1], one[2], one[5]
-    allowed = masks if switches[ACTS_BY_MASKS] else masks[:, :0]
-    room = ended.shape[0] - n_envs * switches[TRAIN_FREQ]
-    first_episode, n_ended, n_steps, n_rollouts = counts[EPISODES], 0, 0, 0
-    status, step_of_optimizer, n_optimized = DONE, first_step, 0
-    while (
-        n_rollouts < limits[MAX_ROLLOUTS]
-        and counts[TIMESTEPS] < limits[STOP_STEP]
-        and counts[EPISODES] < limits[STOP_EPISODE]
-        and n_ended <= room
-    ):
-        episodes_before, collected = counts[EPISODES], 0
-        while (counts[EPISODES] - episodes_before if switches[TRAIN_BY_EPISODE] else collected) < switches[TRAIN_FREQ]:
+    allowed = masks if switches[at.ACTS_BY_MASKS] else masks[:, :0]
+    room = ended.shape[0] - n_envs * switches[at.TRAIN_FREQ]
+    n_ended, n_begun, n_steps, n_rollouts, n_updates_before, status = 0, 0, 0, 0, counts[at.UPDATES], at.DONE
+    if counts[at.WAITS]:  # what its step has ended stands after what the last call has finished
+        for i in range(n_envs):
+            if dones[i]:
+                ended[n_ended, at.RETURN] = ended[results[at.ENDED] + n_ended, at.RETURN]
+                ended[n_ended, at.LENGTH] = ended[results[at.ENDED] + n_ended, at.LENGTH]
+                n_ended += 1
+    while True:
+        if not counts[at.WAITS]:
             # Act
-            starting = counts[TIMESTEPS] < switches[LEARNING_STARTS]
-            if switches[EXPLORES_BY_EPISODE]:
-                last[LAST_EPSILON] = epsilons[counts[EPISODES] - first_episode]
+            starting = counts[at.TIMESTEPS] < switches[at.LEARNING_STARTS]
+            if switches[at.EXPLORES_BY_EPISODE]:
+                last[at.LAST_EPSILON] = epsilons[counts[at.EPISODES] + 1 - switches[at.EPSILONS_FROM]]
             for i in range(n_envs):
-                explores[i] = starting or explore_rng.random() < last[LAST_EPSILON]
+                explores[i] = starting or random(explore_rng) < last[at.LAST_EPSILON]
             for i in range(n_envs):
                 before[i] = states[i]
                 if explores[i]:
                     action = random_action(
-                        explore_rng, states[i], n_actions, allowed, tried, switches[LEAST_TRIED] == 1
+                        explore_rng, states[i], n_actions, allowed, tried, switches[at.LEAST_TRIED] == 1
                     )
                 else:
                     action_values(online, net, states[i], x, z, h, values, 0)
                     action = best_allowed(values, 0, n_actions, allowed, states[i], 0)
-                pairs[i] = states[i] * n_actions + action
-            # Step, and store
-            counts[CLOCK] += 1
-            counts[TIMESTEPS] += n_envs
-            n_steps += 1
-            collected += 1
+                outcomes[i] = (states[i] * n_actions + action) * n_outcomes
+            # Step, and begin new episodes where one ends
+            counts[at.CLOCK] += 1
+            counts[at.TIMESTEPS] += n_envs
+            if n_outcomes > 1:
+                for i in range(n_envs):
+                    outcomes[i] += bisect(cumulative, outcomes[i], n_outcomes, random(env_rng))
             for i in range(n_envs):
-                states[i] = pairs[i] * n_outcomes  # the outcome, until it is stored
-                if n_outcomes > 1:
-                    states[i] += bisect(cumulative, states[i], n_outcomes, env_rng.random())
-            if switches[IS_LATEST_ONLY]:
-                fill(success_slots, -1)
-                fill(fail_slots, -1)
-                counts[SUCCESSES], counts[FAILURES] = 0, 0
-            for i in range(n_envs):
-                outcome, state, action = states[i], before[i], pairs[i] % n_actions
-                states[i] = next_states[outcome]
-                returns[i] += rewards[outcome]
-                dones[i] = terminated[outcome] or counts[CLOCK] - began[i] >= switches[STEP_LIMIT]
-                terminal = dones[i] and (terminated[outcome] or not switches[BOOTSTRAPS_TIMEOUTS])
-                if switches[LEAST_TRIED]:
-                    tried[state, action] += 1
-                row[0, 0], row[0, 1], row[0, 2] = state, states[i], action
-                row_f[0, 6], row_f[0, 7] = rewards_f[outcome] + np.float32(0.0), np.float32(terminal)
-                for k in range(MASK_WORD, row.shape[1]):
-                    # No action is chosen in a terminal state: all are valid there.
-                    left = n_actions - 64 * (k - MASK_WORD)
-                    every = np.int64(-1) if left >= 64 else (np.int64(1) << left) - 1
-                    row[0, k] = every if terminal else masks[states[i], k - MASK_WORD]
-                succeeds = switches[CRITERION] == TERMINAL and terminal
-                succeeds = succeeds or (switches[CRITERION] == POSITIVE_REWARD and rewards_f[outcome] > 0)
-                keep(memory, counts, switches, row, succeeds, memory_rng)
-            # Copy the target if a number of calls is over
-            counts[N_CALLS] += 1
-            every = switches[COPY_EVERY_CALLS]
-            if every > 0 and counts[N_CALLS] % every == 0 and switches[HAS_TARGET]:
-                copy_target(online, target, tau)
-                forget_values(known)
-            if schedules[BUDGET][1] > 0:
-                last[PROGRESS] = max(0.0, 1.0 - counts[EPISODES] / schedules[BUDGET][1])
-            else:
-                last[PROGRESS] = 1.0 - counts[TIMESTEPS] / schedules[BUDGET][0]
-            if not switches[EXPLORES_BY_EPISODE]:
-                last[LAST_EPSILON] = linear(schedules[EXPLORATION], last[PROGRESS])
-            # Begin new episodes where one has ended
-            for i in range(n_envs):
+                states[i] = next_states[outcomes[i]]
+                returns[i] += rewards[outcomes[i]]
+                dones[i] = terminated[outcomes[i]] or counts[at.CLOCK] - began[i] >= switches[at.STEP_LIMIT]
                 if dones[i]:
-                    ended[n_ended, RETURN], ended[n_ended, LENGTH] = returns[i], counts[CLOCK] - began[i]
-                    ended[n_ended, AT_TIMESTEP], ended[n_ended, EPSILON] = counts[TIMESTEPS], last[LAST_EPSILON]
-                    ended[n_ended, LOSS], ended[n_ended, RATE] = last[LAST_LOSS], last[LAST_RATE]
-                    ended[n_ended, UPDATES_SO_FAR] = counts[UPDATES]
+                    ended[n_ended, at.RETURN], ended[n_ended, at.LENGTH] = returns[i], counts[at.CLOCK] - began[i]
                     n_ended += 1
-                    counts[EPISODES] += 1
-                    states[i] = starts[bisect(start_cumulative, 0, starts.shape[0], env_rng.random())]
-                    began[i], returns[i], begun[i] = counts[CLOCK], 0.0, states[i]
+                    n_begun += 1
+                    states[i] = starts[bisect(start_cumulative, 0, starts.shape[0], random(env_rng))]
+                    began[i], returns[i], begun[i] = counts[at.CLOCK], 0.0, states[i]
+            counts[at.WAITS] = 1
+            if limits[at.PAUSES]:
+                break
+        counts[at.WAITS] = 0
+        # Store
+        n_steps += 1
+        counts[at.COLLECTED] += 1
+        results[at.IN_ROLLOUT] = counts[at.COLLECTED]
+        if switches[at.IS_LATEST_ONLY]:
+            fill(success_slots, -1)
+            fill(fail_slots, -1)
+            counts[at.SUCCESSES], counts[at.FAILURES] = 0, 0
+        for i in range(n_envs):
+            outcome = outcomes[i]
+            action = outcome // n_outcomes % n_actions
+            terminal = dones[i] and (terminated[outcome] or not switches[at.BOOTSTRAPS_TIMEOUTS])
+            if switches[at.LEAST_TRIED]:
+                tried[before[i], action] += 1
+            row[0, 0], row[0, 1], row[0, 2] = before[i], next_states[outcome], action
+            row_f[0, 6], row_f[0, 7] = rewards_f[outcome] + np.float32(0.0), np.float32(terminal)
+            for k in range(MASK_WORD, row.shape[1]):
+                # No action is chosen in a terminal state: all are valid there.
+                left = n_actions - 64 * (k - MASK_WORD)
+                every = np.int64(-1) if left >= 64 else (np.int64(1) << left) - 1
+                row[0, k] = every if terminal else masks[next_states[outcome], k - MASK_WORD]
+            succeeds = switches[at.CRITERION] == at.TERMINAL and terminal
+            succeeds = succeeds or (switches[at.CRITERION] == at.POSITIVE_REWARD and rewards_f[outcome] > 0)
+            keep(memory, counts, switches, row, succeeds, memory_rng)
+        # Copy the target if a number of calls is over
+        counts[at.N_CALLS] += 1
+        every = switches[at.COPY_EVERY_CALLS]
+        if every > 0 and counts[at.N_CALLS] % every == 0 and switches[at.HAS_TARGET]:
+            copy_target(online, target, tau)
+            forget_values(known)
+        # Measure progress, and count episodes
+        if schedules[at.BUDGET][1] > 0:
+            last[at.PROGRESS] = max(0.0, 1.0 - counts[at.EPISODES] / schedules[at.BUDGET][1])
+        else:
+            last[at.PROGRESS] = 1.0 - counts[at.TIMESTEPS] / schedules[at.BUDGET][0]
+        if not switches[at.EXPLORES_BY_EPISODE]:
+            last[at.LAST_EPSILON] = linear(schedules[at.EXPLORATION], last[at.PROGRESS])
+        last[at.FINISHED_EPSILON] = last[at.LAST_EPSILON]
+        first = n_ended
+        for i in range(n_envs):
+            first -= dones[i]
+        for k in range(first, n_ended):  # the log has these numbers when an episode ends
+            ended[k, at.AT_TIMESTEP], ended[k, at.EPSILON] = counts[at.TIMESTEPS], last[at.LAST_EPSILON]
+            ended[k, at.LOSS], ended[k, at.RATE] = last[at.LAST_LOSS], last[at.LAST_RATE]
+            ended[k, at.UPDATES_SO_FAR] = counts[at.UPDATES]
+            counts[at.EPISODES] += 1
+        n_ended_in_rollout = counts[at.EPISODES] - counts[at.EPISODES_BEFORE]
+        if (n_ended_in_rollout if switches[at.TRAIN_BY_EPISODE] else counts[at.COLLECTED]) < switches[at.TRAIN_FREQ]:
+            continue
         n_rollouts += 1
         # Update
-        n_updates = switches[GRADIENT_STEPS] if switches[GRADIENT_STEPS] >= 0 else collected * n_envs
-        last[LOSS_SUM], last[N_UPDATED] = 0.0, 0
-        if counts[TIMESTEPS] > switches[LEARNING_STARTS] and n_updates > 0:
-            last[LAST_RATE] = linear(schedules[LEARNING], last[PROGRESS])
-            n = counts[SUCCESSES] + counts[FAILURES]
+        n_updates = switches[at.GRADIENT_STEPS] if switches[at.GRADIENT_STEPS] >= 0 else counts[at.COLLECTED] * n_envs
+        last[at.LOSS_SUM], last[at.N_UPDATED] = 0.0, 0
+        if counts[at.TIMESTEPS] > switches[at.LEARNING_STARTS] and n_updates > 0:
+            last[at.LAST_RATE] = linear(schedules[at.LEARNING], last[at.PROGRESS])
+            n = counts[at.SUCCESSES] + counts[at.FAILURES]
             if n == 0:
-                status = MEMORY_EMPTY
+                status = at.MEMORY_EMPTY
                 break
             if positions.shape[0] != n_updates:
                 positions = np.empty((n_updates, batch_size), np.int64)
-            draw_positions(memory_rng, counts[SUCCESSES], n, fraction, positions)
+            draw_positions(memory_rng, counts[at.SUCCESSES], n, fraction, positions)
             total, n_updated = train(
-                success, success_f, fail, fail_f, counts[SUCCESSES], positions, 0, gamma, networks, net, known, cached,
-                batch, loss_kind, double_q, (opt_kind, last[LAST_RATE], beta1, beta2, eps), max_norm,
-                step_of_optimizer, work, plain, one,
+                success, success_f, fail, fail_f, counts[at.SUCCESSES], positions, 0, gamma, networks, net, known,
+                cached, batch, loss_kind, double_q, (opt_kind, last[at.LAST_RATE], beta1, beta2, eps), max_norm, steps,
+                work, plain, one,
             )  # fmt: skip
-            step_of_optimizer = min(step_of_optimizer + n_updated, MAX_STEP + 1)
-            n_optimized += n_updated
-            last[LOSS_SUM], last[N_UPDATED] = total, n_updated
+            last[at.LOSS_SUM], last[at.N_UPDATED] = total, n_updated
             if n_updated < n_updates:
-                status = UPDATE_FAILED
+                status = at.UPDATE_FAILED
                 break
-            last[LAST_LOSS] = total / n_updates
-            counts[UPDATES] += n_updates
+            last[at.LAST_LOSS] = total / n_updates
+            counts[at.UPDATES] += n_updates
         # Copy the target if a number of steps or episodes is over
-        every, now = switches[COPY_EVERY_STEPS], counts[TIMESTEPS]
-        if every == 0 and counts[EPISODES] > episodes_before:
-            every, now = switches[COPY_EVERY_EPISODES], counts[EPISODES]
+        every, now = switches[at.COPY_EVERY_STEPS], counts[at.TIMESTEPS]
+        if every == 0 and n_ended_in_rollout > 0:
+            every, now = switches[at.COPY_EVERY_EPISODES], counts[at.EPISODES]
         if every > 0:
-            if now // every > counts[COPIES_COUNTED] // every and switches[HAS_TARGET]:
+            if now // every > counts[at.COPIES_COUNTED] // every and switches[at.HAS_TARGET]:
                 copy_target(online, target, tau)
                 forget_values(known)
-            counts[COPIES_COUNTED] = now
-    results[STATUS], results[ROLLOUTS], results[STEPS], results[ENDED] = status, n_rollouts, n_steps, n_ended
-    results[OPTIMIZED] = n_optimized
+            counts[at.COPIES_COUNTED] = now
+        counts[at.COLLECTED], counts[at.EPISODES_BEFORE] = 0, counts[at.EPISODES]
+        if (
+            n_rollouts >= limits[at.MAX_ROLLOUTS]
+            or counts[at.TIMESTEPS] >= limits[at.STOP_STEP]
+            or counts[at.EPISODES] >= limits[at.STOP_EPISODE]
+            or n_ended > room
+        ):
+            break
+    results[at.STATUS], results[at.ROLLOUTS], results[at.STEPS], results[at.ENDED] = (
+        status,
+        n_rollouts,
+        n_steps,
+        n_ended,
+    )
+    results[at.BEGUN], results[at.UPDATED] = (
+        n_begun,
+        counts[at.UPDATES] > n_updates_before or status != at.DONE,
+    )
+    if counts[at.WAITS]:  # its episodes have not ended yet
+        results[at.IN_ROLLOUT] = counts[at.COLLECTED] + 1
+        for i in range(n_envs):
+            results[at.ENDED] -= dones[i]

@@ -7,7 +7,7 @@ episode ended there, as float32; with masks, further words say which actions are
 
 import numpy as np
 
-from sb3_lecture_dqn.kernels.compiling import entry, jit
+from sb3_lecture_dqn.kernels.compiling import entry, jit, slow_entry
 from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, MSE, TABLE
 from sb3_lecture_dqn.kernels.networks import (
     BIAS,
@@ -362,6 +362,7 @@ def sgd(weights, gradient, moment, at, end, momentum, lr):
 
 @jit
 def adam_vector(w, g, m, v, take1, keep2, take2, size, scale, small):
+    """Adam's step of eight weights: the new weights, first and second moments."""
     m = fma(take1, sub(g, m), m)
     v = fma(mul(take2, g), g, mul(keep2, v))
     return sub(w, div(mul(size, m), fma(sqrt(v), scale, small))), m, v
@@ -426,6 +427,7 @@ def squares(x, at, end):
 
 @jit
 def scale_range(x, at, end, factor):
+    """``x[at:end] *= factor``."""
     f = splat(factor)
     for k in range(at, end, 8):
         n = min(end - k, 8)
@@ -577,9 +579,9 @@ def read_batch(success, success_f, fail, fail_f, n_success, positions, update, s
             masks[i, k] = words[at, MASK_WORD + k]
 
 
-@entry
+@slow_entry
 def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, net, known, cached, batch,
-          loss_kind, double_q, optimizer, max_norm, first_step, work, plain, one):  # fmt: skip
+          loss_kind, double_q, optimizer, max_norm, steps, work, plain, one):  # fmt: skip
     """
     Updates, each on a minibatch from the rows of two partitions.
 
@@ -599,7 +601,8 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
     :param double_q: Whether the online network chooses the next action.
     :param optimizer: Kind, learning rate, beta1 or momentum, beta2, eps; floats but the kind.
     :param max_norm: Largest norm of the gradient, infinity for any.
-    :param first_step: The optimiser's number of the first update, from 1.
+    :param steps: Numbers of steps that the optimiser has done for each parameter, float32, changed in place; they are
+        equal, or empty if the optimiser does not count.
     :param one: Work array for one input.
     :return: Sum of the losses, and the number of updates done: fewer than wanted if a loss is not finite, and then so
         is the sum; or -1 and fewer if a transition has a state or an action that the network has not
@@ -619,10 +622,13 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
                                   np.float32(gamma), loss_kind, double_q, np.float32(optimizer[1]), one)  # fmt: skip
         if work is not None:
             read_batch(success, success_f, fail, fail_f, n_success, positions, update, start, gamma, batch)
+            step = np.int64(steps[0]) + 1 if steps.shape[0] > 0 else 1
             loss = learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm,
-                                    first_step + update, work)  # fmt: skip
+                                    step, work)  # fmt: skip
         if not np.isfinite(loss):
             return total_loss + loss, update
+        for k in range(steps.shape[0]):
+            steps[k] += np.float32(1.0)
         total_loss += loss
     return total_loss, positions.shape[0]
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, is_vecenv_wrapped
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, check_observations, shown
+from sb3_lecture_dqn.common.checks import OtherArithmeticError, UnsafeFileError, check_number, check_observations, shown
 from sb3_lecture_dqn.common.seeding import global_generators, set_global_generators
 from sb3_lecture_dqn.engine.divergence import check_weights
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
@@ -54,6 +54,7 @@ def capture(model: Any, path: pathlib.Path) -> dict[str, Any]:
     return {
         **{name: part.get_state() for name, part in model._parts().items()},
         "generators": global_generators(),
+        "arithmetic": model._engine.arithmetic,
         "env": None if model.env is None else env_state(model.env, with_episodes=not model._in_rollout),
         "in_rollout": model._in_rollout,
         "elapsed_ns": 0 if model._learning_since is None else time.monotonic_ns() - model._learning_since,
@@ -107,7 +108,9 @@ def check_can_be_resumed(model: Any) -> None:
         )
 
 
-def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects: dict[str, Any] | None) -> Any:
+def read_run(
+    cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects: dict[str, Any] | None, exact: bool = True
+) -> Any:
     """
     Load the model of a run from its checkpoint, see :meth:`LectureDQN.resume`.
 
@@ -116,12 +119,15 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
     :param env: The environment; ``None`` to make it by the id in the checkpoint
     :param device: Device on which the code should run
     :param custom_objects: Settings that replace settings of the file
+    :param exact: Whether to refuse a checkpoint whose run would go on with other rounding
     :return: A model in the middle of its training
     """
     checkpoint = checkpoint_file.read_checkpoint(path, cls.word_in_files, cls.policy_aliases, custom_objects)
     model = make_model(cls, path, checkpoint.settings, checkpoint.parameters, None, device, False, {})
     if env is None and model.env_id is None:
         raise ValueError("env=None, but the run had an environment object without an id: pass a similar one")
+    if exact and "engine" not in (custom_objects or {}):
+        _check_arithmetic(model, checkpoint.state, path)
     _set_env(model, path, env)
     try:
         checkpoint.state |= parts_of_run(checkpoint.state, checkpoint.settings)
@@ -137,6 +143,20 @@ def read_run(cls: Any, path: pathlib.Path, env: Any, device: Any, custom_objects
         raise UnsafeFileError(f"path={str(path)!r}: {error!r}") from None
     model._resumed, model._resumed_logs = checkpoint, logs
     return model
+
+
+def _check_arithmetic(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
+    """Check that the run goes on with the bits that it would have had if it had not been stopped."""
+    now = model._engine.arithmetic
+    # Version 1.0 did not write it. It chose the engine as today, and its compiled engine rounded otherwise.
+    before = state.get("arithmetic", "torch" if now == "torch" else "numba 1")
+    if before != now:
+        raise OtherArithmeticError(
+            f"path={str(path)!r}: the run has been computed by {shown(str(before))!r} (the engine, the version of its "
+            f"arithmetic, and whether the processor fuses products and sums), and would go on by {now!r}, with other "
+            "rounding: resume it where and with the version with which it began, or pass exact=False (--inexact on the "
+            "command line) to go on nearly as it would have"
+        )
 
 
 def _set_env(model: Any, path: pathlib.Path, env: Any) -> None:

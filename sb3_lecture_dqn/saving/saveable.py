@@ -250,6 +250,7 @@ class Saveable(OffPolicyAlgorithm):
         env: GymEnv | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
+        exact: bool = True,
     ) -> SelfSaveable:
         """
         Load the model of a training run that was stopped, so that :meth:`learn` continues as if it had not stopped.
@@ -268,12 +269,16 @@ class Saveable(OffPolicyAlgorithm):
             of the run's environment. If its position in the episode cannot be restored, it is reset, with a warning
         :param device: Device on which the code should run
         :param custom_objects: As for :meth:`load`
+        :param exact: Whether to refuse a checkpoint if the run would go on with other rounding: by another engine,
+            unless ``custom_objects`` has one, by another version of the compiled engine, such as that of 1.0, or on
+            another kind of processor
         :return: A model in the middle of its training
         :raises UnsafeFileError: If all checkpoints are damaged, or the one to use does not fit this algorithm
         :raises FileNotFoundError: If there is no checkpoint
         :raises ValueError: If ``env`` is needed, or differs from the environment of the run
+        :raises OtherArithmeticError: A ``ValueError``, see ``exact``
         """
-        return read_run(cls, newest_whole(path), env, device, custom_objects)  # type: ignore[no-any-return]
+        return read_run(cls, newest_whole(path), env, device, custom_objects, exact)  # type: ignore[no-any-return]
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """

@@ -1,9 +1,7 @@
 """Ctrl-C and SIGTERM wait until a step is finished."""
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -52,22 +50,48 @@ class StopSignals:
         raise SystemExit(128 + self.received)
 
 
-@contextlib.contextmanager
-def holding_back_ctrl_c() -> Iterator[None]:
+class HeldCtrlC:
     """
-    Within this context, hold back Ctrl-C, so that it does not interrupt what must be done together.
+    Within this context, Ctrl-C can be held back, so that it does not interrupt what must be done together.
 
-    :raises KeyboardInterrupt: At the end of the context, if Ctrl-C was pressed in it
+    The object itself is the inner context that holds it back; it costs little to enter again and again::
+
+        with HeldCtrlC() as held:
+            while True:
+                with held:
+                    ...  # Ctrl-C waits for the end of this block
+                ...  # Ctrl-C interrupts at once
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    received: list[FrameType | None] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(frame))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if received:
-            handler(signal.SIGINT, received[0])
+
+    def __init__(self) -> None:
+        self._handler: Any = None
+        self._holds = False
+        self._received = False
+        self._depth = 0
+
+    def __enter__(self) -> "HeldCtrlC":
+        self._depth += 1
+        if self._depth > 1:
+            self._holds = True
+        elif threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._handler = handler
+                signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+        if self._depth > 0:
+            self._holds = False
+        elif self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+        if self._received and not self._holds:
+            self._received = False
+            self._handler(signal.SIGINT, None)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._holds:
+            self._received = True
+        else:
+            self._handler(number, frame)

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import traceback
 import uuid
+import warnings
 from typing import Any
 
 import torch as th
@@ -14,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lecture_dqn.algorithms import ALGORITHMS, STOCK_ALGORITHMS
+from sb3_lecture_dqn.common.checks import OtherArithmeticError
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.engine.divergence import DivergedError
 from sb3_lecture_dqn.envs.make import make_env
@@ -163,10 +165,15 @@ def run_trial(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int = 1
     checkpoints = trial_folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     claim = _Claim(trial_folder)
-    model: Any
+    model: Any = None
     if checkpoints_in(checkpoints):
-        model = ALGORITHMS[trial.algorithm].cls.resume(checkpoints, device="cpu")
-    else:
+        try:
+            model = ALGORITHMS[trial.algorithm].cls.resume(checkpoints, device="cpu")
+        except OtherArithmeticError as error:
+            warnings.warn(f"the trial begins again: {error}")
+            shutil.rmtree(checkpoints)
+            checkpoints.mkdir()
+    if model is None:
         model = make_model(trial)
     try:
         exact = _is_tabular(model, trial)

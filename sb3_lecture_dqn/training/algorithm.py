@@ -9,6 +9,7 @@ start of a rollout, after the updates of the rollout before it, and at the end o
 import pathlib
 import warnings
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -107,13 +108,15 @@ class LectureAlgorithm(LectureModel):
             run.begin()
             stretches = Stretches(self, callback, log_interval)
             while not budget.is_spent(self.num_timesteps, self._episode_num):
-                # Do the rollouts that nobody needs to see in one compiled call, if there are any; else do one rollout.
-                proceeds = stretches.advance(run.next_due()) or self._learn_from_a_rollout(callback, log_interval)
+                # Do rollouts by the compiled loop if it can do them; else do one here.
+                proceeds = stretches.advance(run.next_due()) if stretches.are_possible else None
+                if proceeds is None:
+                    proceeds = self._learn_from_a_rollout(callback, log_interval)
                 run.between_rollouts(proceeds)
                 if not proceeds:
                     break
+            check_weights(self)
 
-        check_weights(self)
         callback.on_training_end()
         run.end()
         return self
@@ -133,13 +136,30 @@ class LectureAlgorithm(LectureModel):
         )
         if not rollout.continue_training:
             return False
-        if self.num_timesteps > self.learning_starts and not waits_for_episode(self.replay_buffer):
-            gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else rollout.episode_timesteps
-            if gradient_steps > 0:
-                self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
-        self._copy_target_by_episodes(rollout.n_episodes)
+        self._learn(rollout.episode_timesteps, rollout.n_episodes)
         self._in_rollout = False
         return True
+
+    def _learn(self, n_steps: int, n_episodes: int) -> None:
+        """Update after a rollout of so many steps and ended episodes, and copy the target network if due."""
+        if self.num_timesteps > self.learning_starts and not waits_for_episode(self.replay_buffer):
+            gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else n_steps
+            if gradient_steps > 0:
+                self.train(batch_size=self.batch_size, gradient_steps=gradient_steps)
+        self._copy_target_by_episodes(n_episodes)
+
+    def _finish_rollout(self, callback: BaseCallback, step: dict[str, Any]) -> None:
+        """
+        Do all that follows the callbacks in a rollout of one step.
+
+        :param callback: The callback
+        :param step: Local variables of :meth:`collect_rollouts` when the callbacks were called
+        """
+        arguments = itemgetter("replay_buffer", "actions", "new_obs", "rewards", "dones", "infos", "log_interval")(step)
+        n_episodes = self._take_in(*arguments)
+        callback.on_rollout_end()
+        self._learn(len(step["dones"]), n_episodes)
+        self._in_rollout = False
 
     def collect_rollouts(
         self,
@@ -183,21 +203,38 @@ class LectureAlgorithm(LectureModel):
             self._access.after_step()
             if not continues:
                 return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, False)
-            self._update_info_buffer(infos, dones)
-            self._store_transition(replay_buffer, buffer_actions, new_obs, rewards, dones, infos)
-            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
-            self._on_step()
-
-            for idx, done in enumerate(dones.tolist()):
-                if done:
-                    num_collected_episodes += 1
-                    self._episode_num += 1
-                    if action_noise is not None:
-                        action_noise.reset(**({"indices": [idx]} if env.num_envs > 1 else {}))
-                    if log_interval is not None and self._episode_num % log_interval == 0:
-                        self.dump_logs()
+            num_collected_episodes += self._take_in(
+                replay_buffer, buffer_actions, new_obs, rewards, dones, infos, log_interval, action_noise
+            )
         callback.on_rollout_end()
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
+    def _take_in(
+        self,
+        replay_buffer: ReplayBuffer,
+        actions: np.ndarray,
+        new_obs: Observation,
+        rewards: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+        log_interval: int | None,
+        action_noise: ActionNoise | None = None,
+    ) -> int:
+        """Do all that follows the callbacks in a step, and return the number of episodes that it has ended."""
+        self._update_info_buffer(infos, dones)
+        self._store_transition(replay_buffer, actions, new_obs, rewards, dones, infos)
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        self._on_step()
+        n_ended = 0
+        for idx, done in enumerate(dones.tolist()):
+            if done:
+                n_ended += 1
+                self._episode_num += 1
+                if action_noise is not None:
+                    action_noise.reset(**({"indices": [idx]} if len(dones) > 1 else {}))
+                if log_interval is not None and self._episode_num % log_interval == 0:
+                    self.dump_logs()
+        return n_ended
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

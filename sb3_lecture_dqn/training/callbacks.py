@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.seeding import make_rng
-from sb3_lecture_dqn.engine.changes import calls_user_code_at_rollout_start
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
@@ -33,7 +32,7 @@ from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_te
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer, folder_for
 from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state
 from sb3_lecture_dqn.saving.logs import outliving_full_disks
-from sb3_lecture_dqn.training.due import AT_ONCE, Due, step_by_step_before
+from sb3_lecture_dqn.training.due import AT_ONCE, Due
 from sb3_lecture_dqn.training.schedule import Every
 
 
@@ -167,13 +166,7 @@ class LectureTestCallback(EventCallback):
 
         :return: At the next step if training shall end
         """
-        if not self._continue_training:
-            return AT_ONCE
-        due = self._every.from_now(self.model.num_timesteps, self.n_episodes)
-        has_children = self.callback is not None or self.callback_on_new_best is not None
-        if has_children and calls_user_code_at_rollout_start(self):  # it may look at the local variables of a step
-            due = step_by_step_before(due, self.model)
-        return due
+        return self._every.from_now(self.model.num_timesteps, self.n_episodes) if self._continue_training else AT_ONCE
 
     def count_episodes(self, n: int) -> None:
         """

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from stable_baselines3.common.callbacks import (
@@ -20,10 +20,10 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.engine.known import from_known_package, shadowed
+from sb3_lecture_dqn.engine.known import from_known_package, overridden, shadowed
 
-_STEP_METHODS = ("on_step", "_on_step", "update_locals", "update_child_locals", "count_episodes")
 _ROLLOUT_METHODS = ("on_rollout_start", "_on_rollout_start", "on_rollout_end", "_on_rollout_end")
+_METHODS = ("on_step", "_on_step", "update_locals", "update_child_locals", "count_episodes", *_ROLLOUT_METHODS)
 
 
 @dataclass(frozen=True)
@@ -135,27 +135,33 @@ _STOCK: dict[type, Callable[[Any], Due | None]] = {
 }
 
 
-def next_due(callback: BaseCallback) -> Due | None:
+def next_due(callback: BaseCallback) -> Due:
     """
     Find out when a callback must be called next.
 
     :param callback: A callback, which may be a list
-    :return: When it is due; ``None`` if it does not say so, see :func:`silent_callback`
+    :return: When it is due: at the next step if it does not say so, see :func:`silent_callback`
     :raises TypeError: If its own ``next_due`` returns something else
     :raises ValueError: If its own ``next_due`` returns a number of calls that is no number
     """
+    if not _is_list(callback):
+        return _own_due(callback) or AT_ONCE
+    due = Due()
+    for child in callback.callbacks:
+        due = due.or_before(next_due(child))
+    return due
+
+
+def _is_list(callback: BaseCallback) -> TypeGuard[CallbackList]:
+    return type(callback) is CallbackList and shadowed(callback) is None
+
+
+def _own_due(callback: BaseCallback) -> Due | None:
+    """Find out when a callback that is not a list must be called next; ``None`` if it does not say so."""
     if shadowed(callback) is not None:
         return None
-    if type(callback) is CallbackList:
-        due = Due()
-        for child in callback.callbacks:
-            of_child = next_due(child)
-            if of_child is None:
-                return None
-            due = due.or_before(of_child)
-        return due
     if type(callback) in _STOCK:
-        return _STOCK[type(callback)](callback)
+        return None if overridden(type(callback), _METHODS) else _STOCK[type(callback)](callback)
     if not _speaks_for_itself(type(callback)):
         return None
     own: Any = callback.next_due()  # type: ignore[attr-defined]
@@ -172,9 +178,9 @@ def silent_callback(callback: BaseCallback) -> BaseCallback | None:
     :param callback: A callback, which may be a list
     :return: The first that does not say when it is due; ``None`` if all do
     """
-    if type(callback) is CallbackList and shadowed(callback) is None:
+    if _is_list(callback):
         return next((found for found in map(silent_callback, callback.callbacks) if found is not None), None)
-    return callback if next_due(callback) is None else None
+    return callback if _own_due(callback) is None else None
 
 
 def name_of(callback: BaseCallback) -> str:
@@ -194,9 +200,11 @@ def _speaks_for_itself(cls: type) -> bool:
     if definer is None:
         return False
     later = cls.__mro__[: cls.__mro__.index(definer)]
-    if any(name in vars(base) for base in later for name in _STEP_METHODS + _ROLLOUT_METHODS):
+    if any(name in vars(base) for base in later for name in _METHODS):
         return False
-    return from_known_package(definer) or all(_definer(cls, name) is BaseCallback for name in _ROLLOUT_METHODS)
+    if from_known_package(definer):
+        return overridden(cls, _METHODS) is None
+    return all(_definer(cls, name) is BaseCallback for name in _ROLLOUT_METHODS)
 
 
 def _definer(cls: type, name: str) -> type | None:

@@ -15,9 +15,16 @@ from sb3_lecture_dqn.engine.changes import UserCode
 from sb3_lecture_dqn.engine.compiled import CompiledEngine
 from sb3_lecture_dqn.engine.known import overridden, shadowed
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.saving.stop_signals import holding_back_ctrl_c
+from sb3_lecture_dqn.saving.stop_signals import HeldCtrlC
 from sb3_lecture_dqn.training.compiled_loop import CompiledLoop, Limits, linear_schedule
-from sb3_lecture_dqn.training.due import Due, most_steps_in_a_rollout, name_of, next_due, silent_callback
+from sb3_lecture_dqn.training.due import (
+    Due,
+    leave_out,
+    most_steps_in_a_rollout,
+    name_of,
+    next_due,
+    silent_callback,
+)
 
 #: Seconds that a stretch should take: until then, Ctrl-C, SIGTERM and progress bars wait
 _SECONDS = 0.04
@@ -54,95 +61,157 @@ class Stretches:
         self.callback = callback
         self._n_rollouts = 1  # of the next stretch, at most
         self._kind_of_rollouts: Any = None
+        self._loop: CompiledLoop | None = None
+        self._silent = silent = silent_callback(callback)
+        self._pauses = silent is not None
+        if not isinstance(model._engine, CompiledEngine):
+            return
+        if (reason := next(self._reasons(), None)) is not None:
+            model._say_once(f"Training step by step, and not in compiled stretches: {reason}")
+            return
+        if silent is not None:
+            model._say_once(
+                f"{name_of(silent)} is called at every step, which takes time: with a method next_due(), see Due, it "
+                "would only be called when it is due"
+            )
         self._loop = CompiledLoop(model, callback, log_interval)
-        self.is_possible = isinstance(model._engine, CompiledEngine)
-        self._looks_again = False
-        self._look()
 
-    def _look(self) -> None:
-        """Check whether there is something that the compiled loop does not do. If so, there are no more stretches."""
-        if self.is_possible and (reason := next(self._reasons(), None)) is not None:
-            self.is_possible = False
-            self.model._say_once(f"Training step by step, and not in compiled stretches: {reason}")
+    @property
+    def are_possible(self) -> bool:
+        """Whether :meth:`advance` may do something in this call of ``learn``."""
+        return self._loop is not None
 
     def _reasons(self) -> Iterator[str]:
-        """Yield what this call of ``learn`` has that the compiled loop does not do."""
-        model, env, memory = self.model, self.model.env, self.model.replay_buffer
+        """Yield what the compiled loop does not do in this whole call of ``learn``."""
+        model, env = self.model, self.model.env
         if type(env) is not TabularVecEnv:
-            yield f"the environment is not tabular, or has a wrapper (it is a {type(env).__name__})"
+            yield f"the environment is not stepped as a table, or has a wrapper ({type(env).__name__})"
             return
-        silent = silent_callback(self.callback)
-        if silent is not None:
-            yield f"{name_of(silent)} is called at every step (a callback with the method next_due() is not, see Due)"
         if model._access.code not in (UserCode.NEVER, UserCode.IN_STEPS):
-            yield "code from outside the known packages may run at any time"
+            called = "" if self._silent is None else f"{name_of(self._silent)} is called at every step, and "
+            yield f"{called}code that is not of the known packages may run between steps"
+        yield from self._reasons_now()
+
+    def _reasons_now(self) -> Iterator[str]:
+        """Yield what the compiled loop does not do with the model as it is now."""
+        model, env, frequency = self.model, self.model.env, self.model.train_freq
+        if type(model._engine) is not CompiledEngine:
+            yield "the engine is PyTorch"
+        if type(env) is not TabularVecEnv or not env.was_reset or not np.isfinite(env.rewards).all():
+            yield "the environment is another one, was not reset, or has rewards too large for float32"
+        elif not env.is_at(model._last_obs):
+            yield "the environment's state was changed"
+        if type(frequency) is not TrainFreq:
+            yield f"it does not know train_freq={frequency!r}"
+        elif self._silent is not None and frequency != (1, TrainFrequencyUnit.STEP):
+            yield f"{name_of(self._silent)} is called at every step, and train_freq is not 1 (see Due)"
+        elif frequency.unit == TrainFrequencyUnit.EPISODE and env.num_envs > 1:
+            yield "train_freq counts episodes, and there are several environments"  # an error, step by step
+        elif most_steps_in_a_rollout(model) > _MAX_STEPS_IN_A_ROLLOUT:
+            yield f"a rollout may have more than {_MAX_STEPS_IN_A_ROLLOUT} steps"
+        if not all(type(rng) is np.random.Generator for rng in (env.rng, model._exploration.rng)):
+            yield "a random generator is not one of NumPy's"
+        if model._networks[0] is not model._networks[1] and not model._engine.is_target_apart:
+            yield "the target network shares memory with the online network"
+        yield from self._memory_reasons()
+        yield from self._exploration_reasons()
+        methods = ((model, _LOOP_METHODS), (env, _ENV_METHODS), (model.replay_buffer, _MEMORY_METHODS))
+        for thing, names in methods:
+            if (method := shadowed(thing) or overridden(type(thing), names)) is not None:
+                yield f"{type(thing).__name__}.{method} was replaced"
+
+    def _memory_reasons(self) -> Iterator[str]:
+        model, memory = self.model, self.model.replay_buffer
         if type(memory) not in (SuccessFailReplayBuffer, LatestTransitionBuffer) or not memory.row.is_discrete:
             yield f"it does not know the memory {type(memory).__name__}"
         elif memory._is_success is not SUCCESS_CRITERIA.get(memory.success_criterion):
             yield f"it does not know success_criterion={memory.success_criterion!r}"
-        for thing, names in ((model, _LOOP_METHODS), (env, _ENV_METHODS), (memory, _MEMORY_METHODS)):
-            if (method := shadowed(thing) or overridden(type(thing), names)) is not None:
-                yield f"{type(thing).__name__}.{method} was replaced"
+        elif memory.use_masking != model.use_masking:
+            yield "only one of model and memory uses masks"
+        elif type(memory.rng) is not np.random.Generator:
+            yield "the random generator of the memory is not one of NumPy's"
+        elif not all(partition.is_compiled for partition in (memory.success, memory.fail)):
+            yield "the memory was made without numba"
+
+    def _exploration_reasons(self) -> Iterator[str]:
+        model = self.model
+        if bool(model.explore_least_tried) != (model._exploration.counts is not None):
+            yield "explore_least_tried was changed"
         if model.action_noise is not None:
             yield "there is action noise"
         if linear_schedule(model.lr_schedule) is None:
-            yield "it knows learning rates that are constant or a LinearSchedule of SB3"
+            yield "learning_rate is a function; it knows constants and a LinearSchedule of SB3"
         if model.exploration_decay is None and linear_schedule(model.exploration_schedule) is None:
-            yield "it knows exploration rates that are constant or a LinearSchedule of SB3"
-        if not np.isfinite(env._rewards32).all():
-            yield "a reward is too large for float32"
+            yield "the exploration schedule is neither constant nor a LinearSchedule of SB3"
 
-    def advance(self, until: Due) -> bool:
+    def advance(self, until: Due) -> bool | None:
         """
         Do as many rollouts as possible, for a few hundredths of a second at most.
 
         :param until: When something besides the callbacks is due, in steps or episodes from now
-        :return: Whether any were done. If not, the next rollout must be done step by step
+        :return: Whether training goes on, ``False`` if a callback ends it. ``None`` if no rollout was done: then one
+            must be done step by step
         :raises DivergedError: See :meth:`LectureAlgorithm.learn`
         """
-        if self._looks_again and self.model._access.code is not UserCode.NEVER:
-            self._look()  # callbacks of the user were called, and may have changed anything
-        self._looks_again = self.is_possible and not self._advance(until)
-        return self.is_possible and not self._looks_again
-
-    def _advance(self, until: Due) -> bool:
-        model = self.model
+        model, loop = self.model, self._loop
+        assert loop is not None
         model._in_rollout = True
         model.policy.set_training_mode(False)
         self.callback.on_rollout_start()  # here, callbacks of this package do their work
         model._access.after_rollout_start()
-        if model._access.at_rollout_start:
-            self._look()
         model._refresh_engine()
-        if not self.is_possible or type(model._engine) is not CompiledEngine or not self._fits_now():
-            return False
-        due = next_due(self.callback)
-        limits = None if due is None else self._limits(due.or_before(until))
+        if next(self._reasons_now(), None) is not None:
+            return None
+        limits = self._limits(next_due(self.callback).or_before(until))
         if limits is None:
-            return False
+            return None
+        loop.begin(limits, self._pauses)
+        if not loop.is_current():
+            loop.make_arguments()
         began = time.perf_counter()
-        with holding_back_ctrl_c():
-            n_done = self._loop.run(limits)
-            model._in_rollout = False
-        self._plan_next(n_done, time.perf_counter() - began)
+        with HeldCtrlC() as held:
+            proceeds, n_rollouts = self._walk(loop, held) if self._pauses else self._run(loop, held)
+        self._plan_next(n_rollouts, time.perf_counter() - began)
+        model._in_rollout = not proceeds
+        return proceeds
+
+    def _is_ready(self) -> bool:
+        """Look whether the loop can go on, with what callbacks may have changed."""
+        assert self._loop is not None
+        if self._loop.is_current():
+            return True
+        if next(self._reasons_now(), None) is not None:
+            return False
+        self._loop.make_arguments()
         return True
 
-    def _fits_now(self) -> bool:
-        """Check what a callback, or the user before training, may have changed."""
-        model = self.model
-        env, memory, exploration, frequency = model.env, model.replay_buffer, model._exploration, model.train_freq
-        return (
-            env.was_reset
-            and env.is_at(model._last_obs)
-            and memory.use_masking == model.use_masking
-            and all(partition.is_compiled for partition in (memory.success, memory.fail))
-            and type(frequency) is TrainFreq
-            and (frequency.unit == TrainFrequencyUnit.STEP or env.num_envs == 1)  # else step by step, to the error
-            and most_steps_in_a_rollout(model) <= _MAX_STEPS_IN_A_ROLLOUT
-            and bool(model.explore_least_tried) == (exploration.counts is not None)
-            and all(type(rng) is np.random.Generator for rng in (env.rng, exploration.rng, memory.rng))
-            and (model._networks[0] is model._networks[1] or model._engine.is_target_apart)
-        )
+    def _run(self, loop: CompiledLoop, held: HeldCtrlC) -> tuple[bool, int]:
+        """Do the rollouts in one call."""
+        with held:
+            n_rollouts, n_steps, n_episodes = loop.go_on()
+            self.callback.update_locals(loop.local_variables())
+            leave_out(self.callback, n_steps, n_episodes, self.model.num_timesteps)
+        return True, n_rollouts
+
+    def _walk(self, loop: CompiledLoop, held: HeldCtrlC) -> tuple[bool, int]:
+        """Do the rollouts, of one step each, and call the callbacks at every step."""
+        model, callback, n_rollouts = self.model, self.callback, 0
+        while True:
+            with held:
+                n_rollouts += loop.go_on()[0]
+                if not loop.waits:
+                    return True, n_rollouts
+                variables = loop.local_variables()
+            model._access.handed_out = False
+            callback.update_locals(variables)
+            proceeds = callback.on_step()
+            model._access.after_step()
+            if not proceeds:
+                return False, n_rollouts
+            model._refresh_engine()
+            if not self._is_ready():
+                model._finish_rollout(callback, variables)
+                return True, n_rollouts + 1
 
     def _limits(self, due: Due) -> Limits | None:
         """
@@ -159,7 +228,7 @@ class Stretches:
         if kind != self._kind_of_rollouts:  # the next rollouts take another time
             self._kind_of_rollouts, self._n_rollouts = kind, 1
         n_rollouts: float = min(self._n_rollouts, max(_MAX_STEPS // (model.n_envs * in_a_rollout), 1))
-        if due.calls < math.inf:
+        if due.calls < math.inf and not self._pauses:
             n_rollouts = min(n_rollouts, (max(due.calls, 1) - 1) // in_a_rollout)
         if is_starting:  # no rollout that may be followed by the first update
             n_rollouts = min(n_rollouts, (model.learning_starts - steps) // (model.n_envs * in_a_rollout))
@@ -167,8 +236,7 @@ class Stretches:
         until_episode = min(episodes + due.episodes, budget.until_episode or sys.maxsize, sys.maxsize)
         if n_rollouts < 1 or until_steps <= steps or until_episode <= episodes:
             return None
-        trains = not is_starting and model.gradient_steps != 0
-        return Limits(int(n_rollouts), int(until_steps), int(until_episode), trains)
+        return Limits(int(n_rollouts), int(until_steps), int(until_episode))
 
     def _plan_next(self, n_done: int, seconds: float) -> None:
         wanted = n_done * _SECONDS / max(seconds, 1e-6)

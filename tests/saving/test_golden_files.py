@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureQRDQN
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureQRDQN, OtherArithmeticError
 from sb3_lecture_dqn.study import read_rows
 from tests.saving.golden import make
 from tests.saving.helpers import no_unpickling
@@ -40,8 +40,12 @@ def test_files_of_every_version_load(name, version):
 @pytest.mark.parametrize("name", ["dqn", "qrdqn"])
 def test_checkpoints_of_every_version_resume(name, version, tmp_path):
     algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
+    path = GOLDEN / f"{name}-{version}.checkpoint.zip"
+    if name == "dqn":  # it was trained by the compiled engine, which rounded otherwise
+        with pytest.raises(OtherArithmeticError, match=r"computed by 'numba 1' .* pass exact=False"):
+            algorithm.resume(path, device="cpu")
     with no_unpickling():
-        model = algorithm.resume(GOLDEN / f"{name}-{version}.checkpoint.zip", device="cpu")
+        model = algorithm.resume(path, device="cpu", exact=name != "dqn")
     assert model.num_timesteps == 60
     model.learn(callback=LectureCheckpointCallback(60, tmp_path))
     expected = arrays_of(f"{name}-{version}.after.npz")
@@ -55,7 +59,8 @@ def test_checkpoints_of_every_version_resume(name, version, tmp_path):
 def test_callbacks_of_every_version_go_on(version, tmp_path):
     path = GOLDEN / f"callbacks-{version}.checkpoint.zip"
     with no_unpickling():
-        model = LectureDQN.resume(path, device="cpu", custom_objects={"tensorboard_log": str(tmp_path / "logs")})
+        logs = {"tensorboard_log": str(tmp_path / "logs")}
+        model = LectureDQN.resume(path, device="cpu", custom_objects=logs, exact=False)
     parts = make.callbacks()
     model.learn(callback=[*parts, LectureCheckpointCallback(60, tmp_path / "checkpoints")])
     expected = arrays_of(f"callbacks-{version}.after.npz")

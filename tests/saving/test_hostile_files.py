@@ -31,6 +31,7 @@ HARMLESS = [
     r"(archives|memories|checkpoints): flipped .*",
     # what a setting is by default takes its place
     r"checkpoints: without settings .*",
+    r"checkpoints: without state arithmetic",  # as of 1.0
     # a file may go without, or say what is not so: new episodes begin, with a warning
     r"checkpoints: ((no|another) environment|a wrapper|stepped: (a huge replay|a replay beyond the end|no episodes))",
     r"checkpoints: stepped: (many episodes|an episode of another (return|observation)|options that are text)",

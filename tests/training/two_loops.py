@@ -216,9 +216,11 @@ AT_BEGINNING = ("train_freq", "learning_starts", "noise")
 _HARMFUL_CHANGES = {"train_freq by episodes": _set("train_freq", TrainFreq(1, TrainFrequencyUnit.EPISODE))}
 
 
-class Sometimes(BaseCallback):
+class Always(BaseCallback):
     """
     A callback of a user: it looks at everything in some calls, changes something, and may stop training.
+
+    It does not say when it is due, so it is called at every step.
 
     :param calls: What to do in which call, "stop" to stop training
     """
@@ -227,10 +229,6 @@ class Sometimes(BaseCallback):
         super().__init__()
         self.calls = dict(calls)
         self.seen: list[Any] = []
-
-    def next_due(self) -> Due:
-        later = [call for call in self.calls if call > self.n_calls]
-        return Due(calls=min(later) - self.n_calls) if later else Due()
 
     def _on_step(self) -> bool:
         change = self.calls.get(self.n_calls)
@@ -243,6 +241,14 @@ class Sometimes(BaseCallback):
             return False
         (CHANGES | _HARMFUL_CHANGES)[change](self.model)
         return True
+
+
+class Sometimes(Always):
+    """The same, which says when it is due."""
+
+    def next_due(self) -> Due:
+        later = [call for call in self.calls if call > self.n_calls]
+        return Due(calls=min(later) - self.n_calls) if later else Due()
 
 
 # ---------------------------------------------------------------------------------------- what comes of a training
@@ -321,7 +327,7 @@ def _of_file(path: pathlib.Path, case: Case) -> Any:
                 "ignore", "the running episodes cannot be restored"
             )  # a callback has ended training
             try:
-                model = LectureDQN.resume(path, env=env_of(case))
+                model = LectureDQN.resume(path, env=env_of(case), exact=False)
             except UnsafeFileError as error:  # a user's callback has turned a setting around
                 return str(error).partition(":")[2]
         model.set_logger(configure(None, []))
@@ -358,11 +364,10 @@ def train(case: Case, compiled: bool, folder: pathlib.Path) -> dict[str, Any]:
         if cuts is not None:
             self._n_rollouts = next(cuts)
         if not compiled or self._n_rollouts == 0:
-            self._looks_again = self.is_possible
-            return False
-        done = advance(self, until)
-        n_stretches += done
-        return done
+            return None
+        proceeds = advance(self, until)
+        n_stretches += proceeds is not None
+        return proceeds
 
     outcome: dict[str, Any] = {"errors": []}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
@@ -458,5 +463,6 @@ def made_callback(case: Case, folder: pathlib.Path, kind: str, *args: Any) -> Ba
         "bar": ProgressBarCallback,
         "bar of episodes": EpisodeProgressBarCallback,
         "sometimes": Sometimes,
+        "always": Always,
     }
     return kinds[kind](*args)
