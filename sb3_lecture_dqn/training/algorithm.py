@@ -312,6 +312,7 @@ class LectureAlgorithm(LectureModel):
     def _copy_target(self) -> None:
         online, target = self._networks
         if target is not online:
+            self._refresh_engine()  # a callback may have changed the networks in this step
             self._engine.copy_target(self.tau)
             # As in SB3, running statistics of batch normalisation are copied without averaging.
             polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
