@@ -27,11 +27,11 @@ _of_model = itemgetter(
     "_engine", "env", "replay_buffer", "_exploration", "_budget", "_total_timesteps", "gamma", "tau", "train_freq",
     "gradient_steps", "batch_size", "learning_starts", "target_update_interval", "exploration_decay",
     "exploration_initial_eps", "exploration_final_eps", "exploration_schedule", "lr_schedule", "explore_least_tried",
-    "use_masking", "double_q", "max_grad_norm", "loss", "n_envs",
+    "use_masking", "double_q", "max_grad_norm", "loss", "n_envs", "action_noise",
 )  # fmt: skip
 _of_memory = attrgetter(
     "rng", "success", "fail", "success_fraction", "success_criterion", "handle_timeout_termination", "buffer_size",
-    "bounds_all",
+    "bounds_all", "_is_success",
 )  # fmt: skip
 _of_env = attrgetter("rng", "model", "step_limit")
 
@@ -86,6 +86,7 @@ class CompiledLoop:
         self._recorded_updates = self._logged_at = 0  # updates in the log, and environment steps at its last dump
         #: Whether a step waits for its end: it is time to call the callbacks for it
         self.waits = False
+        self._shown: list[Any] = []  # the numbers of the last step, as callbacks see them
 
     def begin(self, limits: Limits, pauses: bool) -> None:
         """
@@ -106,10 +107,8 @@ class CompiledLoop:
         """
         Do rollouts, and the updates after each, until a limit is reached or a step waits.
 
-        :return: Numbers of rollouts, of steps of each environment, and of episodes that were finished
-        :raises DivergedError: If a loss is NaN or infinite
-        :raises IndexError: If a transition of the memory does not fit the network
-        :raises ValueError: If the memory is empty
+        :return: Numbers of rollouts, of steps of each environment, and of episodes that were finished. After this,
+            :meth:`check` must be called
         """
         model, memory, env = self.model, self.model.replay_buffer, self.model.env
         counts, last = self._count_cells, self._last_cells
@@ -126,12 +125,22 @@ class CompiledLoop:
         self._update_model()
         if status != at.DONE:
             self._record("train/learning_rate", last[at.LAST_RATE])
+        return n_rollouts, n_steps, n_ended
+
+    def check(self) -> None:
+        """
+        Check whether the updates of the last call of :meth:`go_on` have succeeded.
+
+        :raises DivergedError: If a loss is NaN or infinite
+        :raises IndexError: If a transition of the memory does not fit the network
+        :raises ValueError: If the memory is empty
+        """
+        status, model, last = self._result_list[at.STATUS], self.model, self._last_cells
         if status == at.UPDATE_FAILED:
             done = int(last[at.N_UPDATED])
             model._engine.mean_loss(last[at.LOSS_SUM], done, done + 1)
         if status == at.MEMORY_EMPTY:
-            memory.draw_minibatches(1, 1)  # raises the error
-        return n_rollouts, n_steps, n_ended
+            model.replay_buffer.draw_minibatches(1, 1)  # raises the error
 
     # What goes in
 
@@ -147,7 +156,8 @@ class CompiledLoop:
         model = self.model
         of_model = _of_model(vars(model))
         trains = self._ends_before > model.learning_starts and model.gradient_steps != 0
-        return trains, *of_model, *_of_memory(model.replay_buffer), *_of_env(model.env), model._exploration.rng
+        env, rng = model.env, model._exploration.rng
+        return trains, *of_model, *_of_memory(model.replay_buffer), *_of_env(env), len(vars(env)), rng
 
     def _has_room(self) -> bool:
         for partition, words, slots, n_rows in self._reserved:
@@ -346,6 +356,7 @@ class CompiledLoop:
         new_obs, rewards, dones, infos = env.step_results(self._outcomes, self._dones, ends)
         n_outcomes, n_actions = env.model.n_outcomes, env.model.n_actions
         actions = np.array([outcome // n_outcomes % n_actions for outcome in self._outcomes.tolist()])
+        self._shown = _numbers_of(new_obs, rewards, dones, actions)
         return {
             "self": model,
             "env": env,
@@ -366,6 +377,23 @@ class CompiledLoop:
             "dones": dones,
             "infos": infos,
         }
+
+    def is_unchanged(self, variables: dict[str, Any]) -> bool:
+        """
+        Look whether callbacks have left a step that waits as it was: its numbers, its memory, and the environments.
+
+        :param variables: What :meth:`local_variables` has returned for the step
+        :return: ``False`` if the step must be finished step by step
+        """
+        env, new_obs = self.model.env, variables["new_obs"]
+        if variables["replay_buffer"] is not self.model.replay_buffer or variables["env"] is not env:
+            return False
+        numbers = _numbers_of(new_obs, variables["rewards"], variables["dones"], variables["buffer_actions"])
+        return numbers == self._shown and bool(env.is_at(new_obs))
+
+
+def _numbers_of(*arrays: np.ndarray) -> list[Any]:
+    return [array.tolist() for array in arrays]
 
 
 def linear_schedule(schedule: Any) -> tuple[float, float, float] | None:

@@ -191,6 +191,8 @@ class Stretches:
             n_rollouts, n_steps, n_episodes = loop.go_on()
             self.callback.update_locals(loop.local_variables())
             leave_out(self.callback, n_steps, n_episodes, self.model.num_timesteps)
+            loop.check()
+            self.model._in_rollout = False
         return True, n_rollouts
 
     def _walk(self, loop: CompiledLoop, held: HeldCtrlC) -> tuple[bool, int]:
@@ -199,6 +201,7 @@ class Stretches:
         while True:
             with held:
                 n_rollouts += loop.go_on()[0]
+                loop.check()
                 if not loop.waits:
                     return True, n_rollouts
                 variables = loop.local_variables()
@@ -209,7 +212,7 @@ class Stretches:
             if not proceeds:
                 return False, n_rollouts
             model._refresh_engine()
-            if not self._is_ready():
+            if not self._is_ready() or not loop.is_unchanged(variables):
                 model._finish_rollout(callback, variables)
                 return True, n_rollouts + 1
 

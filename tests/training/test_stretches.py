@@ -1,5 +1,6 @@
 """Training by compiled stretches is training step by step, bit by bit, wherever the stretches are cut."""
 
+import copy
 import math
 import os
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 import torch as th
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv
@@ -19,6 +21,7 @@ from sb3_lecture_dqn.training.stretches import Stretches
 from tests.training.two_loops import (
     AT_BEGINNING,
     CHANGES,
+    CHANGES_OF_LOCALS,
     Case,
     Table,
     bits,
@@ -76,7 +79,9 @@ def memories(draw) -> dict[str, Any]:
 
 @st.composite
 def callbacks(draw, masked: bool, has_limit: bool) -> list[tuple[Any, ...]]:
-    calls = st.dictionaries(st.integers(1, 150), st.sampled_from([*CHANGES, "stop"]), min_size=1, max_size=5)
+    calls = st.dictionaries(
+        st.integers(1, 150), st.sampled_from([*CHANGES, *CHANGES_OF_LOCALS, "stop"]), min_size=1, max_size=5
+    )
     in_tests = st.dictionaries(st.integers(1, 4), st.sampled_from([*CHANGES_IN_TESTS, "stop"]), max_size=3)
     kinds = [
         st.tuples(st.just("sometimes"), calls),
@@ -201,25 +206,34 @@ def lake(n_envs: int = 2, **kwargs: Any) -> Case:
     return case._replace(**kwargs)
 
 
-def changed_by_a_callback(tmp_path: Path, name: str, where: str) -> int:
+def changed_by_a_callback(tmp_path: Path, name: str, callback: tuple[Any, ...], train_freq: int) -> None:
     masks = name != "explore_least_tried"
+    settings_of_case = {
+        "use_masking": masks,
+        "exploration_decay": None if "schedule" in name else 0.9,
+        "train_freq": train_freq,
+    }
     table = Table(3, 7, 5, 3, "odd", masks, 0.1)
-    # Changes are seen in the last call, and come in the middle of a rollout and at its end.
-    calls = {30: name, 51: name, 120: "nothing"}
-    callback = ("sometimes", calls) if where == "steps" else ("test", 40, 1, True, {2: name, 6: "nothing"})
-    settings_of_case = {"use_masking": masks, "exploration_decay": None if "schedule" in name else 0.9}
     case = lake(table=table, settings=settings_of_case, callbacks=[callback], policy="ActionInPolicy")
-    return compare(case, tmp_path)
+    assert compare(case, tmp_path) > 0
 
 
-@pytest.mark.parametrize("name", CHANGES)
+# Changes are seen in the last call, and come in the middle of a rollout and at its end.
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *CHANGES_OF_LOCALS])
 def test_what_a_callback_changes_is_followed(name, tmp_path):
-    assert changed_by_a_callback(tmp_path, name, "steps") > 0
+    changed_by_a_callback(tmp_path, name, ("sometimes", {30: name, 51: name, 120: "nothing"}), 2)
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *CHANGES_OF_LOCALS])
+def test_what_a_callback_changes_that_is_called_at_every_step_is_followed(name, tmp_path):
+    changed_by_a_callback(tmp_path, name, ("always", {30: name, 51: name, 120: "nothing"}), 1)
 
 
 @pytest.mark.parametrize("name", CHANGES_IN_TESTS)
 def test_what_a_callback_changes_after_a_test_is_followed(name, tmp_path):
-    assert changed_by_a_callback(tmp_path, name, "tests") > 0
+    changed_by_a_callback(tmp_path, name, ("test", 40, 1, True, {2: name, 6: "nothing"}), 2)
 
 
 @pytest.mark.parametrize("interval", [9, (9, "step"), (4, "episode")])
@@ -327,3 +341,32 @@ def look_at_the_beginning(case: Case, change: Any) -> list[Any]:
 def test_what_a_user_changes_between_trainings_is_followed(n_envs, change):
     by_stretches, by_steps = look_at_the_beginning(lake(n_envs), change)
     assert differences(by_stretches, by_steps) == []
+
+
+class OtherTarget(BaseCallback):
+    """Gives the model another target network in a call."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.call = call
+
+    def _on_step(self) -> bool:
+        if self.n_calls == self.call:
+            model: Any = self.model
+            model.q_net_target = model.policy.q_net_target = copy.deepcopy(model.q_net_target)
+        return True
+
+
+@pytest.mark.parametrize("train_freq", [1, 2])  # by the compiled loop, and step by step
+@pytest.mark.parametrize("gradient_steps", [0, 1])
+def test_a_copy_in_the_step_in_which_the_target_was_changed_is_not_lost(train_freq, gradient_steps):
+    settings_of_case = {"train_freq": train_freq, "gradient_steps": gradient_steps, "target_update_interval": 20}
+    case = lake(1, settings=settings_of_case)
+    model = LectureDQN(case.policy, env_of(case), **case.settings)
+    with th.no_grad():
+        next(model.q_net_target.parameters()).fill_(3.0)
+    model.learn(20, callback=OtherTarget(20))
+    weights = model.q_net_target.state_dict()
+    assert not (next(iter(weights.values())) == 3.0).any()
+    if gradient_steps == 0:  # else the copy comes before the last update
+        assert all(map(th.equal, weights.values(), model.q_net.state_dict().values()))

@@ -157,6 +157,9 @@ def _added_twice(add, *args):
 class Noise(ActionNoise):
     """Noise that is reset at the end of an episode, and not used by a DQN."""
 
+    def reset(self, indices: Any = None) -> None:
+        pass
+
     def __call__(self) -> np.ndarray:
         return np.zeros(1)
 
@@ -196,6 +199,7 @@ CHANGES = {
     "exploration_rng": lambda model: _set("exploration_rng", np.random.default_rng(5))(model),
     "state": _move,
     "reset": lambda model: model.env.reset(),
+    "step": lambda model: model.env.step(np.zeros(model.n_envs, np.int64)),
     "rng of the environment": lambda model: setattr(model.env, "rng", np.random.default_rng(6)),
     "success_fraction": lambda model: setattr(model.replay_buffer, "success_fraction", 0.4),
     "memory.reset": lambda model: model.replay_buffer.reset(),
@@ -209,6 +213,12 @@ CHANGES = {
     ),
     "noise": _set("action_noise", Noise()),
     "many steps of the optimizer": _many_steps,
+}
+#: What it may do to the local variables of a step, which are stored after it
+CHANGES_OF_LOCALS = {
+    "rewards": lambda local: local["rewards"].__iadd__(1),
+    "new_obs": lambda local: local["new_obs"].fill(0),
+    "actions": lambda local: local["buffer_actions"].fill(0),
 }
 #: What a rollout is told when it begins, before its first callback. If a test changes these, a stretch sees it at once
 AT_BEGINNING = ("train_freq", "learning_starts", "noise")
@@ -239,7 +249,10 @@ class Always(BaseCallback):
         self.seen.append(bits([self.n_calls, self.num_timesteps, change, local, state_of(self.model)]))
         if change == "stop":
             return False
-        (CHANGES | _HARMFUL_CHANGES)[change](self.model)
+        if change in CHANGES_OF_LOCALS:
+            CHANGES_OF_LOCALS[change](self.locals)
+        else:
+            (CHANGES | _HARMFUL_CHANGES)[change](self.model)
         return True
 
 
@@ -379,7 +392,7 @@ def train(case: Case, compiled: bool, folder: pathlib.Path) -> dict[str, Any]:
             try:
                 model.learn(callback=callbacks, **kwargs)
             except Exception as error:
-                outcome["errors"].append([type(error).__name__, str(error)])
+                outcome["errors"].append([type(error).__name__, str(error).replace(str(folder), "folder")])
         model.logger.close()
     outcome["state"] = state_of(model)
     outcome["callbacks"] = [_of_callback(child) for callback in callbacks for child in callback_tree(callback)]
@@ -422,7 +435,7 @@ def compare(case: Case, folder: pathlib.Path) -> int:
     n_stretches = by_stretches.pop("stretches")
     assert by_steps.pop("stretches") == 0
     found = differences(by_stretches, by_steps)
-    assert not found, "\n".join(found[:20])
+    assert not found, "\n".join(line[:120] for line in found[:8])
     return n_stretches
 
 
