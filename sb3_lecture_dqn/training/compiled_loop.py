@@ -387,14 +387,16 @@ class CompiledLoop:
 
     def is_unchanged(self, variables: dict[str, Any]) -> bool:
         """
-        Look whether callbacks have left a step that waits as it was: its numbers, and the states of the environments.
+        Look whether callbacks have left a step that waits as it was: its numbers, its memory, and the environments.
 
         :param variables: What :meth:`local_variables` has returned for the step
         :return: ``False`` if the step must be finished step by step
         """
-        new_obs = variables["new_obs"]
+        env, new_obs = self.model.env, variables["new_obs"]
+        if variables["replay_buffer"] is not self.model.replay_buffer or variables["env"] is not env:
+            return False
         numbers = _numbers_of(new_obs, variables["rewards"], variables["dones"], variables["buffer_actions"])
-        return numbers == self._shown and bool(self.model.env.is_at(new_obs))
+        return numbers == self._shown and bool(env.is_at(new_obs))
 
 
 def _numbers_of(*arrays: np.ndarray) -> list[Any]:

@@ -1,5 +1,6 @@
 """Training by compiled stretches is training step by step, bit by bit, wherever the stretches are cut."""
 
+import copy
 import math
 import os
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 import torch as th
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_lecture_dqn import LectureDQN, TabularVecEnv
@@ -339,3 +341,32 @@ def look_at_the_beginning(case: Case, change: Any) -> list[Any]:
 def test_what_a_user_changes_between_trainings_is_followed(n_envs, change):
     by_stretches, by_steps = look_at_the_beginning(lake(n_envs), change)
     assert differences(by_stretches, by_steps) == []
+
+
+class OtherTarget(BaseCallback):
+    """Gives the model another target network in a call."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.call = call
+
+    def _on_step(self) -> bool:
+        if self.n_calls == self.call:
+            model: Any = self.model
+            model.q_net_target = model.policy.q_net_target = copy.deepcopy(model.q_net_target)
+        return True
+
+
+@pytest.mark.parametrize("train_freq", [1, 2])  # by the compiled loop, and step by step
+@pytest.mark.parametrize("gradient_steps", [0, 1])
+def test_a_copy_in_the_step_in_which_the_target_was_changed_is_not_lost(train_freq, gradient_steps):
+    settings_of_case = {"train_freq": train_freq, "gradient_steps": gradient_steps, "target_update_interval": 20}
+    case = lake(1, settings=settings_of_case)
+    model = LectureDQN(case.policy, env_of(case), **case.settings)
+    with th.no_grad():
+        next(model.q_net_target.parameters()).fill_(3.0)
+    model.learn(20, callback=OtherTarget(20))
+    weights = model.q_net_target.state_dict()
+    assert not (next(iter(weights.values())) == 3.0).any()
+    if gradient_steps == 0:  # else the copy comes before the last update
+        assert all(map(th.equal, weights.values(), model.q_net.state_dict().values()))

@@ -312,7 +312,9 @@ def state_of(model: Any) -> dict[str, Any]:
         "obs": [model._last_obs, model._last_original_obs],
         "masks": model._transitions.masks,
         "episodes": [list(model.ep_info_buffer), list(model.ep_success_buffer)],
-        "log": [dict(model.logger.name_to_value), dict(model.logger.name_to_excluded)],
+        "log": [dict(model.logger.name_to_value), dict(model.logger.name_to_excluded)]
+        if hasattr(model, "_logger")
+        else [],
         "in_rollout": model._in_rollout,
     }
 
@@ -390,7 +392,7 @@ def train(case: Case, compiled: bool, folder: pathlib.Path) -> dict[str, Any]:
             try:
                 model.learn(callback=callbacks, **kwargs)
             except Exception as error:
-                outcome["errors"].append([type(error).__name__, str(error)])
+                outcome["errors"].append([type(error).__name__, str(error).replace(str(folder), "folder")])
         model.logger.close()
     outcome["state"] = state_of(model)
     outcome["callbacks"] = [_of_callback(child) for callback in callbacks for child in callback_tree(callback)]
