@@ -326,7 +326,7 @@ class TabularVecEnv(VecEnv):
         :param obs: Integers of shape ``(n_envs,)``
         :return: Whether they are
         """
-        return obs.tolist() == self._states.tolist()
+        return bool(obs.tolist() == self._states.tolist())
 
     def _steps_of(self, index: int) -> int:
         return self._clock - int(self._began[index])
