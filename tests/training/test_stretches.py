@@ -206,6 +206,63 @@ def lake(n_envs: int = 2, **kwargs: Any) -> Case:
     return case._replace(**kwargs)
 
 
+ENDING = Table(5, 9, 4, 3, "odd", True, 0.3)
+LARGE = Table(6, 12, 130, 2, "few", True, 0.1)
+MIXED = {"success_fraction": 0.3, "deduplicate": False}
+ADAM = {"optimizer_class": th.optim.Adam, "hidden_dim": 6}
+LINEAR = {"exploration_decay": None, "learning_rate": LinearSchedule(1e-2, 1e-4, 0.6), "exploration_fraction": 0.4}
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize(
+    ("table", "policy", "kwargs"),
+    [
+        ("Taxi-v3", "LecturePolicy", {"use_masking": True, "explore_least_tried": True}),
+        ("Taxi-v3", "LecturePolicy", {"store_and_replay": False, "use_masking": True, "batch_size": 1}),
+        ("FrozenLake-v1", "TablePolicy", {"policy_kwargs": {}, "explore_least_tried": True}),
+        ("CliffWalking-v1", "ActionInPolicy", {"gradient_steps": -1, "batch_size": 1, "max_grad_norm": 0.1}),
+        (ENDING, "LecturePolicy", {"replay_buffer_kwargs": MIXED, "batch_size": 7}),
+        (ENDING, "LecturePolicy", {"replay_buffer_kwargs": {**MIXED, "success_capacity": 5}, "buffer_size": 9}),
+        (ENDING, "LecturePolicy", {"replay_buffer_kwargs": {**MIXED, "success_capacity": None}, "buffer_size": 40}),
+        (ENDING, "LecturePolicy", {"replay_buffer_kwargs": {"success_capacity": None}, "buffer_size": 12}),
+        (ENDING, "LecturePolicy", {"replay_buffer_kwargs": {"success_criterion": "positive_reward"}}),
+        (ENDING, "LecturePolicy", {"replay_buffer_kwargs": {"success_criterion": "is_success"}, "buffer_size": 9}),
+        (ENDING, "LecturePolicy", {"replay_buffer_kwargs": {"handle_timeout_termination": False}}),
+        (ENDING, "ActionInPolicy", {"policy_kwargs": ADAM, "double_q": True, "loss": "huber", "tau": 0.3}),
+        (ENDING, "ActionInPolicy", {**LINEAR, "double_dqn": False, "max_grad_norm": 1.0}),
+        (ENDING, "TablePolicy", {"policy_kwargs": {"optimizer_kwargs": {"momentum": 0.9}}, "tau": 0.3}),
+        (ENDING, "TablePolicy", {"policy_kwargs": {}, "target_update_interval": 7, "batch_size": 1, "train_freq": 3}),
+        (ENDING, "TablePolicy", {"policy_kwargs": {}, "learning_starts": 200, **LINEAR}),
+        (ENDING, "TablePolicy", {"policy_kwargs": {}, "train_freq": 12, **LINEAR}),
+        (LARGE, "LecturePolicy", {"use_masking": True, "policy_kwargs": ADAM}),
+        (LARGE, "TablePolicy", {"use_masking": True, "explore_least_tried": True, "policy_kwargs": {}, **LINEAR}),
+    ],
+)
+@pytest.mark.parametrize("cuts", [None, (0, 40)], ids=["long", "cut"])
+def test_every_setting(table, policy, kwargs, n_envs, cuts, tmp_path):
+    learns = [{"total_timesteps": 900, "log_interval": 3}, {"total_episodes": 9, "reset_num_timesteps": False}]
+    plain = {"policy_kwargs": {"hidden_dim": 5}, "train_freq": 1, "replay_buffer_kwargs": {"success_fraction": 0.5}}
+    case = lake(n_envs, table=table, policy=policy, settings={**plain, **kwargs}, learns=learns, cuts=cuts)
+    assert compare(case, tmp_path) > 0
+
+
+@pytest.mark.parametrize("deduplicate", [True, False])
+@pytest.mark.parametrize("n_envs", [1, 5])
+def test_the_memory_grows_in_stretches_and_between_them(deduplicate, n_envs, tmp_path):
+    kwargs = {
+        "policy_kwargs": {"hidden_dim": 1},
+        "gradient_steps": 1,
+        "train_freq": 1,
+        "exploration_decay": 1.0,  # so that many transitions are met
+        "buffer_size": 30_000,
+        "replay_buffer_kwargs": {"deduplicate": deduplicate, "success_criterion": "positive_reward"},
+    }
+    table = Table(0, 200, 9, 3, "few", False, 0.1)
+    case = lake(n_envs, table=table, settings=kwargs, learns=[{"total_timesteps": 4000 * n_envs, "log_interval": None}])
+    for name, cuts in (("long", (0, 3000)), ("short", (1, 300))):
+        assert compare(case._replace(cuts=cuts), tmp_path / name) > 0
+
+
 def changed_by_a_callback(tmp_path: Path, name: str, callback: tuple[Any, ...], train_freq: int) -> None:
     masks = name != "explore_least_tried"
     settings_of_case = {

@@ -226,6 +226,11 @@ AT_BEGINNING = ("train_freq", "learning_starts", "noise")
 _HARMFUL_CHANGES = {"train_freq by episodes": _set("train_freq", TrainFreq(1, TrainFrequencyUnit.EPISODE))}
 
 
+def _shown_local(value: Any) -> Any:
+    data = isinstance(value, int | float | str | np.generic | np.ndarray | list | tuple | None)
+    return value if data else type(value).__name__
+
+
 class Always(BaseCallback):
     """
     A callback of a user: it looks at everything in some calls, changes something, and may stop training.
@@ -244,8 +249,7 @@ class Always(BaseCallback):
         change = self.calls.get(self.n_calls)
         if change is None:
             return True
-        names = ("dones", "rewards", "new_obs", "actions", "buffer_actions", "infos", "num_collected_steps")
-        local = {name: self.locals[name] for name in (*names, "num_collected_episodes", "learning_starts")}
+        local = {name: _shown_local(value) for name, value in self.locals.items()}
         self.seen.append(bits([self.n_calls, self.num_timesteps, change, local, state_of(self.model)]))
         if change == "stop":
             return False
