@@ -73,6 +73,8 @@ class CompiledEngine:
         self.one = np.zeros((6, room_for_one(net)), np.float32)
         self._work: dict[tuple[int, int], Any] = {}
         self._was_plain = False
+        # Whether code outside may have changed the target network since it was compared with this copy
+        self._looks_at_target, self._target_then = False, _NOTHING
         self.watch = Watch(model)
 
     @property
@@ -82,13 +84,21 @@ class CompiledEngine:
 
     def is_current(self, networks: bool = True) -> bool:
         """See :meth:`engine.choice.Engine.is_current`."""
-        if networks:
-            self.forget_target()
+        self._looks_at_target = self._looks_at_target or networks
         return self.watch.is_unchanged(networks)
 
     def forget_target(self) -> None:
         """Forget the target's action values, because the target has changed or may have."""
         self.known[-1:] += 1
+
+    def _look_at_target(self, plain: bool) -> None:
+        """Forget the target's action values if code outside has changed the target."""
+        self._looks_at_target = False
+        if plain:  # the few values that an update needs are computed again sooner than the networks are compared
+            self.forget_target()
+        elif self._target_then.tobytes() != self.target.tobytes():
+            self._target_then = self.target.copy()
+            self.forget_target()
 
     def copy_target(self, tau: float) -> None:
         """See :meth:`engine.choice.Engine.copy_target`."""
@@ -122,6 +132,8 @@ class CompiledEngine:
         if plain != self._was_plain:  # the two sum in different orders, so the last bits of kept values differ
             self._was_plain = plain
             self.forget_target()
+        if self._looks_at_target:
+            self._look_at_target(plain)
         if trains and not plain and not self.moments:
             self._take_moments()
         batch, work = (None, None) if plain else self._work_arrays(batch_size, n_mask_words)
