@@ -91,10 +91,12 @@ class CompiledEngine:
         """Forget the target's action values, because the target has changed or may have."""
         self.known[-1:] += 1
 
-    def _look_at_target(self, plain: bool) -> None:
-        """Forget the target's action values if code outside has changed the target."""
+    def follow_target(self) -> None:
+        """Forget the target's action values if code outside has changed the target. Call this before every kernel."""
+        if not self._looks_at_target:
+            return
         self._looks_at_target = False
-        if plain:  # the few values that an update needs are computed again sooner than the networks are compared
+        if self._was_plain:  # the few values that an update needs are computed again sooner than networks are compared
             self.forget_target()
         elif self._target_then.tobytes() != self.target.tobytes():
             self._target_then = self.target.copy()
@@ -114,6 +116,7 @@ class CompiledEngine:
             return math.nan
         rows = self._minibatches(gradient_steps, batch_size)
         arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
+        self.follow_target()
         total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
         return self.mean_loss(total, done, gradient_steps)
 
@@ -132,8 +135,6 @@ class CompiledEngine:
         if plain != self._was_plain:  # the two sum in different orders, so the last bits of kept values differ
             self._was_plain = plain
             self.forget_target()
-        if self._looks_at_target:
-            self._look_at_target(plain)
         if trains and not plain and not self.moments:
             self._take_moments()
         batch, work = (None, None) if plain else self._work_arrays(batch_size, n_mask_words)

@@ -124,6 +124,7 @@ class CompiledLoop:
         counts[at.SUCCESSES], counts[at.FAILURES] = memory.success.size, memory.fail.size
         counts[at.COPIES_COUNTED] = model._target_copies.counted
         last[at.PROGRESS], last[at.LAST_EPSILON] = model._current_progress_remaining, model.exploration_rate
+        model._engine.follow_target()
         self._run(*self._arguments)
         status, n_rollouts, n_steps, n_ended, *_ = self._result_list = self._results.tolist()
         self._limits.data[at.MAX_ROLLOUTS] -= n_rollouts
