@@ -73,6 +73,8 @@ class CompiledEngine:
         self.one = np.zeros((6, room_for_one(net)), np.float32)
         self._work: dict[tuple[int, int], Any] = {}
         self._was_plain = False
+        # Whether code outside may have changed the target network since it was compared with this copy
+        self._looks_at_target, self._target_then = False, _NOTHING
         self.watch = Watch(model)
 
     @property
@@ -82,13 +84,23 @@ class CompiledEngine:
 
     def is_current(self, networks: bool = True) -> bool:
         """See :meth:`engine.choice.Engine.is_current`."""
-        if networks:
-            self.forget_target()
+        self._looks_at_target = self._looks_at_target or networks
         return self.watch.is_unchanged(networks)
 
     def forget_target(self) -> None:
         """Forget the target's action values, because the target has changed or may have."""
         self.known[-1:] += 1
+
+    def follow_target(self) -> None:
+        """Forget the target's action values if code outside has changed the target. Call this before every kernel."""
+        if not self._looks_at_target:
+            return
+        self._looks_at_target = False
+        if self._was_plain:  # the few values that an update needs are computed again sooner than networks are compared
+            self.forget_target()
+        elif self._target_then.tobytes() != self.target.tobytes():
+            self._target_then = self.target.copy()
+            self.forget_target()
 
     def copy_target(self, tau: float) -> None:
         """See :meth:`engine.choice.Engine.copy_target`."""
@@ -104,6 +116,7 @@ class CompiledEngine:
             return math.nan
         rows = self._minibatches(gradient_steps, batch_size)
         arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
+        self.follow_target()
         total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
         return self.mean_loss(total, done, gradient_steps)
 

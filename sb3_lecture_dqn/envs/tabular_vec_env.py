@@ -289,9 +289,9 @@ class TabularVecEnv(VecEnv):
         :param ended: Return and length of the episodes that it ended
         :return: See :meth:`step_wait`
         """
-        infos, episodes = [], iter(ended)
+        infos, table, episodes = [], self._outcomes, iter(ended)
         for outcome, done in zip(outcomes.tolist(), dones.tolist(), strict=True):
-            state, _, terminated, probability = self._outcomes[outcome]
+            state, _, terminated, probability = table[outcome]
             info = self._infos[state].copy()
             info["prob"] = probability
             if done:

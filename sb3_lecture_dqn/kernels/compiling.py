@@ -131,12 +131,13 @@ def jit(function: Callable[..., Any]) -> Any:
     """
     Compile a function that only compiled functions call, and cache the result on disk.
 
-    Python cannot call it, since its wrapper would take time to compile.
+    Python cannot call it, since its wrapper would take time to compile. It does not count references, so it
+    must not make arrays other than views; callers keep its arguments alive.
 
     :param function: A function of arrays, numbers, vectors of :mod:`simd`, and tuples of them
     :return: The compiled function
     """
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 
 
 def entry(function: Callable[..., Any]) -> Any:

@@ -31,11 +31,16 @@ from sb3_lecture_dqn.kernels.simd import (
     load_first,
     mul,
     splat,
+    splat_at,
     store,
     store_first,
     store_transposed,
     totals,
     where_positive,
+    wide_fma_at,
+    wide_load,
+    wide_splat,
+    wide_store,
     zero,
 )
 
@@ -202,7 +207,7 @@ def greedy_actions(flat, net, states, start, masks, work, actions):
 @jit
 def product(a, a_at, a_row, a_column, n_rows, n_terms, x, x_at, x_row, n_columns, bias_at, out, out_at, out_row):
     """
-    ``out = A @ X``, or ``bias + A @ X``, with four rows and sixteen columns of the result in registers.
+    ``out = A @ X``, or ``bias + A @ X``, with six rows and sixteen columns of the result in registers.
 
     Each number of the result is one sum from the first term to the last, whatever stands around it.
 
@@ -211,58 +216,59 @@ def product(a, a_at, a_row, a_column, n_rows, n_terms, x, x_at, x_row, n_columns
     :param bias_at: Where in ``a`` the sums begin, one number for each row; -1 for 0.
     :param out: Takes the result, (r, c) at ``out_at + r * out_row + c``.
     """
-    for r in range(0, n_rows, 4):
-        r1, r2, r3 = min(r + 1, n_rows - 1), min(r + 2, n_rows - 1), min(r + 3, n_rows - 1)
-        a0, a1, a2, a3 = a_at + r * a_row, a_at + r1 * a_row, a_at + r2 * a_row, a_at + r3 * a_row
-        o0, o1, o2, o3 = out_at + r * out_row, out_at + r1 * out_row, out_at + r2 * out_row, out_at + r3 * out_row
-        b0 = b1 = b2 = b3 = zero()
+    last = n_rows - 1
+    for r in range(0, n_rows, 6):
+        r1, r2, r3, r4, r5 = min(r + 1, last), min(r + 2, last), min(r + 3, last), min(r + 4, last), min(r + 5, last)
+        a0, a1, a2 = a_at + r * a_row, a_at + r1 * a_row, a_at + r2 * a_row
+        a3, a4, a5 = a_at + r3 * a_row, a_at + r4 * a_row, a_at + r5 * a_row
+        o0, o1, o2 = out_at + r * out_row, out_at + r1 * out_row, out_at + r2 * out_row
+        o3, o4, o5 = out_at + r3 * out_row, out_at + r4 * out_row, out_at + r5 * out_row
+        b0 = b1 = b2 = b3 = b4 = b5 = np.float32(0.0)
         if bias_at >= 0:
-            b0, b1 = splat(a[bias_at + r]), splat(a[bias_at + r1])
-            b2, b3 = splat(a[bias_at + r2]), splat(a[bias_at + r3])
+            b0, b1, b2 = a[bias_at + r], a[bias_at + r1], a[bias_at + r2]
+            b3, b4, b5 = a[bias_at + r3], a[bias_at + r4], a[bias_at + r5]
         c = 0
         while c + 16 <= n_columns:
-            s00 = s01 = b0
-            s10 = s11 = b1
-            s20 = s21 = b2
-            s30 = s31 = b3
+            w0, w1, w2 = wide_splat(b0), wide_splat(b1), wide_splat(b2)
+            w3, w4, w5 = wide_splat(b3), wide_splat(b4), wide_splat(b5)
             x_here, a_here = x_at + c, 0
             for _ in range(n_terms):
-                v, w = load(x, x_here), load(x, x_here + 8)
-                k = splat(a[a0 + a_here])
-                s00, s01 = fma(k, v, s00), fma(k, w, s01)
-                k = splat(a[a1 + a_here])
-                s10, s11 = fma(k, v, s10), fma(k, w, s11)
-                k = splat(a[a2 + a_here])
-                s20, s21 = fma(k, v, s20), fma(k, w, s21)
-                k = splat(a[a3 + a_here])
-                s30, s31 = fma(k, v, s30), fma(k, w, s31)
+                w = wide_load(x, x_here)
+                w0 = wide_fma_at(a, a0 + a_here, w, w0)
+                w1 = wide_fma_at(a, a1 + a_here, w, w1)
+                w2 = wide_fma_at(a, a2 + a_here, w, w2)
+                w3 = wide_fma_at(a, a3 + a_here, w, w3)
+                w4 = wide_fma_at(a, a4 + a_here, w, w4)
+                w5 = wide_fma_at(a, a5 + a_here, w, w5)
                 x_here += x_row
                 a_here += a_column
-            store(out, o0 + c, s00)
-            store(out, o0 + c + 8, s01)
-            store(out, o1 + c, s10)
-            store(out, o1 + c + 8, s11)
-            store(out, o2 + c, s20)
-            store(out, o2 + c + 8, s21)
-            store(out, o3 + c, s30)
-            store(out, o3 + c + 8, s31)
+            wide_store(out, o0 + c, w0)
+            wide_store(out, o1 + c, w1)
+            wide_store(out, o2 + c, w2)
+            wide_store(out, o3 + c, w3)
+            wide_store(out, o4 + c, w4)
+            wide_store(out, o5 + c, w5)
             c += 16
         while c < n_columns:
             n = min(n_columns - c, 8)
-            s0, s1, s2, s3 = b0, b1, b2, b3
+            s0, s1, s2, s3, s4, s5 = splat(b0), splat(b1), splat(b2), splat(b3), splat(b4), splat(b5)
             x_here, a_here = x_at + c, 0
             for _ in range(n_terms):
                 v = load_first(x, x_here, n)
-                s0 = fma(splat(a[a0 + a_here]), v, s0)
-                s1 = fma(splat(a[a1 + a_here]), v, s1)
-                s2 = fma(splat(a[a2 + a_here]), v, s2)
-                s3 = fma(splat(a[a3 + a_here]), v, s3)
+                s0 = fma(splat_at(a, a0 + a_here), v, s0)
+                s1 = fma(splat_at(a, a1 + a_here), v, s1)
+                s2 = fma(splat_at(a, a2 + a_here), v, s2)
+                s3 = fma(splat_at(a, a3 + a_here), v, s3)
+                s4 = fma(splat_at(a, a4 + a_here), v, s4)
+                s5 = fma(splat_at(a, a5 + a_here), v, s5)
                 x_here += x_row
                 a_here += a_column
             store_first(out, o0 + c, s0, n)
             store_first(out, o1 + c, s1, n)
             store_first(out, o2 + c, s2, n)
             store_first(out, o3 + c, s3, n)
+            store_first(out, o4 + c, s4, n)
+            store_first(out, o5 + c, s5, n)
             c += 8
 
 

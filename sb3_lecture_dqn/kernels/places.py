@@ -30,7 +30,6 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, PAUSES, N_LIMITS = range(5)
     COPY_EVERY_STEPS,
     COPY_EVERY_EPISODES,
     HAS_TARGET,
-    BATCH_SIZE,
     EXPLORES_BY_EPISODE,
     EPSILONS_FROM,
     LEAST_TRIED,
@@ -44,7 +43,7 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, PAUSES, N_LIMITS = range(5)
     STEP_LIMIT,
     ACTS_BY_MASKS,
     N_SWITCHES,
-) = range(22)
+) = range(21)
 #: More tries than any
 MANY = 2**62
 #: Which transitions are successes

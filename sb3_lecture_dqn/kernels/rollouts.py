@@ -12,7 +12,7 @@ from sb3_lecture_dqn.kernels.compiling import jit, slow_entry
 from sb3_lecture_dqn.kernels.draws import random
 from sb3_lecture_dqn.kernels.index import add, find, remove
 from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed
-from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train
+from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train_on
 
 
 @jit
@@ -154,10 +154,10 @@ def draw_positions(rng, n_success, n, fraction, positions):
                 positions[update, i] = n_success + np.int64(random(rng) * (n - n_success))
 
 
-@slow_entry
-def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons,  # noqa: C901
+@jit
+def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons,  # noqa: C901
         schedules, networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work,
-        plain, one, ended, last, results):  # fmt: skip
+        plain, one, scratch, ended, last, results):  # fmt: skip
     """
     Do rollouts and the updates after each.
 
@@ -183,6 +183,8 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
     :param schedules: Three triples of float64, see ``places.EXPLORATION``.
     :param networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one:
         See :func:`updates.train`.
+    :param scratch: A row of the memory, as int64 and as float32 words; bool of shape (n_envs,); and int64 of shape
+        (updates, batch size), for as many updates as are drawn at once.
     :param ended: float64, a row of ``places.N_COLUMNS`` numbers for each episode that ends. The loop stops when there
         may be no room for those of another rollout.
     :param last: float64, see ``places.N_LAST``, changed in place.
@@ -193,13 +195,10 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
     states, began, returns, before, outcomes, dones, begun = episodes
     success, success_f, success_slots, fail, fail_f, fail_slots = memory
     opt_kind, _, beta1, beta2, eps = optimizer
-    n_envs, n_actions, batch_size = states.shape[0], net[N_ACTIONS], switches[at.BATCH_SIZE]
+    n_envs, n_actions = states.shape[0], net[N_ACTIONS]
     n_outcomes = next_states.shape[0] // (net[N_STATES] * n_actions)
     online, target = networks[0], networks[1]
-    row = np.zeros((1, success.shape[1]), np.int64)
-    row_f = row.view(np.float32)
-    explores = np.zeros(n_envs, np.bool_)
-    positions = np.empty((0, batch_size), np.int64)
+    row, row_f, explores, positions = scratch
     x, z, h, values = one[0], one[1], one[2], one[5]
     allowed = masks if switches[at.ACTS_BY_MASKS] else masks[:, :0]
     room = ended.shape[0] - n_envs * switches[at.TRAIN_FREQ]
@@ -307,14 +306,16 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
             if n == 0:
                 status = at.MEMORY_EMPTY
                 break
-            if positions.shape[0] != n_updates:
-                positions = np.empty((n_updates, batch_size), np.int64)
-            draw_positions(memory_rng, counts[at.SUCCESSES], n, fraction, positions)
-            total, n_updated = train(
-                success, success_f, fail, fail_f, counts[at.SUCCESSES], positions, 0, gamma, networks, net, known,
-                cached, batch, loss_kind, double_q, (opt_kind, last[at.LAST_RATE], beta1, beta2, eps), max_norm, steps,
-                work, plain, one,
-            )  # fmt: skip
+            total, n_updated, done, wanted = 0.0, 0, 0, 0
+            while n_updated < n_updates and done == wanted:  # as many at once as there is room for
+                wanted = min(n_updates - n_updated, positions.shape[0])
+                draw_positions(memory_rng, counts[at.SUCCESSES], n, fraction, positions[:wanted])
+                total, done = train_on(
+                    success, success_f, fail, fail_f, counts[at.SUCCESSES], positions[:wanted], 0, gamma, networks, net,
+                    known, cached, batch, loss_kind, double_q, (opt_kind, last[at.LAST_RATE], beta1, beta2, eps),
+                    max_norm, steps, work, plain, one, total,
+                )  # fmt: skip
+                n_updated += done
             last[at.LOSS_SUM], last[at.N_UPDATED] = total, n_updated
             if n_updated < n_updates:
                 status = at.UPDATE_FAILED
@@ -352,3 +353,13 @@ def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, mem
         results[at.IN_ROLLOUT] = counts[at.COLLECTED] + 1
         for i in range(n_envs):
             results[at.ENDED] -= dones[i]
+
+
+@slow_entry
+def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons, schedules,
+        networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one,
+        scratch, ended, last, results):  # fmt: skip
+    """See :func:`run_on`."""
+    run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons, schedules,
+           networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one,
+           scratch, ended, last, results)  # fmt: skip

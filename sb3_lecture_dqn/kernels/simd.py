@@ -1,7 +1,7 @@
 """
-Vectors of eight float32 numbers for numba, by LLVM's own vector type.
+Vectors of eight float32 numbers for numba, by LLVM's own vector type; for products of matrices also of sixteen.
 
-LLVM joins or splits them for the processor at hand: one register with AVX, two with SSE or NEON. No operation here may
+LLVM splits them for the processor at hand: eight are one register with AVX, two with SSE or NEON. No operation here may
 be reordered or fused at the compiler's choice: sums are taken in the order that stands here, and :func:`fma` is one
 instruction where the processor has one. So a function gives the same bits wherever it is inlined.
 """
@@ -17,8 +17,11 @@ from numba.extending import intrinsic, models, register_model
 #: Numbers in a vector
 LANES = 8
 
+#: Numbers in a wide vector
+WIDE_LANES = 16
+
 _FLOAT, _I32 = ir.FloatType(), ir.IntType(32)
-_VECTOR, _MASK = ir.VectorType(_FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
+_VECTOR, _WIDE = ir.VectorType(_FLOAT, LANES), ir.VectorType(_FLOAT, WIDE_LANES)
 _ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
 
 
@@ -29,7 +32,14 @@ class Float32x8(types.Type):  # type: ignore[misc]
         super().__init__(name="float32x8")
 
 
-vector = Float32x8()
+class Float32x16(types.Type):  # type: ignore[misc]
+    """The type of a wide vector."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x16")
+
+
+vector, wide_vector = Float32x8(), Float32x16()
 
 
 @register_model(Float32x8)
@@ -38,9 +48,21 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, kind, _VECTOR)
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+@register_model(Float32x16)
+class _WideModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _WIDE)
+
+
+# The index of an array is taken as it is: numba's own would first look whether it is negative.
+
+
+def _number_at(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, of: Any = _VECTOR) -> Any:
+    return builder.bitcast(_number_at(context, builder, array_type, array, index), of.as_pointer())
 
 
 def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
@@ -50,6 +72,12 @@ def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
 
 def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
+
+
+def _splat(builder: Any, x: Any, lanes: int) -> Any:
+    undefined = ir.Constant(ir.VectorType(_FLOAT, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, x, ir.Constant(_I32, 0))
+    return _shuffle(builder, first, undefined, [0] * lanes)
 
 
 def _first(builder: Any, n: Any) -> Any:
@@ -118,11 +146,20 @@ def splat(context, x):
     """Make a vector of one number."""
 
     def generate(context, builder, signature, arguments):
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        first = builder.insert_element(undefined, arguments[0], ir.Constant(_I32, 0))
-        return _shuffle(builder, first, undefined, [0] * LANES)
+        return _splat(builder, arguments[0], LANES)
 
     return vector(types.float32), generate
+
+
+@intrinsic
+def splat_at(context, array, at):
+    """Make a vector of one number of an array."""
+
+    def generate(context, builder, signature, arguments):
+        x = builder.load(_number_at(context, builder, signature.args[0], *arguments))
+        return _splat(builder, x, LANES)
+
+    return vector(array, types.intp), generate
 
 
 @intrinsic
@@ -157,6 +194,53 @@ def fma(context, a, b, c):
         return _call(builder, f"llvm.fmuladd.v{LANES}f32", _VECTOR, list(arguments))
 
     return vector(vector, vector, vector), generate
+
+
+@intrinsic
+def wide_load(context, array, at):
+    """Read sixteen numbers of a one-dimensional array from ``at`` on."""
+
+    def generate(context, builder, signature, arguments):
+        loaded = builder.load(_address(context, builder, signature.args[0], *arguments, of=_WIDE))
+        loaded.align = 4
+        return loaded
+
+    return wide_vector(array, types.intp), generate
+
+
+@intrinsic
+def wide_store(context, array, at, v):
+    """Write sixteen numbers into an array from ``at`` on."""
+
+    def generate(context, builder, signature, arguments):
+        array, at, v = arguments
+        builder.store(v, _address(context, builder, signature.args[0], array, at, of=_WIDE)).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, wide_vector), generate
+
+
+@intrinsic
+def wide_splat(context, x):
+    """Make a wide vector of one number."""
+
+    def generate(context, builder, signature, arguments):
+        return _splat(builder, arguments[0], WIDE_LANES)
+
+    return wide_vector(types.float32), generate
+
+
+@intrinsic
+def wide_fma_at(context, array, at, b, c):
+    """Compute ``array[at] * b + c`` for wide vectors, as :func:`fma`."""
+
+    def generate(context, builder, signature, arguments):
+        array, at, b, c = arguments
+        x = builder.load(_number_at(context, builder, signature.args[0], array, at))
+        factors = [_splat(builder, x, WIDE_LANES), b, c]
+        return _call(builder, f"llvm.fmuladd.v{WIDE_LANES}f32", _WIDE, factors)
+
+    return wide_vector(array, types.intp, wide_vector, wide_vector), generate
 
 
 @intrinsic

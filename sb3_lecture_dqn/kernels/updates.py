@@ -42,6 +42,7 @@ from sb3_lecture_dqn.kernels.simd import (
     load_first,
     mul,
     splat,
+    splat_at,
     sqrt,
     store,
     store_first,
@@ -83,14 +84,14 @@ def dot(flat, at, n, x, x_at):
 @jit
 def descend(flat, w_at, n_out, n_in, dz, dz_at, lr, x, x_at, dx, dx_at):
     """One SGD step on the weights of a layer ``z = W @ x + b``; its gradient in x, before the step, goes to dx."""
-    k = 0
+    k, rate = 0, splat(lr)
     while k + 32 <= n_in:
         x0, x1, x2, x3 = load(x, x_at + k), load(x, x_at + k + 8), load(x, x_at + k + 16), load(x, x_at + k + 24)
         d0 = d1 = d2 = d3 = zero()
         at = w_at + k
         for o in range(n_out):
-            g = dz[dz_at + o]
-            d, step = splat(g), splat(lr * g)
+            d = splat_at(dz, dz_at + o)
+            step = mul(rate, d)
             w0, w1, w2, w3 = load(flat, at), load(flat, at + 8), load(flat, at + 16), load(flat, at + 24)
             d0, d1, d2, d3 = fma(d, w0, d0), fma(d, w1, d1), fma(d, w2, d2), fma(d, w3, d3)
             store(flat, at, fnma(step, x0, w0))
@@ -108,10 +109,10 @@ def descend(flat, w_at, n_out, n_in, dz, dz_at, lr, x, x_at, dx, dx_at):
         x0, d0 = load_first(x, x_at + k, n), zero()
         at = w_at + k
         for o in range(n_out):
-            g = dz[dz_at + o]
+            d = splat_at(dz, dz_at + o)
             w0 = load_first(flat, at, n)
-            d0 = fma(splat(g), w0, d0)
-            store_first(flat, at, fnma(splat(lr * g), x0, w0), n)
+            d0 = fma(d, w0, d0)
+            store_first(flat, at, fnma(mul(rate, d), x0, w0), n)
             at += n_in
         store(dx, dx_at + k, d0)
         k += 8
@@ -579,9 +580,10 @@ def read_batch(success, success_f, fail, fail_f, n_success, positions, update, s
             masks[i, k] = words[at, MASK_WORD + k]
 
 
-@slow_entry
-def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, net, known, cached, batch,
-          loss_kind, double_q, optimizer, max_norm, steps, work, plain, one):  # fmt: skip
+@jit
+def train_on(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, net, known, cached,
+             batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one,
+             total_loss):  # fmt: skip
     """
     Updates, each on a minibatch from the rows of two partitions.
 
@@ -604,10 +606,10 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
     :param steps: Numbers of steps that the optimiser has done for each parameter, float32, changed in place; they are
         equal, or empty if the optimiser does not count.
     :param one: Work array for one input.
+    :param total_loss: Sum of the losses of updates before.
     :return: Sum of the losses, and the number of updates done: fewer than wanted if a loss is not finite, and then so
         is the sum; or -1 and fewer if a transition has a state or an action that the network has not
     """
-    total_loss = 0.0
     for update in range(positions.shape[0]):
         for i in range(positions.shape[1]):
             at = positions[update, i]
@@ -631,6 +633,14 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
             steps[k] += np.float32(1.0)
         total_loss += loss
     return total_loss, positions.shape[0]
+
+
+@slow_entry
+def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, net, known, cached, batch,
+          loss_kind, double_q, optimizer, max_norm, steps, work, plain, one):  # fmt: skip
+    """See :func:`train_on`."""
+    return train_on(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, net, known, cached,
+                    batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one, 0.0)  # fmt: skip
 
 
 @entry

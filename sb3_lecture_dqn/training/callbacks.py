@@ -157,7 +157,7 @@ class LectureTestCallback(EventCallback):
         self._test_if_due()  # the updates after the last rollout are done
 
     def _on_step(self) -> bool:
-        self.count_episodes(int(np.sum(self.locals["dones"])))
+        self.count_episodes(int(np.count_nonzero(self.locals["dones"])))
         return self._continue_training
 
     def next_due(self) -> Due:
@@ -412,7 +412,7 @@ class EpisodeProgressBarCallback(BaseCallback):
         self.bar = tqdm(total=total, initial=self.model._episode_num, unit="episode", dynamic_ncols=True)
 
     def _on_step(self) -> bool:
-        self.count_episodes(int(np.sum(self.locals["dones"])))
+        self.count_episodes(int(np.count_nonzero(self.locals["dones"])))
         return True
 
     def next_due(self) -> Due:

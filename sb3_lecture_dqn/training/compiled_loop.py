@@ -21,6 +21,8 @@ from sb3_lecture_dqn.training.due import most_steps_in_a_rollout
 #: Episodes that may end in one call of the loop, besides those of its last rollout
 _MAX_ENDED = 2048
 _MIN_NEW_ROWS = 1024
+# Minibatches that are drawn at once
+_MAX_DRAWN = 64
 _NO_LIMIT = sys.maxsize
 # All that the arguments of the loop are made of, besides the numbers that every call reads
 _of_model = itemgetter(
@@ -122,6 +124,7 @@ class CompiledLoop:
         counts[at.SUCCESSES], counts[at.FAILURES] = memory.success.size, memory.fail.size
         counts[at.COPIES_COUNTED] = model._target_copies.counted
         last[at.PROGRESS], last[at.LAST_EPSILON] = model._current_progress_remaining, model.exploration_rate
+        model._engine.follow_target()
         self._run(*self._arguments)
         status, n_rollouts, n_steps, n_ended, *_ = self._result_list = self._results.tolist()
         self._limits.data[at.MAX_ROLLOUTS] -= n_rollouts
@@ -198,10 +201,19 @@ class CompiledLoop:
             self._epsilons,
             self._schedules(),
             *model._engine.arguments(model.batch_size, memory.fail.words.shape[1] - DISCRETE_ROW.itemsize // 8, trains),
+            self._scratch(),
             self._ended,
             self._last,
             self._results,
         )
+
+    def _scratch(self) -> tuple[np.ndarray, ...]:
+        """Make arrays in which the loop keeps what it is about to store and to draw."""
+        model = self.model
+        row = np.zeros((1, model.replay_buffer.fail.words.shape[1]), np.int64)
+        n_updates = model.gradient_steps if 0 <= model.gradient_steps <= _MAX_DRAWN else _MAX_DRAWN
+        positions = np.zeros((n_updates, model.batch_size), np.int64)
+        return row, row.view(np.float32), np.zeros(model.n_envs, np.bool_), positions
 
     def _switches(self) -> np.ndarray:
         """Return the settings that are whole numbers."""
@@ -210,7 +222,6 @@ class CompiledLoop:
         switches[at.TRAIN_FREQ] = model.train_freq.frequency
         switches[at.TRAIN_BY_EPISODE] = model.train_freq.unit == TrainFrequencyUnit.EPISODE
         switches[at.GRADIENT_STEPS] = model.gradient_steps
-        switches[at.BATCH_SIZE] = model.batch_size
         switches[at.LEARNING_STARTS] = model.learning_starts
         interval = model.target_update_interval
         if isinstance(interval, int):
