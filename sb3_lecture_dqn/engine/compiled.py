@@ -73,8 +73,9 @@ class CompiledEngine:
         self.one = np.zeros((6, room_for_one(net)), np.float32)
         self._work: dict[tuple[int, int], Any] = {}
         self._was_plain = False
-        # Whether code outside may have changed the target network since it was compared with this copy
-        self._looks_at_target, self._target_then = False, _NOTHING
+        # Whether code outside may have changed the target network since it was compared with this copy; and the last
+        # number of `known` then, which changes whenever the target is copied
+        self._looks_at_target, self._target_then, self._known_then = False, _NOTHING, -1
         self.watch = Watch(model)
 
     @property
@@ -93,14 +94,15 @@ class CompiledEngine:
 
     def follow_target(self) -> None:
         """Forget the target's action values if code outside has changed the target. Call this before every kernel."""
-        if not self._looks_at_target:
+        if not self._looks_at_target or not len(self.known):
             return
         self._looks_at_target = False
         if self._was_plain:  # the few values that an update needs are computed again sooner than networks are compared
             self.forget_target()
-        elif self._target_then.tobytes() != self.target.tobytes():
+        elif self._known_then != self.known[-1] or self._target_then.tobytes() != self.target.tobytes():
             self._target_then = self.target.copy()
             self.forget_target()
+            self._known_then = int(self.known[-1])
 
     def copy_target(self, tau: float) -> None:
         """See :meth:`engine.choice.Engine.copy_target`."""

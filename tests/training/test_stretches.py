@@ -288,6 +288,21 @@ def test_what_a_callback_changes_that_is_called_at_every_step_is_followed(name, 
     changed_by_a_callback(tmp_path, name, ("always", {30: name, 51: name, 120: "nothing"}), 1)
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("callback", ["sometimes", "always"])
+def test_weights_of_before_may_come_back(callback, batch_size, tmp_path):
+    """The target's values that are kept are then those of later weights."""
+    calls = {30: "remember", 61: "restore", 91: "restore", 120: "nothing"}
+    settings_of_case = {
+        "batch_size": batch_size,
+        "train_freq": 1,
+        "target_update_interval": 10,
+        "learning_rate": 0.1,
+        "policy_kwargs": {"hidden_dim": 6},
+    }
+    assert compare(lake(settings=settings_of_case, callbacks=[(callback, calls)]), tmp_path) > 0
+
+
 @pytest.mark.parametrize("name", CHANGES_IN_TESTS)
 def test_what_a_callback_changes_after_a_test_is_followed(name, tmp_path):
     changed_by_a_callback(tmp_path, name, ("test", 40, 1, True, {2: name, 6: "nothing"}), 2)

@@ -7,6 +7,7 @@ import io
 import json
 import pathlib
 import warnings
+import weakref
 import zipfile
 from typing import Any, NamedTuple
 
@@ -119,6 +120,17 @@ def _scale(network: Any, factor: float) -> None:
             parameter.mul_(factor)
 
 
+_REMEMBERED: Any = weakref.WeakKeyDictionary()
+
+
+def _remember(model):
+    _REMEMBERED[model] = copy.deepcopy(model.policy.state_dict())
+
+
+def _restore(model):
+    model.policy.load_state_dict(_REMEMBERED.get(model, model.policy.state_dict()))
+
+
 def _set(name: str, value: Any):
     return lambda model: setattr(model, name, value)
 
@@ -194,6 +206,8 @@ CHANGES = {
     "load_state_dict": lambda model: model.policy.load_state_dict(
         {name: weights * 0.9 for name, weights in model.policy.state_dict().items()}
     ),
+    "remember": _remember,
+    "restore": _restore,
     "set_parameters": lambda model: model.set_parameters(model.get_parameters()),
     "optimizer": _new_optimizer,
     "exploration_rng": lambda model: _set("exploration_rng", np.random.default_rng(5))(model),
