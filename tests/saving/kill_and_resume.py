@@ -14,6 +14,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 import torch as th
 from stable_baselines3.common.logger import configure
@@ -24,29 +25,50 @@ from sb3_lecture_dqn.envs.make import make_training_env
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from tests.saving.test_checkpoint import equal, everything, scalars
 
-#: Environment, engine, number of environments, environment steps
+
+class Configuration(NamedTuple):
+    """
+    A run.
+
+    :param save_freq: Environment steps between two checkpoints
+    :param has_tests: Whether there are callbacks besides the one that saves checkpoints
+    """
+
+    env_id: str
+    engine: str
+    n_envs: int
+    n_steps: int
+    save_freq: int
+    has_tests: bool = True
+
+
 CONFIGURATIONS = {
-    "Taxi, numba, 1 environment": ("Taxi-v3", "numba", 1, 60_000),
-    "Taxi, numba, 4 environments": ("Taxi-v3", "numba", 4, 120_000),
-    "Taxi, torch, 1 environment": ("Taxi-v3", "torch", 1, 2_400),
-    "Taxi, torch, 4 environments": ("Taxi-v3", "torch", 4, 4_800),
-    "CartPole, torch, 1 environment": ("CartPole-v1", "torch", 1, 2_400),
-    "CartPole, torch, 4 environments": ("CartPole-v1", "torch", 4, 4_800),
+    "Taxi, numba, 1 environment": Configuration("Taxi-v3", "numba", 1, 60_000, 40),
+    "Taxi, numba, 4 environments": Configuration("Taxi-v3", "numba", 4, 120_000, 160),
+    # The compiled loop does many steps in one call
+    "Taxi, numba, stretches": Configuration("Taxi-v3", "numba", 1, 1_000_000, 20_000, False),
+    "FrozenLake, numba, stretches": Configuration("FrozenLake-v1", "numba", 3, 1_000_000, 20_000, False),
+    "Taxi, torch, 1 environment": Configuration("Taxi-v3", "torch", 1, 2_400, 40),
+    "Taxi, torch, 4 environments": Configuration("Taxi-v3", "torch", 4, 4_800, 160),
+    "CartPole, torch, 1 environment": Configuration("CartPole-v1", "torch", 1, 2_400, 40),
+    "CartPole, torch, 4 environments": Configuration("CartPole-v1", "torch", 4, 4_800, 160),
 }
 
 
-def train(run, env_id, engine, n_envs, n_steps):
+def train(run, env_id, engine, n_envs, n_steps, save_freq, has_tests):
     """Begin a run, or go on with it where there is a checkpoint; leaves ``result.pt`` in its folder at the end."""
     th.set_num_threads(1)
-    checkpoints = LectureCheckpointCallback(40 * n_envs, run / "checkpoints")
-    callbacks = [LectureTestCallback(None, 5, (10, "episode"), 100, verbose=0), checkpoints]
-    if env_id == "Taxi-v3":
-        callbacks.append(LectureTensorBoardCallback((40, "episode"), (10_000, "episode"), batch_size=8))
+    callbacks = [LectureCheckpointCallback(save_freq, run / "checkpoints", verbose=0)]
+    tests = LectureTestCallback(None, 5, (10, "episode"), 100, verbose=0)
+    if has_tests:
+        callbacks = [tests, *callbacks]
+        if env_id == "Taxi-v3":
+            callbacks.append(LectureTensorBoardCallback((40, "episode"), (10_000, "episode"), batch_size=8))
     if checkpoints_in(run / "checkpoints"):
         model = LectureDQN.resume(run, env=make_training_env(env_id, 100, n_envs))
     else:
         model = LectureDQN(
-            "LecturePolicy" if env_id == "Taxi-v3" else "MlpPolicy",
+            "MlpPolicy" if env_id == "CartPole-v1" else "LecturePolicy",
             make_training_env(env_id, 100, n_envs),
             engine=engine,
             gradient_steps=1,
@@ -55,9 +77,9 @@ def train(run, env_id, engine, n_envs, n_steps):
         )
         model.env_id = env_id  # so that tests know how to make such an environment
     model.set_logger(configure(str(run), ["tensorboard"]))
-    model.learn(n_steps, callbacks)
+    model.learn(n_steps, callbacks, log_interval=4 if has_tests else 1000)
     model.logger.close()
-    th.save({"model": everything(model), "tests": callbacks[0].results, "scalars": scalars(run)}, run / "result.pt")
+    th.save({"model": everything(model), "tests": tests.results, "scalars": scalars(run)}, run / "result.pt")
 
 
 def in_a_process(*args):
@@ -97,11 +119,11 @@ def kill_and_resume(folder, name, n_kills, seed=0):
     # A process is killed when it has come so far, or a moment later.
     rng = random.Random(seed)
     kills = in_saving = 0
-    for step in sorted(rng.uniform(0, 0.95 * configuration[3]) for _ in range(n_kills)):
+    for step in sorted(rng.uniform(0, 0.95 * configuration.n_steps) for _ in range(n_kills)):
         process = in_a_process(killed, *configuration)
         while newest_step(killed) < step and os.waitpid(process, os.WNOHANG)[0] == 0:
             time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.02))
+        time.sleep(rng.uniform(0, 0.02 if configuration.has_tests else 0.2))
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
         kills += os.WIFSIGNALED(status)

@@ -263,7 +263,8 @@ class Always(BaseCallback):
         change = self.calls.get(self.n_calls)
         if change is None:
             return True
-        local = {name: _shown_local(value) for name, value in self.locals.items()}
+        left_over = ("idx", "done", "continues")  # of the step before, if there was one in the rollout
+        local = {name: _shown_local(value) for name, value in self.locals.items() if name not in left_over}
         self.seen.append(bits([self.n_calls, self.num_timesteps, change, local, state_of(self.model)]))
         if change == "stop":
             return False
