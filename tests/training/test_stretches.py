@@ -216,7 +216,7 @@ ADAM = {"optimizer_class": th.optim.Adam, "hidden_dim": 6}
 LINEAR = {"exploration_decay": None, "learning_rate": LinearSchedule(1e-2, 1e-4, 0.6), "exploration_fraction": 0.4}
 
 
-@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize(("n_envs", "cuts"), [(1, None), (3, (0, 40))], ids=["one, long", "three, cut"])
 @pytest.mark.parametrize(
     ("table", "policy", "kwargs"),
     [
@@ -241,7 +241,6 @@ LINEAR = {"exploration_decay": None, "learning_rate": LinearSchedule(1e-2, 1e-4,
         (LARGE, "TablePolicy", {"use_masking": True, "explore_least_tried": True, "policy_kwargs": {}, **LINEAR}),
     ],
 )
-@pytest.mark.parametrize("cuts", [None, (0, 40)], ids=["long", "cut"])
 def test_every_setting(table, policy, kwargs, n_envs, cuts, tmp_path):
     learns = [{"total_timesteps": 900, "log_interval": 3}, {"total_episodes": 9, "reset_num_timesteps": False}]
     plain = {"policy_kwargs": {"hidden_dim": 5}, "train_freq": 1, "replay_buffer_kwargs": {"success_fraction": 0.5}}
