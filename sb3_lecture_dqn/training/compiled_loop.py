@@ -166,8 +166,9 @@ class CompiledLoop:
         model = self.model
         of_model = _of_model(vars(model))
         trains = self._ends_before > model.learning_starts and model.gradient_steps != 0
-        env, rng = model.env, model._exploration.rng
-        return trains, *of_model, *_of_memory(model.replay_buffer), *_of_env(env), len(vars(env)), rng
+        env, rng, memory = model.env, model._exploration.rng, model.replay_buffer
+        schedules = linear_schedule(model.lr_schedule), linear_schedule(model.exploration_schedule)
+        return trains, *of_model, *_of_memory(memory), *_of_env(env), len(vars(env)), rng, schedules
 
     def _has_room(self) -> bool:
         for partition, words, slots, n_rows in self._reserved:

@@ -80,7 +80,7 @@ def memories(draw) -> dict[str, Any]:
 @st.composite
 def callbacks(draw, masked: bool, has_limit: bool) -> list[tuple[Any, ...]]:
     calls = st.dictionaries(
-        st.integers(1, 150), st.sampled_from([*CHANGES, *CHANGES_OF_LOCALS, "stop"]), min_size=1, max_size=5
+        st.integers(1, 150), st.sampled_from([*CHANGES, *CHANGES_OF_LOCALS, "stop", "raise"]), min_size=1, max_size=5
     )
     in_tests = st.dictionaries(st.integers(1, 4), st.sampled_from([*CHANGES_IN_TESTS, "stop"]), max_size=3)
     kinds = [
@@ -140,7 +140,7 @@ def cases(draw) -> Case:
         "tau": draw(st.sampled_from([1.0, 0.2])),
         "target_update_interval": draw(intervals),
         "train_freq": (min(train_freq, 4), "episode") if by_episode else train_freq,
-        "gradient_steps": draw(st.sampled_from([1, 5, -1, 0])),
+        "gradient_steps": draw(st.sampled_from([1, 5, -1, 0, 70])),
         "batch_size": draw(st.sampled_from([1, 1, 2, 8, 33])),
         "learning_starts": draw(st.sampled_from([0, 0, 10, 150])),
         "exploration_decay": draw(st.sampled_from([None, 0.9, 0.99])),
@@ -165,7 +165,10 @@ def cases(draw) -> Case:
         for kwargs_of_learn in learns[1:]:
             kwargs_of_learn["reset_num_timesteps"] = False
     cuts = draw(st.none() | st.tuples(st.integers(0, 99), st.sampled_from([1, 3, 20])))
-    return Case(table, n_envs, limit, policy, kwargs, learns, chosen, cuts)
+    logs = draw(st.sampled_from(["json", "json", "json", "json", "tensorboard"]))
+    if logs == "tensorboard" and draw(st.integers(0, 9)) == 9:
+        chosen.append(("tensorboard", draw(st.integers(50, 300))))
+    return Case(table, n_envs, limit, policy, kwargs, learns, chosen, cuts, logs)
 
 
 def check(case: Case) -> None:
@@ -174,7 +177,7 @@ def check(case: Case) -> None:
     event("stretches" if n_stretches else "no stretches")
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(cases())
 def test_stretches_come_to_what_steps_come_to(case):
     check(case)
@@ -288,6 +291,14 @@ def test_what_a_callback_changes_that_is_called_at_every_step_is_followed(name, 
     changed_by_a_callback(tmp_path, name, ("always", {30: name, 51: name, 120: "nothing"}), 1)
 
 
+@pytest.mark.parametrize(("callback", "train_freq"), [("sometimes", 2), ("always", 1)])
+def test_training_goes_on_after_a_callback_has_raised(callback, train_freq, tmp_path):
+    learns = [{"total_timesteps": 300}, {"total_timesteps": 100, "reset_num_timesteps": False}]
+    calls = {30: "nothing", 51: "raise", 90: "raise", 120: "nothing"}
+    case = lake(settings={"train_freq": train_freq}, callbacks=[(callback, calls)], learns=[*learns, *learns[1:]])
+    assert compare(case, tmp_path) > 0
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("callback", ["sometimes", "always"])
 def test_weights_of_before_may_come_back(callback, batch_size, tmp_path):
@@ -343,6 +354,13 @@ def test_a_schedule_that_ends_at_once_fails_as_it_does_step_by_step(tmp_path):
 def test_several_environments_by_episodes_fail_as_they_do_step_by_step(tmp_path):
     case = lake(callbacks=[("sometimes", {40: "train_freq by episodes"})])
     compare(case, tmp_path)
+
+
+@pytest.mark.parametrize(("callback", "train_freq"), [("sometimes", 2), ("always", 1)])
+def test_an_environment_that_a_callback_sets_is_that_of_the_next_rollout(callback, train_freq, tmp_path):
+    calls = {30: "another environment", 51: "another environment", 120: "nothing"}
+    case = lake(settings={"train_freq": train_freq}, callbacks=[(callback, calls)])
+    assert compare(case, tmp_path) > 0
 
 
 def test_a_stretch_has_room_for_as_many_episodes_as_it_may_have(tmp_path):

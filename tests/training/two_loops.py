@@ -29,7 +29,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
-from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 from torch.nn import functional as F
 
 from sb3_lecture_dqn import (
@@ -227,6 +227,25 @@ CHANGES = {
     ),
     "noise": _set("action_noise", Noise()),
     "many steps of the optimizer": _many_steps,
+    "options of the optimizer": lambda model: model.policy.optimizer.param_groups[0].update(
+        {"momentum": 0.3} if "momentum" in model.policy.optimizer.param_groups[0] else {"eps": 0.01}
+    ),
+    "learning rate, in its schedule": lambda model: setattr(
+        model.lr_schedule, "value_schedule", ConstantSchedule(2e-3)
+    ),
+    "learning rate, in the optimizer": lambda model: model.policy.optimizer.param_groups[0].update(lr=0.5),
+    "exploration_schedule, in itself": lambda model: vars(model.exploration_schedule).update(end=0.7, end_fraction=0.9),
+    "another logger": lambda model: (model.logger.close(), model.set_logger(configure(None, []))),
+    "double_q": lambda model: _set("double_q", model.double_dqn and not model.double_q)(model),
+    "target is online": lambda model: _set("q_net_target", model.q_net)(model),
+    "gradient_steps=70": _set("gradient_steps", 70),
+    "memory, other rows": lambda model: model.replay_buffer.set_state(
+        {**model.replay_buffer.get_state(), "fail": model.replay_buffer.fail.filled()[:3]}
+    ),
+    "rng of the memory": lambda model: model.replay_buffer.seed(77),
+    "generator, in place": lambda model: setattr(
+        model.exploration_rng.bit_generator, "state", np.random.default_rng(8).bit_generator.state
+    ),
 }
 #: What it may do to the local variables of a step, which are stored after it
 CHANGES_OF_LOCALS = {
@@ -237,7 +256,10 @@ CHANGES_OF_LOCALS = {
 #: What a rollout is told when it begins, before its first callback. If a test changes these, a stretch sees it at once
 AT_BEGINNING = ("train_freq", "learning_starts", "noise")
 #: Others that training may not survive
-_HARMFUL_CHANGES = {"train_freq by episodes": _set("train_freq", TrainFreq(1, TrainFrequencyUnit.EPISODE))}
+_HARMFUL_CHANGES = {
+    "train_freq by episodes": _set("train_freq", TrainFreq(1, TrainFrequencyUnit.EPISODE)),
+    "another environment": lambda model: _set("env", copy.deepcopy(model.env))(model),
+}
 
 
 def _shown_local(value: Any) -> Any:
@@ -268,6 +290,8 @@ class Always(BaseCallback):
         self.seen.append(bits([self.n_calls, self.num_timesteps, change, local, state_of(self.model)]))
         if change == "stop":
             return False
+        if change == "raise":
+            raise RuntimeError("a callback has raised this")
         if change in CHANGES_OF_LOCALS:
             CHANGES_OF_LOCALS[change](self.locals)
         else:
@@ -375,7 +399,7 @@ def _of_file(path: pathlib.Path, case: Case) -> Any:
         return [archive.namelist(), tensors]
     if path.suffix == ".npz":
         return dict(np.load(path))
-    return None
+    return path.read_text() if path.suffix in (".tsv", ".pbtxt") else None
 
 
 def train(case: Case, compiled: bool, folder: pathlib.Path) -> dict[str, Any]:
