@@ -78,13 +78,16 @@ class _Claim:
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
         self._file = folder / "attempt"
         self._name = uuid.uuid4().hex
         self._file.write_text(self._name, encoding="utf-8")
 
     def check(self) -> None:
         if not self._file.exists() or self._file.read_text(encoding="utf-8") != self._name:
-            raise TakenOverError(f"{self._file.parent}: another process has begun this trial again")
+            if (self._folder / RESULT).exists():  # a checkpoint of this attempt may have been on its way meanwhile
+                shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
+            raise TakenOverError(f"{self._folder}: another process has begun this trial again")
 
 
 class _CheckpointsOfClaim(LectureCheckpointCallback):

@@ -270,6 +270,26 @@ def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_its_successor(tmp_
     assert {path.name for path in files} == {"attempt", "model.zip", trial_module.RESULT}
 
 
+def test_a_checkpoint_that_was_on_its_way_when_another_attempt_ended_is_removed(tmp_path, monkeypatch, long_result):
+    (trial,) = LONG.trials()
+    checked = trial_module._CheckpointsOfClaim._before_save
+
+    def cut_off(self):
+        checked(self)
+        if self.num_timesteps == 1000:
+            monkeypatch.setattr(trial_module._CheckpointsOfClaim, "_before_save", checked)
+            assert run_trial(trial, tmp_path, FREQ) == long_result
+
+    monkeypatch.setattr(trial_module._CheckpointsOfClaim, "_before_save", cut_off)
+    with pytest.warns(UserWarning, match="does not exist"), pytest.raises(trial_module.TakenOverError):
+        run_trial(trial, tmp_path, FREQ)
+    assert {path.name for path in (tmp_path / trial.folder_name).iterdir()} == {
+        "attempt",
+        "model.zip",
+        trial_module.RESULT,
+    }
+
+
 @pytest.mark.parametrize(
     ("where", "name"), [(trial_module.CurveCallback, "_test"), (trial_module, "written_whole")], ids=["test", "result"]
 )
