@@ -24,6 +24,7 @@ from sb3_lecture_dqn.engine.known import (
     KNOWN_PACKAGES,
     OPTIMIZER_HOOKS,
     autocasts,
+    counts_steps,
     from_known_package,
     moment_names,
     setting_reasons,
@@ -34,9 +35,7 @@ _Tensor: Any = th._C.TensorBase  # its methods in C are faster than PyTorch's Py
 _data_ptr, _is_contiguous, _numel = _Tensor.data_ptr, _Tensor.is_contiguous, _Tensor.numel
 _requires_grad = attrgetter("requires_grad")
 _hooks, _grad_hooks = _Tensor._backward_hooks.__get__, _Tensor._post_accumulate_grad_hooks.__get__
-_read_attributes = itemgetter(
-    "engine", "policy", "q_net", "q_net_target", "replay_buffer", "_vec_normalize_env", "observation_space", "device"
-)
+_ATTRIBUTES = ("engine", "policy", "replay_buffer", "_vec_normalize_env", "observation_space", "device")
 _embedding_options = attrgetter(*EMBEDDING_OPTIONS)
 # Packages whose threads run no user code.
 _KNOWN_THREADS = KNOWN_PACKAGES | {"tensorboard", "tqdm", "ipykernel", "IPython"}
@@ -63,7 +62,8 @@ class Watch:
         self.n_attributes = [*map(len, self.attributes)]
         self.of_buffer = vars(model.replay_buffer)
         self.n_of_buffer, self.n_of_model = len(self.of_buffer), len(vars(model))
-        self.of_model = _read_attributes(vars(model))
+        self._read_attributes = itemgetter(*_ATTRIBUTES, *model.network_names)
+        self.of_model = self._read_attributes(vars(model))
         self.children = [module._modules for module in (*modules, policy) if module._modules]
         self.known_children = [*map(dict, self.children)]
         self.hooks = [
@@ -89,7 +89,7 @@ class Watch:
         complete = all(state.get(name) is not None for state in self.states for name in names)
         self.in_state = [itemgetter(name) for name in names] if self.states and complete else []
         self.moments = [[*map(_data_ptr, map(read, self.states))] for read in self.in_state]
-        self.steps = [state["step"] for state in self.states] if "exp_avg" in names and self.in_state else []
+        self.steps = [state["step"] for state in self.states] if counts_steps(optimizer) and self.in_state else []
 
     def is_unchanged(self, networks: bool = True) -> bool:
         """
@@ -110,7 +110,7 @@ class Watch:
         model = self.model
         attributes = vars(model)
         return (
-            _read_attributes(attributes) == self.of_model  # these are not tensors
+            self._read_attributes(attributes) == self.of_model  # these are not tensors
             and len(attributes) == self.n_of_model
             and len(self.of_buffer) == self.n_of_buffer
             and next(setting_reasons(model), None) is None

@@ -9,15 +9,17 @@ import torch as th
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.masks import pack_masks
 from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
+from sb3_lecture_dqn.engine.batches import draw_batches
 from sb3_lecture_dqn.engine.changes import Watch
 from sb3_lecture_dqn.engine.divergence import loss_not_finite
-from sb3_lecture_dqn.engine.known import COMPILED_LOSSES, is_flat, layout_of, moment_names
+from sb3_lecture_dqn.engine.known import compiled_optimizer, counts_steps, is_flat, loss_number, moment_names
+from sb3_lecture_dqn.engine.layout import Layout
 from sb3_lecture_dqn.engine.torch_engine import copy_target
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, ARITHMETIC, SGD
+from sb3_lecture_dqn.kernels.kinds import ARITHMETIC, PARTS_IN, SGD
 
 #: Largest table of the target's action values that is kept, in numbers
 _MAX_KEPT = 2**24
-_NOTHING = np.zeros(0, np.float32)
+_NOTHING, _NO_MASKS = np.zeros(0, np.float32), np.zeros((64, 0), np.int64)
 _N_DISCRETE_WORDS = DISCRETE_ROW.itemsize // 8
 
 
@@ -43,33 +45,30 @@ class CompiledEngine:
         self.model = model
         self._fuses = compiling.fuses()
         self.networks, self.updates = networks, updates
-        self.start = int(model.observation_space.start)
         q_net, q_net_target = model._networks
-        net = layout_of(q_net)
-        assert net is not None
-        self.net = net
+        self.layout = Layout(q_net)
+        self.net = net = self.layout.net
+        #: Whether the compiled loops know the network on ``Discrete`` observations as rows of its embedding
+        self.embeds_states = int(net[networks.KIND]) != PARTS_IN
         self.parameters = list(q_net.parameters())
         self.online = _flat(self.parameters)
         self.target = self.online if q_net_target is q_net else _flat(list(q_net_target.parameters()))
         #: Addresses of the memory that this engine holds
         self.addresses = {array.ctypes.data for array in (self.online, self.target)}
-        n_states, n_actions = int(net[1]), int(net[2])
+        n_states, n_outputs = int(net[networks.N_STATES]), self.layout.n_actions * self.layout.n_quantiles
         #: Whether the target network has memory of its own
         self.is_target_apart = not np.may_share_memory(self.online, self.target)
-        keeps = self.is_target_apart and n_states * n_actions <= _MAX_KEPT
-        # `kept` has the target's action values of state s if known[s] equals the last number of `known`.
+        keeps = self.is_target_apart and 0 < n_states * n_outputs <= _MAX_KEPT
+        # `kept` has the target's outputs for state s if known[s] equals the last number of `known`.
         self.known = np.zeros(n_states + 1 if keeps else 0, np.int64)
-        self.kept = np.zeros(n_states * n_actions if keeps else 0, np.float32)
+        self.kept = np.zeros(n_states * n_outputs if keeps else 0, np.float32)
         self.forget_target()
         self.gradient = np.zeros_like(self.online)
         self.moments: list[np.ndarray] = []
         self.steps = np.zeros(0, np.float32)
-        options = self._options = model.policy.optimizer.param_groups[0]
-        if isinstance(model.policy.optimizer, th.optim.Adam):
-            self.optimizer = ADAM, *map(float, options["betas"]), float(options["eps"])
-        else:
-            self.optimizer = SGD, float(options["momentum"]), 0.0, 0.0
-        self._is_plain_sgd = self.optimizer == (SGD, 0.0, 0.0, 0.0)
+        self._options = model.policy.optimizer.param_groups[0]
+        self.optimizer = compiled_optimizer(model.policy.optimizer)
+        self._is_plain_sgd = self.embeds_states and self.optimizer == (SGD, 0.0, 0.0, 0.0, 0.0)
         self.one = np.zeros((6, room_for_one(net)), np.float32)
         self._work: dict[tuple[int, int], Any] = {}
         self._was_plain = False
@@ -116,11 +115,32 @@ class CompiledEngine:
         """See :meth:`engine.choice.Engine.train`."""
         if gradient_steps == 0:
             return math.nan
-        rows = self._minibatches(gradient_steps, batch_size)
-        arguments = self.arguments(batch_size, rows[0].shape[1] - _N_DISCRETE_WORDS)
-        self.follow_target()
-        total, done = self.updates.train(*rows, self.start, float(self.model.gamma), *arguments)
+        model, memory = self.model, self.model.replay_buffer
+        if self._reads_rows:
+            positions = memory.draw_minibatches(gradient_steps, batch_size)
+            success, fail = memory.success, memory.fail
+            rows = success.words, success.floats, fail.words, fail.floats, success.size, positions
+            arguments = self.arguments(batch_size, fail.words.shape[1] - _N_DISCRETE_WORDS)
+            self.follow_target()
+            start = int(self.layout.parts[0].starts)
+            total, done = self.updates.train(*rows, start, float(model.gamma), *arguments)
+        else:
+            batches = draw_batches(model, self.layout, gradient_steps, batch_size)
+            networks, net, known, kept, _, *settings, work, _, _ = self.arguments(batch_size, batches[-1].shape[1])
+            self.follow_target()
+            total, done = self.updates.train_batches(batches, batch_size, networks, net, known, kept, *settings, work)
         return self.mean_loss(total, done, gradient_steps)
+
+    @property
+    def _reads_rows(self) -> bool:
+        """Whether the kernels read the rows of the memory: those of transitions between ``Discrete`` states."""
+        model, memory = self.model, self.model.replay_buffer
+        return (
+            isinstance(memory, SuccessFailReplayBuffer)
+            and model._vec_normalize_env is None
+            and memory.row.is_discrete
+            and memory.use_masking == (memory.fail.words.shape[1] > _N_DISCRETE_WORDS)
+        )
 
     def arguments(self, batch_size: int, n_mask_words: int, trains: bool = True) -> tuple[Any, ...]:
         """
@@ -133,7 +153,7 @@ class CompiledEngine:
         """
         model = self.model
         norm = model.max_grad_norm
-        plain = self._is_plain_sgd and batch_size == 1 and norm is None
+        plain = self._is_plain_sgd and batch_size == 1 and norm is None and self._reads_rows
         if plain != self._was_plain:  # the two sum in different orders, so the last bits of kept values differ
             self._was_plain = plain
             self.forget_target()
@@ -146,7 +166,7 @@ class CompiledEngine:
             self.known,
             self.kept,
             batch,
-            COMPILED_LOSSES[model.loss_function],
+            loss_number(model),
             bool(model.double_q),
             (self.optimizer[0], float(self._options["lr"]), *self.optimizer[1:]),
             math.inf if norm is None else float(norm),
@@ -171,7 +191,7 @@ class CompiledEngine:
         if total == -1:
             raise IndexError(
                 f"update {model._n_updates + done + 1}: a transition of the replay memory has an observation outside "
-                f"{model.observation_space} or an action that is not below {self.net[2]}"
+                f"{model.observation_space} or an action that is not below {self.layout.n_actions}"
             )
         if done < wanted:
             raise loss_not_finite(model, total, done)
@@ -188,7 +208,7 @@ class CompiledEngine:
         """Make the moments of the optimiser flat. Before its first step, initialise them as PyTorch would."""
         optimizer = self.model.policy.optimizer
         names = moment_names(optimizer)
-        if isinstance(optimizer, th.optim.Adam):
+        if counts_steps(optimizer):
             for parameter in self.parameters:
                 optimizer.state[parameter].setdefault("step", th.tensor(0.0))
             self.steps = _flat([optimizer.state[parameter]["step"] for parameter in self.parameters])
@@ -198,49 +218,14 @@ class CompiledEngine:
 
     def greedy_actions(self, obs: Any, action_masks: np.ndarray | None = None) -> np.ndarray:
         """See :meth:`engine.choice.Engine.greedy_actions`."""
-        if obs.dtype != np.int64 or obs.ndim != 1:  # convert observations as PyTorch would
-            obs = obs.astype(np.int64).reshape(-1)
-        masks = np.zeros((len(obs), 0), np.int64) if action_masks is None else pack_masks(action_masks)
-        actions = np.empty(len(obs), np.int64)
-        outside = self.networks.greedy_actions(self.online, self.net, obs, self.start, masks, self.one, actions)
+        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+        codes, numbers = self.layout.encode(obs, n)
+        masks = _NO_MASKS[:n] if action_masks is None and n <= len(_NO_MASKS) else _packed(action_masks, n)
+        actions = np.empty(n, np.int64)
+        outside = self.networks.greedy_actions(self.online, self.net, codes, numbers, masks, self.one, actions)
         if outside >= 0:
-            raise IndexError(f"observation {obs[outside]} is outside the observation space")
+            raise IndexError(f"observation {codes[outside]} is outside the observation space")
         return actions
-
-    def _minibatches(self, n: int, batch_size: int) -> tuple[Any, ...]:
-        """
-        Draw minibatches.
-
-        :param n: Number of minibatches
-        :param batch_size: Number of transitions in each
-        :return: First arguments of the kernel ``train``: the rows of two partitions, as int64 and as float32 words, the
-            size of the first partition, and the drawn positions, int64 of shape ``(n, batch_size)``
-        """
-        model, buffer = self.model, self.model.replay_buffer
-        memory = buffer if isinstance(buffer, SuccessFailReplayBuffer) and not model._vec_normalize_env else None
-        if memory is not None and memory.row.is_discrete and memory.use_masking == (memory.fail.words.shape[1] > 4):
-            success, fail = memory.success, memory.fail
-            positions = memory.draw_minibatches(n, batch_size)
-            return success.words, success.floats, fail.words, fail.floats, success.size, positions
-        assert buffer is not None
-        rows, masks = np.zeros((n, batch_size), DISCRETE_ROW), []
-        for row in rows:
-            batch = buffer.sample(batch_size, env=model._vec_normalize_env)
-            row["observations"] = batch.observations.numpy()
-            row["next_observations"] = batch.next_observations.numpy()
-            row["actions"] = batch.actions.numpy()
-            row["rewards"] = batch.rewards.numpy()[:, 0]
-            row["dones"] = batch.dones.numpy()[:, 0]
-            if batch.discounts is not None and model.gamma > 0:
-                # The loop multiplies the next value by (1 - done) * gamma; choose "done" so that this is the discount.
-                row["dones"] = 1 - (1 - row["dones"]) * batch.discounts.numpy()[:, 0] / model.gamma
-            if (next_masks := getattr(batch, "next_action_masks", None)) is not None:
-                masks.append(pack_masks(next_masks.numpy()))
-        words = rows.view(np.int64).reshape(-1, 4)
-        if masks:  # masks are the last words of a row, as in SuccessFailReplayBuffer
-            words = np.hstack([words, np.concatenate(masks)])
-        floats = words.view(np.float32)
-        return words, floats, words, floats, len(words), np.arange(len(words)).reshape(n, batch_size)
 
 
 def room_for_one(net: np.ndarray) -> int:
@@ -250,29 +235,42 @@ def room_for_one(net: np.ndarray) -> int:
     :param net: See :mod:`kernels.networks`
     :return: Length that has room for the outputs of all layers, for an input, and for all action values
     """
-    _, _, n_actions, width, n_layers, stride, *_ = map(int, net)
-    return max(n_layers * stride, 2 * width, n_actions) + 8
+    from sb3_lecture_dqn.kernels import networks as at
+
+    n_in = int(net[at.FIRST + at.N_IN]) if net[at.N_LAYERS] else 0
+    return max(int(net[at.N_LAYERS] * net[at.STRIDE]), n_in, 2 * int(net[at.WIDTH]), int(net[at.N_ACTIONS])) + 8
 
 
 def work_arrays(net: np.ndarray, batch_size: int, n_mask_words: int) -> Any:
     """
-    Make the work arrays for minibatches.
+    Make the arrays for minibatches.
 
     :param net: See :mod:`kernels.networks`
     :param batch_size: Number of transitions in a minibatch
     :param n_mask_words: Number of words of a mask in a transition
-    :return: ``batch`` and ``work`` of :func:`kernels.updates.train`
+    :return: ``batch``, for transitions between observations of one code, and ``work``, see :mod:`kernels.minibatches`
     """
-    kind, n_states, n_actions, _, n_layers, stride, _, n_in, *_ = map(int, net)
-    n_inputs = batch_size * (n_actions if kind == ACTION_IN else 1)
-    columns, x_row = (n_inputs + 15) & ~15, (n_in + 7) & ~7
-    integers = [np.zeros(batch_size, np.int64) for _ in range(3)]
-    floats = [np.zeros(batch_size, np.float32) for _ in range(3)]
-    masks, values = np.zeros((batch_size, n_mask_words), np.int64), np.zeros(batch_size, np.float32)
+    from sb3_lecture_dqn.kernels import networks as at
+
+    _, n_states, n_actions, n_quantiles, action_row, width, n_layers, stride, n_parts, *_ = map(int, net)
+    takes_action, n_in = action_row >= 0, int(net[at.FIRST + at.N_IN])
+    columns = (batch_size * (n_actions if takes_action else 1) + 15) & ~15
+    x_row, n_outputs = (n_in + 7) & ~7, n_actions * n_quantiles
+    n_rows = int(net[at.FIRST + at.WEIGHTS]) // max(width, 1) if n_layers else n_states
+    codes, numbers = (np.zeros((batch_size, 1), np.int64) for _ in range(2)), np.zeros((batch_size, 0), np.float32)
+    of_states, of_next = codes
+    actions, masks = np.zeros(batch_size, np.int64), np.zeros((batch_size, n_mask_words), np.int64)
+    rewards, discounts = (np.zeros(batch_size, np.float32) for _ in range(2))
+    batch = of_states, numbers, of_next, numbers, actions, rewards, discounts, masks
     big = np.zeros((7, max(n_layers * stride, x_row, 1) * columns), np.float32)
-    ints = np.zeros((4, max(2 * batch_size, n_inputs, n_states + n_actions)), np.int64)
-    q = np.zeros((2, batch_size * n_actions), np.float32)
-    return (*integers, *floats, masks, values), (big, ints, q)
+    ints = np.zeros((2, max(batch_size * (n_parts + 1), n_rows)), np.int64)
+    q = np.zeros((3, max(batch_size * n_outputs, n_actions)), np.float32)
+    values, slopes = (np.zeros(batch_size * n_quantiles, np.float32) for _ in range(2))
+    return batch, (big, ints, q, values, slopes, np.zeros((batch_size, 1), np.int64), np.zeros(0, np.int64))
+
+
+def _packed(action_masks: np.ndarray | None, n: int) -> np.ndarray:
+    return np.zeros((n, 0), np.int64) if action_masks is None else pack_masks(action_masks)
 
 
 def _flat(tensors: list[Any]) -> np.ndarray:

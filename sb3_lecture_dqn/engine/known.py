@@ -15,7 +15,8 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from sb3_contrib.common.utils import quantile_huber_loss
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 from torch.nn import functional as F
@@ -25,29 +26,26 @@ from torch.optim import optimizer as torch_optimizer
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 from sb3_lecture_dqn.common.partition import Partition
-from sb3_lecture_dqn.common.torch_layers import ActionInNetwork, LectureNetwork, TableNetwork
 from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper
 from sb3_lecture_dqn.kernels.available import why_no_numba
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, HUBER, MSE, SGD, STATE_IN, TABLE
+from sb3_lecture_dqn.engine.layout import Layout, UnknownNetworkError
+from sb3_lecture_dqn.kernels.kinds import ADAM, ADAMW, HUBER, MSE, NESTEROV, QUANTILE, RMSPROP, SGD
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
-_HIDDEN_LAYERS = [nn.Linear, nn.PReLU, nn.Linear, nn.PReLU, nn.Linear]
-#: Networks: number of each class in the kernels, and the classes of its modules in the order of ``modules()``
-COMPILED_NETWORKS: dict[type, tuple[int, list[type]]] = {
-    TableNetwork: (TABLE, [TableNetwork, nn.Sequential, nn.Embedding]),
-    LectureNetwork: (STATE_IN, [LectureNetwork, nn.Sequential, nn.Embedding, *_HIDDEN_LAYERS]),
-    ActionInNetwork: (
-        ACTION_IN,
-        [ActionInNetwork, nn.Embedding, nn.Embedding, nn.Sequential, *_HIDDEN_LAYERS],
-    ),
-}
 #: Losses: number of each function in the kernels
-COMPILED_LOSSES: dict[Any, int] = {F.mse_loss: MSE, F.smooth_l1_loss: HUBER}
-#: Optimisers: number of each class in the kernels
-COMPILED_OPTIMIZERS: dict[type, int] = {th.optim.SGD: SGD, th.optim.Adam: ADAM}
+COMPILED_LOSSES: dict[Any, int] = {F.mse_loss: MSE, F.smooth_l1_loss: HUBER, quantile_huber_loss: QUANTILE}
+#: Optimisers: the options that the kernels know, those whose value may only be off, which are not named, aside
+COMPILED_OPTIMIZERS: dict[type, tuple[str, ...]] = {
+    th.optim.SGD: ("momentum", "nesterov", "weight_decay"),
+    th.optim.Adam: ("betas", "eps", "weight_decay", "decoupled_weight_decay"),
+    th.optim.AdamW: ("betas", "eps", "weight_decay", "decoupled_weight_decay"),
+    th.optim.RMSprop: ("alpha", "eps", "weight_decay", "momentum"),
+}
 #: Classes of replay memories
-COMPILED_MEMORIES = (SuccessFailReplayBuffer, LatestTransitionBuffer, ReplayBuffer, NStepReplayBuffer)
+COMPILED_MEMORIES = (
+    SuccessFailReplayBuffer, LatestTransitionBuffer, ReplayBuffer, DictReplayBuffer, NStepReplayBuffer,
+)  # fmt: skip
 
 #: Packages whose code changes no network without notice. Code from other packages is user code
 KNOWN_PACKAGES = frozenset({"sb3_lecture_dqn", "stable_baselines3", "sb3_contrib", "gymnasium", "torch", "builtins"})
@@ -62,8 +60,8 @@ GLOBAL_HOOKS = (
 OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 #: Options of an embedding that change more than the lookup of rows
 EMBEDDING_OPTIONS = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
-# Options of the optimisers that the loops support, or that change only the speed of PyTorch
-_FOLLOWED = ("params", "lr", "momentum", "betas", "eps", "foreach", "fused")
+# Options of the optimisers that change only the speed of PyTorch
+_OF_SPEED = ("params", "lr", "foreach", "fused")
 # Methods that PyTorch calls to choose actions and to compute losses, but the loops do not
 _POLICY_METHODS = ("__call__", "predict", "_predict", "obs_to_tensor", "set_training_mode", "train", "parameters")
 
@@ -103,47 +101,6 @@ def why_not_compiled(model: Any) -> str | None:
     return next(_reasons(model), None) or why_no_numba()
 
 
-def layout_of(network: Any) -> np.ndarray | None:
-    """
-    Describe a network to the kernels.
-
-    :param network: The network
-    :return: ``net`` of :mod:`kernels.networks`, int64; ``None`` if the kernels do not know the network
-    """
-    # No isinstance, since a subclass may compute something else.
-    kind, modules = COMPILED_NETWORKS.get(type(network), (None, []))
-    if kind is None or [*map(type, network.modules())] != modules:
-        return None
-    if not isinstance(network.observation_space, spaces.Discrete):
-        return None
-    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
-    (n_states, width), *others = shapes
-    if kind == TABLE:
-        n_actions, layers, at = width, [], n_states * width
-    elif kind == STATE_IN:
-        layers, at = others, n_states * width
-        n_actions, n_in = others[-1][0], width
-    else:
-        (n_actions, _), *layers = others
-        at, n_in = (n_states + n_actions) * width, 2 * width
-        if others[0] != (n_actions, width) or layers[-1] != (1,):
-            return None
-    if (n_states, n_actions) != (network.observation_space.n, network.n_actions):
-        return None
-    described: list[int] = []
-    for first in range(0, len(layers), 3):  # weights, bias, slope
-        weights, *rest = layers[first : first + 3]
-        n_out = weights[0]
-        slope = (1,) if first + 3 < len(layers) else None
-        if weights != (n_out, n_in) or rest != [(n_out,), *([slope] if slope else [])]:
-            return None
-        bias_at = at + n_out * n_in
-        described += [n_out, n_in, at, bias_at, bias_at + n_out if slope else -1]
-        at, n_in = bias_at + n_out + bool(slope), n_out
-    stride = (max(described[::5], default=0) + 7) & ~7
-    return np.array([kind, n_states, n_actions, width, len(described) // 5, stride, *(described or [0] * 5)])
-
-
 def _reasons(model: Any) -> Iterator[str]:
     online, target = model._networks
     yield from _network_reasons(model, online, target)
@@ -160,19 +117,16 @@ def _reasons(model: Any) -> Iterator[str]:
 
 
 def _network_reasons(model: Any, online: nn.Module, target: nn.Module) -> Iterator[str]:
-    layout = layout_of(online)
-    if layout is None:
-        space = getattr(online, "observation_space", None)
-        if type(online) in COMPILED_NETWORKS and not isinstance(space, spaces.Discrete):
-            yield f"it knows Discrete observations, not {type(space).__name__}{_wrapper_for(space)}"
-        changed = " whose layers were changed" if type(online) in COMPILED_NETWORKS else ""
-        yield f"it knows the networks of {_KNOWN}, not a network of type {type(online).__name__}{changed}"
-    elif (target_layout := layout_of(target)) is None or not np.array_equal(target_layout, layout):
-        yield f"the target network, a {type(target).__name__}, is not made as the online network is"
+    try:
+        layout = Layout(online)
+        if not np.array_equal(Layout(target).net, layout.net):
+            yield f"the target network, a {type(target).__name__}, is not made as the online network is"
+    except UnknownNetworkError as error:
+        yield f"it does not know {error}{_wrapper_for(online)}"
     if model.device.type != "cpu":
         yield f"it works on the cpu, not on device {model.device}"
-    for network, attribute in ((online, "q_net"), (target, "q_net_target")):
-        if not _same_numbers(network.observation_space, model.observation_space):
+    for network, attribute in zip((online, target), model.network_names, strict=True):
+        if network.observation_space != model.observation_space:
             yield f"{attribute}.observation_space={network.observation_space} is not the model's"
         for name, module in network.named_modules(prefix=attribute):
             if any(getattr(module, hooks) for hooks in HOOKS):
@@ -187,19 +141,15 @@ def _network_reasons(model: Any, online: nn.Module, target: nn.Module) -> Iterat
                         yield f"it does not know the embedding's option {option}={value}"
 
 
-def _wrapper_for(space: Any) -> str:
-    """Return a hint at the wrapper that makes observations ``Discrete``, if it supports the space."""
+def _wrapper_for(network: Any) -> str:
+    """Return a hint at the wrapper that makes observations ``Discrete``, if it supports those of a network."""
     env: gym.Env = gym.Env()
-    env.observation_space = space
+    env.observation_space = getattr(network, "observation_space", None)  # type: ignore[assignment]
     try:
         DiscreteObservationWrapper(env)
-    except UnsupportedSpaceError:
+    except (UnsupportedSpaceError, AttributeError):
         return ""
-    return "; sb3_lecture_dqn.DiscreteObservationWrapper(env) makes them Discrete"
-
-
-def _same_numbers(space: Any, other: Any) -> bool:
-    return isinstance(space, spaces.Discrete) and (space.n, space.start) == (other.n, other.start)
+    return "; sb3_lecture_dqn.DiscreteObservationWrapper(env) makes the observations Discrete"
 
 
 def shadowed(thing: Any) -> str | None:
@@ -238,10 +188,9 @@ def from_known_package(thing: Any) -> bool:
 def _policy_reasons(model: Any, online: nn.Module) -> Iterator[str]:
     """Check the objects and methods that choose greedy actions, and those that an update calls besides the networks."""
     policy = model.policy
-    if getattr(policy, "q_net", None) is not online:
-        yield "the model's q_net is not the q_net of its policy"
-    if not isinstance(policy, model.compiled_policies):
-        yield f"it knows {_KNOWN}, not the policy {type(policy).__name__}"
+    name, _ = model.network_names
+    if getattr(policy, name, None) is not online:
+        yield f"the model's {name} is not the {name} of its policy"
     if (method := shadowed(policy) or overridden(type(policy), _POLICY_METHODS)) is not None:
         yield f"it would not call {type(policy).__name__}.{method}, which was replaced"
     for method in ("compute_loss", "_action_values"):
@@ -250,7 +199,8 @@ def _policy_reasons(model: Any, online: nn.Module) -> Iterator[str]:
 
 
 def _parameter_reasons(online: nn.Module, target: nn.Module) -> Iterator[str]:
-    networks = {"q_net": online} if target is online else {"q_net": online, "q_net_target": target}
+    own, other = ("q_net", "q_net_target")
+    networks = {own: online} if target is online else {own: online, other: target}
     parameters = {
         f"{network}.{name}": parameter
         for network, module in networks.items()
@@ -318,7 +268,8 @@ def _n_users(storage: th.UntypedStorage) -> int:
 def _optimizer_reasons(optimizer: Any, online: nn.Module) -> Iterator[str]:
     kind = type(optimizer).__name__
     if type(optimizer) not in COMPILED_OPTIMIZERS:
-        yield f"it knows the optimisers SGD and Adam, not {kind}"
+        yield f"it knows the optimisers SGD, Adam, AdamW and RMSprop, not {kind}"
+        return
     groups = optimizer.param_groups
     parameters = [*online.parameters()]
     if len(groups) != 1 or [*map(id, groups[0]["params"])] != [*map(id, parameters)]:
@@ -328,14 +279,14 @@ def _optimizer_reasons(optimizer: Any, online: nn.Module) -> Iterator[str]:
             yield "it does not call hooks, and the optimiser has one"
     if (method := shadowed(optimizer)) is not None:
         yield f"the optimiser's {method} was replaced"
-    options = groups[0]
+    options, known = groups[0], COMPILED_OPTIMIZERS.get(type(optimizer), ())
     for option in optimizer.defaults:
-        if option not in _FOLLOWED and option in options and _is_on(options[option]):
+        if option not in (*known, *_OF_SPEED) and option in options and _is_on(options[option]):
             yield f"it does not know the optimiser's option {option}={options[option]}"
-    numbers = (options["momentum"],) if "momentum" in options else (*options["betas"], options["eps"])
-    if not all(isinstance(number, float | int) for number in numbers):
+    numbers = [options[name] for name in ("momentum", "alpha", "eps", "weight_decay") if name in options]
+    if not all(isinstance(number, float | int) for number in (*numbers, *options.get("betas", ()))):
         yield f"it knows options of the optimiser that are plain numbers, not {numbers}"
-    if "betas" in options and not all(0 <= beta < 1 for beta in options["betas"]):
+    elif not all(0 <= beta < 1 for beta in options.get("betas", ())):
         yield f"it does not know the optimiser's option betas={options['betas']}"
     yield from _optimizer_state_reasons(optimizer, parameters)
 
@@ -344,16 +295,58 @@ def _is_on(option: Any) -> bool:
     return option is not None and bool(option)
 
 
+def compiled_optimizer(optimizer: th.optim.Optimizer) -> tuple[int, float, float, float, float]:
+    """
+    Describe an optimiser to the kernels.
+
+    :param optimizer: One of :data:`COMPILED_OPTIMIZERS`
+    :return: Its kind, and its numbers after the learning rate, see :func:`kernels.updates.train_on`
+    """
+    options = optimizer.param_groups[0]
+    decay = float(options["weight_decay"])
+    if isinstance(optimizer, th.optim.SGD):
+        return NESTEROV if options["nesterov"] else SGD, float(options["momentum"]), 0.0, 0.0, decay
+    eps = float(options["eps"])
+    if isinstance(optimizer, th.optim.RMSprop):
+        return RMSPROP, float(options["alpha"]), float(options["momentum"]), eps, decay
+    decoupled = isinstance(optimizer, th.optim.AdamW) or options.get("decoupled_weight_decay", False)
+    beta1, beta2 = map(float, options["betas"])
+    return ADAMW if decoupled else ADAM, beta1, beta2, eps, decay
+
+
+def counts_steps(optimizer: th.optim.Optimizer) -> bool:
+    """
+    Look whether an optimiser counts its steps in its state.
+
+    :param optimizer: One of :data:`COMPILED_OPTIMIZERS`
+    :return: Whether it does
+    """
+    return not isinstance(optimizer, th.optim.SGD)
+
+
 def moment_names(optimizer: th.optim.Optimizer) -> list[str]:
     """
     Return the names of the moments in the state of an optimiser.
 
-    :param optimizer: SGD or Adam
+    :param optimizer: One of :data:`COMPILED_OPTIMIZERS`
     :return: The names
     """
-    if isinstance(optimizer, th.optim.Adam):
-        return ["exp_avg", "exp_avg_sq"]
-    return ["momentum_buffer"] if optimizer.param_groups[0]["momentum"] else []
+    momentum = ["momentum_buffer"] if optimizer.param_groups[0].get("momentum") else []
+    if isinstance(optimizer, th.optim.SGD):
+        return momentum
+    if isinstance(optimizer, th.optim.RMSprop):
+        return ["square_avg", *momentum]
+    return ["exp_avg", "exp_avg_sq"]
+
+
+def loss_number(model: Any) -> int:
+    """
+    Return the number of a model's loss in the kernels.
+
+    :param model: A model whose loss they know
+    :return: Its number
+    """
+    return COMPILED_LOSSES[model.loss_function]
 
 
 def _optimizer_state_reasons(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> Iterator[str]:
@@ -363,10 +356,10 @@ def _optimizer_state_reasons(optimizer: th.optim.Optimizer, parameters: list[nn.
             moment = state.get(name)
             if moment is not None and not (moment.dtype == th.float32 and moment.shape == parameter.shape):
                 yield f"the optimiser's {name} has another shape or dtype than its parameter"
-    if "exp_avg" in names:
+    if counts_steps(optimizer):
         steps = [state.get("step") for state in states]
         moments = [state.get(name) for name in names for state in states]
-        if any((step is None) != (moment is None) for step, moment in zip(steps * 2, moments, strict=True)):
+        if any((step is None) != (moment is None) for step, moment in zip(steps * len(names), moments, strict=True)):
             yield "the optimiser's state is incomplete"
         known = [step for step in steps if step is not None]
         if known and not all(isinstance(step, th.Tensor) and step.dtype == th.float32 for step in known):
@@ -383,7 +376,7 @@ def _memory_reasons(model: Any) -> Iterator[str]:
         yield f"the replay buffer's {method} was replaced"
     if isinstance(buffer, SuccessFailReplayBuffer) and not type(buffer.success) is type(buffer.fail) is Partition:
         yield "it does not know the partitions of the replay buffer"
-    if not _same_numbers(buffer.observation_space, model.observation_space):
+    if buffer.observation_space != model.observation_space:
         yield f"the replay buffer is made for {buffer.observation_space}, not for {model.observation_space}"
     if buffer.device.type != "cpu":
         yield f"it works on the cpu, and the replay buffer gives tensors on {buffer.device}"

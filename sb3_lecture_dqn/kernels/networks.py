@@ -1,31 +1,53 @@
 """
 Forward passes of the networks that the compiled engine knows: nothing but arrays and numbers goes in and out.
 
-A network is one flat float32 array with its parameters in the order of ``torch.nn.Module.parameters()``. ``net``, an
-int64 array, says where in it everything stands:
+A network is one flat float32 array with its parameters in the order of ``torch.nn.Module.parameters()``: first rows of
+embeddings, all of one width, then dense layers. ``net``, an int64 array, says where in it everything stands:
 
-==================  ==================================================================================================
-``net[KIND]``       TABLE: Q (n_states, n_actions) is all there is. STATE_IN: the embedding of the state goes into the
-                    layers, which give all action values. ACTION_IN: the embeddings of a state and an action go into
-                    the layers, which give one value
-``net[N_STATES]``   states, numbered from 0
-``net[N_ACTIONS]``  actions
-``net[WIDTH]``      numbers in an embedding (of a table: n_actions)
-``net[N_LAYERS]``   dense layers
-``net[STRIDE]``     room for the output of one layer in the work arrays
-``net[FIRST:]``     five numbers for each layer: N_OUT, N_IN, where its weights (n_out, n_in) stand, where its bias, and
-                    where the slope of the PReLU that follows it, -1 for none
-==================  ==================================================================================================
+====================  ================================================================================================
+``net[KIND]``         TABLE: Q (n_states, n_actions) is all there is. STATE_IN: the embedding of the state goes into the
+                      layers. ACTION_IN: the embeddings of a state and an action do, and give one value. PARTS_IN: a
+                      vector made of parts goes into the layers
+``net[N_STATES]``     values of the observation, if it is one code: a whole number from 0; else 0
+``net[N_ACTIONS]``    actions
+``net[N_QUANTILES]``  outputs for each action; those of all actions follow each other
+``net[ACTION_ROW]``   first row of the embeddings of actions, which follow the vector made of parts; -1 for none
+``net[WIDTH]``        numbers in an embedding (of a table: n_actions)
+``net[N_LAYERS]``     dense layers
+``net[STRIDE]``       room for the output of one layer in the work arrays
+``net[N_PARTS]``      parts of the input
+``net[PARTS]``        where in ``net`` they stand, five numbers for each: its kind in :mod:`kinds`; the number of its
+                      code, or of its first number, in an observation; values of the code, or how many numbers; first
+                      row of the embedding; and where in the vector it stands
+``net[FIRST:]``       six numbers for each layer: N_OUT, N_IN, where its weights (n_out, n_in) stand, where its bias,
+                      its activation, and where the slope of a PReLU stands, or the bits of another activation's slope
+====================  ================================================================================================
 
-Sums run in a fixed order (see :mod:`simd`): one network on one input gives the same bits wherever it is computed.
+An observation is a row of codes, int64, and a row of numbers, float32. Sums run in a fixed order (see :mod:`simd`): one
+network on one input gives the same bits wherever it is computed.
 """
+
+import math
 
 import numpy as np
 
 from sb3_lecture_dqn.kernels.compiling import entry, jit
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, STATE_IN, TABLE
+from sb3_lecture_dqn.kernels.kinds import (
+    ELU,
+    EMBEDDED,
+    LINEAR,
+    NUMBERS,
+    ONE_HOT,
+    PRELU,
+    STATE_IN,
+    TABLE,
+    TANH,
+)
 from sb3_lecture_dqn.kernels.simd import (
     add,
+    clamped,
+    div,
+    float_of,
     fma,
     load,
     load_first,
@@ -44,8 +66,9 @@ from sb3_lecture_dqn.kernels.simd import (
     zero,
 )
 
-KIND, N_STATES, N_ACTIONS, WIDTH, N_LAYERS, STRIDE, FIRST = 0, 1, 2, 3, 4, 5, 6
-N_OUT, N_IN, WEIGHTS, BIAS, SLOPE, PER_LAYER = 0, 1, 2, 3, 4, 5
+KIND, N_STATES, N_ACTIONS, N_QUANTILES, ACTION_ROW, WIDTH, N_LAYERS, STRIDE, N_PARTS, PARTS, FIRST = range(11)
+N_OUT, N_IN, WEIGHTS, BIAS, ACTIVATION, SLOPE, PER_LAYER = range(7)
+PART_KIND, SOURCE, N_VALUES, ROW, PLACE, PER_PART = range(6)
 
 
 # ---------------------------------------------------------------------------------------- one input
@@ -90,27 +113,57 @@ def affine(flat, w_at, b_at, n_out, n_in, x, x_at, out, out_at):
 
 
 @jit
-def prelu(z, z_at, n, slope, h, h_at):
-    """``h = z`` where z is above 0, ``slope * z`` elsewhere, in work arrays, which have room for whole vectors."""
-    p = splat(slope)
-    for o in range(0, n, 8):
-        v = load(z, z_at + o)
-        store(h, h_at + o, where_positive(v, v, mul(v, p)))
+def tanh(v):
+    """The hyperbolic tangent, by the quotient of polynomials that Eigen uses; exact to 3 units in the last place."""
+    x = clamped(v, splat(np.float32(7.90531110763549805)))
+    x2 = mul(x, x)
+    p = fma(x2, splat(np.float32(-2.76076847742355e-16)), splat(np.float32(2.00018790482477e-13)))
+    p = fma(x2, p, splat(np.float32(-8.60467152213735e-11)))
+    p = fma(x2, p, splat(np.float32(5.12229709037114e-08)))
+    p = fma(x2, p, splat(np.float32(1.48572235717979e-05)))
+    p = fma(x2, p, splat(np.float32(6.37261928875436e-04)))
+    p = mul(x, fma(x2, p, splat(np.float32(4.89352455891786e-03))))
+    q = fma(x2, splat(np.float32(1.19825839466702e-06)), splat(np.float32(1.18534705686654e-04)))
+    q = fma(x2, q, splat(np.float32(2.26843463243900e-03)))
+    q = fma(x2, q, splat(np.float32(4.89352518554385e-03)))
+    return div(p, q)
+
+
+@jit
+def slope_of(flat, net, layer):
+    """The slope of a layer's activation."""
+    return flat[net[layer + SLOPE]] if net[layer + ACTIVATION] == PRELU else float_of(net[layer + SLOPE])
+
+
+@jit
+def activate(kind, z, at, n, slope, h):
+    """``h = f(z)`` in work arrays, which have room for whole vectors, from ``at`` on."""
+    if kind == TANH:
+        for o in range(at, at + n, 8):
+            store(h, o, tanh(load(z, o)))
+    elif kind == ELU:
+        for o in range(at, at + n):
+            h[o] = z[o] if z[o] > 0 else slope * np.float32(math.expm1(z[o]))
+    else:
+        p = splat(slope)
+        for o in range(at, at + n, 8):
+            v = load(z, o)
+            store(h, o, where_positive(v, v, mul(v, p)))
 
 
 @jit
 def forward(flat, net, n_layers, x, x_at, z, h):
-    """The first layers on one input: layer l leaves its output at ``l * stride`` of z, and behind its PReLU of h."""
+    """The first layers on one input: layer l leaves its output at ``l * stride`` of z, activated in h."""
     layer, stride = FIRST, net[STRIDE]
     for i in range(n_layers):
-        n_out, slope_at = net[layer + N_OUT], net[layer + SLOPE]
+        n_out, kind = net[layer + N_OUT], net[layer + ACTIVATION]
         at = i * stride
         if i == 0:
             affine(flat, net[layer + WEIGHTS], net[layer + BIAS], n_out, net[layer + N_IN], x, x_at, z, at)
         else:
             affine(flat, net[layer + WEIGHTS], net[layer + BIAS], n_out, net[layer + N_IN], h, at - stride, z, at)
-        if slope_at >= 0:
-            prelu(z, at, n_out, flat[slope_at], h, at)
+        if kind != LINEAR:
+            activate(kind, z, at, n_out, slope_of(flat, net, layer), h)
         layer += PER_LAYER
 
 
@@ -126,16 +179,41 @@ def embed_pair(flat, net, state, action, x):
     """The input of an ACTION_IN network: the embedding of a state, and behind it that of an action."""
     width = net[WIDTH]
     copy(flat, state * width, width, x, 0)
-    copy(flat, (net[N_STATES] + action) * width, width, x, width)
+    copy(flat, (net[ACTION_ROW] + action) * width, width, x, width)
+
+
+@jit
+def make_input(flat, net, codes, numbers, row, x, at):
+    """Write the vector of an observation, made of its parts, to x from ``at`` on."""
+    width, part = net[WIDTH], net[PARTS]
+    for _ in range(net[N_PARTS]):
+        kind, source, n, place = net[part + PART_KIND], net[part + SOURCE], net[part + N_VALUES], at + net[part + PLACE]
+        if kind == EMBEDDED:
+            copy(flat, (net[part + ROW] + codes[row, source]) * width, width, x, place)
+        elif kind == ONE_HOT:
+            for k in range(place, place + n):
+                x[k] = np.float32(0.0)
+            x[place + codes[row, source]] = np.float32(1.0)
+        else:
+            for k in range(n):
+                x[place + k] = numbers[row, source + k]
+        part += PER_PART
+
+
+@jit
+def embed_action(flat, net, action, x, at):
+    """Write the embedding of an action behind the vector of an observation that stands from ``at`` on."""
+    width = net[WIDTH]
+    copy(flat, (net[ACTION_ROW] + action) * width, width, x, at + net[FIRST + N_IN] - width)
 
 
 @jit
 def action_values(flat, net, state, x, z, h, out, out_at):
     """
-    The values of all actions in a state.
+    The values of all actions in a state, by a network that embeds states.
 
     :param flat: The network.
-    :param net: Where it has what.
+    :param net: Where it has what; its kind is not PARTS_IN.
     :param state: From 0.
     :param x, z, h: Work arrays.
     :param out: Takes the values from ``out_at`` on.
@@ -152,6 +230,45 @@ def action_values(flat, net, state, x, z, h, out, out_at):
             embed_pair(flat, net, state, action, x)
             forward(flat, net, net[N_LAYERS], x, 0, z, h)
             out[out_at + action] = z[last]
+
+
+@jit
+def values_of(flat, net, codes, numbers, row, x, z, h, out):
+    """
+    The values of all actions for one observation; with quantiles, their means.
+
+    :param codes, numbers: Observations; this is number ``row``.
+    :param out: Takes the values.
+    """
+    n_actions, n_quantiles = net[N_ACTIONS], net[N_QUANTILES]
+    last = (net[N_LAYERS] - 1) * net[STRIDE]
+    if net[KIND] == TABLE:
+        copy(flat, codes[row, 0] * n_actions, n_actions, out, 0)
+        return
+    make_input(flat, net, codes, numbers, row, x, 0)
+    if net[ACTION_ROW] >= 0:
+        for action in range(n_actions):
+            embed_action(flat, net, action, x, 0)
+            forward(flat, net, net[N_LAYERS], x, 0, z, h)
+            out[action] = z[last]
+        return
+    forward(flat, net, net[N_LAYERS], x, 0, z, h)
+    if n_quantiles == 1:
+        copy(z, last, n_actions, out, 0)
+    else:
+        means(z, last, n_actions, n_quantiles, out)
+
+
+@jit
+def means(quantiles, at, n_actions, n_quantiles, out):
+    """The mean quantile of every action."""
+    for a in range(n_actions):
+        out[a] = np.float32(0.0)
+    for k in range(n_quantiles):
+        for a in range(n_actions):
+            out[a] += quantiles[at + k * n_actions + a]
+    for a in range(n_actions):
+        out[a] /= np.float32(n_quantiles)
 
 
 @jit
@@ -177,26 +294,36 @@ def best_allowed(values, at, n_actions, masks, row, word):
     return best
 
 
+@jit
+def is_known(net, codes, row):
+    """Whether an observation has only codes that the network has."""
+    part = net[PARTS]
+    for _ in range(net[N_PARTS]):
+        if net[part + PART_KIND] != NUMBERS and not 0 <= codes[row, net[part + SOURCE]] < net[part + N_VALUES]:
+            return False
+        part += PER_PART
+    return True
+
+
 @entry
-def greedy_actions(flat, net, states, start, masks, work, actions):
+def greedy_actions(flat, net, codes, numbers, masks, work, actions):
     """
     The actions of highest value, the first of them where several are.
 
     :param flat: The network.
     :param net: Where it has what.
-    :param states: int64 of shape (n,).
-    :param start: Number of the first state.
+    :param codes, numbers: Observations, int64 of shape (n, codes) and float32 of shape (n, numbers).
     :param masks: Valid actions as in :func:`best_allowed`, of shape (n, words); (n, 0) for all.
     :param work: float32 of shape (4, room) or more.
     :param actions: int64 of shape (n,), takes the result.
-    :return: -1, or which state the network has not; the actions from there on are not written then.
+    :return: -1, or which observation has a code that the network has not; the actions from there on are not written
+        then.
     """
     x, z, h, values = work[0], work[1], work[2], work[3]
-    for i in range(states.shape[0]):
-        state = states[i] - start
-        if state < 0 or state >= net[N_STATES]:
+    for i in range(codes.shape[0]):
+        if not is_known(net, codes, i):
             return i
-        action_values(flat, net, state, x, z, h, values, 0)
+        values_of(flat, net, codes, numbers, i, x, z, h, values)
         actions[i] = best_allowed(values, 0, net[N_ACTIONS], masks, i, 0)
     return -1
 
@@ -294,17 +421,19 @@ def transpose(a, a_at, a_row, n_rows, n_columns, out, out_at, out_row):
 
 
 @jit
-def gather(flat, net, states, actions, n, n_rows, x, x_row):
+def gather(flat, net, codes, numbers, actions, n, n_rows, x, x_row):
     """
-    Copy the embeddings of n states, or pairs of state and action, from the network.
+    Make the inputs of n observations, or of n pairs of an observation and an action.
 
-    :param x: Takes them, row i from ``i * x_row`` on; those up to ``n_rows`` are made 0.
+    :param actions: Those of the pairs; without entries, there are pairs with all actions of every observation, if the
+        network takes actions.
+    :param x: Takes the inputs, row i from ``i * x_row`` on; those up to ``n_rows`` are made 0.
     """
-    width = net[WIDTH]
+    n_each = net[N_ACTIONS] if net[ACTION_ROW] >= 0 and actions.shape[0] == 0 else 1
     for i in range(n):
-        copy(flat, states[i] * width, width, x, i * x_row)
-        if net[KIND] == ACTION_IN:
-            copy(flat, (net[N_STATES] + actions[i]) * width, width, x, i * x_row + width)
+        make_input(flat, net, codes, numbers, i // n_each, x, i * x_row)
+        if net[ACTION_ROW] >= 0:
+            embed_action(flat, net, i % n_each if actions.shape[0] == 0 else actions[i], x, i * x_row)
     for at in range(n * x_row, n_rows * x_row):
         x[at] = np.float32(0.0)
 
@@ -321,11 +450,11 @@ def forward_columns(flat, net, x_t, columns, z, h):
     layer, stride = FIRST, net[STRIDE] * columns
     for i in range(net[N_LAYERS]):
         n_out, n_in, w_at = net[layer + N_OUT], net[layer + N_IN], net[layer + WEIGHTS]
-        b_at, at = net[layer + BIAS], i * stride
+        b_at, at, kind = net[layer + BIAS], i * stride, net[layer + ACTIVATION]
         if i == 0:
             product(flat, w_at, n_in, 1, n_out, n_in, x_t, 0, columns, columns, b_at, z, at, columns)
         else:
             product(flat, w_at, n_in, 1, n_out, n_in, h, at - stride, columns, columns, b_at, z, at, columns)
-        if net[layer + SLOPE] >= 0:
-            prelu(z, at, n_out * columns, flat[net[layer + SLOPE]], h, at)
+        if kind != LINEAR:
+            activate(kind, z, at, n_out * columns, slope_of(flat, net, layer), h)
         layer += PER_LAYER

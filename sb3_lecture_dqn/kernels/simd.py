@@ -276,6 +276,28 @@ def where_positive(context, z, a, b):
 
 
 @intrinsic
+def clamped(context, a, limit):
+    """Bring the numbers of a vector into [-limit, limit]; NaN stays NaN."""
+
+    def generate(context, builder, signature, arguments):
+        a, limit = arguments
+        a = builder.select(builder.fcmp_unordered("<", a, limit), a, limit)
+        return builder.select(builder.fcmp_unordered(">", a, builder.fneg(limit)), a, builder.fneg(limit))
+
+    return vector(vector, vector), generate
+
+
+@intrinsic
+def float_of(context, bits):
+    """Return the float32 number of which these are the bits."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(builder.trunc(arguments[0], _I32), _FLOAT)
+
+    return types.float32(types.int64), generate
+
+
+@intrinsic
 def total(context, a):
     """Sum a vector: neighbours are added until one number is left, which is the order of :func:`totals`."""
 

@@ -1,15 +1,19 @@
 """
-Updates of a deep Q-network: loss, gradient, and a step of the optimiser. See :mod:`networks` for what the arrays are.
+Updates of a deep Q-network: those on one transition by plain SGD, and the loops over updates of any kind. See
+:mod:`networks` for what the arrays are, and :mod:`minibatches` for updates on several transitions.
 
-A transition is a row of int64 words: state, next state, action, and in the fourth word the reward and whether the
-episode ended there, as float32; with masks, further words say which actions are valid in the next state.
+A transition between ``Discrete`` states is a row of int64 words: state, next state, action, and in the fourth word the
+reward and whether the episode ended there, as float32; with masks, further words say which actions are valid in the
+next state.
 """
 
 import numpy as np
 
 from sb3_lecture_dqn.kernels.compiling import entry, jit, slow_entry
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, MSE, TABLE
+from sb3_lecture_dqn.kernels.kinds import ACTION_IN, TABLE
+from sb3_lecture_dqn.kernels.minibatches import learn_from_batch, loss_of
 from sb3_lecture_dqn.kernels.networks import (
+    ACTION_ROW,
     BIAS,
     FIRST,
     KIND,
@@ -28,14 +32,10 @@ from sb3_lecture_dqn.kernels.networks import (
     copy,
     embed_pair,
     forward,
-    forward_columns,
-    gather,
-    product,
-    transpose,
+    is_known,
 )
 from sb3_lecture_dqn.kernels.simd import (
     add,
-    div,
     fma,
     fnma,
     load,
@@ -43,10 +43,8 @@ from sb3_lecture_dqn.kernels.simd import (
     mul,
     splat,
     splat_at,
-    sqrt,
     store,
     store_first,
-    sub,
     total,
     where_positive,
     zero,
@@ -54,16 +52,6 @@ from sb3_lecture_dqn.kernels.simd import (
 
 #: Words of a transition before those of its mask
 MASK_WORD = 4
-
-
-@jit
-def loss_of(kind, error):
-    """The loss of ``error = Q - y``, and its derivative."""
-    if kind == MSE:
-        return error * error, np.float32(2.0) * error
-    if abs(error) < 1:
-        return np.float32(0.5) * error * error, error
-    return abs(error) - np.float32(0.5), np.float32(np.sign(error))
 
 
 # ---------------------------------------------------------------------------------------- one transition, plain SGD
@@ -222,339 +210,11 @@ def learn_from_one(online, target, net, known, cached, words, floats, row, start
         layer -= PER_LAYER
     subtract(online, state * width, width, lr, dh, 0)
     if kind == ACTION_IN:
-        subtract(online, (net[N_STATES] + action) * width, width, lr, dh, width)
+        subtract(online, (net[ACTION_ROW] + action) * width, width, lr, dh, width)
     return loss
 
 
-# ---------------------------------------------------------------------------------------- minibatches
-
-
-@jit
-def room(net, batch_size):
-    """
-    The columns of a minibatch's work arrays: the most inputs that a network sees at once, in whole vectors.
-
-    :return: Columns, and numbers in a row of inputs.
-    """
-    n = batch_size * (net[N_ACTIONS] if net[KIND] == ACTION_IN else 1)
-    return (n + 15) & ~15, (net[FIRST + N_IN] + 7) & ~7
-
-
-@jit
-def values_in_columns(flat, net, states, actions, n, columns, big):
-    """
-    Action values of n states, or pairs of state and action, one in each column of the last layer's part of z.
-
-    :param big: Work arrays x, x_t, z, h, ...; see :func:`train`.
-    """
-    x, x_t, z, h = big[0], big[1], big[2], big[3]
-    x_row = (net[FIRST + N_IN] + 7) & ~7
-    gather(flat, net, states, actions, n, columns, x, x_row)
-    transpose(x, 0, x_row, columns, x_row, x_t, 0, columns)
-    forward_columns(flat, net, x_t, columns, z, h)
-
-
-@jit
-def batch_values(flat, net, states, n, pair_states, pair_actions, big, out):
-    """
-    The values of all actions in n states.
-
-    :param pair_states, pair_actions: Work arrays, int64 of as many numbers as the states have actions.
-    :param out: Takes them, one row of ``n_actions`` for each state.
-    """
-    kind, n_actions = net[KIND], net[N_ACTIONS]
-    if kind == TABLE:
-        for i in range(n):
-            copy(flat, states[i] * n_actions, n_actions, out, i * n_actions)
-        return
-    n_inputs = n
-    if kind == ACTION_IN:
-        n_inputs = n * n_actions
-        for i in range(n):
-            for a in range(n_actions):
-                pair_states[i * n_actions + a] = states[i]
-                pair_actions[i * n_actions + a] = a
-    columns = (n_inputs + 15) & ~15
-    values_in_columns(flat, net, pair_states if kind == ACTION_IN else states, pair_actions, n_inputs, columns, big)
-    z, at = big[2], (net[N_LAYERS] - 1) * net[STRIDE] * columns
-    for i in range(n):
-        for a in range(n_actions):
-            out[i * n_actions + a] = z[at + i * n_actions + a] if kind == ACTION_IN else z[at + a * columns + i]
-
-
-@jit
-def prelu_backward(z, dh, at, dh_at, n_rows, columns, slope, gradient, slope_at, b_at):
-    """Of a batch: dh becomes the gradient in z; those of the slope and of the bias under it are written."""
-    p, change = splat(slope), np.float64(0.0)
-    for r in range(n_rows):
-        dp, db = zero(), zero()
-        for c in range(0, columns, 8):
-            v, d = load(z, at + r * columns + c), load(dh, dh_at + r * columns + c)
-            dp = add(dp, where_positive(v, zero(), mul(d, v)))
-            d = where_positive(v, d, mul(d, p))
-            db = add(db, d)
-            store(dh, dh_at + r * columns + c, d)
-        change += total(dp)
-        gradient[b_at + r] = total(db)
-    gradient[slope_at] = np.float32(change)
-
-
-@jit
-def write_gradient(online, net, states, actions, slopes, n, big, gradient):
-    """
-    Write the gradient of the layers, and add that of the embeddings to zeros.
-
-    :param slopes: The loss's derivative in the value of each action that was done.
-    :param big: As :func:`values_in_columns` has left them for these states and actions.
-    """
-    x, z, h, dh, dx, rows = big[0], big[2], big[3], big[4], big[5], big[6]
-    kind, n_actions, width, n_layers = net[KIND], net[N_ACTIONS], net[WIDTH], net[N_LAYERS]
-    if kind == TABLE:
-        for i in range(n):
-            gradient[states[i] * n_actions + actions[i]] += slopes[i]
-        return
-    columns, x_row = (n + 15) & ~15, (net[FIRST + N_IN] + 7) & ~7
-    stride = net[STRIDE] * columns
-    layer = FIRST + (n_layers - 1) * PER_LAYER
-    n_out = net[layer + N_OUT]
-    for at in range(n_out * columns):
-        dh[at] = np.float32(0.0)
-    for i in range(n):
-        dh[(0 if kind == ACTION_IN else actions[i]) * columns + i] = slopes[i]
-    for o in range(n_out):
-        db = zero()
-        for c in range(0, columns, 8):
-            db = add(db, load(dh, o * columns + c))
-        gradient[net[layer + BIAS] + o] = total(db)
-    for i in range(n_layers - 1, -1, -1):
-        n_out, n_in, w_at = net[layer + N_OUT], net[layer + N_IN], net[layer + WEIGHTS]
-        if i == 0:  # dW = dz @ X, dX = dz.T @ W
-            product(dh, 0, columns, 1, n_out, n, x, 0, x_row, n_in, -1, gradient, w_at, n_in)
-            product(dh, 0, 1, columns, n, n_out, online, w_at, n_in, n_in, -1, dx, 0, x_row)
-            break
-        below, row = layer - PER_LAYER, (n_in + 7) & ~7
-        at = (i - 1) * stride
-        transpose(h, at, columns, n_in, columns, rows, 0, row)
-        product(dh, 0, columns, 1, n_out, n, rows, 0, row, n_in, -1, gradient, w_at, n_in)
-        product(online, w_at, 1, n_in, n_in, n_out, dh, 0, columns, columns, -1, dx, 0, columns)
-        slope_at = net[below + SLOPE]
-        prelu_backward(z, dx, at, 0, n_in, columns, online[slope_at], gradient, slope_at, net[below + BIAS])
-        dh, dx = dx, dh
-        layer = below
-    for i in range(n):
-        subtract(gradient, states[i] * width, width, np.float32(-1.0), dx, i * x_row)
-        if kind == ACTION_IN:
-            at = (net[N_STATES] + actions[i]) * width
-            subtract(gradient, at, width, np.float32(-1.0), dx, i * x_row + width)
-
-
-@jit
-def sgd(weights, gradient, moment, at, end, momentum, lr):
-    """A step of ``torch.optim.SGD`` on a range; without momentum there need be no moments."""
-    keep, rate = splat(momentum), splat(lr)
-    for k in range(at, end, 8):
-        n = min(end - k, 8)
-        g = load_first(gradient, k, n)
-        if momentum != 0:
-            g = fma(keep, load_first(moment, k, n), g)
-            store_first(moment, k, g, n)
-        store_first(weights, k, fnma(rate, g, load_first(weights, k, n)), n)
-
-
-@jit
-def adam_vector(w, g, m, v, take1, keep2, take2, size, scale, small):
-    """Adam's step of eight weights: the new weights, first and second moments."""
-    m = fma(take1, sub(g, m), m)
-    v = fma(mul(take2, g), g, mul(keep2, v))
-    return sub(w, div(mul(size, m), fma(sqrt(v), scale, small))), m, v
-
-
-@jit
-def adam(weights, gradient, moment1, moment2, lr, beta1, beta2, eps, step):
-    """A step of ``torch.optim.Adam`` (Kingma and Ba 2015), the ``step``-th."""
-    size = splat(np.float32(lr / (1 - beta1**step)))
-    scale = splat(np.float32(1 / np.sqrt(1 - beta2**step)))
-    take1, take2 = splat(np.float32(1 - beta1)), splat(np.float32(1 - beta2))
-    keep2, small = splat(np.float32(beta2)), splat(np.float32(eps))
-    n = weights.shape[0]
-    whole = n & ~7
-    for k in range(0, whole, 8):
-        w, m, v = adam_vector(
-            load(weights, k),
-            load(gradient, k),
-            load(moment1, k),
-            load(moment2, k),
-            take1,
-            keep2,
-            take2,
-            size,
-            scale,
-            small,
-        )
-        store(weights, k, w)
-        store(moment1, k, m)
-        store(moment2, k, v)
-    rest = n - whole
-    if rest:
-        w, m, v = adam_vector(
-            load_first(weights, whole, rest),
-            load_first(gradient, whole, rest),
-            load_first(moment1, whole, rest),
-            load_first(moment2, whole, rest),
-            take1,
-            keep2,
-            take2,
-            size,
-            scale,
-            small,
-        )
-        store_first(weights, whole, w, rest)
-        store_first(moment1, whole, m, rest)
-        store_first(moment2, whole, v, rest)
-
-
-@jit
-def squares(x, at, end):
-    """The sum of squares of a range, in float64 but for each eight neighbours of 512."""
-    result = np.float64(0.0)
-    for block in range(at, end, 512):
-        s = zero()
-        for k in range(block, min(block + 512, end), 8):
-            v = load_first(x, k, min(end - k, 8))
-            s = fma(v, v, s)
-        result += total(s)
-    return result
-
-
-@jit
-def scale_range(x, at, end, factor):
-    """``x[at:end] *= factor``."""
-    f = splat(factor)
-    for k in range(at, end, 8):
-        n = min(end - k, 8)
-        store_first(x, k, mul(f, load_first(x, k, n)), n)
-
-
-@jit
-def next_values(target, online, net, known, cached, batch, double_q, big, ints, q):
-    """
-    Write what the next states are worth.
-
-    :param batch: States, actions, next states, rewards, discounts, slopes, masks, values; the last takes the result.
-    :param ints: Work arrays, int64.
-    :param q: Work arrays for action values, float32.
-    """
-    next_states, masks, values = batch[2], batch[6], batch[7]
-    n, n_actions = next_states.shape[0], net[N_ACTIONS]
-    wanted, pair_states, pair_actions = ints[0], ints[1], ints[2]
-    target_q, online_q = q[0], q[1]
-    if known.shape[0] > 0:
-        n_wanted = 0
-        for i in range(n):
-            if known[next_states[i]] != known[net[N_STATES]]:
-                known[next_states[i]] = known[net[N_STATES]]
-                wanted[n_wanted] = next_states[i]
-                n_wanted += 1
-        batch_values(target, net, wanted, n_wanted, pair_states, pair_actions, big, target_q)
-        for i in range(n_wanted):
-            copy(target_q, i * n_actions, n_actions, cached, wanted[i] * n_actions)
-    else:
-        batch_values(target, net, next_states, n, pair_states, pair_actions, big, target_q)
-    if double_q:
-        batch_values(online, net, next_states, n, pair_states, pair_actions, big, online_q)
-    for i in range(n):
-        at = i * n_actions
-        if double_q:
-            best = best_allowed(online_q, at, n_actions, masks, i, 0)
-        elif known.shape[0] > 0:
-            best = best_allowed(cached, next_states[i] * n_actions, n_actions, masks, i, 0)
-        else:
-            best = best_allowed(target_q, at, n_actions, masks, i, 0)
-        values[i] = cached[next_states[i] * n_actions + best] if known.shape[0] > 0 else target_q[at + best]
-
-
-@jit
-def learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, step, work):
-    """
-    One step of an optimiser on a minibatch.
-
-    :param networks: Online network, target, gradient, first and second moments; see :func:`train`.
-    :param batch: See :func:`next_values`.
-    :param optimizer: Kind, learning rate, beta1 or momentum, beta2, eps.
-    :param work: The work arrays ``big``, ``ints`` and ``q``.
-    :return: The mean loss before the step. If it is not finite, nothing has changed.
-    """
-    online, target, gradient, moment1, moment2 = networks
-    big, ints, q = work
-    states, actions, _, rewards, discounts, slopes, _, values = batch
-    kind, n_actions, width, n = net[KIND], net[N_ACTIONS], net[WIDTH], states.shape[0]
-    next_values(target, online, net, known, cached, batch, double_q, big, ints, q)
-    columns = (n + 15) & ~15
-    if kind != TABLE:
-        values_in_columns(online, net, states, actions, n, columns, big)
-    z, at = big[2], (net[N_LAYERS] - 1) * net[STRIDE] * columns
-    loss = np.float32(0.0)
-    for i in range(n):
-        if kind == TABLE:
-            value = online[states[i] * n_actions + actions[i]]
-        else:
-            value = z[at + (0 if kind == ACTION_IN else actions[i]) * columns + i]
-        one, slope = loss_of(loss_kind, value - (rewards[i] + discounts[i] * values[i]))
-        loss += one
-        slopes[i] = slope / np.float32(n)
-    loss /= np.float32(n)
-    if not np.isfinite(loss):
-        return loss
-    write_gradient(online, net, states, actions, slopes, n, big, gradient)
-
-    # The gradient of embeddings that are not in the batch is 0; without moments these do not change.
-    touched = ints[0]
-    n_touched = embedded_rows(net, states, actions, touched, ints[3])
-    layers_at = net[FIRST + WEIGHTS] if net[N_LAYERS] > 0 else online.shape[0]
-    if max_norm < np.inf:
-        norm2 = squares(gradient, layers_at, online.shape[0])
-        for i in range(n_touched):
-            norm2 += squares(gradient, touched[i] * width, (touched[i] + 1) * width)
-        factor = np.float32(max_norm / (np.sqrt(norm2) + 1e-6))
-        if factor < 1:
-            scale_range(gradient, layers_at, online.shape[0], factor)
-            for i in range(n_touched):
-                scale_range(gradient, touched[i] * width, (touched[i] + 1) * width, factor)
-    opt_kind, lr, beta1, beta2, eps = optimizer
-    momentum, rate = np.float32(beta1), np.float32(lr)
-    if opt_kind == ADAM:
-        adam(online, gradient, moment1, moment2, lr, beta1, beta2, eps, step)
-    elif momentum != 0:
-        sgd(online, gradient, moment1, 0, online.shape[0], momentum, rate)
-    else:
-        sgd(online, gradient, moment1, layers_at, online.shape[0], momentum, rate)
-        for i in range(n_touched):
-            sgd(online, gradient, moment1, touched[i] * width, (touched[i] + 1) * width, momentum, rate)
-    for i in range(n_touched):
-        for k in range(touched[i] * width, (touched[i] + 1) * width):
-            gradient[k] = np.float32(0.0)
-    return loss
-
-
-@jit
-def embedded_rows(net, states, actions, rows, place):
-    """
-    List the embeddings of a batch, each once.
-
-    :param rows: Takes their numbers.
-    :param place: Room for a number of each embedding; only what leads to an equal row is believed (Briggs and Torczon
-        1993), whatever stands there.
-    :return: How many there are.
-    """
-    n = 0
-    for i in range(2 * states.shape[0] if net[KIND] == ACTION_IN else states.shape[0]):
-        row = states[i] if i < states.shape[0] else net[N_STATES] + actions[i - states.shape[0]]
-        at = place[row]
-        if not (0 <= at < n and rows[at] == row):
-            place[row] = n
-            rows[n] = row
-            n += 1
-    return n
+# ---------------------------------------------------------------------------------------- updates of any kind
 
 
 @jit
@@ -568,12 +228,12 @@ def is_inside(words, row, start, net):
 @jit
 def read_batch(success, success_f, fail, fail_f, n_success, positions, update, start, gamma, batch):
     """Read the transitions of a minibatch from the two partitions of the memory."""
-    states, actions, next_states, rewards, discounts, _, masks, _ = batch
-    for i in range(states.shape[0]):
+    codes, _, next_codes, _, actions, rewards, discounts, masks = batch
+    for i in range(actions.shape[0]):
         at = positions[update, i]
         words, floats = (success, success_f) if at < n_success else (fail, fail_f)
         at = at if at < n_success else at - n_success
-        states[i], next_states[i], actions[i] = words[at, 0] - start, words[at, 1] - start, words[at, 2]
+        codes[i, 0], next_codes[i, 0], actions[i] = words[at, 0] - start, words[at, 1] - start, words[at, 2]
         rewards[i] = floats[at, 6]
         discounts[i] = (np.float32(1) - floats[at, 7]) * np.float32(gamma)
         for k in range(masks.shape[1]):
@@ -596,12 +256,13 @@ def train_on(success, success_f, fail, fail_f, n_success, positions, start, gamm
         moments that the optimiser has not are empty. The gradient's embeddings are 0 on entry and exit.
     :param net: Where the networks have what.
     :param known, cached: See :func:`learn_from_one`.
-    :param batch, work: Work arrays, see ``compiled.work_arrays``.
+    :param batch, work: Arrays for a minibatch, and work arrays, see :mod:`minibatches`.
     :param plain: ``None``; or ``True``, and ``None`` for ``batch`` and ``work``, for plain SGD on one transition
         without a largest norm. Only the branch that is needed is compiled, because the other's argument is ``None``.
-    :param loss_kind: MSE or HUBER.
+    :param loss_kind: MSE, HUBER or QUANTILE.
     :param double_q: Whether the online network chooses the next action.
-    :param optimizer: Kind, learning rate, beta1 or momentum, beta2, eps; floats but the kind.
+    :param optimizer: Kind, learning rate, momentum or beta1 or RMSprop's alpha, beta2 or RMSprop's momentum, eps,
+        weight decay; floats but the kind.
     :param max_norm: Largest norm of the gradient, infinity for any.
     :param steps: Numbers of steps that the optimiser has done for each parameter, float32, changed in place; they are
         equal, or empty if the optimiser does not count.
@@ -641,6 +302,55 @@ def train(success, success_f, fail, fail_f, n_success, positions, start, gamma, 
     """See :func:`train_on`."""
     return train_on(success, success_f, fail, fail_f, n_success, positions, start, gamma, networks, net, known, cached,
                     batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one, 0.0)  # fmt: skip
+
+
+@jit
+def part_of(batch, first, n):
+    """A minibatch out of several that follow each other."""
+    codes, numbers, next_codes, next_numbers, actions, rewards, discounts, masks = batch
+    end = first + n
+    return (
+        codes[first:end], numbers[first:end], next_codes[first:end], next_numbers[first:end], actions[first:end],
+        rewards[first:end], discounts[first:end], masks[first:end],
+    )  # fmt: skip
+
+
+@jit
+def train_on_batches(batches, batch_size, networks, net, known, cached, loss_kind, double_q, optimizer, max_norm,
+                     steps, work):  # fmt: skip
+    """
+    Updates, each on a minibatch of transitions between observations of any kind.
+
+    :param batches: Minibatches that follow each other, see :mod:`minibatches`.
+    :param batch_size: Transitions in each.
+    :param networks, net, known, cached, loss_kind, double_q, optimizer, max_norm, steps, work: See :func:`train_on`.
+    :return: See :func:`train_on`
+    """
+    codes, _, next_codes, _, actions, _, _, _ = batches
+    total_loss, n_updates = 0.0, actions.shape[0] // batch_size
+    for update in range(n_updates):
+        first = update * batch_size
+        for i in range(first, first + batch_size):
+            if not (is_known(net, codes, i) and is_known(net, next_codes, i) and 0 <= actions[i] < net[N_ACTIONS]):
+                return -1.0, update
+        step = np.int64(steps[0]) + 1 if steps.shape[0] > 0 else 1
+        batch = part_of(batches, first, batch_size)
+        loss = learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, step,
+                                work)  # fmt: skip
+        if not np.isfinite(loss):
+            return total_loss + loss, update
+        for k in range(steps.shape[0]):
+            steps[k] += np.float32(1.0)
+        total_loss += loss
+    return total_loss, n_updates
+
+
+@slow_entry
+def train_batches(batches, batch_size, networks, net, known, cached, loss_kind, double_q, optimizer, max_norm, steps,
+                  work):  # fmt: skip
+    """See :func:`train_on_batches`."""
+    return train_on_batches(batches, batch_size, networks, net, known, cached, loss_kind, double_q, optimizer, max_norm,
+                            steps, work)  # fmt: skip
 
 
 @entry

@@ -7,7 +7,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples, Schedule
 from stable_baselines3.dqn.dqn import DQN
-from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.dqn.policies import DQNPolicy, MlpPolicy, MultiInputPolicy
 from torch.nn import functional as F
 
 from sb3_lecture_dqn.common.checks import check_choice
@@ -101,7 +101,8 @@ class LectureDQN(LectureAlgorithm, DQN):
     }
     hyperparams = "lecture_dqn"
     word_in_files = "DQN"
-    compiled_policies = (LecturePolicy, TablePolicy, ActionInPolicy)
+    compiled_policies = (LecturePolicy, TablePolicy, ActionInPolicy, MlpPolicy, MultiInputPolicy)
+    network_names = ("q_net", "q_net_target")
 
     policy: Any = HandedOut()
     q_net: Any = HandedOut()

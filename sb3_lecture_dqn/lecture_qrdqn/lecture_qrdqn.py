@@ -4,13 +4,15 @@ from typing import Any, ClassVar
 
 import torch as th
 from sb3_contrib.common.utils import quantile_huber_loss
-from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from sb3_contrib.qrdqn.policies import MlpPolicy, MultiInputPolicy, QRDQNPolicy
 from sb3_contrib.qrdqn.qrdqn import QRDQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBufferSamples, Schedule
 
 from sb3_lecture_dqn.common.masks import best_allowed
+from sb3_lecture_dqn.engine.changes import HandedOut
+from sb3_lecture_dqn.engine.known import also_compiled
 from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
 from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 
@@ -71,8 +73,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
     :param max_episode_steps: Step limit of an environment that is given by its id. If ``None``, the limit of its
         registration; for the lecture's tasks (``Taxi-v3``, ``Taxi-v4`` and their variants), the lecture's 1000. An
         environment object keeps its own limit
-    :param engine: Which engine computes the updates: ``"torch"``, which ``"auto"`` selects too. The compiled loops do
-        not support quantiles, so ``"numba"`` is an error
+    :param engine: Which engine computes the updates, see :class:`LectureDQN`
     :param use_masking: Whether to choose only valid actions, in training, in the targets and in tests. The environment
         names the valid actions by its method ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
         ``info["action_mask"]``. Cannot be combined with ``n_steps > 1`` or with SB3's replay buffers
@@ -88,6 +89,14 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
     }
     hyperparams = "lecture_qrdqn"
     word_in_files = "QRDQN"
+    compiled_policies = (LectureQuantilePolicy, MlpPolicy, MultiInputPolicy)
+    network_names = ("quantile_net", "quantile_net_target")
+
+    policy: Any = HandedOut()
+    quantile_net: Any = HandedOut()
+    quantile_net_target: Any = HandedOut()
+    #: The loss function
+    loss_function = staticmethod(quantile_huber_loss)
 
     def __init__(
         self,
@@ -133,6 +142,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
                 policy_kwargs.setdefault("optimizer_class", th.optim.Adam)
         super().__init__(**settings)
 
+    @also_compiled
     def compute_loss(self, batch: ReplayBufferSamples) -> th.Tensor:
         """
         Compute the quantile Huber loss between the quantiles of ``Z(s, a)`` and of ``y = r + γ · Z_target(s', a')``,
@@ -140,6 +150,8 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
 
         If s' is terminal, ``y = r``. With ``double_q``, the online network selects a' and the target network evaluates
         it (van Hasselt et al. 2016). With masks, a' is a valid action.
+
+        :mod:`kernels.minibatches` computes the same: change both, or remove the mark.
 
         :param batch: Minibatch of transitions
         :return: Mean loss, a scalar tensor
@@ -164,6 +176,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
     def _networks(self) -> tuple[th.nn.Module, th.nn.Module]:
         return self.quantile_net, self.quantile_net_target
 
+    @also_compiled
     def _action_values(self, obs: PyTorchObs) -> th.Tensor:
         return super()._action_values(obs).mean(dim=1)
 

@@ -76,7 +76,9 @@ class LectureModel(Saveable):
 
     #: Name of the file of recommended settings, see :meth:`tuned`
     hyperparams: ClassVar[str]
-    #: Policies whose networks the compiled engine supports, for ``Discrete`` observations
+    #: Names of the online and the target network
+    network_names: ClassVar[tuple[str, str]]
+    #: Policies whose networks the compiled engine supports, for all observations but images
     compiled_policies: ClassVar[tuple[type[BasePolicy], ...]] = ()
 
     exploration_initial_eps: float

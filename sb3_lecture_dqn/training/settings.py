@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 
@@ -53,7 +54,8 @@ def device_for(cls: Any, device: th.device | str, policy: Any, observation_space
     :return: The device; ``"auto"`` if SB3 shall choose
     """
     kind = cls.policy_aliases.get(policy, policy) if isinstance(policy, str) else policy
-    compiled = engine != "torch" and kind in cls.compiled_policies and isinstance(observation_space, spaces.Discrete)
+    parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
+    compiled = engine != "torch" and kind in cls.compiled_policies and not any(map(is_image_space, parts))
     return "cpu" if device == "auto" and compiled else device
 
 

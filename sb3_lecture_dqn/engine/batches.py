@@ -1,0 +1,110 @@
+"""Minibatches for the kernels, read from replay memories without PyTorch where the memory is known."""
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+
+from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.checks import Observation
+from sb3_lecture_dqn.common.masks import pack_masks
+from sb3_lecture_dqn.engine.layout import Layout
+
+#: Codes and numbers of observations and of next observations, actions, rewards, discounts, and words of the valid next
+#: actions, as the kernels read them
+Batches = tuple[np.ndarray, ...]
+
+
+def draw_batches(model: Any, layout: Layout, n: int, batch_size: int) -> Batches:
+    """
+    Draw minibatches from the memory of a model, with the draws that ``replay_buffer.sample`` makes.
+
+    :param model: The model
+    :param layout: How observations go into its network
+    :param n: Number of minibatches
+    :param batch_size: Number of transitions in each
+    :return: Arrays of ``n * batch_size`` transitions, the minibatches one after the other
+    """
+    memory, gamma = model.replay_buffer, float(model.gamma)
+    if model._vec_normalize_env is None:
+        if isinstance(memory, SuccessFailReplayBuffer):
+            return _of_our_memory(memory, layout, gamma, memory.draw_minibatches(n, batch_size).reshape(-1))
+        if type(memory) in (ReplayBuffer, DictReplayBuffer):
+            return _of_stock_memory(memory, layout, gamma, n, batch_size)
+    parts = [_of_samples(memory.sample(batch_size, env=model._vec_normalize_env), layout, gamma) for _ in range(n)]
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _of_our_memory(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray) -> Batches:
+    rows, row = memory._rows(positions), memory.row
+    masks = rows["next_action_masks"] if memory.use_masking else None
+    observations, next_observations = row.observations(rows), row.observations(rows, "next_")
+    discounts = (1 - rows["dones"]) * np.float32(gamma)
+    return _batches(layout, observations, next_observations, rows["actions"], rows["rewards"], discounts, masks)
+
+
+def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_size: int) -> Batches:
+    """Read transitions as SB3's buffers do, with their draws from NumPy's global generator."""
+    randint, size, optimized = np.random.randint, memory.buffer_size, memory.optimize_memory_usage  # noqa: NPY002
+    rows, envs = np.empty((n, batch_size), np.int64), np.empty((n, batch_size), np.int64)
+    for i in range(n):
+        if optimized and memory.full:
+            rows[i] = (randint(1, size, size=batch_size) + memory.pos) % size
+        else:
+            rows[i] = randint(0, size if memory.full else memory.pos, size=batch_size)
+        envs[i] = randint(0, high=memory.n_envs, size=(batch_size,))
+    at = rows.reshape(-1), envs.reshape(-1)
+    if optimized:
+        next_observations = memory.observations[(at[0] + 1) % size, at[1]]
+    else:
+        next_observations = _taken(memory.next_observations, at)
+    done = memory.dones[at] * (1 - memory.timeouts[at])
+    discounts = (1 - done) * np.float32(gamma)
+    observations = _taken(memory.observations, at)
+    return _batches(layout, observations, next_observations, memory.actions[at], memory.rewards[at], discounts, None)
+
+
+def _of_samples(samples: Any, layout: Layout, gamma: float) -> Batches:
+    """Read a minibatch of tensors."""
+    not_done = 1 - samples.dones.numpy().reshape(-1)
+    discounts = getattr(samples, "discounts", None)
+    discount = np.float32(gamma) if discounts is None else discounts.numpy().reshape(-1)
+    masks = getattr(samples, "next_action_masks", None)
+    words = None if masks is None else pack_masks(masks.numpy())
+    observations, next_observations = _arrays(samples.observations), _arrays(samples.next_observations)
+    actions, rewards = samples.actions.numpy(), samples.rewards.numpy()
+    return _batches(layout, observations, next_observations, actions, rewards, not_done * discount, words)
+
+
+def _taken(observations: Any, at: tuple[np.ndarray, np.ndarray]) -> Observation:
+    if isinstance(observations, dict):
+        return {key: part[at] for key, part in observations.items()}
+    taken: np.ndarray = observations[at]
+    return taken
+
+
+def _arrays(observations: Any) -> Observation:
+    if isinstance(observations, dict):
+        return {key: part.numpy() for key, part in observations.items()}
+    array: np.ndarray = observations.numpy()
+    return array
+
+
+def _batches(
+    layout: Layout,
+    observations: Observation,
+    next_observations: Observation,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    discounts: np.ndarray,
+    masks: np.ndarray | None,
+) -> Batches:
+    n = len(rewards)
+    return (
+        *layout.encode(observations, n),
+        *layout.encode(next_observations, n),
+        actions.reshape(-1).astype(np.int64),
+        rewards.reshape(-1).astype(np.float32),
+        discounts.astype(np.float32),
+        np.zeros((n, 0), np.int64) if masks is None else np.ascontiguousarray(masks),
+    )

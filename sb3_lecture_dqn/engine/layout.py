@@ -1,0 +1,306 @@
+"""What the kernels have to know of a network: how observations go into it, and where its parameters stand."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from sb3_contrib.qrdqn.policies import QuantileNetwork
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
+from stable_baselines3.dqn.policies import QNetwork
+from torch import nn
+
+from sb3_lecture_dqn.common.torch_layers import (
+    ActionInNetwork,
+    DiscreteEmbeddingExtractor,
+    LectureNetwork,
+    TableNetwork,
+)
+from sb3_lecture_dqn.kernels.kinds import (
+    ACTION_IN,
+    ELU,
+    EMBEDDED,
+    LEAKY_RELU,
+    LINEAR,
+    NUMBERS,
+    ONE_HOT,
+    PARTS_IN,
+    PRELU,
+    STATE_IN,
+    TABLE,
+    TANH,
+)
+
+#: Header of the kernels' description: see the table in :mod:`kernels.networks`
+_N_HEADER, _PER_LAYER = 10, 6
+#: Classes of networks that the kernels know
+NETWORKS = (TableNetwork, LectureNetwork, ActionInNetwork, QNetwork, QuantileNetwork)
+
+
+class UnknownNetworkError(Exception):
+    """The kernels do not know a network; the message names the part that they do not know."""
+
+
+class _Part(NamedTuple):
+    """
+    A part of an observation.
+
+    :param key: Its name in a ``Dict`` observation, else ``None``
+    :param kind: See :mod:`kernels.kinds`
+    :param sizes: Number of values of each of its codes; of numbers, how many there are
+    :param starts: What its codes count from
+    """
+
+    key: str | None
+    kind: int
+    sizes: list[int]
+    starts: np.ndarray | int
+
+
+class _Anatomy(NamedTuple):
+    """
+    The modules of a network in the order in which they compute.
+
+    :param extractor: What makes a vector of an observation
+    :param embeds: Whether codes are embedded, else they are one-hot
+    :param from_start: Whether codes are counted from the start of their space
+    :param actions: Embedding of the actions, if the network takes them
+    :param layers: The dense layers and their activations
+    :param known: All modules
+    """
+
+    extractor: nn.Module
+    embeds: bool
+    from_start: bool
+    actions: nn.Embedding | None
+    layers: list[nn.Module]
+    known: list[nn.Module]
+
+
+class Layout:
+    """
+    What the kernels have to know of a network.
+
+    :param network: The network
+    :raises UnknownNetworkError: If the kernels do not know it
+    """
+
+    def __init__(self, network: Any) -> None:
+        anatomy = _anatomy(network)
+        for module in network.modules():
+            if not any(module is known for known in anatomy.known):
+                raise UnknownNetworkError(f"a network of type {type(network).__name__} whose layers were changed")
+        self.n_actions = int(network.action_space.n)
+        self.n_quantiles = int(network.n_quantiles) if isinstance(network, QuantileNetwork) else 1
+        self.parts = [*_parts_of(network, anatomy)]
+        self.n_codes = sum(len(part.sizes) for part in self.parts if part.kind != NUMBERS)
+        self.n_numbers = sum(sum(part.sizes) for part in self.parts if part.kind == NUMBERS)
+        #: ``net`` of :mod:`kernels.networks`, int64
+        self.net = self._describe(network, anatomy)
+
+    def _describe(self, network: Any, anatomy: _Anatomy) -> np.ndarray:
+        places, at = {}, 0
+        for parameter in network.parameters():
+            places[id(parameter)], at = at, at + parameter.numel()
+        table = _table_of(anatomy.extractor)
+        width = 0 if table is None else int(table.weight.shape[1])
+        if anatomy.actions is not None:
+            width = int(anatomy.actions.weight.shape[1])
+        parts, n_in, n_rows = self._describe_parts(width)
+        tables = [embedding for embedding in (table, anatomy.actions) if embedding is not None]
+        n_embedded = sum(embedding.weight.numel() for embedding in tables)
+        fits = table is None or (places[id(table.weight)] == 0 and tuple(table.weight.shape) == (n_rows, width))
+        if anatomy.actions is not None:
+            n_in += width
+            fits = fits and tuple(anatomy.actions.weight.shape) == (self.n_actions, width)
+            fits = fits and places[id(anatomy.actions.weight)] == n_rows * width
+        layers, end = self._describe_layers(anatomy, places, n_in, n_embedded)
+        if not fits or end != at:
+            raise UnknownNetworkError(f"a network of type {type(network).__name__} whose layers have other shapes")
+        is_one_code = self.n_codes == 1 and self.n_numbers == 0
+        kind = PARTS_IN
+        if isinstance(network, TableNetwork):
+            kind = TABLE
+        elif isinstance(anatomy.extractor, nn.Embedding) and self.n_quantiles == 1:
+            kind = STATE_IN if anatomy.actions is None else ACTION_IN
+        stride = (max((layer[0] for layer in layers), default=0) + 7) & ~7
+        described = [number for layer in layers for number in layer] or [0] * _PER_LAYER
+        header = [
+            kind,
+            self.parts[0].sizes[0] if is_one_code else 0,
+            self.n_actions,
+            self.n_quantiles,
+            -1 if anatomy.actions is None else n_rows,
+            width,
+            len(layers),
+            stride,
+            len(parts) // 5,
+            _N_HEADER + len(described),
+        ]
+        return np.array([*header, *described, *parts], np.int64)
+
+    def _describe_parts(self, width: int) -> tuple[list[int], int, int]:
+        """Return the description of the parts, the length of the vector that they make, and the embeddings' rows."""
+        parts: list[int] = []
+        place = row = code = number = 0
+        sources = []
+        for part in self.parts:  # in the order of the space, as :meth:`encode` writes them
+            sources.append(number if part.kind == NUMBERS else code)
+            number += sum(part.sizes) if part.kind == NUMBERS else 0
+            code += len(part.sizes) if part.kind != NUMBERS else 0
+        order = sorted(range(len(self.parts)), key=lambda i: self._embeds and self.parts[i].kind == NUMBERS)
+        for i in order:
+            kind, sizes = self.parts[i].kind, self.parts[i].sizes
+            for k, size in enumerate(sizes):
+                source = sources[i] + (0 if kind == NUMBERS else k)
+                parts += [kind, source, size, row if kind == EMBEDDED else 0, place]
+                place += width if kind == EMBEDDED else size
+                row += size if kind == EMBEDDED else 0
+        return parts, place, row
+
+    @property
+    def _embeds(self) -> bool:
+        """Whether there are embeddings, which stand before all numbers."""
+        return any(part.kind == EMBEDDED for part in self.parts)
+
+    def _describe_layers(
+        self, anatomy: _Anatomy, places: dict[int, int], n_in: int, begin: int
+    ) -> tuple[list[list[int]], int]:
+        """Return the description of the layers, and where their parameters end."""
+        layers: list[list[int]] = []
+        modules, end = anatomy.layers, begin
+        while modules:
+            linear, *modules = modules
+            if type(linear) is not nn.Linear or linear.bias is None:
+                raise UnknownNetworkError(f"the layer {linear}")
+            activation, slope = LINEAR, 0
+            slopes: nn.Parameter | None = None
+            if modules:
+                function, *modules = modules
+                activation, slope, slopes = _activation(function, places)
+            n_out = linear.out_features
+            w_at, b_at = places[id(linear.weight)], places[id(linear.bias)]
+            fits = tuple(linear.weight.shape) == (n_out, n_in) and w_at == end and b_at == end + n_out * n_in
+            end = b_at + n_out
+            if slopes is not None:
+                fits, end = fits and slope == end, end + 1
+            if not fits or (activation == LINEAR) != (not modules):
+                raise UnknownNetworkError(f"the layer {linear}, which has other shapes or no activation")
+            layers.append([n_out, n_in, w_at, b_at, activation, slope])
+            n_in = n_out
+        n_outputs = 1 if anatomy.actions is not None else self.n_actions * self.n_quantiles
+        if n_in != n_outputs:
+            raise UnknownNetworkError(f"a network of {n_in} outputs")
+        return layers, end
+
+    def encode(self, obs: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Convert observations to the input of the kernels.
+
+        :param obs: Observations of the network's space, an array or a dictionary of arrays
+        :param n: How many there are
+        :return: Codes, int64 of shape ``(n, n_codes)``, and numbers, float32 of shape ``(n, n_numbers)``
+        """
+        codes, numbers = np.empty((n, self.n_codes), np.int64), np.empty((n, self.n_numbers), np.float32)
+        code = number = 0
+        for key, kind, sizes, starts in self.parts:
+            value = (obs if key is None else obs[key]).reshape(n, -1)
+            if kind == NUMBERS:
+                numbers[:, number : number + sizes[0]] = value
+                number += sizes[0]
+            else:
+                codes[:, code : code + len(sizes)] = value
+                if np.any(starts):
+                    codes[:, code : code + len(sizes)] -= starts
+                code += len(sizes)
+        return codes, numbers
+
+
+def layout_of(network: Any) -> np.ndarray | None:
+    """
+    Describe a network to the kernels.
+
+    :param network: The network
+    :return: ``net`` of :mod:`kernels.networks`, int64; ``None`` if the kernels do not know the network
+    """
+    try:
+        return Layout(network).net
+    except UnknownNetworkError:
+        return None
+
+
+def _anatomy(network: Any) -> _Anatomy:
+    """Take a network apart. No ``isinstance``, since a subclass may compute something else."""
+    kind, known = type(network), [network]
+    if kind is QNetwork or kind is QuantileNetwork:
+        stack = network.q_net if kind is QNetwork else network.quantile_net
+        extractor = network.features_extractor
+        known += [*extractor.modules(), *stack.modules()]
+        if type(extractor) not in (FlattenExtractor, CombinedExtractor, DiscreteEmbeddingExtractor):
+            raise UnknownNetworkError(f"the features extractor {type(extractor).__name__}")
+        for child in extractor.children():
+            for module in child.modules():
+                if type(module) not in (nn.Flatten, nn.Embedding, nn.ModuleDict):
+                    raise UnknownNetworkError(f"the {type(module).__name__} of the features extractor")
+        embeds = type(extractor) is DiscreteEmbeddingExtractor
+        return _Anatomy(extractor, embeds, False, None, [*stack], known)
+    if isinstance(network, QuantileNetwork) and type(network.quantile_net) is LectureNetwork:
+        if not kind.__module__.startswith("sb3_lecture_dqn."):
+            raise UnknownNetworkError(f"a network of type {kind.__name__}")
+        network = network.quantile_net
+        kind, known = LectureNetwork, [*known, network]
+    if kind is ActionInNetwork:
+        extractor, actions, layers = network.state_embedding, network.action_embedding, [*network.layers]
+        known += [actions, network.layers, *layers, *extractor.modules()]
+        return _Anatomy(extractor, True, True, actions, layers, known)
+    if kind is LectureNetwork or kind is TableNetwork:
+        extractor, *layers = network.layers
+        known += [network.layers, *layers, *extractor.modules()]
+        return _Anatomy(extractor, True, True, None, layers, known)
+    raise UnknownNetworkError(f"a network of type {kind.__name__}")
+
+
+def _table_of(extractor: nn.Module) -> nn.Embedding | None:
+    table = extractor if isinstance(extractor, nn.Embedding) else getattr(extractor, "embedding", None)
+    if table is not None and type(table) is not nn.Embedding:
+        raise UnknownNetworkError(f"the {type(table).__name__} of the features extractor")
+    return table
+
+
+def _activation(module: nn.Module, places: dict[int, int]) -> tuple[int, int, nn.Parameter | None]:
+    """Return the kind of an activation, its slope as the kernels read it, and its parameter if it has one."""
+    kind = type(module)
+    if kind is nn.PReLU and module.weight.numel() == 1:  # type: ignore[operator,union-attr]
+        return PRELU, places[id(module.weight)], module.weight  # type: ignore[return-value]
+    slopes: dict[type, tuple[int, Any]] = {
+        nn.ReLU: (LEAKY_RELU, 0.0),
+        nn.LeakyReLU: (LEAKY_RELU, getattr(module, "negative_slope", 0.0)),
+        nn.Tanh: (TANH, 0.0),
+        nn.ELU: (ELU, getattr(module, "alpha", 0.0)),
+    }
+    if kind not in slopes:
+        raise UnknownNetworkError(f"the activation {module}")
+    number, slope = slopes[kind]
+    return number, int(np.float32(slope).view(np.int32)), None
+
+
+def _parts_of(network: Any, anatomy: _Anatomy) -> Iterator[_Part]:
+    space, codes = network.observation_space, EMBEDDED if anatomy.embeds else ONE_HOT
+    normalizes = anatomy.from_start or network.normalize_images  # our networks take images as SB3 does by default
+    plain = {None: space}
+    for key, part in (space.spaces if isinstance(space, spaces.Dict) else plain).items():
+        if isinstance(part, spaces.Box):
+            if normalizes and is_image_space(part):
+                raise UnknownNetworkError("images")
+            yield _Part(key, NUMBERS, [int(np.prod(part.shape))], 0)
+        elif isinstance(part, spaces.MultiBinary):
+            n = int(np.prod(part.shape))
+            yield _Part(key, codes, [2] * n, 0) if anatomy.embeds else _Part(key, NUMBERS, [n], 0)
+        elif isinstance(part, spaces.Discrete):
+            yield _Part(key, codes, [int(part.n)], int(part.start) if anatomy.from_start else 0)
+        elif isinstance(part, spaces.MultiDiscrete) and part.nvec.ndim == 1:
+            starts = part.start if anatomy.from_start else 0
+            yield _Part(key, codes, [int(size) for size in part.nvec], starts)
+        else:
+            raise UnknownNetworkError(f"observations in {part}")
