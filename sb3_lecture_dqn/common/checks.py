@@ -316,6 +316,8 @@ def find_outside(
         if space.dtype == obs.dtype == np.uint8 and space.low.max() == 0 and space.high.min() == 255:
             return None  # every uint8 is inside
         low, high = (-math.inf, math.inf) if ignore_bounds else (space.low, space.high)
+        if obs.dtype == space.dtype and ((obs >= low) & (obs <= high)).all():  # a fast path
+            return None
     else:
         return None
     stored = obs

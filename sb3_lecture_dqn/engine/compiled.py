@@ -122,7 +122,8 @@ class CompiledEngine:
             rows = success.words, success.floats, fail.words, fail.floats, success.size, positions
             arguments = self.arguments(batch_size, fail.words.shape[1] - _N_DISCRETE_WORDS)
             self.follow_target()
-            start = int(self.layout.parts[0].starts)
+            starts = self.layout.parts[0].starts
+            start = 0 if starts is None else int(starts[0])
             total, done = self.updates.train(*rows, start, float(model.gamma), *arguments)
         else:
             batches = draw_batches(model, self.layout, gradient_steps, batch_size)

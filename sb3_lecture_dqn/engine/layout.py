@@ -49,13 +49,13 @@ class _Part(NamedTuple):
     :param key: Its name in a ``Dict`` observation, else ``None``
     :param kind: See :mod:`kernels.kinds`
     :param sizes: Number of values of each of its codes; of numbers, how many there are
-    :param starts: What its codes count from
+    :param starts: What its codes count from, ``None`` for 0
     """
 
     key: str | None
     kind: int
     sizes: list[int]
-    starts: np.ndarray | int
+    starts: np.ndarray | None
 
 
 class _Anatomy(NamedTuple):
@@ -211,7 +211,7 @@ class Layout:
                 number += sizes[0]
             else:
                 codes[:, code : code + len(sizes)] = value
-                if np.any(starts):
+                if starts is not None:
                     codes[:, code : code + len(sizes)] -= starts
                 code += len(sizes)
         return codes, numbers
@@ -293,14 +293,22 @@ def _parts_of(network: Any, anatomy: _Anatomy) -> Iterator[_Part]:
         if isinstance(part, spaces.Box):
             if normalizes and is_image_space(part):
                 raise UnknownNetworkError("images")
-            yield _Part(key, NUMBERS, [int(np.prod(part.shape))], 0)
+            yield _Part(key, NUMBERS, [int(np.prod(part.shape))], None)
         elif isinstance(part, spaces.MultiBinary):
             n = int(np.prod(part.shape))
-            yield _Part(key, codes, [2] * n, 0) if anatomy.embeds else _Part(key, NUMBERS, [n], 0)
+            yield _Part(key, codes, [2] * n, None) if anatomy.embeds else _Part(key, NUMBERS, [n], None)
         elif isinstance(part, spaces.Discrete):
-            yield _Part(key, codes, [int(part.n)], int(part.start) if anatomy.from_start else 0)
+            yield _Part(key, codes, [int(part.n)], _starts(part.start, anatomy))
         elif isinstance(part, spaces.MultiDiscrete) and part.nvec.ndim == 1:
-            starts = part.start if anatomy.from_start else 0
-            yield _Part(key, codes, [int(size) for size in part.nvec], starts)
+            yield _Part(key, codes, [int(size) for size in part.nvec], _starts(part.start, anatomy))
         else:
             raise UnknownNetworkError(f"observations in {part}")
+
+
+def _starts(start: Any, anatomy: _Anatomy) -> np.ndarray | None:
+    starts = np.atleast_1d(np.asarray(start, np.int64))
+    if not starts.any():
+        return None
+    if not anatomy.from_start:
+        raise UnknownNetworkError("one-hot vectors of numbers that do not start at 0")
+    return starts

@@ -185,7 +185,8 @@ class LectureAlgorithm(LectureModel):
         :param log_interval: Number of episodes between two logs
         :return: Number of collected steps and episodes, and whether to continue training
         """
-        self.policy.set_training_mode(False)
+        if self._engine.name == "torch" or self.policy.training:  # it walks through all modules
+            self.policy.set_training_mode(False)
         num_collected_steps, num_collected_episodes = 0, 0
         by_step = train_freq.unit == TrainFrequencyUnit.STEP
         assert by_step or env.num_envs == 1, "You must use only one env when doing episodic training."
