@@ -15,7 +15,7 @@ from sb3_lecture_dqn.engine.divergence import loss_not_finite
 from sb3_lecture_dqn.engine.known import compiled_optimizer, counts_steps, is_flat, loss_number, moment_names
 from sb3_lecture_dqn.engine.layout import Layout
 from sb3_lecture_dqn.engine.torch_engine import copy_target
-from sb3_lecture_dqn.kernels.kinds import ARITHMETIC, PARTS_IN, SGD
+from sb3_lecture_dqn.kernels.kinds import ARITHMETIC, SGD
 
 #: Largest table of the target's action values that is kept, in numbers
 _MAX_KEPT = 2**24
@@ -48,8 +48,6 @@ class CompiledEngine:
         q_net, q_net_target = model._networks
         self.layout = Layout(q_net)
         self.net = net = self.layout.net
-        #: Whether the compiled loops know the network on ``Discrete`` observations as rows of its embedding
-        self.embeds_states = int(net[networks.KIND]) != PARTS_IN
         self.parameters = list(q_net.parameters())
         self.online = _flat(self.parameters)
         self.target = self.online if q_net_target is q_net else _flat(list(q_net_target.parameters()))
@@ -68,7 +66,7 @@ class CompiledEngine:
         self.steps = np.zeros(0, np.float32)
         self._options = model.policy.optimizer.param_groups[0]
         self.optimizer = compiled_optimizer(model.policy.optimizer)
-        self._is_plain_sgd = self.embeds_states and self.optimizer == (SGD, 0.0, 0.0, 0.0, 0.0)
+        self._is_plain_sgd = self.layout.is_lectures and self.optimizer == (SGD, 0.0, 0.0, 0.0, 0.0)
         self.one = np.zeros((6, room_for_one(net)), np.float32)
         self._work: dict[tuple[int, int], Any] = {}
         self._was_plain = False

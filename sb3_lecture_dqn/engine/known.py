@@ -50,7 +50,6 @@ COMPILED_MEMORIES = (
 #: Packages whose code changes no network without notice. Code from other packages is user code
 KNOWN_PACKAGES = frozenset({"sb3_lecture_dqn", "stable_baselines3", "sb3_contrib", "gymnasium", "torch", "builtins"})
 
-_KNOWN = "LecturePolicy, TablePolicy and ActionInPolicy of LectureDQN"
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 GLOBAL_HOOKS = (
     *(getattr(torch_modules, "_global" + name) for name in HOOKS),
@@ -62,6 +61,8 @@ OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 EMBEDDING_OPTIONS = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
 # Options of the optimisers that change only the speed of PyTorch
 _OF_SPEED = ("params", "lr", "foreach", "fused")
+# Products of weights and transitions in an update from which PyTorch is faster, see examples/benchmarks
+_MAX_PRODUCTS = 2**26
 # Methods that PyTorch calls to choose actions and to compute losses, but the loops do not
 _POLICY_METHODS = ("__call__", "predict", "_predict", "obs_to_tensor", "set_training_mode", "train", "parameters")
 
@@ -93,12 +94,17 @@ def also_compiled(method: _Method) -> _Method:
 
 def why_not_compiled(model: Any) -> str | None:
     """
-    Explain why the compiled engine cannot train a model as PyTorch would.
+    Explain why the compiled engine cannot train a model as PyTorch would, or with ``engine="auto"`` would be slower.
 
     :param model: A model that is set up except for its engine
     :return: The first reason found; ``None`` if the engine supports the model
     """
-    return next(_reasons(model), None) or why_no_numba()
+    reason = next(_reasons(model), None) or why_no_numba()
+    if reason is None and model.engine == "auto":
+        n_weights = sum(parameter.numel() for parameter in model._networks[0].parameters())
+        if n_weights * model.batch_size > _MAX_PRODUCTS:
+            return f"with {n_weights} weights and batches of {model.batch_size}, PyTorch is faster"
+    return reason
 
 
 def _reasons(model: Any) -> Iterator[str]:
@@ -122,7 +128,7 @@ def _network_reasons(model: Any, online: nn.Module, target: nn.Module) -> Iterat
         if not np.array_equal(Layout(target).net, layout.net):
             yield f"the target network, a {type(target).__name__}, is not made as the online network is"
     except UnknownNetworkError as error:
-        yield f"it does not know {error}{_wrapper_for(online)}"
+        yield f"it does not know {error}"
     if model.device.type != "cpu":
         yield f"it works on the cpu, not on device {model.device}"
     for network, attribute in zip((online, target), model.network_names, strict=True):
@@ -139,17 +145,6 @@ def _network_reasons(model: Any, online: nn.Module, target: nn.Module) -> Iterat
                 for option in EMBEDDING_OPTIONS:
                     if (value := getattr(module, option)) is not None and value is not False:
                         yield f"it does not know the embedding's option {option}={value}"
-
-
-def _wrapper_for(network: Any) -> str:
-    """Return a hint at the wrapper that makes observations ``Discrete``, if it supports those of a network."""
-    env: gym.Env = gym.Env()
-    env.observation_space = getattr(network, "observation_space", None)  # type: ignore[assignment]
-    try:
-        DiscreteObservationWrapper(env)
-    except (UnsupportedSpaceError, AttributeError):
-        return ""
-    return "; sb3_lecture_dqn.DiscreteObservationWrapper(env) makes the observations Discrete"
 
 
 def shadowed(thing: Any) -> str | None:

@@ -98,6 +98,10 @@ class Layout:
         self.n_numbers = sum(sum(part.sizes) for part in self.parts if part.kind == NUMBERS)
         #: ``net`` of :mod:`kernels.networks`, int64
         self.net = self._describe(network, anatomy)
+        #: Whether it is one of the lecture's networks on states, which plain SGD trains transition by transition
+        self.is_lectures = self.net[0] != PARTS_IN and all(
+            type(module) in (nn.Linear, nn.PReLU) for module in anatomy.layers
+        )
 
     def _describe(self, network: Any, anatomy: _Anatomy) -> np.ndarray:
         places, at = {}, 0
@@ -173,7 +177,7 @@ class Layout:
         while modules:
             linear, *modules = modules
             if type(linear) is not nn.Linear or linear.bias is None:
-                raise UnknownNetworkError(f"the layer {linear}")
+                raise UnknownNetworkError(f"the layer {type(linear).__name__}")
             activation, slope = LINEAR, 0
             slopes: nn.Parameter | None = None
             if modules:

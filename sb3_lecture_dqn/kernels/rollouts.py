@@ -11,7 +11,8 @@ from sb3_lecture_dqn.kernels import places as at
 from sb3_lecture_dqn.kernels.compiling import jit, slow_entry
 from sb3_lecture_dqn.kernels.draws import random
 from sb3_lecture_dqn.kernels.index import add, find, remove
-from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed
+from sb3_lecture_dqn.kernels.kinds import PARTS_IN
+from sb3_lecture_dqn.kernels.networks import KIND, N_ACTIONS, N_STATES, action_values, best_allowed, values_of
 from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train_on
 
 
@@ -173,8 +174,9 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
     :param env: Next states, rewards (float64 and float32), ends, and cumulative probabilities of the outcomes, each
         flat, by state, action and outcome; first states and their cumulative probabilities; valid actions, int64 words
         of shape (n_states, words), without columns if there are none.
-    :param episodes: Of the environments, each of shape (n_envs,): state, clock at the beginning, return, state before
-        the last step, outcome of the last step, whether it ended an episode, first state of an episode that has begun.
+    :param episodes: Of the environments, each of shape (n_envs,): state, clock at the beginning, return; the states
+        again as codes of shape (n_envs, 1), and numbers (n_envs, 0); state before the last step, outcome of the last
+        step, whether it ended an episode, first state of an episode that has begun.
     :param rngs: Generators of environment, exploration and memory, see :mod:`draws`.
     :param memory: Words, floats and slots of the successes, then of the failures; there is room for all that comes.
     :param tried: How often every action was tried in every state, int64; without rows nothing is counted.
@@ -192,9 +194,9 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
     """
     env_rng, explore_rng, memory_rng = rngs
     next_states, rewards, rewards_f, terminated, cumulative, starts, start_cumulative, masks = env
-    states, began, returns, before, outcomes, dones, begun = episodes
+    states, began, returns, codes, numbers, before, outcomes, dones, begun = episodes
     success, success_f, success_slots, fail, fail_f, fail_slots = memory
-    opt_kind, _, beta1, beta2, eps = optimizer
+    opt_kind, _, beta1, beta2, eps, decay = optimizer
     n_envs, n_actions = states.shape[0], net[N_ACTIONS]
     n_outcomes = next_states.shape[0] // (net[N_STATES] * n_actions)
     online, target = networks[0], networks[1]
@@ -224,7 +226,10 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
                         explore_rng, states[i], n_actions, allowed, tried, switches[at.LEAST_TRIED] == 1
                     )
                 else:
-                    action_values(online, net, states[i], x, z, h, values, 0)
+                    if net[KIND] == PARTS_IN:
+                        values_of(online, net, codes, numbers, i, x, z, h, values)
+                    else:
+                        action_values(online, net, states[i], x, z, h, values, 0)
                     action = best_allowed(values, 0, n_actions, allowed, states[i], 0)
                 outcomes[i] = (states[i] * n_actions + action) * n_outcomes
             # Step, and begin new episodes where one ends
@@ -312,7 +317,7 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
                 draw_positions(memory_rng, counts[at.SUCCESSES], n, fraction, positions[:wanted])
                 total, done = train_on(
                     success, success_f, fail, fail_f, counts[at.SUCCESSES], positions[:wanted], 0, gamma, networks, net,
-                    known, cached, batch, loss_kind, double_q, (opt_kind, last[at.LAST_RATE], beta1, beta2, eps),
+                    known, cached, batch, loss_kind, double_q, (opt_kind, last[at.LAST_RATE], beta1, beta2, eps, decay),
                     max_norm, steps, work, plain, one, total,
                 )  # fmt: skip
                 n_updated += done

@@ -29,7 +29,7 @@ _of_model = itemgetter(
     "_engine", "env", "replay_buffer", "_exploration", "_budget", "_total_timesteps", "gamma", "tau", "train_freq",
     "gradient_steps", "batch_size", "learning_starts", "target_update_interval", "exploration_decay",
     "exploration_initial_eps", "exploration_final_eps", "exploration_schedule", "lr_schedule", "explore_least_tried",
-    "use_masking", "double_q", "max_grad_norm", "loss", "n_envs", "action_noise",
+    "use_masking", "double_q", "max_grad_norm", "n_envs", "action_noise",
 )  # fmt: skip
 _of_memory = attrgetter(
     "rng", "success", "fail", "success_fraction", "success_criterion", "handle_timeout_termination", "buffer_size",
@@ -168,6 +168,7 @@ class CompiledLoop:
         trains = self._ends_before > model.learning_starts and model.gradient_steps != 0
         env, rng, memory = model.env, model._exploration.rng, model.replay_buffer
         schedules = linear_schedule(model.lr_schedule), linear_schedule(model.exploration_schedule)
+        of_model += (model.loss_function,)
         return trains, *of_model, *_of_memory(memory), *_of_env(env), len(vars(env)), rng, schedules
 
     def _has_room(self) -> bool:
@@ -187,6 +188,8 @@ class CompiledLoop:
             self._ended[: len(kept)] = kept
         tried = model._exploration.counts
         self._tabulate_epsilons()
+        episodes = env.running_episodes()
+        codes, numbers = episodes[0].reshape(-1, 1), np.zeros((model.n_envs, 0), np.float32)
         self._arguments = (
             self._limits,
             self._counts,
@@ -195,7 +198,7 @@ class CompiledLoop:
             float(model.gamma),
             -1.0 if memory.success_fraction is None else float(memory.success_fraction),
             env.tables(model.use_masking),
-            (*env.running_episodes(), self._before, self._outcomes, self._dones, self._begun),
+            (*episodes, codes, numbers, self._before, self._outcomes, self._dones, self._begun),
             tuple(self._address_of(rng) for rng in (env.rng, model._exploration.rng, memory.rng)),
             self._rows(),
             np.zeros((0, 0), np.int64) if tried is None else tried,

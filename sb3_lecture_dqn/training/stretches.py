@@ -100,8 +100,6 @@ class Stretches:
         model, env, frequency = self.model, self.model.env, self.model.train_freq
         if type(model._engine) is not CompiledEngine:
             yield "the engine is PyTorch"
-        elif not model._engine.embeds_states:
-            yield "the network has no embedding of one state"
         if type(env) is not TabularVecEnv or not env.was_reset or not np.isfinite(env.rewards).all():
             yield "the environment is another one, was not reset, or has rewards too large for float32"
         elif not env.is_at(model._last_obs):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from sb3_lecture_dqn import LectureDQN, LecturePolicy, SuccessFailReplayBuffer
@@ -27,13 +28,20 @@ class OneLayer(LecturePolicy):
         return self.Net(self.observation_space, self.action_space)
 
 
-class Tanh(LecturePolicy):
-    """The lecture's network with other activations."""
+class Normalised(LecturePolicy):
+    """The lecture's network with a normalisation in place of an activation."""
 
     def make_q_net(self):
         net = super().make_q_net()
-        net.layers[2], net.layers[4] = nn.Tanh(), nn.Tanh()
+        net.layers[2] = nn.LayerNorm(net.layers[1].out_features)
         return net
+
+
+class Halved(FlattenExtractor):
+    """Another features extractor."""
+
+    def forward(self, observations):
+        return super().forward(observations) / 2
 
 
 class ManySlopes(LecturePolicy):
@@ -66,15 +74,18 @@ def kwargs_of(optimizer_class, **options):
     return {"policy_kwargs": {"optimizer_class": optimizer_class, "optimizer_kwargs": options}}
 
 
+def policy_of(**options):
+    return {"policy": "MlpPolicy", "policy_kwargs": options}
+
+
 UNKNOWN = {
-    "MlpPolicy": ({"policy": "MlpPolicy"}, "LecturePolicy.*not a network of type QNetwork"),
-    "other network": ({"policy": OneLayer}, "not a network of type Net"),
-    "RMSprop": (kwargs_of(th.optim.RMSprop), "RMSprop"),
-    "AdamW": (kwargs_of(th.optim.AdamW), "AdamW"),
-    "weight_decay": (kwargs_of(th.optim.SGD, weight_decay=0.1), "weight_decay=0.1"),
+    "other network": ({"policy": OneLayer}, "does not know a network of type Net"),
+    "own extractor": (policy_of(features_extractor_class=Halved), "does not know the features extractor Halved"),
+    "LayerNorm": ({"policy": Normalised}, "does not know the activation LayerNorm"),
+    "GELU": (policy_of(activation_fn=nn.GELU), "does not know the activation GELU"),
+    "Adamax": (kwargs_of(th.optim.Adamax), "Adamax"),
+    "centered": (kwargs_of(th.optim.RMSprop, centered=True), "centered=True"),
     "amsgrad": (kwargs_of(th.optim.Adam, amsgrad=True), "amsgrad=True"),
-    "nesterov": (kwargs_of(th.optim.SGD, nesterov=True, momentum=0.9), "nesterov=True"),
-    "other activations": ({"policy": Tanh}, ""),
     "frozen": ({"policy": Frozen}, ""),
     "dampening": (kwargs_of(th.optim.SGD, dampening=0.5, momentum=0.9), "dampening=0.5"),
     "maximize": (kwargs_of(th.optim.SGD, maximize=True), "maximize=True"),
@@ -110,24 +121,39 @@ def observing(space):
     return Observing()
 
 
-@pytest.mark.parametrize(
-    ("space", "helps"),
-    [
-        (spaces.MultiDiscrete([4, 2, 2]), True),
-        (spaces.MultiDiscrete([10_000, 10_000]), False),  # more states than one number should be
-        (spaces.Dict({"a": spaces.Discrete(2)}), True),
-        (spaces.Dict({"a": spaces.Box(0, 1, (2,))}), False),
-        (spaces.Box(np.arange(250.0, dtype=np.float32), np.arange(1.0, 251.0, dtype=np.float32)), False),
-    ],
-)
-@pytest.mark.parametrize("policy", ["LecturePolicy", "usual"])
-def test_why_it_is_pytorch_is_said_in_one_short_line_with_the_way_on(space, helps, policy, capsys):
-    if policy == "usual":
-        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
-    LectureDQN(policy, observing(space), verbose=1)
+@pytest.mark.parametrize("policy", ["LecturePolicy", "CnnPolicy"])
+def test_why_it_is_pytorch_is_said_in_one_short_line(policy, capsys):
+    LectureDQN(policy, observing(spaces.Box(0, 255, (36, 36, 3), np.uint8)), verbose=1)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "engine" in line]
     assert len(line) < 200
-    assert ("DiscreteObservationWrapper" in line) == (helps and policy == "LecturePolicy")
+    assert ("images" if policy == "LecturePolicy" else "NatureCNN") in line
+
+
+@pytest.mark.parametrize("optimizer", [th.optim.SGD, th.optim.Adam, th.optim.AdamW, th.optim.RMSprop])
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.MultiDiscrete([4, 2, 2]),
+        spaces.MultiBinary(3),
+        spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Box(0, 1, (2,))}),
+        spaces.Box(-1, 1, (2, 3)),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+@pytest.mark.parametrize("policy", ["LecturePolicy", "ActionInPolicy", "usual"])
+def test_what_is_no_picture_is_compiled(policy, space, optimizer):
+    if policy == "usual":
+        policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    model = LectureDQN(policy, observing(space), policy_kwargs={"optimizer_class": optimizer})
+    assert model.engine_in_use == "numba"
+
+
+def test_large_networks_are_left_to_pytorch_unless_asked_otherwise():
+    kwargs = {"policy_kwargs": {"net_arch": [1000, 1000]}, "batch_size": 128}
+    assert LectureDQN("MlpPolicy", "CartPole-v1", **kwargs).engine_in_use == "torch"
+    assert LectureDQN("MlpPolicy", "CartPole-v1", engine="numba", **kwargs).engine_in_use == "numba"
+    model = LectureDQN("MlpPolicy", "CartPole-v1", **{**kwargs, "batch_size": 1})
+    assert model.engine_in_use == "numba"
 
 
 @pytest.mark.parametrize("engine", ["auto", "numba"])
@@ -150,7 +176,7 @@ def test_an_engine_that_there_is_not_is_answered_with_those_that_there_are():
 
 
 def test_an_engine_set_later_that_cannot_be_is_refused_before_anything_is_trained():
-    model = LectureDQN("MlpPolicy", "Taxi-v3", seed=0)
+    model = LectureDQN("MlpPolicy", "Taxi-v3", seed=0, policy_kwargs={"activation_fn": nn.GELU})
     model.engine = "numba"
     with pytest.raises(ValueError, match="engine='numba'"):
         model.learn(4)

@@ -522,7 +522,7 @@ def test_a_callback_that_asks_for_no_network_is_not_looked_after_closely():
 def test_what_it_cannot_follow_is_an_error_by_name_if_it_was_asked_for():
     for name, reason in (
         ("requires_grad of one", "q_net.layers.2.weight does not require a gradient"),
-        ("weight_decay=0.1", "weight_decay=0.1"),
+        ("maximize=True", "maximize=True"),
         ("forward hook", "q_net.layers.5 has one"),
         ("forward", "q_net.forward was replaced"),
         ("sample", "the replay buffer's sample was replaced"),

@@ -13,7 +13,7 @@ pytest.importorskip("numba")
 
 from sb3_lecture_dqn.engine.compiled import room_for_one, work_arrays
 from sb3_lecture_dqn.kernels import compiling, networks, updates
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, ARITHMETIC, HUBER, MSE, SGD, STATE_IN
+from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, ARITHMETIC, EMBEDDED, HUBER, LINEAR, MSE, PRELU, SGD, STATE_IN
 
 #: Of :data:`ARITHMETIC`, with fused multiply-add and without: see :func:`checksum`
 KNOWN = {
@@ -30,19 +30,21 @@ def net_of(kind, width, hidden):
     sizes = [*hidden, 1 if kind == ACTION_IN else N_ACTIONS]
     for i, n_out in enumerate(sizes):
         slope = at + n_out * n_in + n_out if i < len(sizes) - 1 else -1
-        layers += [n_out, n_in, at, at + n_out * n_in, slope]
+        layers += [n_out, n_in, at, at + n_out * n_in, LINEAR if slope < 0 else PRELU, slope]
         at, n_in = at + n_out * n_in + n_out + (slope >= 0), n_out
     stride = (max(sizes) + 7) & ~7
-    return np.array([kind, N_STATES, N_ACTIONS, width, len(sizes), stride, *layers]), at
+    action_row, part = N_STATES if kind == ACTION_IN else -1, [EMBEDDED, 0, N_STATES, 0, 0]
+    header = [kind, N_STATES, N_ACTIONS, 1, action_row, width, len(sizes), stride, 1, 10 + len(layers)]
+    return np.array([*header, *layers, *part]), at
 
 
 def checksum():
     """:return: The checksum of networks after updates of many kinds, from numbers that any machine makes alike."""
     digest = hashlib.sha256()
     for kind, width, hidden, batch_size, optimizer, loss, double_q in [
-        (STATE_IN, 12, (16, 7), 1, (SGD, 0.01, 0.0, 0.0, 0.0), MSE, False),
-        (STATE_IN, 13, (9, 11), 5, (ADAM, 0.01, 0.9, 0.999, 1e-8), HUBER, True),
-        (ACTION_IN, 3, (8, 17), 18, (SGD, 0.01, 0.9, 0.0, 0.0), MSE, False),
+        (STATE_IN, 12, (16, 7), 1, (SGD, 0.01, 0.0, 0.0, 0.0, 0.0), MSE, False),
+        (STATE_IN, 13, (9, 11), 5, (ADAM, 0.01, 0.9, 0.999, 1e-8, 0.0), HUBER, True),
+        (ACTION_IN, 3, (8, 17), 18, (SGD, 0.01, 0.9, 0.0, 0.0, 0.0), MSE, False),
     ]:
         rng = np.random.default_rng(0)
         net, n = net_of(kind, width, hidden)
@@ -64,7 +66,8 @@ def checksum():
         updates.copy_target(online, target, 0.3)
         actions = np.zeros(N_STATES, np.int64)
         one = np.zeros((6, room_for_one(net)), np.float32)
-        networks.greedy_actions(online, net, np.arange(N_STATES), 0, np.zeros((N_STATES, 0), np.int64), one, actions)
+        states, nothing = np.arange(N_STATES)[:, None], np.zeros((N_STATES, 0), np.int64)
+        networks.greedy_actions(online, net, states, nothing.astype(np.float32), nothing, one, actions)
         for result in (np.array(total), online, target, *others, actions):
             digest.update(result.tobytes())
     return digest.hexdigest()

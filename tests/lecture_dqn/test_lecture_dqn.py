@@ -601,7 +601,9 @@ def test_what_the_compiled_engine_knows_is_computed_on_the_cpu_unless_asked_othe
     monkeypatch.setattr(th.cuda, "is_available", lambda: True)
     for model in (LectureDQN("Taxi-v3"), LectureDQN.load(tmp_path / "taxi"), LectureDQN.tuned("FrozenLake-v1")):
         assert (model.device.type, model.engine_in_use) == ("cpu", "numba")
-    assert LectureDQN("MlpPolicy", "CartPole-v1", _init_setup_model=False).device.type == "cuda"
+    assert LectureDQN("MlpPolicy", "CartPole-v1", _init_setup_model=False).device.type == "cpu"
+    assert LectureDQN("CnnPolicy", FakeImageEnv(6, 36, 36), _init_setup_model=False).device.type == "cuda"
+    assert LectureDQN("MlpPolicy", FakeImageEnv(6, 36, 36), _init_setup_model=False).device.type == "cuda"
     assert LectureDQN("Taxi-v3", engine="torch", _init_setup_model=False).device.type == "cuda"
 
 

@@ -25,7 +25,7 @@ def test_keywords_are_those_of_qrdqn_and_then_those_of_lecture_dqn():
 
 def test_an_update_is_bit_by_bit_that_of_sb3_contrib():
     settings = {"batch_size": 16, "gamma": 0.9, "learning_rate": 1e-2, "max_grad_norm": 1.0, "seed": 0, "device": "cpu"}
-    ours = LectureQRDQN("Taxi-v3", replay_buffer_class=ReplayBuffer, policy_kwargs=SMALL, **settings)
+    ours = LectureQRDQN("Taxi-v3", replay_buffer_class=ReplayBuffer, policy_kwargs=SMALL, engine="torch", **settings)
     ours.learn(total_timesteps=50)
     theirs = QRDQN(LectureQuantilePolicy, ours.get_env(), buffer_size=1000, policy_kwargs=dict(SMALL), **settings)
     theirs.set_parameters(copy.deepcopy(ours.get_parameters()))
@@ -78,7 +78,7 @@ def test_the_network_is_the_lectures_with_a_quantile_head():
     assert [tuple(layers[i].weight.shape) for i in (0, 1, 3, 5)] == [(500, 64), (64, 64), (32, 64), (54, 32)]
     assert model.quantile_net(th.tensor([1, 2])).shape == (2, 9, 6)
     assert isinstance(model.replay_buffer, SuccessFailReplayBuffer)
-    assert (model.n_quantiles, model.engine_in_use) == (9, "torch")
+    assert (model.n_quantiles, model.engine_in_use) == (9, "numba")
 
 
 def test_settings():
@@ -93,10 +93,13 @@ def test_settings():
     assert alone.learn(total_timesteps=3).quantile_net_target is alone.quantile_net
 
 
+CENTERED = {"policy_kwargs": {"optimizer_class": th.optim.RMSprop, "optimizer_kwargs": {"centered": True}}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"engine": "numba"}, "engine='numba' cannot be used.*LectureQuantileNetwork"),
+        ({"engine": "numba", **CENTERED}, "engine='numba' cannot be used.*centered"),
         ({"policy_kwargs": {"n_quantiles": 0}}, "n_quantiles=0 must be an integer at least 1"),
         ({"policy_kwargs": {"hidden_dim": 0}}, "hidden_dim=0"),
         ({"double_q": True, "double_dqn": False}, "double_q=True needs a target network"),

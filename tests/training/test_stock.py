@@ -79,7 +79,7 @@ def test_the_pace_of_training_is_theirs(ours, theirs, n_envs):
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_updates_from_the_same_memory_are_theirs_bit_by_bit(ours, theirs):
     stock = theirs("MlpPolicy", "CartPole-v1", seed=3, **SMALL).learn(100)
-    model = ours.with_sb3_defaults("MlpPolicy", "CartPole-v1", seed=3, **SMALL).learn(0)
+    model = ours.with_sb3_defaults("MlpPolicy", "CartPole-v1", seed=3, engine="torch", **SMALL).learn(0)
     model.set_parameters(copy.deepcopy(stock.get_parameters()))  # Adam would share its moments
     model.replay_buffer = stock.replay_buffer
     for one in (stock, model):
