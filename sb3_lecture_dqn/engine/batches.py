@@ -45,7 +45,7 @@ def _of_our_memory(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float
 
 def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_size: int) -> Batches:
     """Read transitions as SB3's buffers do, with their draws from NumPy's global generator."""
-    randint, size, optimized = np.random.randint, memory.buffer_size, memory.optimize_memory_usage  # noqa: NPY002
+    randint, size, optimized = np.random.randint, memory.buffer_size, memory.optimize_memory_usage
     rows, envs = np.empty((n, batch_size), np.int64), np.empty((n, batch_size), np.int64)
     for i in range(n):
         if optimized and memory.full:
@@ -54,6 +54,8 @@ def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_si
             rows[i] = randint(0, size if memory.full else memory.pos, size=batch_size)
         envs[i] = randint(0, high=memory.n_envs, size=(batch_size,))
     at = rows.reshape(-1), envs.reshape(-1)
+    if (part := layout.only_part) is not None and not optimized and memory.observations.dtype == part.dtype:
+        return _read_in_place(memory, layout, gamma, *at)
     if optimized:
         next_observations = memory.observations[(at[0] + 1) % size, at[1]]
     else:
@@ -62,6 +64,25 @@ def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_si
     discounts = (1 - done) * np.float32(gamma)
     observations = _taken(memory.observations, at)
     return _batches(layout, observations, next_observations, memory.actions[at], memory.rewards[at], discounts, None)
+
+
+def _read_in_place(memory: Any, layout: Layout, gamma: float, rows: np.ndarray, envs: np.ndarray) -> Batches:
+    """Read transitions between observations of one part in one call, in a third of the time."""
+    from sb3_lecture_dqn.kernels.memories import read_transitions  # here, since numba takes half a second
+
+    n, shape, part = len(rows), (memory.buffer_size, memory.n_envs, -1), layout.only_part
+    assert part is not None
+    found, following = np.empty((n, part.length), part.dtype), np.empty((n, part.length), part.dtype)
+    actions, rewards, discounts = np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.float32)
+    read_transitions(
+        memory.observations.reshape(shape), memory.next_observations.reshape(shape), memory.actions, memory.rewards,
+        memory.dones, memory.timeouts, rows, envs, gamma, found, following, actions, rewards, discounts,
+    )  # fmt: skip
+    nothing = np.empty((n, 0), np.int64)
+    if part.dtype == np.int64:
+        no_numbers = np.empty((n, 0), np.float32)
+        return found, no_numbers, following, no_numbers, actions, rewards, discounts, nothing
+    return nothing, found, nothing, following, actions, rewards, discounts, nothing
 
 
 def _of_samples(samples: Any, layout: Layout, gamma: float) -> Batches:

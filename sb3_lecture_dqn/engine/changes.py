@@ -41,6 +41,15 @@ _embedding_options = attrgetter(*EMBEDDING_OPTIONS)
 _KNOWN_THREADS = KNOWN_PACKAGES | {"tensorboard", "tqdm", "ipykernel", "IPython"}
 
 
+def _slope_of(activation: Any) -> Any:
+    return activation.negative_slope if isinstance(activation, nn.LeakyReLU) else activation.alpha
+
+
+def _network_options(network: Any) -> tuple[Any, ...]:
+    attributes = vars(network)
+    return attributes.get("normalize_images"), attributes.get("n_quantiles"), id(attributes["observation_space"])
+
+
 class Watch:
     """
     A record of a model when a compiled engine was made for it. It detects changes that the loops would not follow.
@@ -72,6 +81,9 @@ class Watch:
         ]
         self.embeddings = [module for module in modules if isinstance(module, nn.Embedding)]
         self.embedding_options = [*map(_embedding_options, self.embeddings)]
+        self.sloped = [module for module in modules if isinstance(module, nn.LeakyReLU | nn.ELU)]
+        self.slopes = [*map(_slope_of, self.sloped)]
+        self.networks, self.network_options = networks, [*map(_network_options, networks)]
         self.parameter_dicts = [module._parameters for module in modules if module._parameters]
         self.parameters = [*chain.from_iterable(map(dict.values, self.parameter_dicts))]
         self.online = [*networks[0].parameters()]
@@ -127,6 +139,8 @@ class Watch:
             and [*map(type, self.modules)] == self.types
             and self.children == self.known_children
             and [*map(_embedding_options, self.embeddings)] == self.embedding_options
+            and [*map(_slope_of, self.sloped)] == self.slopes
+            and [*map(_network_options, self.networks)] == self.network_options
             and all(map(is_, chain.from_iterable(map(dict.values, self.parameter_dicts)), self.parameters))
             and [*map(_data_ptr, self.parameters)] == self.addresses
             and [*map(_numel, self.matrices)] == self.sizes

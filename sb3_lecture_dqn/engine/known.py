@@ -11,10 +11,8 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from sb3_contrib.common.utils import quantile_huber_loss
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
@@ -24,11 +22,9 @@ from torch.nn.modules import module as torch_modules
 from torch.optim import optimizer as torch_optimizer
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 from sb3_lecture_dqn.common.partition import Partition
-from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper
-from sb3_lecture_dqn.kernels.available import why_no_numba
 from sb3_lecture_dqn.engine.layout import Layout, UnknownNetworkError
+from sb3_lecture_dqn.kernels.available import why_no_numba
 from sb3_lecture_dqn.kernels.kinds import ADAM, ADAMW, HUBER, MSE, NESTEROV, QUANTILE, RMSPROP, SGD
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])

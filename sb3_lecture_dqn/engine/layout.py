@@ -58,6 +58,18 @@ class _Part(NamedTuple):
     starts: np.ndarray | None
 
 
+class OnlyPart(NamedTuple):
+    """
+    An observation of one part that goes into the kernels as it is stored.
+
+    :param dtype: int64 for codes, float32 for numbers
+    :param length: Number of codes or numbers
+    """
+
+    dtype: np.dtype
+    length: int
+
+
 class _Anatomy(NamedTuple):
     """
     The modules of a network in the order in which they compute.
@@ -96,6 +108,11 @@ class Layout:
         self.parts = [*_parts_of(network, anatomy)]
         self.n_codes = sum(len(part.sizes) for part in self.parts if part.kind != NUMBERS)
         self.n_numbers = sum(sum(part.sizes) for part in self.parts if part.kind == NUMBERS)
+        #: The part if there is only one, and its codes count from 0
+        self.only_part: OnlyPart | None = None
+        if len(self.parts) == 1 and self.parts[0].key is None and self.parts[0].starts is None:
+            dtype, length = (np.int64, self.n_codes) if self.n_codes else (np.float32, self.n_numbers)
+            self.only_part = OnlyPart(np.dtype(dtype), length)
         #: ``net`` of :mod:`kernels.networks`, int64
         self.net = self._describe(network, anatomy)
         #: Whether it is one of the lecture's networks on states, which plain SGD trains transition by transition
@@ -236,11 +253,14 @@ def layout_of(network: Any) -> np.ndarray | None:
 
 def _anatomy(network: Any) -> _Anatomy:
     """Take a network apart. No ``isinstance``, since a subclass may compute something else."""
-    kind, known = type(network), [network]
+    kind: Any = type(network)
+    known: list[nn.Module] = [network]
     if kind is QNetwork or kind is QuantileNetwork:
         stack = network.q_net if kind is QNetwork else network.quantile_net
         extractor = network.features_extractor
         known += [*extractor.modules(), *stack.modules()]
+        if type(stack) is not nn.Sequential:
+            raise UnknownNetworkError(f"layers of type {type(stack).__name__}")
         if type(extractor) not in (FlattenExtractor, CombinedExtractor, DiscreteEmbeddingExtractor):
             raise UnknownNetworkError(f"the features extractor {type(extractor).__name__}")
         for child in extractor.children():
@@ -249,10 +269,11 @@ def _anatomy(network: Any) -> _Anatomy:
                     raise UnknownNetworkError(f"the {type(module).__name__} of the features extractor")
         embeds = type(extractor) is DiscreteEmbeddingExtractor
         return _Anatomy(extractor, embeds, False, None, [*stack], known)
-    if isinstance(network, QuantileNetwork) and type(network.quantile_net) is LectureNetwork:
+    inner: Any = getattr(network, "quantile_net", None)
+    if isinstance(network, QuantileNetwork) and type(inner) is LectureNetwork:
         if not kind.__module__.startswith("sb3_lecture_dqn."):
             raise UnknownNetworkError(f"a network of type {kind.__name__}")
-        network = network.quantile_net
+        network = inner
         kind, known = LectureNetwork, [*known, network]
     if kind is ActionInNetwork:
         extractor, actions, layers = network.state_embedding, network.action_embedding, [*network.layers]
@@ -275,7 +296,7 @@ def _table_of(extractor: nn.Module) -> nn.Embedding | None:
 def _activation(module: nn.Module, places: dict[int, int]) -> tuple[int, int, nn.Parameter | None]:
     """Return the kind of an activation, its slope as the kernels read it, and its parameter if it has one."""
     kind = type(module)
-    if kind is nn.PReLU and module.weight.numel() == 1:  # type: ignore[operator,union-attr]
+    if kind is nn.PReLU and module.weight.numel() == 1:  # type: ignore[operator]
         return PRELU, places[id(module.weight)], module.weight  # type: ignore[return-value]
     slopes: dict[type, tuple[int, Any]] = {
         nn.ReLU: (LEAKY_RELU, 0.0),

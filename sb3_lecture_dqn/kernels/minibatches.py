@@ -489,7 +489,7 @@ def learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, o
     if max_norm < np.inf:
         clip(gradient, layers_at, width, rows, n_rows, max_norm)
     kind, lr, beta1, beta2, eps, decay = optimizer
-    if kind == ADAM or kind == ADAMW:
+    if kind in (ADAM, ADAMW):
         adam(online, gradient, moment1, moment2, lr, beta1, beta2, eps, decay, kind == ADAMW, step)
     elif kind == RMSPROP:
         rmsprop(online, gradient, moment1, moment2, lr, beta1, beta2, eps, decay)

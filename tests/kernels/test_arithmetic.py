@@ -13,7 +13,18 @@ pytest.importorskip("numba")
 
 from sb3_lecture_dqn.engine.compiled import room_for_one, work_arrays
 from sb3_lecture_dqn.kernels import compiling, networks, updates
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, ADAM, ARITHMETIC, EMBEDDED, HUBER, LINEAR, MSE, PRELU, SGD, STATE_IN
+from sb3_lecture_dqn.kernels.kinds import (
+    ACTION_IN,
+    ADAM,
+    ARITHMETIC,
+    EMBEDDED,
+    HUBER,
+    LINEAR,
+    MSE,
+    PRELU,
+    SGD,
+    STATE_IN,
+)
 
 #: Of :data:`ARITHMETIC`, with fused multiply-add and without: see :func:`checksum`
 KNOWN = {
