@@ -37,8 +37,10 @@ _requires_grad = attrgetter("requires_grad")
 _hooks, _grad_hooks = _Tensor._backward_hooks.__get__, _Tensor._post_accumulate_grad_hooks.__get__
 _ATTRIBUTES = ("engine", "policy", "replay_buffer", "_vec_normalize_env", "observation_space", "device")
 _embedding_options = attrgetter(*EMBEDDING_OPTIONS)
-# Packages whose threads run no user code.
-_KNOWN_THREADS = KNOWN_PACKAGES | {"tensorboard", "tqdm", "ipykernel", "IPython"}
+# Packages whose classes of threads run no user code, and modules whose functions run none in a plain thread. Known
+# packages are not among the latter: a thread may call a method of a model.
+_KNOWN_THREADS = KNOWN_PACKAGES | {"tensorboard", "tqdm", "ipykernel", "IPython", "ray"}
+_KNOWN_IN_THREADS = ("sb3_lecture_dqn.study.", "multiprocessing.queues", "ray.")
 
 
 def _slope_of(activation: Any) -> Any:
@@ -290,7 +292,7 @@ def user_code(model: Any, callback: BaseCallback) -> UserCode:
     if (
         not from_known_package(type(model))
         or shadowed(model) is not None
-        or not all(type(thread).__module__.partition(".")[0] in _KNOWN_THREADS for thread in threads)
+        or not all(map(_is_known_thread, threads))
         or any(isinstance(handler, FunctionType | MethodType) and not _is_known(handler) for handler in handlers)
         or _overrides(callbacks, "on_rollout_start", "_on_rollout_start")
     ):
@@ -334,6 +336,13 @@ def _layers_of(env: Any) -> Iterator[Any]:
     for inner_env in [wrapped, *vars(env).get("envs", ())]:
         if inner_env is not None:
             yield from _layers_of(inner_env)
+
+
+def _is_known_thread(thread: Any) -> bool:
+    """Return whether a thread runs no user code, by its class, or by its function if it is a plain ``Thread``."""
+    if type(thread) is threading.Thread:
+        return (getattr(vars(thread).get("_target"), "__module__", None) or "").startswith(_KNOWN_IN_THREADS)
+    return type(thread).__module__.partition(".")[0] in _KNOWN_THREADS
 
 
 def _is_known(thing: Any) -> bool:

@@ -23,6 +23,7 @@ from sb3_lecture_dqn import LectureDQN, TabularVecEnv, cli
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_plan_on_ray, run_trial
+from sb3_lecture_dqn.study import runner as runner_module
 from sb3_lecture_dqn.study import table as table_module
 from sb3_lecture_dqn.study import trial as trial_module
 from sb3_lecture_dqn.study.runner import trials_folder
@@ -268,6 +269,21 @@ def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_its_successor(tmp_
         assert "TakenOverError" in first.result()["error"]
     assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == files
     assert {path.name for path in files} == {"attempt", "model.zip", trial_module.RESULT}
+
+
+def test_workers_train_in_compiled_stretches():
+    # A thread of the worker watches the parent; code that is not known would make training go step by step.
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), initializer=runner_module._begin_worker
+    ) as pool:
+        assert pool.submit(reasons_for_steps).result() == []
+
+
+def reasons_for_steps():
+    """What a worker's training prints of stretches that are not possible."""
+    with redirect_stdout(io.StringIO()) as printed:
+        LectureDQN(LAKE, seed=0, verbose=1).learn(total_timesteps=10)
+    return [line for line in printed.getvalue().splitlines() if "step by step" in line]
 
 
 def test_a_checkpoint_that_was_on_its_way_when_another_attempt_ended_is_removed(tmp_path, monkeypatch, long_result):
