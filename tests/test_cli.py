@@ -507,7 +507,6 @@ def mistake(argv, capsys):
         (["train", "--env", "Taxy-v3"], "env='Taxy-v3' is not a registered environment id: .* 'Taxi-v3'"),
         (["train", "--policy", "LinearPolicy"], "--policy: invalid choice: 'LinearPolicy'"),
         (["train", "--engine", "gpu"], "--engine: invalid choice: 'gpu'"),
-        (["train", "--engine", "numba", "--policy", "MlpPolicy"], "engine='numba'.*'auto' or 'torch'"),
         (
             ["train", "--env", "CartPole-v1", "--policy", "TablePolicy"],
             "TablePolicy needs a Discrete observation space",
