@@ -156,7 +156,7 @@ class Numba(NumbaFromPython):
         engine, memory, positions = self.model._engine, self.model.replay_buffer, np.stack(drawn)
         rows = (memory.success.words, memory.success.floats, memory.fail.words, memory.fail.floats, memory.success.size)
         arguments = engine.arguments(positions.shape[2], 0)
-        drivers.train_many(rows, positions, engine.start, GAMMA, arguments)
+        drivers.train_many(rows, positions, 0, GAMMA, arguments)
         engine.add_steps(len(positions) * positions.shape[1] if self.adam else 0)
 
 

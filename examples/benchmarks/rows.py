@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import rows_of_networks
 import rows_of_parts
 import rows_of_training
 import rows_of_updates
@@ -33,6 +34,12 @@ ROWS: dict[int, Callable[[Plan], RowResult]] = {
     13: rows_of_parts.stepping,
     14: rows_of_parts.large_memory,
     15: rows_of_parts.imports,
+    16: rows_of_networks.cartpole,
+    17: rows_of_networks.wide,
+    18: rows_of_networks.updates_of_vectors,
+    19: rows_of_networks.parts,
+    20: rows_of_networks.quantiles,
+    21: rows_of_networks.tuned_networks,
 }
 
 

@@ -67,7 +67,7 @@ def updates_by_hand(plan: Plan) -> RowResult:
     online, target = engine.online.copy(), engine.target.copy()
 
     def own(positions: np.ndarray) -> None:
-        drivers.train_many(rows, positions[:, :, None], engine.start, gamma, engine.arguments(1, 0))
+        drivers.train_many(rows, positions[:, :, None], 0, gamma, engine.arguments(1, 0))
 
     works = {"ours": own}
     missing = why_not_by_hand()

@@ -273,9 +273,7 @@ def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_its_successor(tmp_
 
 def test_workers_train_in_compiled_stretches():
     # A thread of the worker watches the parent; code that is not known would make training go step by step.
-    with ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), initializer=runner_module._begin_worker
-    ) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=runner_module._begin_worker) as pool:
         assert pool.submit(reasons_for_steps).result() == []
 
 
