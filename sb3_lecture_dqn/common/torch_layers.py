@@ -78,7 +78,7 @@ class DiscreteEmbeddingExtractor(BaseFeaturesExtractor):
         numbers, rest = [], []
         for key, space in self.parts.items():
             part = observations[key] if isinstance(observations, dict) else observations
-            part = part.reshape(len(part), -1)
+            part = part.reshape(part.shape[0], -1)
             if isinstance(space, spaces.Box):
                 rest.append(part)
             elif isinstance(space, spaces.MultiBinary) or not part.is_floating_point():
@@ -305,7 +305,7 @@ class ActionInNetwork(EmbeddingQNetwork):
         pairs = th.cat(
             [
                 states.unsqueeze(1).expand(-1, self.n_actions, -1),
-                self.action_embedding.weight.expand(len(states), -1, -1),
+                self.action_embedding.weight.expand(states.shape[0], -1, -1),
             ],
             dim=2,
         )

@@ -21,6 +21,10 @@ class Engine(Protocol):
     def arithmetic(self) -> str:
         """Name of how the engine rounds: two engines of the same name compute the same bits."""
 
+    @property
+    def was_in_version_1(self) -> bool:
+        """Whether a compiled engine trained such a model in version 1.0 too."""
+
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """
         Update the online network, each time with a new minibatch.

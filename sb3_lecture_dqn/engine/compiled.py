@@ -12,10 +12,10 @@ from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
 from sb3_lecture_dqn.engine.batches import draw_batches
 from sb3_lecture_dqn.engine.changes import Watch
 from sb3_lecture_dqn.engine.divergence import loss_not_finite
-from sb3_lecture_dqn.engine.known import compiled_optimizer, counts_steps, is_flat, loss_number, moment_names
+from sb3_lecture_dqn.engine.known import COMPILED_LOSSES, compiled_optimizer, counts_steps, is_flat, moment_names
 from sb3_lecture_dqn.engine.layout import Layout
 from sb3_lecture_dqn.engine.torch_engine import copy_target
-from sb3_lecture_dqn.kernels.kinds import ARITHMETIC, SGD
+from sb3_lecture_dqn.kernels.kinds import ADAM, ARITHMETIC, SGD
 
 #: Largest table of the target's action values that is kept, in numbers
 _MAX_KEPT = 2**24
@@ -79,6 +79,12 @@ class CompiledEngine:
     def arithmetic(self) -> str:
         """See :class:`engine.choice.Engine`."""
         return f"numba {ARITHMETIC}{' fma' if self._fuses else ''}"
+
+    @property
+    def was_in_version_1(self) -> bool:
+        """See :class:`engine.choice.Engine`."""
+        kind, *_, decay = self.optimizer
+        return self.layout.is_lectures and kind in (SGD, ADAM) and decay == 0
 
     def is_current(self, networks: bool = True) -> bool:
         """See :meth:`engine.choice.Engine.is_current`."""
@@ -165,7 +171,7 @@ class CompiledEngine:
             self.known,
             self.kept,
             batch,
-            loss_number(model),
+            COMPILED_LOSSES[model.loss_function],
             bool(model.double_q),
             (self.optimizer[0], float(self._options["lr"]), *self.optimizer[1:]),
             math.inf if norm is None else float(norm),

@@ -330,16 +330,6 @@ def moment_names(optimizer: th.optim.Optimizer) -> list[str]:
     return ["exp_avg", "exp_avg_sq"]
 
 
-def loss_number(model: Any) -> int:
-    """
-    Return the number of a model's loss in the kernels.
-
-    :param model: A model whose loss they know
-    :return: Its number
-    """
-    return COMPILED_LOSSES[model.loss_function]
-
-
 def _optimizer_state_reasons(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> Iterator[str]:
     names, states = moment_names(optimizer), [optimizer.state.get(parameter, {}) for parameter in parameters]
     for parameter, state in zip(parameters, states, strict=True):

@@ -50,12 +50,14 @@ class _Part(NamedTuple):
     :param kind: See :mod:`kernels.kinds`
     :param sizes: Number of values of each of its codes; of numbers, how many there are
     :param starts: What its codes count from, ``None`` for 0
+    :param first: Number of its first code, or of its first number, in an observation
     """
 
     key: str | None
     kind: int
     sizes: list[int]
-    starts: np.ndarray | None
+    starts: np.ndarray | None = None
+    first: int = 0
 
 
 class OnlyPart(NamedTuple):
@@ -105,9 +107,14 @@ class Layout:
                 raise UnknownNetworkError(f"a network of type {type(network).__name__} whose layers were changed")
         self.n_actions = int(network.action_space.n)
         self.n_quantiles = int(network.n_quantiles) if isinstance(network, QuantileNetwork) else 1
-        self.parts = [*_parts_of(network, anatomy)]
-        self.n_codes = sum(len(part.sizes) for part in self.parts if part.kind != NUMBERS)
-        self.n_numbers = sum(sum(part.sizes) for part in self.parts if part.kind == NUMBERS)
+        self.parts: list[_Part] = []
+        self.n_codes = self.n_numbers = 0
+        for part in _parts_of(network, anatomy):
+            is_number = part.kind == NUMBERS
+            self.parts.append(part._replace(first=self.n_numbers if is_number else self.n_codes))
+            self.n_numbers += sum(part.sizes) if is_number else 0
+            self.n_codes += 0 if is_number else len(part.sizes)
+        self._embeds = any(part.kind == EMBEDDED for part in self.parts)
         #: The part if there is only one, and its codes count from 0
         self.only_part: OnlyPart | None = None
         if len(self.parts) == 1 and self.parts[0].key is None and self.parts[0].starts is None:
@@ -163,27 +170,16 @@ class Layout:
 
     def _describe_parts(self, width: int) -> tuple[list[int], int, int]:
         """Return the description of the parts, the length of the vector that they make, and the embeddings' rows."""
-        parts: list[int] = []
-        place = row = code = number = 0
-        sources = []
-        for part in self.parts:  # in the order of the space, as :meth:`encode` writes them
-            sources.append(number if part.kind == NUMBERS else code)
-            number += sum(part.sizes) if part.kind == NUMBERS else 0
-            code += len(part.sizes) if part.kind != NUMBERS else 0
-        order = sorted(range(len(self.parts)), key=lambda i: self._embeds and self.parts[i].kind == NUMBERS)
-        for i in order:
-            kind, sizes = self.parts[i].kind, self.parts[i].sizes
-            for k, size in enumerate(sizes):
-                source = sources[i] + (0 if kind == NUMBERS else k)
-                parts += [kind, source, size, row if kind == EMBEDDED else 0, place]
-                place += width if kind == EMBEDDED else size
-                row += size if kind == EMBEDDED else 0
-        return parts, place, row
-
-    @property
-    def _embeds(self) -> bool:
-        """Whether there are embeddings, which stand before all numbers."""
-        return any(part.kind == EMBEDDED for part in self.parts)
+        described: list[int] = []
+        place = row = 0
+        # Embeddings stand before all numbers.
+        for part in sorted(self.parts, key=lambda part: part.kind == NUMBERS and self._embeds):
+            for k, size in enumerate(part.sizes):
+                is_embedded = part.kind == EMBEDDED
+                described += [part.kind, part.first + k, size, row if is_embedded else 0, place]
+                place += width if is_embedded else size
+                row += size if is_embedded else 0
+        return described, place, row
 
     def _describe_layers(
         self, anatomy: _Anatomy, places: dict[int, int], n_in: int, begin: int
@@ -224,31 +220,15 @@ class Layout:
         :return: Codes, int64 of shape ``(n, n_codes)``, and numbers, float32 of shape ``(n, n_numbers)``
         """
         codes, numbers = np.empty((n, self.n_codes), np.int64), np.empty((n, self.n_numbers), np.float32)
-        code = number = 0
-        for key, kind, sizes, starts in self.parts:
+        for key, kind, sizes, starts, first in self.parts:
             value = (obs if key is None else obs[key]).reshape(n, -1)
             if kind == NUMBERS:
-                numbers[:, number : number + sizes[0]] = value
-                number += sizes[0]
+                numbers[:, first : first + sizes[0]] = value
             else:
-                codes[:, code : code + len(sizes)] = value
+                codes[:, first : first + len(sizes)] = value
                 if starts is not None:
-                    codes[:, code : code + len(sizes)] -= starts
-                code += len(sizes)
+                    codes[:, first : first + len(sizes)] -= starts
         return codes, numbers
-
-
-def layout_of(network: Any) -> np.ndarray | None:
-    """
-    Describe a network to the kernels.
-
-    :param network: The network
-    :return: ``net`` of :mod:`kernels.networks`, int64; ``None`` if the kernels do not know the network
-    """
-    try:
-        return Layout(network).net
-    except UnknownNetworkError:
-        return None
 
 
 def _anatomy(network: Any) -> _Anatomy:
@@ -318,10 +298,10 @@ def _parts_of(network: Any, anatomy: _Anatomy) -> Iterator[_Part]:
         if isinstance(part, spaces.Box):
             if normalizes and is_image_space(part):
                 raise UnknownNetworkError("images")
-            yield _Part(key, NUMBERS, [int(np.prod(part.shape))], None)
+            yield _Part(key, NUMBERS, [int(np.prod(part.shape))])
         elif isinstance(part, spaces.MultiBinary):
             n = int(np.prod(part.shape))
-            yield _Part(key, codes, [2] * n, None) if anatomy.embeds else _Part(key, NUMBERS, [n], None)
+            yield _Part(key, codes, [2] * n) if anatomy.embeds else _Part(key, NUMBERS, [n])
         elif isinstance(part, spaces.Discrete):
             yield _Part(key, codes, [int(part.n)], _starts(part.start, anatomy))
         elif isinstance(part, spaces.MultiDiscrete) and part.nvec.ndim == 1:

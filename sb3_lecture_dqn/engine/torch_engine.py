@@ -22,6 +22,7 @@ class TorchEngine:
 
     name = "torch"
     arithmetic = "torch"
+    was_in_version_1 = False
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -247,7 +247,8 @@ class TabularVecEnv(VecEnv):
             masks = pack_masks(model.action_masks)
         rewards = self._rewards, self._rewards32
         ends = self._terminated, model.cumulative.ravel(), model.start_states, model.start_cumulative
-        return (self._next_states, *rewards, *ends, masks)
+        tables = (self._next_states, *rewards, *ends, masks)
+        return tuple(map(_read_only, tables))  # so that the loop is compiled once, whoever made the tables
 
     def running_episodes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
@@ -478,6 +479,12 @@ class TabularVecEnv(VecEnv):
         """See SB3's ``VecEnv``. ``Monitor`` and ``TimeLimit`` count as wrappers, because this class does their work."""
         limited = wrapper_class is TimeLimit and self.max_episode_steps is not None
         return [wrapper_class is Monitor or limited for _ in self._get_indices(indices)]
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def without_wrappers(env: VecEnv, *more: type[VecEnvWrapper]) -> VecEnv:

@@ -11,8 +11,7 @@ from sb3_lecture_dqn.kernels import places as at
 from sb3_lecture_dqn.kernels.compiling import jit, slow_entry
 from sb3_lecture_dqn.kernels.draws import random
 from sb3_lecture_dqn.kernels.index import add, find, remove
-from sb3_lecture_dqn.kernels.kinds import PARTS_IN
-from sb3_lecture_dqn.kernels.networks import KIND, N_ACTIONS, N_STATES, action_values, best_allowed, values_of
+from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed, values_of
 from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train_on
 
 
@@ -226,7 +225,7 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
                         explore_rng, states[i], n_actions, allowed, tried, switches[at.LEAST_TRIED] == 1
                     )
                 else:
-                    if net[KIND] == PARTS_IN:
+                    if plain is None:  # only the branch that is needed is compiled
                         values_of(online, net, codes, numbers, i, x, z, h, values)
                     else:
                         action_values(online, net, states[i], x, z, h, values, 0)

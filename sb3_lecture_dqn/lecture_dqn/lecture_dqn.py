@@ -80,10 +80,11 @@ class LectureDQN(LectureAlgorithm, DQN):
         registration; for the lecture's tasks (``Taxi-v3``, ``Taxi-v4`` and their variants), the lecture's 1000. An
         environment object keeps its own limit
     :param engine: Which engine computes the updates. ``"torch"`` supports every network and optimiser; ``"numba"``
-        computes the same by compiled loops, for the policies of this package with SGD or Adam on the CPU; ``"auto"``
-        selects the compiled loops if they support the model. The compiled loops do not set the ``grad`` of parameters.
-        If a callback adds something that they do not support, such as a hook, a frozen layer or another option of the
-        optimiser, PyTorch computes the updates from that step on; with ``"numba"`` this is an error
+        computes the same by compiled loops on the CPU, for all networks but those on images, with SGD, Adam, AdamW or
+        RMSprop; ``"auto"`` selects the compiled loops if they support the model and are not slower. The compiled loops
+        do not set the ``grad`` of parameters. If a callback adds something that they do not support, such as a hook, a
+        frozen layer or another option of the optimiser, PyTorch computes the updates from that step on; with
+        ``"numba"`` this is an error
     :param use_masking: Whether to choose only valid actions, in training, in the targets and in tests. The environment
         names the valid actions by its method ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
         ``info["action_mask"]``. Cannot be combined with ``n_steps > 1`` or with SB3's replay buffers

@@ -147,9 +147,12 @@ def read_run(
 
 def _check_arithmetic(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
     """Check that the run goes on with the bits that it would have had if it had not been stopped."""
+    # Version 1.0 did not write it. Its compiled engine knew fewer networks, and rounded otherwise.
+    before = state.get("arithmetic", "numba 1" if model._engine.was_in_version_1 else "torch")
+    if before == "torch" and model.engine == "auto":
+        model.engine = "torch"
+        model._make_engine()
     now = model._engine.arithmetic
-    # Version 1.0 did not write it. It chose the engine as today, and its compiled engine rounded otherwise.
-    before = state.get("arithmetic", "torch" if now == "torch" else "numba 1")
     if before != now:
         raise OtherArithmeticError(
             f"path={str(path)!r}: the run has been computed by {shown(str(before))!r} (the engine, the version of its "

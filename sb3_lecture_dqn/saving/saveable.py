@@ -271,7 +271,7 @@ class Saveable(OffPolicyAlgorithm):
         :param custom_objects: As for :meth:`load`
         :param exact: Whether to refuse a checkpoint if the run would go on with other rounding: by another engine,
             unless ``custom_objects`` has one, by another version of the compiled engine, such as that of 1.0, or on
-            another kind of processor
+            another kind of processor. With it, a run that PyTorch computed goes on by PyTorch
         :return: A model in the middle of its training
         :raises UnsafeFileError: If all checkpoints are damaged, or the one to use does not fit this algorithm
         :raises FileNotFoundError: If there is no checkpoint

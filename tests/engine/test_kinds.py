@@ -5,6 +5,7 @@ The compiled updates against PyTorch's for every kind of network, observation, o
 every two settings stand together.
 """
 
+import copy
 import itertools
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from sb3_lecture_dqn import DiscreteEmbeddingExtractor, LectureDQN, LectureQRDQN
+from sb3_lecture_dqn import DiscreteEmbeddingExtractor, LectureCheckpointCallback, LectureDQN, LectureQRDQN
 from tests.engine.comparison import distances, numbers
 
 pytest.importorskip("numba")
@@ -109,14 +111,16 @@ class Anything(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        if seed is not None:
-            self.observation_space.seed(seed)
         self.steps = 0
-        return self.observation_space.sample(), {}
+        return self.observe(), {}
+
+    def observe(self):
+        self.observation_space.seed(int(self.np_random.integers(2**31)))  # so that an episode can be replayed
+        return self.observation_space.sample()
 
     def step(self, action):
         self.steps += 1
-        obs = self.observation_space.sample()
+        obs = self.observe()
         numbers = spaces.flatten(self.observation_space, obs)
         return obs, float(numbers.mean() + action / 4), bool(self.np_random.random() < 0.1), self.steps > 20, {}
 
@@ -258,3 +262,87 @@ def test_a_hundred_updates_are_pytorchs(case):
 @each(COVER)
 def test_a_thousand_updates_of_every_kind_are_pytorchs(case):
     assert_updates_are_pytorchs(case, 1000, 1e-4, learning_rate=1e-4)
+
+
+# What was trained is what PyTorch and the files have.
+
+KINDS = [
+    {"space": space, "policy": policy, "activation": activation, "optimizer": optimizer, "loss": "huber",
+     "max_grad_norm": 10, "target": "target", "memory": memory, "batch_size": 7}
+    for policy, space, activation, optimizer, memory in [
+        ("lecture", "Dict", nn.PReLU, "adam", "ours"),
+        ("action in", "MultiDiscrete", nn.PReLU, "rmsprop with momentum", "ours"),
+        ("usual", "wide Box", nn.Tanh, "adamw", "stock"),
+        ("usual", "Dict", nn.ELU, "nesterov", "stock"),
+        ("embedding", "MultiDiscrete", nn.LeakyReLU, "rmsprop", "n steps"),
+        ("lecture's quantiles", "MultiBinary", nn.PReLU, "adam", "masks"),
+        ("usual quantiles", "Box", nn.ReLU, "adam", "stock"),
+    ]
+]  # fmt: skip
+
+
+def observations(model, n=20):
+    return [model.observation_space.sample() for _ in range(n)]
+
+
+def actions(model, obs):
+    return [int(model.predict(one, deterministic=True)[0]) for one in obs]
+
+
+@pytest.mark.filterwarnings("ignore:use_masking=True, but predict")
+@each(KINDS)
+def test_its_greedy_actions_are_pytorchs(case):
+    model = make("numba", case)
+    updated(model, 20)
+    by_pytorch = actions(model, obs := observations(model))
+    room = create_empty_array(model.observation_space, len(obs))
+    together = concatenate(model.observation_space, obs, room)
+    assert model._engine.greedy_actions(together).tolist() == by_pytorch
+
+
+@pytest.mark.filterwarnings("ignore:use_masking=True, but predict")
+@each(KINDS)
+def test_it_is_saved_copied_and_taken_over_whole(case, tmp_path):
+    model = make("numba", case)
+    updated(model, 20)
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", env=model.get_env())
+    other = make("numba", case, seed=5)
+    other.set_parameters(copy.deepcopy(model.get_parameters()))
+    obs = observations(model)
+    for taken in (loaded, other):
+        assert taken.engine_in_use == "numba"
+        assert actions(taken, obs) == actions(model, obs)
+        taken.set_logger(configure(None, []))
+        taken.replay_buffer = copy.deepcopy(model.replay_buffer)
+    copied = copy.deepcopy(model.policy)
+    before = actions(model, obs)
+    found = [updated(one, 10) for one in (model, loaded, other)]
+    assert all(max(distances(one, found[0]).values()) == 0 for one in found)
+    assert [int(copied.predict(one, deterministic=True)[0]) for one in obs] == before  # the copy was not trained
+
+
+@each(KINDS)
+def test_a_run_is_resumed_exactly(case, tmp_path):
+    whole, stopped = make("numba", case), make("numba", case)
+    saving = LectureCheckpointCallback(20, tmp_path, keep=None, verbose=0)
+    np.random.seed(3)  # noqa: NPY002  # from which SB3's memories draw
+    whole.learn(60)
+    np.random.seed(3)  # noqa: NPY002
+    stopped.learn(60, callback=saving)
+    resumed = type(whole).resume(tmp_path / "checkpoint_40_steps.zip", env=make("numba", case).get_env())
+    resumed.learn()
+    assert resumed.engine_in_use == "numba"
+    for other in (stopped, resumed):
+        assert max(distances(numbers(other), numbers(whole)).values()) == 0
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@each([case for case in KINDS if case["space"] != "Dict"])
+def test_it_is_traced_by_torchscript(case):
+    model = make("numba", case)
+    updated(model, 20)
+    network = model._networks[0]
+    obs = th.as_tensor(np.array(observations(model)))
+    traced = th.jit.trace(network, obs[:2])
+    th.testing.assert_close(traced(obs), network(obs))

@@ -47,6 +47,7 @@ def test_checkpoints_of_every_version_resume(name, version, tmp_path):
     with no_unpickling():
         model = algorithm.resume(path, device="cpu", exact=name != "dqn")
     assert model.num_timesteps == 60
+    assert model.engine_in_use == {"dqn": "numba", "qrdqn": "torch"}[name]  # as it was, so that it goes on exactly
     model.learn(callback=LectureCheckpointCallback(60, tmp_path))
     expected = arrays_of(f"{name}-{version}.after.npz")
     assert (model.replay_buffer.observations == expected["observations"]).all()
