@@ -247,8 +247,9 @@ class TabularVecEnv(VecEnv):
             masks = pack_masks(model.action_masks)
         rewards = self._rewards, self._rewards32
         ends = self._terminated, model.cumulative.ravel(), model.start_states, model.start_cumulative
-        tables = (self._next_states, *rewards, *ends, masks)
-        return tuple(map(_read_only, tables))  # so that the loop is compiled once, whoever made the tables
+        tables = self._next_states, *rewards, *ends, masks
+        # So that the loop is compiled once, whoever made the tables
+        return tuple(_read_only(table) for table in tables)
 
     def running_episodes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
