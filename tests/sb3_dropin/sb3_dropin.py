@@ -11,6 +11,7 @@ From the folder that was unpacked there, of SB3 or of sb3-contrib::
 """
 
 import inspect
+from collections import Counter
 
 import pytest
 import sb3_contrib
@@ -23,6 +24,9 @@ from sb3_contrib.qrdqn.qrdqn import QRDQN
 from stable_baselines3.dqn.dqn import DQN
 
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN
+from sb3_lecture_dqn.engine.compiled import CompiledEngine
+from sb3_lecture_dqn.engine.torch_engine import TorchEngine
+from sb3_lecture_dqn.training.compiled_loop import CompiledLoop
 
 
 def with_defaults_of(original, ours):
@@ -52,3 +56,39 @@ def pytest_configure(config: pytest.Config) -> None:
         module.DQN = dqn
     for module in (sb3_contrib, sb3_contrib.qrdqn, sb3_contrib.qrdqn.qrdqn):
         module.QRDQN = qrdqn
+
+
+# Which engines trained in how many tests
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    seen = set()
+    patched = {CompiledEngine: ("train",), CompiledLoop: ("go_on",), TorchEngine: ("update",)}
+    originals = [(cls, name, getattr(cls, name)) for cls, names in patched.items() for name in names]
+    for cls, name, original in originals:
+        word = "PyTorch" if cls is TorchEngine else "the compiled engine"
+        setattr(cls, name, noting(original, seen, word))
+    try:
+        return (yield)
+    finally:
+        for cls, name, original in originals:
+            setattr(cls, name, original)
+        item.user_properties += [("trained by", word) for word in sorted(seen)]
+
+
+def noting(method, seen, word):
+    """A method that notes that it was called."""
+
+    def noted(*args, **kwargs):
+        seen.add(word)
+        return method(*args, **kwargs)
+
+    return noted
+
+
+def pytest_terminal_summary(terminalreporter):
+    passed = terminalreporter.stats.get("passed", [])
+    counts = Counter(word for report in passed for name, word in report.user_properties if name == "trained by")
+    for word, n in counts.items():
+        terminalreporter.write_line(f"{word} trained in {n} of {len(passed)} tests that passed")
