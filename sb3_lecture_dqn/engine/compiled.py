@@ -66,7 +66,7 @@ class CompiledEngine:
         self.steps = np.zeros(0, np.float32)
         self._options = model.policy.optimizer.param_groups[0]
         self.optimizer = compiled_optimizer(model.policy.optimizer)
-        self._is_plain_sgd = self.layout.is_lectures and self.optimizer == (SGD, 0.0, 0.0, 0.0, 0.0)
+        self._is_plain_sgd = self.layout.is_plain and self.optimizer == (SGD, 0.0, 0.0, 0.0, 0.0)
         self.one = np.zeros((6, room_for_one(net)), np.float32)
         self._work: dict[tuple[int, int], Any] = {}
         self._was_plain = False
@@ -84,7 +84,7 @@ class CompiledEngine:
     def was_in_version_1(self) -> bool:
         """See :class:`engine.choice.Engine`."""
         kind, *_, decay = self.optimizer
-        return self.layout.is_lectures and kind in (SGD, ADAM) and decay == 0
+        return self.layout.embeds_state and self.layout.is_plain and kind in (SGD, ADAM) and decay == 0
 
     def is_current(self, networks: bool = True) -> bool:
         """See :meth:`engine.choice.Engine.is_current`."""
@@ -131,9 +131,9 @@ class CompiledEngine:
             total, done = self.updates.train(*rows, start, float(model.gamma), *arguments)
         else:
             batches = draw_batches(model, self.layout, gradient_steps, batch_size)
-            networks, net, known, kept, _, *settings, work, _, _ = self.arguments(batch_size, batches[-1].shape[1])
+            networks, net, known, kept, _, *others = self.arguments(batch_size, batches[-1].shape[1])
             self.follow_target()
-            total, done = self.updates.train_batches(batches, batch_size, networks, net, known, kept, *settings, work)
+            total, done = self.updates.train_batches(batches, batch_size, networks, net, known, kept, *others)
         return self.mean_loss(total, done, gradient_steps)
 
     @property
@@ -158,7 +158,8 @@ class CompiledEngine:
         """
         model = self.model
         norm = model.max_grad_norm
-        plain = self._is_plain_sgd and batch_size == 1 and norm is None and self._reads_rows
+        reads_states = self.layout.embeds_state if self._reads_rows else not self.layout.is_table
+        plain = self._is_plain_sgd and batch_size == 1 and norm is None and reads_states
         if plain != self._was_plain:  # the two sum in different orders, so the last bits of kept values differ
             self._was_plain = plain
             self.forget_target()

@@ -122,10 +122,12 @@ class Layout:
             self.only_part = OnlyPart(np.dtype(dtype), length)
         #: ``net`` of :mod:`kernels.networks`, int64
         self.net = self._describe(network, anatomy)
-        #: Whether it is one of the lecture's networks on states, which plain SGD trains transition by transition
-        self.is_lectures = self.net[0] != PARTS_IN and all(
-            type(module) in (nn.Linear, nn.PReLU) for module in anatomy.layers
-        )
+        #: Whether the network embeds a state, or is a table of states
+        self.embeds_state = bool(self.net[0] != PARTS_IN)
+        self.is_table = bool(self.net[0] == TABLE)
+        has_prelus = len(anatomy.layers) > 1 and all(type(module) in (nn.Linear, nn.PReLU) for module in anatomy.layers)
+        #: Whether plain SGD trains it transition by transition
+        self.is_plain = self.n_quantiles == 1 and (has_prelus or self.is_table)
 
     def _describe(self, network: Any, anatomy: _Anatomy) -> np.ndarray:
         places, at = {}, 0

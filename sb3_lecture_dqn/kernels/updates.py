@@ -10,7 +10,7 @@ next state.
 import numpy as np
 
 from sb3_lecture_dqn.kernels.compiling import entry, jit, slow_entry
-from sb3_lecture_dqn.kernels.kinds import ACTION_IN, TABLE
+from sb3_lecture_dqn.kernels.kinds import ACTION_IN, EMBEDDED, TABLE
 from sb3_lecture_dqn.kernels.minibatches import learn_from_batch, loss_of
 from sb3_lecture_dqn.kernels.networks import (
     ACTION_ROW,
@@ -21,18 +21,28 @@ from sb3_lecture_dqn.kernels.networks import (
     N_IN,
     N_LAYERS,
     N_OUT,
+    N_PARTS,
     N_STATES,
+    PART_KIND,
+    PARTS,
     PER_LAYER,
+    PER_PART,
+    PLACE,
+    ROW,
     SLOPE,
+    SOURCE,
     STRIDE,
     WEIGHTS,
     WIDTH,
     action_values,
     best_allowed,
     copy,
+    embed_action,
     embed_pair,
     forward,
     is_known,
+    make_input,
+    values_of,
 )
 from sb3_lecture_dqn.kernels.simd import (
     add,
@@ -133,6 +143,44 @@ def prelu_descend(flat, slope_at, b_at, n, lr, z, z_at, dh, dh_at):
 
 
 @jit
+def descend_layers(online, net, x, x_at, output, y, loss_kind, lr, z, h, dh, dx):
+    """
+    One step of plain SGD on the dense layers, with a PReLU between every two, for one output of the last layer.
+
+    :param x: The input, from ``x_at`` on; it may be part of the network.
+    :param y: What the output should be.
+    :param dh, dx: Work arrays; the gradient in x is in ``dh`` if the number of layers is odd, else in ``dx``.
+    :return: The loss before the step. If it is not finite, nothing has changed.
+    """
+    n_layers, stride = net[N_LAYERS], net[STRIDE]
+    last = FIRST + (n_layers - 1) * PER_LAYER
+    forward(online, net, n_layers - 1, x, x_at, z, h)
+    n, w_at = net[last + N_IN], net[last + WEIGHTS] + output * net[last + N_IN]
+    h_at = (n_layers - 2) * stride
+    loss, slope = loss_of(loss_kind, dot(online, w_at, n, h, h_at) + online[net[last + BIAS] + output] - y)
+    if not np.isfinite(loss):
+        return loss
+    scale = splat(slope)
+    for k in range(0, n, 8):
+        store(dh, k, mul(scale, load_first(online, w_at + k, min(n - k, 8))))
+    subtract(online, w_at, n, lr * slope, h, h_at)
+    online[net[last + BIAS] + output] -= lr * slope
+
+    # From the last hidden layer to the first; the gradient in the output of each takes turns between dh and dx.
+    layer = last - PER_LAYER
+    for i in range(n_layers - 2, -1, -1):
+        n_out, n_in = net[layer + N_OUT], net[layer + N_IN]
+        prelu_descend(online, net[layer + SLOPE], net[layer + BIAS], n_out, lr, z, i * stride, dh, 0)
+        if i > 0:
+            descend(online, net[layer + WEIGHTS], n_out, n_in, dh, 0, lr, h, (i - 1) * stride, dx, 0)
+        else:
+            descend(online, net[layer + WEIGHTS], n_out, n_in, dh, 0, lr, x, x_at, dx, 0)
+        dh, dx = dx, dh
+        layer -= PER_LAYER
+    return loss
+
+
+@jit
 def learn_from_one(online, target, net, known, cached, words, floats, row, start, gamma, loss_kind, double_q, lr, work):
     """
     One step of plain SGD on one transition.
@@ -146,7 +194,7 @@ def learn_from_one(online, target, net, known, cached, words, floats, row, start
     :return: The loss before the step. If it is not finite, nothing has changed.
     """
     x, z, h, dh, dx, values = work[0], work[1], work[2], work[3], work[4], work[5]
-    kind, n_actions, width, n_layers, stride = net[KIND], net[N_ACTIONS], net[WIDTH], net[N_LAYERS], net[STRIDE]
+    kind, n_actions, width, n_layers = net[KIND], net[N_ACTIONS], net[WIDTH], net[N_LAYERS]
     state, next_state, action = words[row, 0] - start, words[row, 1] - start, words[row, 2]
     reward, done = floats[row, 6], floats[row, 7]
     best = -1
@@ -168,9 +216,6 @@ def learn_from_one(online, target, net, known, cached, words, floats, row, start
         next_value = cached[at + best]
     y = reward + (np.float32(1) - done) * gamma * next_value
 
-    # The last layer gives the value of one action.
-    last = FIRST + (n_layers - 1) * PER_LAYER
-    output = 0 if kind == ACTION_IN else action
     if kind == TABLE:
         at = state * n_actions + action
         loss, slope = loss_of(loss_kind, online[at] - y)
@@ -179,38 +224,54 @@ def learn_from_one(online, target, net, known, cached, words, floats, row, start
         return loss
     if kind == ACTION_IN:
         embed_pair(online, net, state, action, x)
-        x_at = 0
-        forward(online, net, n_layers - 1, x, x_at, z, h)
+        loss = descend_layers(online, net, x, 0, 0, y, loss_kind, lr, z, h, dh, dx)
     else:
-        x_at = state * width
-        forward(online, net, n_layers - 1, online, x_at, z, h)
-    n, w_at = net[last + N_IN], net[last + WEIGHTS] + output * net[last + N_IN]
-    h_at = (n_layers - 2) * stride
-    loss, slope = loss_of(loss_kind, dot(online, w_at, n, h, h_at) + online[net[last + BIAS] + output] - y)
-    if not np.isfinite(loss):
-        return loss
-    scale = splat(slope)
-    for k in range(0, n, 8):
-        store(dh, k, mul(scale, load_first(online, w_at + k, min(n - k, 8))))
-    subtract(online, w_at, n, lr * slope, h, h_at)
-    online[net[last + BIAS] + output] -= lr * slope
+        loss = descend_layers(online, net, online, state * width, action, y, loss_kind, lr, z, h, dh, dx)
+    if np.isfinite(loss):
+        change = dh if n_layers % 2 == 1 else dx
+        subtract(online, state * width, width, lr, change, 0)
+        if kind == ACTION_IN:
+            subtract(online, (net[ACTION_ROW] + action) * width, width, lr, change, width)
+    return loss
 
-    # From the last hidden layer to the first; the gradient in the output of each takes turns between dh and dx.
-    layer = last - PER_LAYER
-    for i in range(n_layers - 2, -1, -1):
-        n_out, n_in = net[layer + N_OUT], net[layer + N_IN]
-        prelu_descend(online, net[layer + SLOPE], net[layer + BIAS], n_out, lr, z, i * stride, dh, 0)
-        if i > 0:
-            descend(online, net[layer + WEIGHTS], n_out, n_in, dh, 0, lr, h, (i - 1) * stride, dx, 0)
-        elif kind == ACTION_IN:
-            descend(online, net[layer + WEIGHTS], n_out, n_in, dh, 0, lr, x, x_at, dx, 0)
-        else:
-            descend(online, net[layer + WEIGHTS], n_out, n_in, dh, 0, lr, online, x_at, dx, 0)
-        dh, dx = dx, dh
-        layer -= PER_LAYER
-    subtract(online, state * width, width, lr, dh, 0)
-    if kind == ACTION_IN:
-        subtract(online, (net[ACTION_ROW] + action) * width, width, lr, dh, width)
+
+@jit
+def learn_from_one_of_parts(online, target, net, batch, i, loss_kind, double_q, lr, work):
+    """
+    One step of plain SGD on one transition between observations of any kind, by a network with PReLUs.
+
+    :param online: The network.
+    :param target: Its target, which may be the same array.
+    :param batch: Transitions, see :mod:`minibatches`; this is number ``i``.
+    :param work: float32 of shape (6, room).
+    :return: The loss before the step. If it is not finite, nothing has changed.
+    """
+    x, z, h, dh, dx, values = work[0], work[1], work[2], work[3], work[4], work[5]
+    codes, numbers, next_codes, next_numbers, actions, rewards, discounts, masks = batch
+    n_actions, width, takes_action = net[N_ACTIONS], net[WIDTH], net[ACTION_ROW] >= 0
+    action, n_in = actions[i], net[FIRST + N_IN]
+    best = -1
+    if double_q:
+        values_of(online, net, next_codes, next_numbers, i, x, z, h, values)
+        best = best_allowed(values, 0, n_actions, masks, i, 0)
+    values_of(target, net, next_codes, next_numbers, i, x, z, h, values)
+    if best < 0:
+        best = best_allowed(values, 0, n_actions, masks, i, 0)
+    y = rewards[i] + discounts[i] * values[best]
+    make_input(online, net, codes, numbers, i, x, 0)
+    if takes_action:
+        embed_action(online, net, action, x, 0)
+    output = np.int64(0) if takes_action else action
+    loss = descend_layers(online, net, x, 0, output, y, loss_kind, lr, z, h, dh, dx)
+    if np.isfinite(loss):
+        change, part = dh if net[N_LAYERS] % 2 == 1 else dx, net[PARTS]
+        for _ in range(net[N_PARTS]):
+            if net[part + PART_KIND] == EMBEDDED:
+                at = (net[part + ROW] + codes[i, net[part + SOURCE]]) * width
+                subtract(online, at, width, lr, change, net[part + PLACE])
+            part += PER_PART
+        if takes_action:
+            subtract(online, (net[ACTION_ROW] + action) * width, width, lr, change, n_in - width)
     return loss
 
 
@@ -317,13 +378,14 @@ def part_of(batch, first, n):
 
 @jit
 def train_on_batches(batches, batch_size, networks, net, known, cached, loss_kind, double_q, optimizer, max_norm,
-                     steps, work):  # fmt: skip
+                     steps, work, plain, one):  # fmt: skip
     """
     Updates, each on a minibatch of transitions between observations of any kind.
 
     :param batches: Minibatches that follow each other, see :mod:`minibatches`.
     :param batch_size: Transitions in each.
-    :param networks, net, known, cached, loss_kind, double_q, optimizer, max_norm, steps, work: See :func:`train_on`.
+    :param networks, net, known, cached, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one: See
+        :func:`train_on`.
     :return: See :func:`train_on`
     """
     codes, _, next_codes, _, actions, _, _, _ = batches
@@ -334,9 +396,14 @@ def train_on_batches(batches, batch_size, networks, net, known, cached, loss_kin
             if not (is_known(net, codes, i) and is_known(net, next_codes, i) and 0 <= actions[i] < net[N_ACTIONS]):
                 return -1.0, update
         step = np.int64(steps[0]) + 1 if steps.shape[0] > 0 else 1
-        batch = part_of(batches, first, batch_size)
-        loss = learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, step,
-                                work)  # fmt: skip
+        loss = np.float32(0.0)
+        if plain is not None:
+            loss = learn_from_one_of_parts(networks[0], networks[1], net, batches, first, loss_kind, double_q,
+                                           np.float32(optimizer[1]), one)  # fmt: skip
+        if work is not None:
+            batch = part_of(batches, first, batch_size)
+            loss = learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm,
+                                    step, work)  # fmt: skip
         if not np.isfinite(loss):
             return total_loss + loss, update
         for k in range(steps.shape[0]):
@@ -347,10 +414,10 @@ def train_on_batches(batches, batch_size, networks, net, known, cached, loss_kin
 
 @slow_entry
 def train_batches(batches, batch_size, networks, net, known, cached, loss_kind, double_q, optimizer, max_norm, steps,
-                  work):  # fmt: skip
+                  work, plain, one):  # fmt: skip
     """See :func:`train_on_batches`."""
     return train_on_batches(batches, batch_size, networks, net, known, cached, loss_kind, double_q, optimizer, max_norm,
-                            steps, work)  # fmt: skip
+                            steps, work, plain, one)  # fmt: skip
 
 
 @entry

@@ -233,6 +233,31 @@ def test_an_update_of_every_kind_is_pytorchs(case):
     assert_updates_are_pytorchs(case, 1, 1e-6)
 
 
+# One transition by plain SGD has kernels of its own.
+PLAIN = [
+    {"space": space, "policy": policy, "activation": nn.PReLU, "optimizer": "sgd", "loss": loss,
+     "max_grad_norm": None, "target": target, "memory": memory, "batch_size": 1}
+    for policy, space, loss, target, memory in [
+        ("lecture", "MultiDiscrete", "mse", "target", "ours"),
+        ("lecture", "Dict", "huber", "double", "masks"),
+        ("lecture", "Discrete", "mse", "double", "stock"),
+        ("lecture", "wide Box", "mse", "online", "n steps"),
+        ("action in", "Dict", "huber", "target", "ours"),
+        ("action in", "MultiBinary", "mse", "double", "masks"),
+        ("usual", "Box", "huber", "target", "stock"),
+        ("usual", "Discrete", "mse", "double", "ours"),
+        ("usual", "Dict", "mse", "target", "normalised"),
+        ("embedding", "MultiDiscrete", "mse", "online", "optimised"),
+    ]
+]  # fmt: skip
+
+
+@each(PLAIN)
+def test_updates_on_one_transition_are_pytorchs(case):
+    assert_updates_are_pytorchs(case, 1, 1e-6)
+    assert_updates_are_pytorchs(case, 50, 1e-4)
+
+
 SIZES = st.integers(1, 40) | st.sampled_from([63, 64, 65, 127, 200, 300])
 OPTIONS = st.fixed_dictionaries(
     {"width": SIZES, "n_actions": st.integers(1, 20), "n_layers": st.integers(0, 3), "seed": st.integers(0, 2**16)}
