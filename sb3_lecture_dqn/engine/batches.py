@@ -1,6 +1,7 @@
 """Minibatches for the kernels, read from replay memories without PyTorch where the memory is known."""
 
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
@@ -9,6 +10,7 @@ from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import Observation
 from sb3_lecture_dqn.common.masks import pack_masks
 from sb3_lecture_dqn.engine.layout import Layout
+from sb3_lecture_dqn.kernels.kinds import NUMBERS
 
 #: Codes and numbers of observations and of next observations, actions, rewards, discounts, and words of the valid next
 #: actions, as the kernels read them
@@ -35,12 +37,67 @@ def draw_batches(model: Any, layout: Layout, n: int, batch_size: int) -> Batches
     return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
+class _Fields(NamedTuple):
+    """Where a row of a memory has what, see :func:`kernels.memories.read_rows`."""
+
+    fields: np.ndarray
+    places: np.ndarray
+    starts: np.ndarray
+
+
+def _fields_of(memory: SuccessFailReplayBuffer, layout: Layout) -> _Fields | None:
+    """Describe the rows of a memory; ``None`` if a part of them is not whole words of float32 or int64."""
+    dtype, row = memory.row.dtype, memory.row
+    word = dtype.fields
+    assert word is not None
+    offsets = {name: int(found[1]) for name, found in word.items()}
+    fields = []
+    starts = np.zeros(layout.n_codes, np.int64)
+    for part in layout.parts:
+        name = "observations" if part.key is None else f"observations/{part.key}"
+        is_number = part.kind == NUMBERS
+        n = part.sizes[0] if is_number else len(part.sizes)
+        if word[name][0].base != (np.float32 if is_number else np.int64):
+            return None
+        fields.append([is_number, part.first, n, offsets[name], offsets[f"next_{name}"]])
+        if part.starts is not None:
+            starts[part.first : part.first + n] = part.starts
+    table = np.array(fields, np.int64).reshape(-1, 5)
+    mask = offsets["next_action_masks"] if memory.use_masking else 0
+    places = np.array([offsets["actions"], offsets["rewards"], offsets["dones"], mask], np.int64)
+    is_whole = not ((table[:, 3:] % 4).any() or (places % 4).any()) and word["actions"][0].base == np.int64
+    if sys.byteorder != "little" or not is_whole or row.dtype.itemsize % 8:
+        return None
+    table[:, 3:] //= 4
+    return _Fields(table, places // 4, starts)
+
+
 def _of_our_memory(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray) -> Batches:
+    if layout.fields is None:
+        layout.fields = _fields_of(memory, layout) or ()
+    if layout.fields:
+        return _read_rows(memory, layout, gamma, positions)
     rows, row = memory._rows(positions), memory.row
     masks = rows["next_action_masks"] if memory.use_masking else None
     observations, next_observations = row.observations(rows), row.observations(rows, "next_")
     discounts = (1 - rows["dones"]) * np.float32(gamma)
     return _batches(layout, observations, next_observations, rows["actions"], rows["rewards"], discounts, masks)
+
+
+def _read_rows(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray) -> Batches:
+    """Read transitions of float32 numbers and int64 codes in one call, in a fraction of the time."""
+    from sb3_lecture_dqn.kernels.memories import read_rows  # here, since numba takes half a second
+
+    n, (fields, places, starts), success, fail = len(positions), layout.fields, memory.success, memory.fail
+    n_mask_words = (fail.words.shape[1] * 2 - places[3]) // 2 if memory.use_masking else 0
+    batch = (
+        np.empty((n, layout.n_codes), np.int64), np.empty((n, layout.n_numbers), np.float32),
+        np.empty((n, layout.n_codes), np.int64), np.empty((n, layout.n_numbers), np.float32),
+        np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.float32), np.empty((n, n_mask_words), np.int64),
+    )  # fmt: skip
+    both = [(partition.words.view(np.int32), partition.floats) for partition in (success, fail)]
+    read_rows(*both, success.size, positions, fields, places, gamma, starts, batch)
+    return batch
 
 
 def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_size: int) -> Batches:

@@ -1,4 +1,4 @@
-"""Transitions read out of the arrays of SB3's replay memories."""
+"""Transitions read out of the arrays of replay memories."""
 
 import numpy as np
 
@@ -29,3 +29,40 @@ def read_transitions(obs, next_obs, actions, rewards, dones, timeouts, rows, env
         batch_rewards[i] = rewards[row, env]
         done = dones[row, env] * (np.float32(1) - timeouts[row, env])
         discounts[i] = (np.float32(1) - done) * np.float32(gamma)
+
+
+@entry
+def read_rows(success, fail, n_success, positions, fields, places, gamma, starts, batch):
+    """
+    Read transitions as ``SuccessFailReplayBuffer`` does.
+
+    :param success, fail: The rows of both partitions, each as int32 and as float32, of shape (rows, words).
+    :param n_success: Positions below it are rows of ``success``, the others of ``fail``.
+    :param positions: int64 of shape (n,): which transitions are read.
+    :param fields: int64 of shape (parts, 5), for each part of an observation: whether it is numbers, where they or its
+        codes go, how many there are, and in which words the part of the observation and of the next one begins. Of an
+        int64 the lower half is read.
+    :param places: int64 of shape (4,): the words of the action, the reward, and whether the episode ended; and the
+        first word of the mask.
+    :param gamma: Discount factor.
+    :param starts: int64 of shape (codes,): what each code counts from.
+    :param batch: Takes the transitions, see :mod:`minibatches`.
+    """
+    codes, numbers, next_codes, next_numbers, actions, rewards, discounts, masks = batch
+    for i in range(positions.shape[0]):
+        at = positions[i]
+        (whole, floats), row = (success, at) if at < n_success else (fail, at - n_success)
+        for part in range(fields.shape[0]):
+            first, n, obs, next_obs = fields[part, 1], fields[part, 2], fields[part, 3], fields[part, 4]
+            if fields[part, 0]:
+                for k in range(n):
+                    numbers[i, first + k], next_numbers[i, first + k] = floats[row, obs + k], floats[row, next_obs + k]
+            else:
+                for k in range(n):
+                    codes[i, first + k] = whole[row, obs + 2 * k] - starts[first + k]
+                    next_codes[i, first + k] = whole[row, next_obs + 2 * k] - starts[first + k]
+        actions[i], rewards[i] = whole[row, places[0]], floats[row, places[1]]
+        discounts[i] = (np.float32(1) - floats[row, places[2]]) * np.float32(gamma)
+        for k in range(masks.shape[1]):
+            low, high = whole[row, places[3] + 2 * k], whole[row, places[3] + 2 * k + 1]
+            masks[i, k] = (np.int64(high) << 32) | (np.int64(low) & 0xFFFFFFFF)
