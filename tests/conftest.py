@@ -22,9 +22,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def _kernels_are_compiled_once(tmp_path_factory):
     """Have pytest-xdist's processes compile the kernels once; the others read them from numba's cache."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        sizes = [1, 2]  # each has its kernels, so that two processes compile at once; without numba, this takes no time
+        # Each has kernels of its own; without numba, this takes no time.
+        cases = [("FrozenLake-v1", 1), ("FrozenLake-v1", 2), ("CartPole-v1", 1), ("CartPole-v1", 2)]
         if os.environ["PYTEST_XDIST_WORKER"] != "gw0":
-            sizes.reverse()
-        for batch_size in sizes:
-            with FileLock(tmp_path_factory.getbasetemp().parent / f"kernels{batch_size}.lock"):
-                LectureDQN("FrozenLake-v1", batch_size=batch_size, seed=0).learn(10).predict(0)
+            cases.reverse()  # so that two processes compile at once
+        for env, batch_size in cases:
+            with FileLock(tmp_path_factory.getbasetemp().parent / f"kernels_{env}_{batch_size}.lock"):
+                LectureDQN(env, batch_size=batch_size, seed=0).learn(10)
