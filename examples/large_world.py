@@ -9,8 +9,8 @@ From the root of the repository::
 The world is Taxi on 20 x 20 cells, with random walls, four stops and two passengers. Five contestants learn in it with
 the same number of environment steps: a table, and networks with one-hot vectors or embeddings, each with action masks
 and without. Each has the best of three learning rates: the one that delivered most passengers in the later half of the
-tests, on a seed that is not used again. All policies are tested greedily on the same 200 starts. Results go to
-``large_world.json`` (one row for each run; a run that is there is not made again), ``large_world.md`` and
+tests, on a seed that is not used again. All policies are tested greedily on the same 100 starts. Results go to
+``large_world.json`` (one row for each run; a run that is there is not made again), ``large_world_results.md`` and
 ``large_world.png``.
 """
 
@@ -265,7 +265,7 @@ CONTESTANTS: dict[str, tuple[str | None, bool]] = {
     "embeddings, masks": ("LecturePolicy", True),
 }
 TABLE_RATES = (0.1, 0.5, 1.0)
-NETWORK_RATES = (0.0005, 0.001, 0.002)
+NETWORK_RATES = (0.001, 0.002, 0.004)
 SEARCH_SEED = 1000
 
 # What all contestants share. Both networks have hidden layers of 128 and 64 units
@@ -279,7 +279,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 TEST_STEPS = 200
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # from observations and masks to actions
-Test = dict[str, float]
+Test = dict[str, Any]
 
 
 def run_test(act: Act, starts: Sequence[np.ndarray], **world: Any) -> Test:
@@ -289,20 +289,20 @@ def run_test(act: Act, starts: Sequence[np.ndarray], **world: Any) -> Test:
     :param act: The policy
     :param starts: Observations to start from
     :param world: Arguments of the world
-    :return: Share of solved starts, share of delivered passengers, and the steps of solved starts over the fewest
+    :return: Share of solved starts, share of delivered passengers, and the steps of solved starts over the fewest,
+        ``None`` if there are no solved starts
     """
     envs = [LargeTaxi(**world) for _ in starts]
-    for env, start in zip(envs, starts, strict=True):
-        env.reset(options={"observation": start})
+    observations = [env.reset(options={"observation": start})[0] for env, start in zip(envs, starts, strict=True)]
     fewest = [env.fewest_steps() for env in envs]
     running = list(range(len(envs)))
     delivered, ratios = 0, []
     for step in range(TEST_STEPS):
-        obs = np.array([envs[i].observation() for i in running])
+        obs = np.array([observations[i] for i in running])
         masks = np.array([envs[i].action_masks() for i in running])
         still = []
         for i, action in zip(running, act(obs, masks), strict=True):
-            _, reward, solved, _, _ = envs[i].step(int(action))
+            observations[i], reward, solved, _, _ = envs[i].step(int(action))
             delivered += reward == DELIVERY
             if solved:
                 ratios.append((step + 1) / fewest[i])
@@ -314,7 +314,7 @@ def run_test(act: Act, starts: Sequence[np.ndarray], **world: Any) -> Test:
     return {
         "solved": len(ratios) / len(envs),
         "delivered": delivered / len(envs) / envs[0].n_passengers,
-        "steps / fewest": float(np.mean(ratios)) if ratios else float("nan"),
+        "steps / fewest": float(np.mean(ratios)) if ratios else None,
     }
 
 
@@ -377,12 +377,13 @@ def train_table(rate: float, seed: int, steps: int, test: Callable[[int, Act], N
     :param world: Arguments of the world
     """
     env, rng = LargeTaxi(**world), np.random.default_rng(seed)
+    test_rng = np.random.default_rng([seed, 1])
     sizes = env.sizes
     table = np.zeros((int(np.prod(sizes)), 6))
     # A transition is a row: state, action, reward, whether it is terminal, next state; and the next mask
     memory, next_masks = np.zeros((steps, 5), int), np.ones((steps, 6), bool)
 
-    def act(obs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    def choose(obs: np.ndarray, allowed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         values = np.where(allowed, table[np.ravel_multi_index(obs.T, sizes)], -np.inf)
         best = values == values.max(axis=1, keepdims=True)
         actions: np.ndarray = np.where(best, rng.random(best.shape), -1.0).argmax(axis=1)
@@ -404,7 +405,7 @@ def train_table(rate: float, seed: int, steps: int, test: Callable[[int, Act], N
         if rng.random() < eps:
             action = int(rng.choice(mask.nonzero()[0]))
         else:
-            action = int(act(obs[None], mask[None])[0])
+            action = int(choose(obs[None], mask[None], rng)[0])
         obs, reward, terminated, truncated, _ = env.step(action)
         mask, ended = env.action_masks(), terminated or truncated
         next_state = int(np.ravel_multi_index(obs, sizes))
@@ -416,7 +417,7 @@ def train_table(rate: float, seed: int, steps: int, test: Callable[[int, Act], N
         if (step + 1) % N_ENVS == 0:
             for _ in range(UPDATES):
                 update(rng.integers(step + 1, size=BATCH_SIZE))
-        test(step + 1, act)
+        test(step + 1, lambda obs, masks: choose(obs, masks, test_rng))
 
 
 class Tests:
@@ -457,7 +458,8 @@ class Study:
     """
 
     def __init__(self, file: Path, steps: int, n_tests: int, n_starts: int, **world: Any) -> None:
-        self.file, self.steps, self.tests, self.world = file, steps, (n_tests, n_starts), world
+        self.file, self.world = file, world
+        self.settings: dict[str, Any] = {"steps": steps, "tests": n_tests, "starts": n_starts, "world": world}
         self.rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
     def row(self, contestant: str, rate: float, seed: int) -> dict[str, Any]:
@@ -469,19 +471,20 @@ class Study:
         :param seed: Seed
         :return: The row
         """
-        wanted = {"contestant": contestant, "rate": rate, "seed": seed, "steps": self.steps, "world": self.world}
+        wanted = {"contestant": contestant, "rate": rate, "seed": seed, **self.settings}
         for row in self.rows:
             if wanted.items() <= row.items():
                 return row
         policy, masks = CONTESTANTS[contestant]
-        test, begin = Tests(self.steps, *self.tests, **self.world), time.perf_counter()
+        steps, n_tests, n_starts = (self.settings[name] for name in ("steps", "tests", "starts"))
+        test, begin = Tests(steps, n_tests, n_starts, **self.world), time.perf_counter()
         if policy is None:
-            train_table(rate, seed, self.steps, test, **self.world)
+            train_table(rate, seed, steps, test, **self.world)
         else:
-            train_network(policy, masks, rate, seed, self.steps, test, **self.world)
+            train_network(policy, masks, rate, seed, steps, test, **self.world)
         seconds = time.perf_counter() - begin - test.seconds
         row = {**wanted, "seconds": round(seconds, 2), "history": test.history}
-        last = {name: round(value, 3) for name, value in row["history"][-1][1].items()}
+        last = row["history"][-1][1]
         print(f"{contestant}, learning rate {rate}, seed {seed}: {last}, {row['seconds']:.0f} s", flush=True)
         self.rows.append(row)
         self.file.write_text("[\n" + ",\n".join(json.dumps(row) for row in self.rows) + "\n]\n", encoding="utf-8")
@@ -502,15 +505,15 @@ class Study:
         return max(TABLE_RATES if CONTESTANTS[contestant][0] is None else NETWORK_RATES, key=score)
 
 
-def quartiles(values: Sequence[float], form: str) -> str:
+def quartiles(values: Sequence[float | None], form: str) -> str:
     """
     Write a median and quartiles.
 
-    :param values: Numbers; NaN are left out
+    :param values: Numbers; ``None`` are left out
     :param form: Format of a number
     :return: ``median (lower – upper)``, a dash if there are no numbers
     """
-    known = [value for value in values if not np.isnan(value)]
+    known = [value for value in values if value is not None]
     if not known:
         return "–"
     low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
@@ -585,8 +588,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--passengers", type=int, default=2, help="default: 2")
     parser.add_argument("--stops", type=int, default=4, help="default: 4")
     parser.add_argument("--tests", type=int, default=10, help="tests of a run (default: 10)")
-    parser.add_argument("--starts", type=int, default=200, help="starts of a test (default: 200)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the results")
+    parser.add_argument("--starts", type=int, default=100, help="starts of a test (default: 100)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "guide", help="folder of the results")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
     th.set_num_threads(1)
@@ -598,7 +601,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for contestant, rate in rates.items():
             runs[contestant].append(study.row(contestant, rate, seed))
     table = markdown(runs, args.steps)
-    (args.out / "large_world.md").write_text(table, encoding="utf-8")
+    (args.out / "large_world_results.md").write_text(table, encoding="utf-8")
     draw(runs, args.out / "large_world.png")
     print(table)
 

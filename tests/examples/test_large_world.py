@@ -163,7 +163,7 @@ def test_the_best_policy_passes_the_test():
 def test_the_study_runs_once_with_tiny_numbers(tmp_path, capsys):
     words = f"--steps 320 --seeds 1 --size 4 --stops 3 --tests 2 --starts 3 --out {tmp_path}".split()
     main(words)
-    table = (tmp_path / "large_world.md").read_text(encoding="utf-8")
+    table = (tmp_path / "large_world_results.md").read_text(encoding="utf-8")
     assert table in capsys.readouterr().out
     assert all(f"| {contestant} | " in table for contestant in CONTESTANTS)
     assert (tmp_path / "large_world.png").stat().st_size > 10_000
