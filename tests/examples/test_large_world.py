@@ -13,8 +13,10 @@ from examples.large_world import (
     DIRECTIONS,
     DROP_OFF,
     MISTAKE,
+    NETWORK_RATES,
     PICK_UP,
     STEP,
+    TABLE_RATES,
     LargeTaxi,
     main,
     random_moves,
@@ -168,7 +170,7 @@ def test_the_study_runs_once_with_tiny_numbers(tmp_path, capsys):
     assert all(f"| {contestant} | " in table for contestant in CONTESTANTS)
     assert (tmp_path / "large_world.png").stat().st_size > 10_000
     rows = json.loads((tmp_path / "large_world.json").read_text(encoding="utf-8"))
-    assert len(rows) == len(CONTESTANTS) * (3 + 1)
+    assert len(rows) == len(TABLE_RATES) + 4 * len(NETWORK_RATES) + len(CONTESTANTS)
     assert all(row["history"][-1][0] == 320 for row in rows)
     main(words)
     assert capsys.readouterr().out == table + "\n"
