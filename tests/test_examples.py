@@ -23,7 +23,9 @@ FIGURE = r"(absent|[\d,.]+×.*)\n(.*\n)*?"
 BENCHMARK = (
     rf"row 1: .* beside jitted JAX loop: {FIGURE}row 3: .* beside plain loop: {FIGURE}row 4: .* beside plain loop: "
     rf"{FIGURE}row 5: .* beside jitted JAX loop: {FIGURE}row 6: .* beside SB3 DQN: {FIGURE}row 7: .*: absent\n(.*\n)*?"
-    rf"row 8: .* beside AVX2 C by hand: {FIGURE}row 11: RSS growth, .* MB"
+    rf"row 8: .* beside AVX2 C by hand: {FIGURE}row 11: RSS growth, .* MB(.*\n)*?"
+    rf"row 16: .* beside SB3 DQN: {FIGURE}row 18: .* beside SB3 DQN: {FIGURE}row 19: .* beside ours, engine='torch': "
+    rf"{FIGURE}row 20: .* beside sb3-contrib QRDQN: "
 )
 
 # What each is given, what it must print, and whether it is quick.
@@ -42,6 +44,11 @@ SCRIPTS = {
     ),
     "ablation.py": ("--rows nothing --seeds 1 --processes 1", r"\| nothing \| 1 \| 1 ", False),
     "api.py": ("", r"names are in .*api\.md", False),
+    "large_world.py": (
+        "--steps 320 --seeds 1 --size 4 --stops 3 --tests 2 --starts 3 --out .",
+        r"\| embeddings, masks \|",
+        False,
+    ),
     "lecture_loop.py": ("--episodes 1 --no-test", r"\d+ env steps, \d+ per second \(training alone\)", True),
     "lecture_ladder.py": ("--timesteps 200 --tests 2 --seeds 1 --processes 1 --out .", LADDER, False),
     "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
@@ -50,7 +57,7 @@ SCRIPTS = {
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
     "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),
     "benchmarks/profile_step.py": ("--steps 100 --repeats 1", r"\*\*the compiled loop\*\* \| [\d,]+ \|", False),
-    "benchmarks/run.py": ("--quick --rows 1,3,4,5,6,7,8,11 --repeats 1", BENCHMARK, False),
+    "benchmarks/run.py": ("--quick --rows 1,3,4,5,6,7,8,11,16,18,19,20 --repeats 1", BENCHMARK, False),
     "benchmarks/callback_cost.py": ("checkpoint --episodes 5", r"\d", False),
     "benchmarks/studies.py": ("ceiling --trials 100", r"Ray Tune: 5 empty trials(.*\n)*table: 100 trials", False),
 }

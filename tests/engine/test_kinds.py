@@ -265,7 +265,7 @@ OPTIONS = st.fixed_dictionaries(
 CASES = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in FACTORS.items()}).filter(is_possible)
 
 
-@hypothesis_settings(max_examples=40)
+@hypothesis_settings(max_examples=15)
 @given(case=CASES, options=OPTIONS)
 def test_an_update_of_any_size_is_pytorchs(case, options):
     assert_updates_are_pytorchs(case, 1, 1e-6, **options)
