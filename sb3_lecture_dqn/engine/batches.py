@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import Observation
@@ -27,13 +28,13 @@ def draw_batches(model: Any, layout: Layout, n: int, batch_size: int) -> Batches
     :param batch_size: Number of transitions in each
     :return: Arrays of ``n * batch_size`` transitions, the minibatches one after the other
     """
-    memory, gamma = model.replay_buffer, float(model.gamma)
-    if model._vec_normalize_env is None:
-        if isinstance(memory, SuccessFailReplayBuffer):
-            return _of_our_memory(memory, layout, gamma, memory.draw_minibatches(n, batch_size).reshape(-1))
-        if type(memory) in (ReplayBuffer, DictReplayBuffer):
-            return _of_stock_memory(memory, layout, gamma, n, batch_size)
-    parts = [_of_samples(memory.sample(batch_size, env=model._vec_normalize_env), layout, gamma) for _ in range(n)]
+    memory, gamma, normalize = model.replay_buffer, float(model.gamma), model._vec_normalize_env
+    if isinstance(memory, SuccessFailReplayBuffer):
+        positions = memory.draw_minibatches(n, batch_size).reshape(-1)
+        return _of_our_memory(memory, layout, gamma, positions, normalize)
+    if type(memory) in (ReplayBuffer, DictReplayBuffer):
+        return _of_stock_memory(memory, layout, gamma, n, batch_size, normalize)
+    parts = [_of_samples(memory.sample(batch_size, env=normalize), layout, gamma) for _ in range(n)]
     return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
@@ -72,16 +73,21 @@ def _fields_of(memory: SuccessFailReplayBuffer, layout: Layout) -> _Fields | Non
     return _Fields(table, places // 4, starts)
 
 
-def _of_our_memory(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray) -> Batches:
+def _of_our_memory(
+    memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray, normalize: VecNormalize | None
+) -> Batches:
     if layout.fields is None:
         layout.fields = _fields_of(memory, layout) or ()
-    if layout.fields:
+    if layout.fields and normalize is None:
         return _read_rows(memory, layout, gamma, positions)
     rows, row = memory._rows(positions), memory.row
     masks = rows["next_action_masks"] if memory.use_masking else None
-    observations, next_observations = row.observations(rows), row.observations(rows, "next_")
+    observations, next_observations = (
+        memory._normalize_obs(row.observations(rows, prefix), normalize) for prefix in ("", "next_")
+    )
+    rewards = memory._normalize_reward(rows["rewards"], normalize)
     discounts = (1 - rows["dones"]) * np.float32(gamma)
-    return _batches(layout, observations, next_observations, rows["actions"], rows["rewards"], discounts, masks)
+    return _batches(layout, observations, next_observations, rows["actions"], rewards, discounts, masks)
 
 
 def _read_rows(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray) -> Batches:
@@ -100,7 +106,9 @@ def _read_rows(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, po
     return batch
 
 
-def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_size: int) -> Batches:
+def _of_stock_memory(
+    memory: Any, layout: Layout, gamma: float, n: int, batch_size: int, normalize: VecNormalize | None
+) -> Batches:
     """Read transitions as SB3's buffers do, with their draws from NumPy's global generator."""
     randint, size, optimized = np.random.randint, memory.buffer_size, memory.optimize_memory_usage
     rows, envs = np.empty((n, batch_size), np.int64), np.empty((n, batch_size), np.int64)
@@ -111,7 +119,8 @@ def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_si
             rows[i] = randint(0, size if memory.full else memory.pos, size=batch_size)
         envs[i] = randint(0, high=memory.n_envs, size=(batch_size,))
     at = rows.reshape(-1), envs.reshape(-1)
-    if (part := layout.only_part) is not None and not optimized and memory.observations.dtype == part.dtype:
+    part, is_plain = layout.only_part, normalize is None and not optimized
+    if is_plain and part is not None and memory.observations.dtype == part.dtype:
         return _read_in_place(memory, layout, gamma, *at)
     if optimized:
         next_observations = memory.observations[(at[0] + 1) % size, at[1]]
@@ -119,8 +128,10 @@ def _of_stock_memory(memory: Any, layout: Layout, gamma: float, n: int, batch_si
         next_observations = _taken(memory.next_observations, at)
     done = memory.dones[at] * (1 - memory.timeouts[at])
     discounts = (1 - done) * np.float32(gamma)
-    observations = _taken(memory.observations, at)
-    return _batches(layout, observations, next_observations, memory.actions[at], memory.rewards[at], discounts, None)
+    observations = memory._normalize_obs(_taken(memory.observations, at), normalize)
+    next_observations = memory._normalize_obs(next_observations, normalize)
+    rewards = memory._normalize_reward(memory.rewards[at], normalize)
+    return _batches(layout, observations, next_observations, memory.actions[at], rewards, discounts, None)
 
 
 def _read_in_place(memory: Any, layout: Layout, gamma: float, rows: np.ndarray, envs: np.ndarray) -> Batches:
