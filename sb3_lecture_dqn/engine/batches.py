@@ -63,6 +63,8 @@ def _fields_of(memory: SuccessFailReplayBuffer, layout: Layout) -> _Fields | Non
         fields.append([is_number, part.first, n, offsets[name], offsets[f"next_{name}"]])
         if part.starts is not None:
             starts[part.first : part.first + n] = part.starts
+            if np.abs(part.starts).max() >= 2**30:  # only half of each number is read
+                return None
     table = np.array(fields, np.int64).reshape(-1, 5)
     mask = offsets["next_action_masks"] if memory.use_masking else 0
     places = np.array([offsets["actions"], offsets["rewards"], offsets["dones"], mask], np.int64)
