@@ -64,7 +64,7 @@ class Recorded:
         counts = self.given["counts"]
         self.episodes_before = counts[at.EPISODES]
         self.pairs, before = np.zeros(steps, np.int64), np.zeros(steps, np.int64)
-        last_state, last_pair = self.given["episodes"][3:5]
+        last_state, last_pair = self.given["episodes"][5:7]
         for i in range(steps):
             self.run(1)
             before[i], self.pairs[i] = last_state[0], last_pair[0]
