@@ -48,17 +48,16 @@ class _Fields(NamedTuple):
 
 def _fields_of(memory: SuccessFailReplayBuffer, layout: Layout) -> _Fields | None:
     """Describe the rows of a memory; ``None`` if a part of them is not whole words of float32 or int64."""
-    dtype, row = memory.row.dtype, memory.row
-    word = dtype.fields
-    assert word is not None
-    offsets = {name: int(found[1]) for name, found in word.items()}
+    in_row = memory.row.dtype.fields
+    assert in_row is not None
+    offsets = {name: int(found[1]) for name, found in in_row.items()}
     fields = []
     starts = np.zeros(layout.n_codes, np.int64)
     for part in layout.parts:
         name = "observations" if part.key is None else f"observations/{part.key}"
         is_number = part.kind == NUMBERS
         n = part.sizes[0] if is_number else len(part.sizes)
-        if word[name][0].base != (np.float32 if is_number else np.int64):
+        if in_row[name][0].base != (np.float32 if is_number else np.int64):
             return None
         fields.append([is_number, part.first, n, offsets[name], offsets[f"next_{name}"]])
         if part.starts is not None:
@@ -68,8 +67,8 @@ def _fields_of(memory: SuccessFailReplayBuffer, layout: Layout) -> _Fields | Non
     table = np.array(fields, np.int64).reshape(-1, 5)
     mask = offsets["next_action_masks"] if memory.use_masking else 0
     places = np.array([offsets["actions"], offsets["rewards"], offsets["dones"], mask], np.int64)
-    is_whole = not ((table[:, 3:] % 4).any() or (places % 4).any()) and word["actions"][0].base == np.int64
-    if sys.byteorder != "little" or not is_whole or row.dtype.itemsize % 8:
+    is_whole = not ((table[:, 3:] % 4).any() or (places % 4).any()) and in_row["actions"][0].base == np.int64
+    if sys.byteorder != "little" or not is_whole or memory.row.dtype.itemsize % 8:
         return None
     table[:, 3:] //= 4
     return _Fields(table, places // 4, starts)

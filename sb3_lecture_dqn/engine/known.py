@@ -1,8 +1,8 @@
 """
 Tables of everything that the compiled engine supports, and the check whether it supports a model.
 
-The tables of networks, losses, optimisers and memories come first. :func:`why_not_compiled` names the first part of a
-model that is not in them; PyTorch then trains the model.
+The tables of losses, optimisers and memories come first; :mod:`layout` knows the networks. :func:`why_not_compiled` names
+the first part of a model that is not known; PyTorch then trains the model.
 """
 
 import math
@@ -31,7 +31,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 #: Losses: number of each function in the kernels
 COMPILED_LOSSES: dict[Any, int] = {F.mse_loss: MSE, F.smooth_l1_loss: HUBER, quantile_huber_loss: QUANTILE}
-#: Optimisers: the options that the kernels know, those whose value may only be off, which are not named, aside
+#: Optimisers: the options that the kernels know. All other options must be off
 COMPILED_OPTIMIZERS: dict[type, tuple[str, ...]] = {
     th.optim.SGD: ("momentum", "nesterov", "weight_decay"),
     th.optim.Adam: ("betas", "eps", "weight_decay", "decoupled_weight_decay"),
