@@ -1,8 +1,8 @@
 """
 Tables of everything that the compiled engine supports, and the check whether it supports a model.
 
-The tables of losses, optimisers and memories come first; :mod:`layout` knows the networks. :func:`why_not_compiled` names
-the first part of a model that is not known; PyTorch then trains the model.
+The tables of losses, optimisers and memories come first; :mod:`layout` knows the networks. :func:`why_not_compiled`
+names the first part of a model that is not known; PyTorch then trains the model.
 """
 
 import math
