@@ -57,7 +57,7 @@ OPTIMIZER_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 EMBEDDING_OPTIONS = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
 # Options of the optimisers that change only the speed of PyTorch
 _OF_SPEED = ("params", "lr", "foreach", "fused")
-# Products of weights and transitions in an update from which PyTorch is faster, see examples/benchmarks
+# Products of weights and inputs in a forward pass of a minibatch from which PyTorch is faster
 _MAX_PRODUCTS = 2**26
 # Methods that PyTorch calls to choose actions and to compute losses, but the loops do not
 _POLICY_METHODS = ("__call__", "predict", "_predict", "obs_to_tensor", "set_training_mode", "train", "parameters")
@@ -97,9 +97,9 @@ def why_not_compiled(model: Any) -> str | None:
     """
     reason = next(_reasons(model), None) or why_no_numba()
     if reason is None and model.engine == "auto":
-        n_weights = sum(parameter.numel() for parameter in model._networks[0].parameters())
-        if n_weights * model.batch_size > _MAX_PRODUCTS:
-            return f"with {n_weights} weights and batches of {model.batch_size}, PyTorch is faster"
+        n_products = Layout(model._networks[0]).n_products * model.batch_size
+        if n_products > _MAX_PRODUCTS:
+            return f"PyTorch is faster with layers as wide as these and batches of {model.batch_size}"
     return reason
 
 

@@ -148,6 +148,9 @@ class Layout:
             fits = fits and tuple(anatomy.actions.weight.shape) == (self.n_actions, width)
             fits = fits and places[id(anatomy.actions.weight)] == n_rows * width
         layers, end = self._describe_layers(anatomy, places, n_in, n_embedded)
+        #: Products of the dense layers for one observation
+        self.n_products = sum(n_out * n_in for n_out, n_in, *_ in layers)
+        self.n_products *= 1 if anatomy.actions is None else self.n_actions
         if not fits or end != at:
             raise UnknownNetworkError(f"a network of type {type(network).__name__} whose layers have other shapes")
         is_one_code = self.n_codes == 1 and self.n_numbers == 0

@@ -154,6 +154,8 @@ def test_large_networks_are_left_to_pytorch_unless_asked_otherwise():
     assert LectureDQN("MlpPolicy", "CartPole-v1", engine="numba", **kwargs).engine_in_use == "numba"
     model = LectureDQN("MlpPolicy", "CartPole-v1", **{**kwargs, "batch_size": 1})
     assert model.engine_in_use == "numba"
+    # A large embedding costs nothing.
+    assert LectureDQN("LecturePolicy", observing(spaces.Discrete(200_000)), batch_size=64).engine_in_use == "numba"
 
 
 @pytest.mark.parametrize("engine", ["auto", "numba"])
