@@ -309,6 +309,8 @@ def find_outside(
         if obs.dtype.kind in "iu" and low <= obs.min() and obs.max() <= high:  # a fast path
             return None
     elif isinstance(space, spaces.MultiDiscrete):
+        if obs.dtype.kind == "i" and ((obs >= space.start) & (obs - space.start < space.nvec)).all():  # a fast path
+            return None
         low, high = space.start, space.start + space.nvec - 1
     elif isinstance(space, spaces.MultiBinary):
         low, high = 0, 1
