@@ -212,12 +212,16 @@ def assert_updates_are_pytorchs(case, n, tolerance, **options):
 
     Where terms cancel, float32 does not determine a result to the tolerance. How far it does is seen from what PyTorch
     makes of weights that were changed by as much as rounding changes a product with them, as in :mod:`test_updates`.
-    Twice the largest of these differences is allowed then.
+    Twice the largest of these differences is allowed then. And PyTorch sums the squares of a gradient that is clipped in
+    float32, ours in float64: the root of a sum of n squares is off by half of sqrt(n) units.
     """
     compiled, torch = updated(make("numba", case, **options), n), updated(make("torch", case, **options), n)
+    if case["max_grad_norm"] is not None:
+        n_weights = sum(numbers.numel() for name, numbers in torch.items() if "net_target" in name)
+        tolerance += n_weights**0.5 / 2 * 2**-24
     too_far = {name: d for name, d in distances(compiled, torch).items() if d > tolerance}
     if too_far:
-        rounded = [distances(updated(make("torch", case, **options), n, seed), torch) for seed in range(10)]
+        rounded = [distances(updated(make("torch", case, **options), n, seed), torch) for seed in range(20)]
         for name, distance in too_far.items():
             assert distance <= 2 * max(found[name] for found in rounded), (name, distance)
 

@@ -206,10 +206,12 @@ def test_updates_are_compiled_without_a_cache_folder(blocked, tmp_path):
     assert (folder == "None") == (blocked == "every folder")
 
 
+# A learning rate that is a function makes training go step by step: the compilation of the whole loop takes its time.
 ACT = """
     import numpy as np
     from sb3_lecture_dqn import LectureDQN
-    model = LectureDQN("Taxi-v3", engine="numba", gradient_steps=0, seed=0).learn(20)
+    rate = lambda remaining: 1e-3
+    model = LectureDQN("Taxi-v3", learning_rate=rate, engine="numba", gradient_steps=0, seed=0).learn(20)
     print(model.num_timesteps, model._engine.greedy_actions(np.arange(5)))
     """
 
