@@ -212,8 +212,8 @@ def assert_updates_are_pytorchs(case, n, tolerance, **options):
 
     Where terms cancel, float32 does not determine a result to the tolerance. How far it does is seen from what PyTorch
     makes of weights that were changed by as much as rounding changes a product with them, as in :mod:`test_updates`.
-    Twice the largest of these differences is allowed then. And PyTorch sums the squares of a gradient that is clipped in
-    float32, ours in float64: the root of a sum of n squares is off by half of sqrt(n) units.
+    Twice the largest of these differences is allowed then. And PyTorch sums the squares of a gradient that is clipped
+    in float32, ours in float64: the root of a sum of n squares is off by half of sqrt(n) units.
     """
     compiled, torch = updated(make("numba", case, **options), n), updated(make("torch", case, **options), n)
     if case["max_grad_norm"] is not None:
