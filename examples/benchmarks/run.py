@@ -10,8 +10,9 @@ From the root of the repository::
 
 It needs the extra ``bench``. The peers are the lecture's loop, SB3, a jitted JAX loop (``jax_loop.py``), and C by hand
 (gcc); also SBX (``pip install sbx-rl``) and CleanRL (its repository on ``PYTHONPATH``) if they are installed, and
-LunarLander if gymnasium's extra ``box2d`` is. What is not installed is marked as absent. Row 7 compares with an earlier commit, whose files it takes from git. Results go to
-``results.json``, ``results.md`` and ``results.png``. Run it on an idle machine.
+LunarLander if gymnasium's extra ``box2d`` is. What is not installed is marked as absent. Row 7 compares with an earlier
+commit, whose files it takes from git. Results go to ``results.json``, ``results.md`` and ``results.png``. Run it on an
+idle machine.
 """
 
 import argparse
