@@ -18,32 +18,46 @@ from sb3_lecture_dqn.kernels.kinds import NUMBERS
 Batches = tuple[np.ndarray, ...]
 
 
-def draw_batches(model: Any, layout: Layout, n: int, batch_size: int) -> Batches:
-    """
-    Draw minibatches from the memory of a model, with the draws that ``replay_buffer.sample`` makes.
-
-    :param model: The model
-    :param layout: How observations go into its network
-    :param n: Number of minibatches
-    :param batch_size: Number of transitions in each
-    :return: Arrays of ``n * batch_size`` transitions, the minibatches one after the other
-    """
-    memory, gamma, normalize = model.replay_buffer, float(model.gamma), model._vec_normalize_env
-    if isinstance(memory, SuccessFailReplayBuffer):
-        positions = memory.draw_minibatches(n, batch_size).reshape(-1)
-        return _of_our_memory(memory, layout, gamma, positions, normalize)
-    if type(memory) in (ReplayBuffer, DictReplayBuffer):
-        return _of_stock_memory(memory, layout, gamma, n, batch_size, normalize)
-    parts = [_of_samples(memory.sample(batch_size, env=normalize), layout, gamma) for _ in range(n)]
-    return tuple(map(np.concatenate, zip(*parts, strict=True)))
-
-
 class _Fields(NamedTuple):
     """Where a row of a memory has what, see :func:`kernels.memories.read_rows`."""
 
     fields: np.ndarray
     places: np.ndarray
     starts: np.ndarray
+
+
+class BatchReader:
+    """
+    Draws minibatches from the memory of a model, with the draws that ``replay_buffer.sample`` makes.
+
+    :param model: The model; another reader is needed if its memory is replaced
+    :param layout: How observations go into its network
+    """
+
+    def __init__(self, model: Any, layout: Layout) -> None:
+        self.model, self.layout = model, layout
+        memory = model.replay_buffer
+        self._fields = _fields_of(memory, layout) if isinstance(memory, SuccessFailReplayBuffer) else None
+
+    def draw(self, n: int, batch_size: int) -> Batches:
+        """
+        Draw minibatches.
+
+        :param n: Number of minibatches
+        :param batch_size: Number of transitions in each
+        :return: Arrays of ``n * batch_size`` transitions, the minibatches one after the other
+        """
+        model, layout, normalize = self.model, self.layout, self.model._vec_normalize_env
+        memory, gamma = model.replay_buffer, float(model.gamma)
+        if isinstance(memory, SuccessFailReplayBuffer):
+            positions = memory.draw_minibatches(n, batch_size).reshape(-1)
+            if self._fields is not None and normalize is None:
+                return _read_rows(memory, layout, self._fields, gamma, positions)
+            return _of_our_memory(memory, layout, gamma, positions, normalize)
+        if type(memory) in (ReplayBuffer, DictReplayBuffer):
+            return _of_stock_memory(memory, layout, gamma, n, batch_size, normalize)
+        parts = [_of_samples(memory.sample(batch_size, env=normalize), layout, gamma) for _ in range(n)]
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _fields_of(memory: SuccessFailReplayBuffer, layout: Layout) -> _Fields | None:
@@ -77,10 +91,6 @@ def _fields_of(memory: SuccessFailReplayBuffer, layout: Layout) -> _Fields | Non
 def _of_our_memory(
     memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray, normalize: VecNormalize | None
 ) -> Batches:
-    if layout.fields is None:
-        layout.fields = _fields_of(memory, layout) or ()
-    if layout.fields and normalize is None:
-        return _read_rows(memory, layout, gamma, positions)
     rows, row = memory._rows(positions), memory.row
     masks = rows["next_action_masks"] if memory.use_masking else None
     observations, next_observations = (
@@ -91,11 +101,13 @@ def _of_our_memory(
     return _batches(layout, observations, next_observations, rows["actions"], rewards, discounts, masks)
 
 
-def _read_rows(memory: SuccessFailReplayBuffer, layout: Layout, gamma: float, positions: np.ndarray) -> Batches:
+def _read_rows(
+    memory: SuccessFailReplayBuffer, layout: Layout, where: _Fields, gamma: float, positions: np.ndarray
+) -> Batches:
     """Read transitions of float32 numbers and int64 codes in one call, in a fraction of the time."""
     from sb3_lecture_dqn.kernels.memories import read_rows  # here, since numba takes half a second
 
-    n, (fields, places, starts), success, fail = len(positions), layout.fields, memory.success, memory.fail
+    n, (fields, places, starts), success, fail = len(positions), where, memory.success, memory.fail
     n_mask_words = (fail.words.shape[1] * 2 - places[3]) // 2 if memory.use_masking else 0
     batch = (
         np.empty((n, layout.n_codes), np.int64), np.empty((n, layout.n_numbers), np.float32),

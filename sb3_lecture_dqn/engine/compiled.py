@@ -9,7 +9,7 @@ import torch as th
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.masks import pack_masks
 from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
-from sb3_lecture_dqn.engine.batches import draw_batches
+from sb3_lecture_dqn.engine.batches import BatchReader
 from sb3_lecture_dqn.engine.changes import Watch
 from sb3_lecture_dqn.engine.divergence import loss_not_finite
 from sb3_lecture_dqn.engine.known import COMPILED_LOSSES, compiled_optimizer, counts_steps, is_flat, moment_names
@@ -47,6 +47,7 @@ class CompiledEngine:
         self.networks, self.updates = networks, updates
         q_net, q_net_target = model._networks
         self.layout = Layout(q_net)
+        self._reader = BatchReader(model, self.layout)
         self.net = net = self.layout.net
         self.parameters = list(q_net.parameters())
         self.online = _flat(self.parameters)
@@ -130,7 +131,7 @@ class CompiledEngine:
             start = 0 if starts is None else int(starts[0])
             total, done = self.updates.train(*rows, start, float(model.gamma), *arguments)
         else:
-            batches = draw_batches(model, self.layout, gradient_steps, batch_size)
+            batches = self._reader.draw(gradient_steps, batch_size)
             networks, net, known, kept, _, *others = self.arguments(batch_size, batches[-1].shape[1])
             self.follow_target()
             total, done = self.updates.train_batches(batches, batch_size, networks, net, known, kept, *others)

@@ -120,8 +120,6 @@ class Layout:
         if len(self.parts) == 1 and self.parts[0].key is None and self.parts[0].starts is None:
             dtype, length = (np.int64, self.n_codes) if self.n_codes else (np.float32, self.n_numbers)
             self.only_part = OnlyPart(np.dtype(dtype), length)
-        #: What :mod:`batches` keeps of the memory
-        self.fields: Any = None
         #: ``net`` of :mod:`kernels.networks`, int64
         self.net = self._describe(network, anatomy)
         #: Whether the network embeds a state, or is a table of states

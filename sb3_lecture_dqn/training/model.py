@@ -190,7 +190,8 @@ class LectureModel(Saveable):
         The model has the stock default for every keyword of the stock constructor, and the stock replay memory. Where
         the stock algorithm has no keyword, the model behaves in the same way: ε falls over timesteps, an id has its
         registered step limit, and the loss of DQN is Huber's. Only the random generators of exploration differ, the
-        steps are faster, and every setting of this package can be turned on by its keyword::
+        compiled engine is faster and rounds otherwise (``engine="torch"`` updates bit by bit as the stock algorithm),
+        and every setting of this package can be turned on by its keyword::
 
             LectureDQN.with_sb3_defaults("MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, double_q=True)
 
