@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 import sb3_lecture_dqn.show.pictures  # noqa: F401  # now, and not in every process
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTensorBoardCallback, LectureTestCallback
 from sb3_lecture_dqn.envs.make import make_training_env
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
+from sb3_lecture_dqn.training.due import Due
 from tests.saving.test_checkpoint import equal, everything, scalars
 
 
@@ -55,7 +57,21 @@ CONFIGURATIONS = {
 }
 
 
-def train(run, env_id, engine, n_envs, n_steps, save_freq, has_tests):
+class WaitToBeKilled(BaseCallback):
+    """Keeps a training from ending before it is killed, however slow the process is that kills it."""
+
+    def _on_training_end(self):
+        while True:
+            signal.pause()
+
+    def next_due(self):
+        return Due()
+
+    def _on_step(self):
+        return True
+
+
+def train(run, env_id, engine, n_envs, n_steps, save_freq, has_tests, to_be_killed=False):
     """Begin a run, or go on with it where there is a checkpoint; leaves ``result.pt`` in its folder at the end."""
     th.set_num_threads(1)
     callbacks = [LectureCheckpointCallback(save_freq, run / "checkpoints", verbose=0)]
@@ -64,6 +80,8 @@ def train(run, env_id, engine, n_envs, n_steps, save_freq, has_tests):
         callbacks = [tests, *callbacks]
         if env_id == "Taxi-v3":
             callbacks.append(LectureTensorBoardCallback((40, "episode"), (10_000, "episode"), batch_size=8))
+    if to_be_killed:
+        callbacks.insert(0, WaitToBeKilled())
     if checkpoints_in(run / "checkpoints"):
         model = LectureDQN.resume(run, env=make_training_env(env_id, 100, n_envs))
     else:
@@ -120,7 +138,7 @@ def kill_and_resume(folder, name, n_kills, seed=0):
     rng = random.Random(seed)
     kills = in_saving = 0
     for step in sorted(rng.uniform(0, 0.95 * configuration.n_steps) for _ in range(n_kills)):
-        process = in_a_process(killed, *configuration)
+        process = in_a_process(killed, *configuration, True)
         while newest_step(killed) < step and os.waitpid(process, os.WNOHANG)[0] == 0:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.02 if configuration.has_tests else 0.2))
