@@ -75,21 +75,13 @@ def fill_memory(model: DQN) -> int:
 def oracle_loop(epsilon: float, seed: int, steps: int) -> None:
     """Run the plain PyTorch loop for exactly this many steps, over several episodes if necessary."""
     th.manual_seed(seed)
-    env, net = lecture_loop.make_taxi(), lecture_loop.LectureNet(n_states=500, n_actions=6)
-    explore_rng, memory_rng = np.random.default_rng(seed).spawn(2)
+    env, net = lecture_loop.make_taxi(), lecture_loop.QNet(500, 6)
+    rngs = np.random.default_rng(seed).spawn(2)
+    config = lecture_loop.Config(num_episodes=1, min_epsilon=epsilon, epsilon_decay=0.0)
     while steps > 0:
-        result = lecture_loop.run(
-            env,
-            net,
-            episodes=1,
-            max_episode_steps=min(steps, MAX_EPISODE_STEPS),
-            epsilon_min=epsilon,
-            epsilon_decay=0.0,
-            explore_rng=explore_rng,
-            memory_rng=memory_rng,
-            env_seed=seed,
-        )
-        steps -= result.env_steps
+        config.max_time_steps = min(steps, MAX_EPISODE_STEPS)
+        (episode,), _ = lecture_loop.train(lecture_loop.Agent(config, net, *rngs), env, seed=seed)
+        steps -= len(episode.actions)
 
 
 def _sb3_settings(epsilon: float, seed: int) -> dict[str, Any]:

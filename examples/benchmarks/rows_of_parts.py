@@ -91,15 +91,15 @@ def tests(plan: Plan) -> RowResult:
     result = RowResult([])
     goals = {"untrained": (500, 2000), "trained": (50, 100)}
     for kind, model in {"untrained": LectureDQN("Taxi-v3", device="cpu", seed=0), "trained": trained(plan)}.items():
-        net = lecture_loop.LectureNet(n_states=500, n_actions=6)
+        net = lecture_loop.QNet(500, 6)
         net.load_state_dict(model.q_net.state_dict())
-        env = lecture_loop.make_taxi()
+        env, config = lecture_loop.make_taxi(), lecture_loop.Config(num_tests=n_episodes, max_time_steps=CUT)
 
         def ours(_: int, model: LectureDQN = model) -> float:
             return seconds_per_call(lambda: run_test(model, n_episodes=n_episodes))
 
-        def oracle(seed: int, net: lecture_loop.LectureNet = net, env: Any = env) -> float:
-            return seconds(lambda: lecture_loop.test(net, env, n_episodes, CUT, first_seed=seed))
+        def oracle(seed: int, net: lecture_loop.QNet = net, env: Any = env, config: Any = config) -> float:
+            return seconds(lambda: lecture_loop.test(net, env, config, seed))
 
         found = interleave(plan, f"test, {kind} network", {"ours": ours, "oracle": oracle})
         work = f"`run_test`, {n_episodes} episodes, {kind} network"

@@ -65,33 +65,28 @@ def test_ten_episodes_are_those_of_the_plain_loop(store_and_replay, double_dqn):
         device="cpu",
         engine="numba",
     )
-    net = lecture_loop.LectureNet(500, 6)
+    net = lecture_loop.QNet(500, 6)
     net.load_state_dict(model.q_net.state_dict())
-    rngs = {
-        "explore_rng": copy.deepcopy(model.exploration_rng),
-        "memory_rng": copy.deepcopy(model.replay_buffer.rng),
-    }
+    rngs = copy.deepcopy(model.exploration_rng), copy.deepcopy(model.replay_buffer.rng)
     model.learn(total_episodes=10, callback=record)
-    expected = lecture_loop.run(
-        NearlyThere(lecture_loop.make_taxi()),
-        net,
-        episodes=10,
+    config = lecture_loop.Config(
+        num_episodes=10,
+        max_time_steps=20,
+        replay_memory_fail_size=100,
         store_and_replay=store_and_replay,
         double_dqn=double_dqn,
-        fail_capacity=100,
-        max_episode_steps=20,
-        env_seed=5,
-        **rngs,
     )
-    assert record.actions == expected.actions
+    expected = lecture_loop.Agent(config, net, *rngs)
+    episodes, _ = lecture_loop.train(expected, NearlyThere(lecture_loop.make_taxi()), seed=5)
+    assert record.actions == [action for episode in episodes for action in episode.actions]
     for name, weight in expected.net.state_dict().items():
         th.testing.assert_close(model.q_net.state_dict()[name], weight, rtol=1e-5, atol=1e-5)
     for name, weight in expected.target.state_dict().items():
         th.testing.assert_close(model.q_net_target.state_dict()[name], weight, rtol=1e-5, atol=1e-5)
     if store_and_replay:
         assert memory_as_tuples(model.replay_buffer) == (expected.memory.success, expected.memory.fail)
-        assert model.replay_buffer.rng.bit_generator.state == rngs["memory_rng"].bit_generator.state
-    assert model.exploration_rng.bit_generator.state == rngs["explore_rng"].bit_generator.state
+        assert model.replay_buffer.rng.bit_generator.state == rngs[1].bit_generator.state
+    assert model.exploration_rng.bit_generator.state == rngs[0].bit_generator.state
 
 
 def normalized():
@@ -193,7 +188,7 @@ def test_the_engine_can_be_changed_in_the_middle(optimizer, first, second):
 
 def test_the_weights_load_in_a_network_of_plain_pytorch():
     model = trained("numba")
-    net = lecture_loop.LectureNet(500, 6)
+    net = lecture_loop.QNet(500, 6)
     net.load_state_dict(model.q_net.state_dict(), strict=True)
     states = th.arange(500)
     assert th.equal(net(states), model.q_net(states))

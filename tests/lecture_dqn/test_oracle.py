@@ -86,7 +86,7 @@ def assert_same_run(
         device="cpu",
         engine="torch",
     )
-    net = lecture_loop.LectureNet(500, 6)
+    net = lecture_loop.QNet(500, 6)
     net.load_state_dict(model.q_net.state_dict())
     explore_rng, memory_rng = copy.deepcopy(model.exploration_rng), copy.deepcopy(model.replay_buffer.rng)
 
@@ -96,44 +96,40 @@ def assert_same_run(
     )
     model.learn(total_episodes=episodes, callback=[record, test])
 
-    expected = lecture_loop.run(
-        wrapper(lecture_loop.make_taxi()),
-        net,
-        episodes=episodes,
-        explore_rng=explore_rng,
-        memory_rng=memory_rng,
-        test_env=wrapper(lecture_loop.make_taxi()),
+    config = lecture_loop.Config(
+        num_episodes=episodes,
+        max_time_steps=max_episode_steps,
+        replay_memory_fail_size=fail_capacity,
+        num_tests=n_test_episodes,
         store_and_replay=store_and_replay,
         double_dqn=double_dqn,
-        fail_capacity=fail_capacity,
-        n_test_episodes=n_test_episodes,
-        max_episode_steps=max_episode_steps,
-        env_seed=seed,
-        test_seed=seed + 1,
     )
+    expected = lecture_loop.Agent(config, net, explore_rng, memory_rng)
+    envs = wrapper(lecture_loop.make_taxi()), wrapper(lecture_loop.make_taxi())
+    expected_episodes, expected_tests = lecture_loop.train(expected, *envs, seed=seed)
 
-    assert record.actions == expected.actions
-    assert model.num_timesteps == expected.env_steps
-    assert model._episode_num == len(expected.episodes) == episodes
+    assert record.actions == [action for episode in expected_episodes for action in episode.actions]
+    assert model.num_timesteps == len(record.actions)
+    assert model._episode_num == len(expected_episodes) == episodes
     for name, weights in expected.net.state_dict().items():
         assert th.equal(model.q_net.state_dict()[name], weights), name
     for name, weights in expected.target.state_dict().items():
         assert th.equal(model.q_net_target.state_dict()[name], weights), name
     figures = [(n, test.mean_steps, test.mean_penalties, test.mean_reward) for n, test in test.results]
-    assert figures == expected.tests
+    assert figures == expected_tests
     assert [n for n, *_ in figures] == [n for n in range(1, episodes + 1) if n == 1 or n % 50 == 0]
     if store_and_replay:
         assert memory_as_tuples(model.replay_buffer) == (expected.memory.success, expected.memory.fail)
-        assert model.replay_buffer.success_states == expected.memory.success_states
+        assert model.replay_buffer.success_states == expected.memory.prev_success
         assert model.replay_buffer.rng.bit_generator.state == memory_rng.bit_generator.state
     assert model.exploration_rng.bit_generator.state == explore_rng.bit_generator.state
-    return expected
+    return expected, expected_episodes
 
 
 @pytest.mark.parametrize(("store_and_replay", "double_dqn"), COMBINATIONS)
 def test_sixty_episodes_are_those_of_the_plain_loop(store_and_replay, double_dqn):
     """Three target copies and two tests, a memory that overwrites, episodes that succeed and episodes that are cut."""
-    expected = assert_same_run(
+    expected, episodes = assert_same_run(
         store_and_replay,
         double_dqn,
         wrapper=NearlyThere,
@@ -144,7 +140,7 @@ def test_sixty_episodes_are_those_of_the_plain_loop(store_and_replay, double_dqn
         seed=5,  # one with which none diverges, as some do without a target network
     )
     # What the comparison is worth: all of this happened.
-    assert {episode.terminated for episode in expected.episodes} == {True, False}
+    assert {episode.terminated for episode in episodes} == {True, False}
     if store_and_replay:
         assert expected.memory.success
         assert len(expected.memory.fail) == 100
@@ -155,7 +151,7 @@ def test_sixty_episodes_are_those_of_the_plain_loop(store_and_replay, double_dqn
 @pytest.mark.slow
 def test_the_lectures_own_run_is_that_of_the_plain_loop():
     """Taxi as it is, cut after 1000 steps, tests of 100 episodes, a memory of 1000 failures. Takes some ten minutes."""
-    expected = assert_same_run(
+    expected, _ = assert_same_run(
         True,
         True,
         wrapper=OneDrawPerEpisode,
