@@ -343,7 +343,7 @@ class Page {
         byId("curve-legend").replaceChildren(...curveLegend(this.runs));
         byId("settings").replaceChildren(...settingsTable(this.runs));
         const withSigns = this.runs[0].layout.isList ? [] : ["rightArrow", "wrongArrow", "agentTrail"];
-        this.views.forEach(({ legend }) => legend.replaceChildren(...legendItems(withSigns), ramp(this.views[0].map.range)));
+        this.views.forEach(({ legend, map }) => legend.replaceChildren(...legendItems(withSigns), ramp(map.range)));
         byId("help-legend").replaceChildren(...this.runs[0].actionNames.map((_, a) => html("span", { class: "legend-item" }, inlineSign(this.runs[0], a), actionText(this.runs[0], a))));
         byId("key-list").replaceChildren(...KEYS.flatMap(([keys, word]) => [html("dt", {}, ...keys.split(" ").map((key) => html("kbd", {}, key))), html("dd", {}, say(word))]));
         byId("footer").textContent = say("footer", { version: this.raw.version, created: this.raw.created });
@@ -462,7 +462,7 @@ class Chooser {
             parts.push(this.parts.caseList.label);
         }
         this.parts.cell = this.#list("cellOfAgent", [], (s) => this.onChoice(Number(s)));
-        this.element.replaceChildren(...parts, this.parts.cell.label, html("p", { class: "small" }, say("chooseHint")));
+        this.element.replaceChildren(...parts, this.parts.cell.label);
         this.shownCase = null;
     }
 

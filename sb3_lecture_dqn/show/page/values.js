@@ -19,7 +19,7 @@ class Tiles {
         const { moments, optimum } = run;
         const n = run.starts.length, failing = run.failing(m).length;
         const content = {
-            solved: [percent(moments.solved[m]), say("ofStarts", { good: n - failing, n })],
+            solved: [percent(moments.solved[m]), run.nOutcomes > 1 ? say("chance") : say("ofStarts", { good: n - failing, n })],
             reward: [number(moments.reward[m]), say("optimum", { value: number(optimum.mean_reward) })],
             steps: [number(moments.steps[m], 1), say("optimum", { value: number(optimum.mean_steps, 1) })],
             right: [percent(moments.optimal_share[m]), say("ofStates")],

@@ -145,13 +145,13 @@ class WorldMap extends Ground {
         this.agent.style.transform = `translate(${x}px,${y}px)`;
         this.trail.setAttribute("points", cells.slice(-60).map((cell) => middle(cell).join(",")).join(" "));
         const one = run.places.cases[run.places.caseOf[episode.state]];
-        if (run.kind === "taxi") this.#showGuest(one, episode);
+        this.#showGuest(one, episode);
         this.agent.classList.toggle("done", episode.success);
         this.agent.classList.toggle("lost", episode.over && !episode.success);
     }
 
     #showGuest(one, episode) {
-        const stand = (letter) => this.run.layout.marks.find((mark) => mark.letter === letter);
+        const stand = (letter) => letter && this.run.layout.marks.find((mark) => mark.letter === letter); // none outside Taxi
         const waits = !episode.success && stand(one.passenger);
         setAll(this.passenger, { transform: waits ? this.at(waits.row, waits.column) : null, visibility: waits ? null : "hidden" });
         const goal = stand(one.destination);
