@@ -5,7 +5,9 @@ The map of the package, from top to bottom. Imports run one way: a file imports 
 further down.
 
 ============================  =============================================================================
-``cli.py``, ``__main__.py``   the command ``sb3-lecture-dqn``: train, test, watch, plot, ablate
+``cli.py``, ``__main__.py``   the command ``sb3-lecture-dqn``
+``commands/``                 its commands, one file each: train, test, watch, plot, ablate
+``public.py``                 the names that the package exports
 ``config_file.py``            the options of a run as ``config.yaml``
 ``zoo/``                      the plugin for RL Zoo, which trains and loads the algorithms by its own commands
 ``study/``                    studies: many tasks × settings × seeds, their tables and statistics
@@ -20,68 +22,34 @@ further down.
 ``envs/``                     environments: made by id, as tables, with action masks
 ``common/``                   replay memory, network layers, wrappers, checks of input, random generators
 ``kernels/``                  the loops compiled by numba
+``registration.py``           the environment ids of this package
 ============================  =============================================================================
 """
 
-from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.checks import OtherArithmeticError, UnsafeFileError
-from sb3_lecture_dqn.common.torch_layers import DiscreteEmbeddingExtractor
-from sb3_lecture_dqn.common.wrappers import DiscreteObservationWrapper, ResumableEnv, TupleToDictWrapper
-from sb3_lecture_dqn.engine.divergence import DivergedError
-from sb3_lecture_dqn.envs.make import make_env, register_taxi_v3, register_variants
-from sb3_lecture_dqn.envs.masks import ActionMaskInfo
-from sb3_lecture_dqn.envs.tabular import NotTabularError, OptimalValues, TabularModel
-from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.evaluation.result import TestResult
-from sb3_lecture_dqn.evaluation.run import exact_test, run_test
-from sb3_lecture_dqn.evaluation.values import optimal_values
-from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
-from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, TablePolicy
-from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
-from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
-from sb3_lecture_dqn.saving.env_state import EpisodeNotReplayedError
-from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
-from sb3_lecture_dqn.training.callbacks import (
-    EpisodeProgressBarCallback,
-    LectureCheckpointCallback,
-    LectureTestCallback,
-)
-from sb3_lecture_dqn.training.due import Due
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sb3_lecture_dqn.registration import register_ids
 
 __version__ = "1.0.0"
 
-__all__ = [
-    "ActionInPolicy",
-    "ActionMaskInfo",
-    "DiscreteEmbeddingExtractor",
-    "DiscreteObservationWrapper",
-    "DivergedError",
-    "Due",
-    "EpisodeNotReplayedError",
-    "EpisodeProgressBarCallback",
-    "LectureCheckpointCallback",
-    "LectureDQN",
-    "LecturePolicy",
-    "LectureQRDQN",
-    "LectureQuantilePolicy",
-    "LectureTensorBoardCallback",
-    "LectureTestCallback",
-    "NotTabularError",
-    "OptimalValues",
-    "OtherArithmeticError",
-    "ResumableEnv",
-    "SuccessFailReplayBuffer",
-    "TablePolicy",
-    "TabularModel",
-    "TabularVecEnv",
-    "TestResult",
-    "TupleToDictWrapper",
-    "UnsafeFileError",
-    "exact_test",
-    "make_env",
-    "optimal_values",
-    "run_test",
-]
+register_ids()
 
-register_taxi_v3()
-register_variants()
+# Importing PyTorch and Stable-Baselines3 takes seconds, so the exported names are imported when one of them is used.
+if TYPE_CHECKING:
+    from sb3_lecture_dqn.public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import the exported names, and return the one asked for, or a room of the package that came with them."""
+        if name == "__all__" or not name.startswith("_"):
+            public = importlib.import_module("sb3_lecture_dqn.public")
+            globals().update({"__all__": public.__all__}, **{each: getattr(public, each) for each in public.__all__})
+            if name in globals():
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """List the exported names too."""
+        __getattr__("__all__")
+        return sorted(globals())

@@ -20,6 +20,8 @@ import sb3_lecture_dqn
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli
 from sb3_lecture_dqn.algorithms import load_model
 from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.commands import train as train_command
+from sb3_lecture_dqn.commands import train_run
 from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.study import lecture_plan
 from sb3_lecture_dqn.training import schedule
@@ -223,8 +225,12 @@ def test_an_option_in_a_file_is_a_value_of_its_type_and_nothing_else(text, messa
 
 def test_a_file_has_the_options_of_the_command_line(tmp_path, monkeypatch):
     """All options that a run writes to its file; options of the command line win."""
+
+    def options_of(args):
+        return {name: value for name, value in vars(args).items() if name not in ("run", "words")}
+
     given = []
-    monkeypatch.setattr(cli, "_train", lambda args: given.append(vars(args)) or 0)
+    monkeypatch.setattr(train_run, "train", lambda args: given.append(options_of(args)) or 0)
     words = ["--env", "FrozenLake-v1", "--algo", "lecture_qrdqn", "--policy", "LecturePolicy", "--timesteps", "7"]
     words += ["--seed", "3", "--no-store-and-replay", "--no-double-dqn", "--use-masking", "--tuned", "--pictures"]
     words += [
@@ -240,7 +246,7 @@ def test_a_file_has_the_options_of_the_command_line(tmp_path, monkeypatch):
         "0",
     ]
     assert main(["train", *words]) == 0
-    config = {name: given[0][name] for name in cli._config_options()}
+    config = {name: given[0][name] for name in train_command.config_options()}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     file = ["--config", str(tmp_path / "config.yaml")]
     assert main(["train", *file]) == 0
@@ -255,13 +261,13 @@ def test_a_file_has_the_options_of_the_command_line(tmp_path, monkeypatch):
 
 def test_a_new_option_of_train_needs_one_place(tmp_path, monkeypatch, capsys):
     """The constructor gets a keyword of the algorithm, and ``config.yaml`` keeps it."""
-    add_options = cli._add_train_options
+    add_options = train_command.add_options
 
     def add_one_more(train_parser):
         add_options(train_parser)
         train_parser.add_argument("--loss", default="mse")
 
-    monkeypatch.setattr(cli, "_add_train_options", add_one_more)
+    monkeypatch.setattr(train_command, "add_options", add_one_more)
     assert train(tmp_path / "a", "--loss", "huber", "--quiet", episodes=1) == 0
     run = run_folder(tmp_path / "a")
     assert LectureDQN.load(run / "model.zip").loss == "huber"
@@ -320,7 +326,7 @@ DIVERGING = ["--set", "learning_rate=0.01", "--no-double-dqn"]
 def test_a_training_that_diverges_is_no_mistake_and_leaves_the_last_whole_model(options, tmp_path, capsys):
     rate = ["--set", "learning_rate=1e20"] if "lecture_qrdqn" in options else []
     code = train(tmp_path, *DIVERGING, *rate, *options, episodes=None if "--timesteps" in options else 20)
-    assert code == cli.DIVERGED == 3
+    assert code == train_run.DIVERGED == 3
     out, err = capsys.readouterr()
     (line,) = [line for line in err.splitlines() if line.startswith("sb3-lecture-dqn")]
     assert re.match(
@@ -366,7 +372,7 @@ def test_the_advice_after_divergence_is_new_to_the_run(tmp_path, capsys):
 def test_an_environment_that_fails_is_no_mistake_and_leaves_the_model(error, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(gym.registry, "Crash-v0", gym.envs.registration.EnvSpec("Crash-v0", entry_point=Crash))
     monkeypatch.setattr(Crash, "error", error)
-    assert train(tmp_path, "--env", "Crash-v0", "--quiet", episodes=20) == cli.FAILED == 1
+    assert train(tmp_path, "--env", "Crash-v0", "--quiet", episodes=20) == train_run.FAILED == 1
     out, err = capsys.readouterr()
     assert "Failed after 3 episodes, 39 steps.\n" in out
     named = f"sb3-lecture-dqn: the training failed: {type(error).__name__}: {error}\n"
@@ -594,7 +600,7 @@ def test_the_examples_of_the_help_are_commands():
     commands = [line.split("  ")[1] for line in cli.EXAMPLES.splitlines() if line.startswith("  sb3-lecture-dqn")]
     assert len(commands) == 15
     for command in commands:
-        cli._parser().parse_args(command.split()[1:])
+        cli.parser().parse_args(command.split()[1:])
 
 
 # As a process

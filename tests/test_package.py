@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn.envs.make import VARIANTS
+from sb3_lecture_dqn.registration import VARIANTS
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -51,7 +51,7 @@ def test_the_plan_of_a_study_can_be_run(tmp_path):
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_the_commands_are_understood(words):
-    assert cli._parser().parse_args(words).command in (cli._train, cli._test, cli._watch, cli._plot, cli._ablate)
+    assert callable(cli.parser().parse_args(words).run)
 
 
 def test_the_files_that_it_links_to_are_there():

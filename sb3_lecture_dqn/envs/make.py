@@ -11,53 +11,16 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
-from sb3_lecture_dqn.envs.registration import registered
 from sb3_lecture_dqn.envs.tables import NotTabularError, opts_in
 from sb3_lecture_dqn.envs.tabular import TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.registration import TAXI_V3, VARIANTS, registered
 
 #: Step limit of the lecture's tasks, if they are given by an id
 LECTURE_MAX_EPISODE_STEPS = 1000
-TAXI_V3 = "Taxi-v3"
-# Tasks with other settings, which need other ids: the new id, the original id and its settings
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "TaxiRainy-v3": (TAXI_V3, {"is_rainy": True}),
-    "FrozenLakeNotSlippery-v1": ("FrozenLake-v1", {"is_slippery": False}),
-    "FrozenLake8x8NotSlippery-v1": ("FrozenLake8x8-v1", {"is_slippery": False}),
-}
 _LECTURE_IDS = {TAXI_V3, "Taxi-v4", *VARIANTS}
 # Steps on which the table of a user's environment is compared with its steps
 _CHECKED_STEPS = 500
-
-
-def register_taxi_v3() -> None:
-    """
-    Make ``gym.make("Taxi-v3")`` work if gymnasium registers only ``Taxi-v4`` (gymnasium >= 1.3).
-
-    With default arguments both versions have the same transition table, so the id is an alias. gymnasium still advises
-    an upgrade if a user makes an environment by the older id. This package avoids that advice by :func:`registered`.
-    """
-    if TAXI_V3 in gym.registry:
-        return
-    gym.register(
-        id=TAXI_V3,
-        entry_point="gymnasium.envs.toy_text.taxi:TaxiEnv",
-        reward_threshold=8,
-        max_episode_steps=200,
-    )
-
-
-def register_variants() -> None:
-    """Register :data:`VARIANTS`, except ids that another package has registered."""
-    for env_id, (original, kwargs) in VARIANTS.items():
-        if env_id not in gym.registry:
-            spec = gym.spec(original)
-            gym.register(
-                id=env_id,
-                entry_point=spec.entry_point,
-                max_episode_steps=spec.max_episode_steps,
-                kwargs={**spec.kwargs, **kwargs},
-            )
 
 
 def check_env_id(env_id: str) -> None:

@@ -11,7 +11,6 @@ from gymnasium.envs.registration import EnvSpec
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.envs.read_only import ReadOnlyDict, ReadOnlyList
-from sb3_lecture_dqn.envs.registration import registered
 from sb3_lecture_dqn.envs.tables import (
     NotTabularError,
     Outcome,
@@ -23,6 +22,7 @@ from sb3_lecture_dqn.envs.tables import (
     read_table,
     without_state,
 )
+from sb3_lecture_dqn.registration import registered
 
 __all__ = ["NotTabularError", "OptimalValues", "TabularModel"]
 

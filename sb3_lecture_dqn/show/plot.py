@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.common.run_files import CONFIG
 from sb3_lecture_dqn.common.user_yaml import read_yaml_file
 from sb3_lecture_dqn.envs.exact import policy_figures
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS, check_env_id, id_step_limit, make_env
@@ -21,8 +22,6 @@ from sb3_lecture_dqn.show import pictures
 from sb3_lecture_dqn.show.event_reader import read_scalars
 from sb3_lecture_dqn.show.pictures import Curve
 
-#: The file with the options of a run of the command line, in the run's folder
-CONFIG = "config.yaml"
 #: Options in which runs of one setting may differ
 _NOT_OF_SETTING = ("version", "seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
 _EVENTS = "events.out.tfevents.*"

@@ -14,8 +14,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, make_env
-from sb3_lecture_dqn.envs.make import VARIANTS, id_step_limit, make_training_env, register_taxi_v3
+from sb3_lecture_dqn.envs.make import id_step_limit, make_training_env
 from sb3_lecture_dqn.evaluation.like_model import step_limit_of
+from sb3_lecture_dqn.registration import VARIANTS, register_taxi_v3
 
 TAXI_DIGEST = "a83a958959d4ed11c7c96a91624a74eda3b7c9bb31194cff56df85742b8560bd"
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from sb3_lecture_dqn import LectureDQN, TabularVecEnv, cli
+from sb3_lecture_dqn import LectureDQN, TabularVecEnv
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.study import Plan, lecture_plan, read_rows, run_plan, run_plan_on_ray, run_trial
@@ -437,7 +437,7 @@ def test_a_study_that_is_stopped_says_how_to_go_on(stop, exit_code, study, monke
     def stopped(*args, **kwargs):
         raise stop
 
-    monkeypatch.setattr(cli.study, "run_plan", stopped)
+    monkeypatch.setattr("sb3_lecture_dqn.study.run_plan", stopped)
     assert main(["ablate", str(folder / "plan.yaml"), "--out", str(folder)]) == exit_code
     assert f"Interrupted: 3 of 4 trials are done in {folder}.\nTo go on" in capsys.readouterr().out
 
