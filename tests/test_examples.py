@@ -42,6 +42,7 @@ SCRIPTS = {
         r"VecNormalize: .*\nVecFrameStack: .*\(16,\)\nSubprocVecEnv: 200 .*\nMonitor: 20",
         False,
     ),
+    "exercises/check.py": ("examples/exercises/solutions.py", r"✔ test: right \(2 points\)\n14 of 14 points", False),
     "ablation.py": ("--rows nothing --seeds 1 --processes 1", r"\| nothing \| 1 \| 1 ", False),
     "api.py": ("", r"names are in .*api\.md", False),
     "large_world.py": (
@@ -52,6 +53,7 @@ SCRIPTS = {
     "lecture_loop.py": ("--episodes 2 --tests 1", r"Episode 1: .*\n(.*\n)*Average reward per episode: -\d", False),
     "lecture_ladder.py": ("--timesteps 200 --tests 2 --seeds 1 --processes 1 --out .", LADDER, False),
     "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
+    "make_exercises.py": ("--teacher made", r"made/exercises\.ipynb\nmade/exercises_ko\.ipynb", True),
     "make_pictures.py": ("--episodes 20 --seeds 2 --out .", r"Picture: curves\.png", False),
     "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
@@ -75,7 +77,8 @@ def is_script(path):
 def test_every_script_is_here():
     there = {str(path.relative_to(ROOT / "examples")) for path in (ROOT / "examples").rglob("*.py") if is_script(path)}
     called_by_others = {"benchmarks/probes.py", "benchmarks/rows.py"}
-    of_the_notebooks = {"lecture_walkthrough.py", "make_notebooks.py"}  # see test_notebooks.py
+    # See test_notebooks.py and examples/test_exercises.py
+    of_the_notebooks = {"lecture_walkthrough.py", "make_notebooks.py", "exercises/source.py"}
     assert there == {*SCRIPTS, *TOO_LONG, *called_by_others, *of_the_notebooks}
 
 

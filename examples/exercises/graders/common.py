@@ -1,0 +1,77 @@
+"""What all graders share: calls of a student's function, and the search for the mistake that explains its answers."""
+
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Function = Callable[..., Any]
+
+
+class Mistake(Exception):
+    """
+    What is wrong with an answer.
+
+    :param key: The key of the hint, see ``hints.py``
+    :param details: What the text of the hint mentions
+    """
+
+    def __init__(self, key: str, **details: Any) -> None:
+        super().__init__(key)
+        self.key = key
+        self.details = details
+
+
+def call(function: Function, *args: Any) -> Any:
+    """Call a student's function. Raise a :class:`Mistake` if it is not filled in or fails."""
+    try:
+        return function(*args)
+    except Mistake:
+        raise
+    except NotImplementedError:
+        raise Mistake("blank") from None
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise Mistake("crash", error=f"{type(error).__name__}: {error}", line=line.line or line.name) from error
+
+
+def call_for_answer(function: Function, *args: Any) -> Any:
+    """Call a function whose answer must not be None."""
+    answer = call(function, *args)
+    if answer is None:
+        raise Mistake("nothing")
+    return answer
+
+
+def recognise(answers: Sequence[Any], wrong: dict[str, Function], same: Function, answer_of: Function) -> str | None:
+    """Find the mistake that gives these answers in all cases. A mistake that gives an error is not the one."""
+    for key, variant in wrong.items():
+        try:
+            if all(same(answer, answer_of(variant, case)) for case, answer in enumerate(answers)):
+                return key
+        except (RuntimeError, IndexError, ValueError):
+            continue
+    return None
+
+
+def compare(answers: Sequence[Any], right: Function, wrong: dict[str, Function], same: Function, cases: Sequence[Any],
+            answer_of: Function | None = None) -> None:  # fmt: skip
+    """
+    Compare a function's answers with the right ones. Raise a :class:`Mistake` with the hint that fits.
+
+    :param answers: Its answers, one for each case
+    :param right: The right function
+    :param wrong: Functions with a mistake, by the key of the hint
+    :param same: Compares two answers
+    :param cases: The arguments of each case
+    :param answer_of: Gives the answer of a function in a case, by its number; by default it calls the function
+    """
+    if answer_of is None:
+
+        def answer_of(function: Function, case: int) -> Any:
+            return function(*cases[case])
+
+    for case, answer in enumerate(answers):
+        expected = answer_of(right, case)
+        if not same(answer, expected):
+            key = recognise(answers, wrong, same, answer_of)
+            raise Mistake(key or "wrong", case=cases[case], given=answer, expected=expected)
