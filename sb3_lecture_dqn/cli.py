@@ -7,30 +7,16 @@ from collections.abc import Sequence
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn.commands import COMMANDS
-from sb3_lecture_dqn.commands.parser import PROGRAM, HelpFormatter, Parser, named_errors
+from sb3_lecture_dqn.commands.parser import PROGRAM, HelpFormatter, Parser, as_text, named_errors
 from sb3_lecture_dqn.common.text import shown
 
-EXAMPLES = """\
-examples:
-  sb3-lecture-dqn train                                  the lecture's run: Taxi, 5000 episodes
-  sb3-lecture-dqn train --episodes 500 --seed 1          a shorter run that can be repeated
-  sb3-lecture-dqn train --no-double-dqn                  without a separate target network
-  sb3-lecture-dqn train --env CartPole-v1 --policy MlpPolicy --timesteps 20000
-  sb3-lecture-dqn train --tuned --use-masking            solves every start, in half a minute
-  sb3-lecture-dqn train --set gamma=0.9 --set batch_size=32
-  sb3-lecture-dqn train --config runs/SR_True_DD_True_2026-01-31_12-00-00/config.yaml --seed 2
-  sb3-lecture-dqn train --resume runs/SR_True_DD_True_2026-01-31_12-00-00
-  sb3-lecture-dqn train --pictures                       with graph, histograms, embeddings, pictures in TensorBoard
-  sb3-lecture-dqn test runs/SR_True_DD_True_2026-01-31_12-00-00/model.zip
-  sb3-lecture-dqn watch runs/SR_True_DD_True_2026-01-31_12-00-00/model.zip --out taxi.gif
-  sb3-lecture-dqn plot runs --out curves.png             the mean of all seeds, and the optimum
-  sb3-lecture-dqn ablate --out study                     the lecture's two switches, on and off, 20 seeds each
-  sb3-lecture-dqn ablate plan.yaml --seeds 5 --out mine  a comparison of your own
-  sb3-lecture-dqn ablate --report study                  its table and figure
-
+EXIT_CODES = """\
 exit codes:
-  0 done    1 the training, or a trial of a study, failed    2 a mistake in the arguments    3 the training diverged
-  130 interrupted by Ctrl-C    143 by SIGTERM
+  0  done
+  1  the training, or a trial of a study, failed
+  2  a mistake in the arguments
+  3  the training diverged
+  130 interrupted by Ctrl-C, 143 by SIGTERM
 """
 
 
@@ -63,14 +49,24 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
         description="The deep Q-network of the lecture, on Stable-Baselines3.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {sb3_lecture_dqn.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    examples: list[tuple[str, str]] = []
     for name in COMMANDS:
         command = importlib.import_module(f"sb3_lecture_dqn.commands.{name}")
-        of_command = commands.add_parser(name, help=command.SUMMARY, formatter_class=HelpFormatter)
+        of_command = commands.add_parser(
+            name,
+            help=command.SUMMARY,
+            description=f"{command.SUMMARY[0].upper()}{command.SUMMARY[1:]}.",
+            epilog=as_text(command.EXAMPLES),
+            formatter_class=HelpFormatter,
+        )
+        examples.append(command.EXAMPLES[0])
         command.add_options(of_command)
         of_command.set_defaults(run=command.run)
+    parser.epilog = (
+        f"{as_text(examples)}\n`{PROGRAM} COMMAND --help` has the options and more examples.\n\n{EXIT_CODES}"
+    )
     return parser

@@ -17,17 +17,18 @@ from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sb3_lecture_dqn
-from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli
+from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli, exact_test
 from sb3_lecture_dqn.algorithms import load_model
 from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.commands import COMMANDS, train_run
 from sb3_lecture_dqn.commands import train as train_command
-from sb3_lecture_dqn.commands import train_run
 from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.study import lecture_plan
 from sb3_lecture_dqn.training import schedule
 
 RUN_NAME = r"SR_{}_DD_{}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?"
-FIGURES = r"\d+ test episodes: [\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved(, optimality [\d.]+)?"
+AVERAGES = r"[\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved(, optimality [\d.]+)?"
+FIGURES = rf"\d+ test episodes: {AVERAGES}"
 
 
 def train(folder, *options, episodes=3):
@@ -62,7 +63,7 @@ def test_a_run_leaves_the_model_and_the_lectures_curves(tmp_path, capsys):
     assert loaded._episode_num == 3
     assert loaded.seed == 1
     out = capsys.readouterr().out
-    assert f"Training LecturePolicy on Taxi-v3 ({loaded.engine_in_use} engine). Logs and model: {run}\n" in out
+    assert f"Training LecturePolicy on Taxi-v3, seed 1 ({loaded.engine_in_use} engine)\nLogs and model: {run}\n" in out
     assert re.search(rf"Episode 1, step \d+: {FIGURES}", out)
     assert f"Done after 3 episodes, {loaded.num_timesteps} steps." in out
     assert re.search(f"Last test: {FIGURES}", out)
@@ -93,7 +94,7 @@ def test_environment_policy_engine_and_budget_in_steps_are_options(tmp_path, cap
     loaded = LectureDQN.load(run_folder(tmp_path) / "model.zip")
     assert (loaded.env_id, loaded.num_timesteps, loaded.engine) == ("FrozenLake-v1", 40, "torch")
     assert type(loaded.policy).__name__ == "TablePolicy"
-    assert "Training TablePolicy on FrozenLake-v1 (torch engine)" in capsys.readouterr().out
+    assert "Training TablePolicy on FrozenLake-v1, seed 1 (torch engine)" in capsys.readouterr().out
 
 
 def test_without_a_budget_it_is_the_lectures(tmp_path, monkeypatch):
@@ -125,6 +126,23 @@ def test_a_run_can_be_repeated_by_its_seed(tmp_path, capsys):
     assert last_test("7", "a") == last_test("7", "b") != last_test("8", "c")
 
 
+def test_a_run_without_a_seed_draws_one_and_can_be_repeated_by_its_file(tmp_path, capsys):
+    options = ["train", "--episodes", "2", "--test-episodes", "5", "--out"]
+    assert main([*options, str(tmp_path / "a")]) == 0
+    run = run_folder(tmp_path / "a")
+    seed = yaml.safe_load((run / "config.yaml").read_text())["seed"]
+    first, *_, last = (line for line in capsys.readouterr().out.splitlines() if re.search(", seed|Last test", line))
+    assert f", seed {seed} (" in first
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", str(tmp_path / "b")]) == 0
+    assert last in capsys.readouterr().out
+    one, other = (LectureDQN.load(run_folder(tmp_path / folder) / "model.zip") for folder in "ab")
+    assert one.seed == other.seed == seed
+    for a, b in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
+        assert a.equal(b)
+    assert main([*options, str(tmp_path / "c")]) == 0
+    assert LectureDQN.load(run_folder(tmp_path / "c") / "model.zip").seed != seed
+
+
 # Options in files, and runs that continue
 
 
@@ -153,12 +171,27 @@ def test_a_stopped_run_continues_and_ends_like_an_uninterrupted_run(tmp_path, mo
     assert f"To go on: sb3-lecture-dqn train --resume {run}\n" in printed
     assert main(["train", "--resume", str(run)]) == 0
     printed = capsys.readouterr().out
-    assert f"Continuing after 4 episodes: LecturePolicy on Taxi-v3 ({whole.engine_in_use} engine). Logs" in printed
+    assert f"Continuing after 4 episodes: LecturePolicy on Taxi-v3, seed 1 ({whole.engine_in_use} engine)\n" in printed
     assert "Done after 7 episodes" in printed
     model = LectureDQN.load(run / "model.zip")
     assert model.num_timesteps == whole.num_timesteps
     for one, other in zip(model.policy.parameters(), whole.policy.parameters(), strict=True):
         assert one.equal(other)
+
+
+def test_a_run_that_is_done_is_left_as_it_is(tmp_path, capsys):
+    assert train(tmp_path, "--quiet") == 0
+    run = run_folder(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run)]) == 0
+    steps = LectureDQN.load(run / "model.zip").num_timesteps
+    assert capsys.readouterr().out == f"Already done after 3 episodes, {steps} steps: {run / 'model.zip'}\n"
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    (run / "model.zip").unlink()  # the process was killed before it saved the model
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "Done after 3 episodes" in capsys.readouterr().out
+    assert LectureDQN.load(run / "model.zip").num_timesteps == steps
 
 
 def test_a_run_can_be_had_again_by_its_config_with_other_options_before(tmp_path):
@@ -407,10 +440,31 @@ def test_a_test_prints_the_figures_and_can_be_repeated(tmp_path, capsys):
         return capsys.readouterr().out
 
     one = test("--seed", "3")
-    assert re.fullmatch(FIGURES + "\n", one)
+    assert re.fullmatch(f"{FIGURES}\nExactly, over all 1 starts: {AVERAGES}\n", one)
     assert one.startswith("20 test episodes")
     assert test("--seed", "3") == one
     assert len({test("--seed", str(seed)) for seed in range(4, 10)} | {one}) > 1
+
+
+def test_a_run_is_tested_and_watched_by_its_folder(model, tmp_path, capsys):
+    """The agent's figures over all starts are beside those of the sample."""
+    assert main(["test", str(model.parent), "--episodes", "3", "--seed", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert re.fullmatch(f"3 {FIGURES[4:]}\nExactly, over all 300 starts: {AVERAGES}\n", printed)
+    assert printed.endswith(f": {exact_test(LectureDQN.load(model)).figures}\n")
+    assert main(["test", str(model), "--episodes", "3", "--seed", "0"]) == 0
+    assert capsys.readouterr().out == printed
+    out = tmp_path / "film.gif"
+    assert main(["watch", str(model.parent), "--episodes", "1", "--max-episode-steps", "2", "--out", str(out)]) == 0
+    assert out.exists()
+    assert main(["test", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith(f"No such file or directory: '{tmp_path / 'model.zip'}'\n")
+
+
+def test_only_tabular_environments_have_exact_figures(tmp_path, capsys):
+    LectureDQN("MlpPolicy", "CartPole-v1").save(tmp_path / "model")
+    assert main(["test", str(tmp_path / "model.zip"), "--episodes", "2"]) == 0
+    assert re.fullmatch("2 test episodes: [^\n]*\n", capsys.readouterr().out)
 
 
 def test_a_model_is_tested_on_another_environment_if_asked(model, capsys):
@@ -596,11 +650,23 @@ def test_the_help_of_ablate_describes_the_lectures_plan(capsys):
     assert len(lecture_plan().settings) == 4
 
 
-def test_the_examples_of_the_help_are_commands():
-    commands = [line.split("  ")[1] for line in cli.EXAMPLES.splitlines() if line.startswith("  sb3-lecture-dqn")]
-    assert len(commands) == 15
+def helps():
+    """The help of all commands, and of each."""
+    return [["--help"], *([name, "--help"] for name in COMMANDS)]
+
+
+@pytest.mark.parametrize("argv", helps(), ids=" ".join)
+def test_the_help_fits_a_narrow_terminal_and_its_examples_are_commands(argv, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(argv)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    examples = lines[lines.index("examples:") :]
+    commands = [line.split() for line in examples if line.startswith("  sb3-lecture-dqn")]
+    assert len(commands) >= (len(COMMANDS) if argv == ["--help"] else 1)
     for command in commands:
-        cli.parser().parse_args(command.split()[1:])
+        assert cli.parser().parse_args(command[1:]).run
 
 
 # As a process

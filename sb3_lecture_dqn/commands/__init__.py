@@ -2,6 +2,7 @@
 The commands of ``sb3-lecture-dqn``, one file each, which has
 
 - ``SUMMARY``: one line for the help,
+- ``EXAMPLES``: words of the command and what they do; the help of all commands shows the first one,
 - ``add_options(parser)``: the command's options,
 - ``run(args)``: what the command does; it returns the exit code.
 

@@ -3,6 +3,11 @@
 import argparse
 
 SUMMARY = "compare settings over many seeds, and report the results with intervals"
+EXAMPLES = [
+    ("ablate --out study", "the lecture's two switches, 20 seeds each"),
+    ("ablate plan.yaml --seeds 5 --out mine", "a comparison of your own"),
+    ("ablate --report study", "its table and figure"),
+]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

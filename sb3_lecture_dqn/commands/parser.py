@@ -14,8 +14,8 @@ from sb3_lecture_dqn.common.run_files import MODEL
 PROGRAM = "sb3-lecture-dqn"
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default of an option to its help, if it has one."""
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default of an option to its help, if it has one, and keeps the lines of the examples."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False, []) else super()._get_help_string(action)
@@ -44,6 +44,17 @@ class Parser(argparse.ArgumentParser):
             choices = list(action.choices)
             hint = nearest(str(value), choices) or f"choose from {', '.join(choices)}"
             raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {hint}")
+
+
+def as_text(examples: Iterable[tuple[str, str]]) -> str:
+    """
+    Lay out the examples of a help.
+
+    :param examples: Words of a command without the program's name, and what they do
+    :return: Lines of at most 80 columns
+    """
+    lines = [f"  {PROGRAM} {words}\n      {meaning}\n" for words, meaning in examples]
+    return f"examples:\n{''.join(lines)}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

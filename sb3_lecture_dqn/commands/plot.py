@@ -3,6 +3,9 @@
 import argparse
 
 SUMMARY = "draw the learning curves of one or many runs"
+EXAMPLES = [
+    ("plot runs --out curves.png", "the mean of all seeds, and the optimum"),
+]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

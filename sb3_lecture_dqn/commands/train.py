@@ -7,6 +7,17 @@ from sb3_lecture_dqn.commands.parser import PROGRAM, HelpFormatter, Parser, chec
 from sb3_lecture_dqn.common.run_files import CONFIG
 
 SUMMARY = "train an agent, test it as the lecture does, and save it"
+EXAMPLES = [
+    ("train", "the lecture's run: Taxi, 5000 episodes"),
+    ("train --episodes 500 --seed 1", "a shorter run, which can be repeated"),
+    ("train --no-double-dqn", "without a separate target network"),
+    ("train --env CartPole-v1 --policy MlpPolicy --timesteps 20000", "another environment, with SB3's network"),
+    ("train --tuned --use-masking", "recommended settings, only valid actions"),
+    ("train --set gamma=0.9 --set batch_size=32", "other settings of the algorithm"),
+    ("train --config runs/RUN/config.yaml --seed 2", "the options of a run, with another seed"),
+    ("train --resume runs/RUN", "go on with a run that was stopped"),
+    ("train --pictures", "graph, histograms, embeddings and pictures in TensorBoard"),
+]
 #: The words of all algorithms and policies, which are imported only for a training
 ALGORITHM_WORDS = ["lecture_dqn", "lecture_qrdqn"]
 POLICY_WORDS = ["ActionInPolicy", "CnnPolicy", "LecturePolicy", "MlpPolicy", "MultiInputPolicy", "TablePolicy"]
@@ -24,11 +35,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     switch = argparse.BooleanOptionalAction
     parser.add_argument("--env", default="Taxi-v3", metavar="ID", help="environment id")
     parser.add_argument("--algo", default="lecture_dqn", choices=ALGORITHM_WORDS, help="the algorithm")
-    parser.add_argument("--policy", choices=POLICY_WORDS, help="network; LecturePolicy, or that of --tuned, by default")
+    parser.add_argument(
+        "--policy",
+        choices=POLICY_WORDS,
+        metavar="NAME",
+        help=f"network: {', '.join(POLICY_WORDS)}; LecturePolicy, or that of --tuned, by default",
+    )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--episodes", type=int, metavar="N", help="budget in episodes; 5000 if no budget is given")
     budget.add_argument("--timesteps", type=int, metavar="N", help="budget in environment steps")
-    parser.add_argument("--seed", type=int, help="makes the run repeatable")
+    parser.add_argument("--seed", type=int, help="makes the run repeatable; drawn and kept in config.yaml by default")
     parser.add_argument("--store-and-replay", action=switch, default=True, help="learn from a replay memory")
     parser.add_argument("--double-dqn", action=switch, default=True, help="learn with a separate target network")
     parser.add_argument("--use-masking", action=switch, default=False, help="choose valid actions only")

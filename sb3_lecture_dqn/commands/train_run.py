@@ -3,18 +3,18 @@
 import argparse
 import inspect
 import pathlib
+import secrets
 import sys
 import traceback
 import warnings
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 from sb3_lecture_dqn.algorithms import ALGORITHMS
 from sb3_lecture_dqn.commands.parser import named_errors, nearest
 from sb3_lecture_dqn.commands.train import config_options
-from sb3_lecture_dqn.common.callback_tree import callback_tree
 from sb3_lecture_dqn.common.run_files import CONFIG, MODEL
 from sb3_lecture_dqn.common.text import shown
 from sb3_lecture_dqn.common.user_yaml import read_yaml
@@ -24,11 +24,7 @@ from sb3_lecture_dqn.evaluation.run import run_test
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
-from sb3_lecture_dqn.training.callbacks import (
-    EpisodeProgressBarCallback,
-    LectureCheckpointCallback,
-    LectureTestCallback,
-)
+from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback, LectureTestCallback
 from sb3_lecture_dqn.training.tuned import about_default, has_settings
 
 #: Keywords of an algorithm that `--set` does not take: they are not settings, or not plain data
@@ -55,6 +51,8 @@ def train(args: argparse.Namespace) -> int:
         verbose = 2 if args.verbose else 0
         callbacks.append(LectureCheckpointCallback((args.checkpoint_freq, "episode"), verbose=verbose))
     if args.resume is None:
+        if args.seed is None:
+            args.seed = secrets.randbelow(2**31)
         model = _new_model(args)
         run = model.make_run_folder()
         write_config(run / CONFIG, {name: getattr(args, name) for name in config_options()})
@@ -67,14 +65,18 @@ def train(args: argparse.Namespace) -> int:
             print(f"sb3-lecture-dqn: {shown(str(warning.message), 2000)}", file=sys.stderr)
         # A checkpoint of version 1.0 does not say that its tests had the step limit of the training
         test.max_episode_steps = model.max_episode_steps
+        if model._budget.is_spent(model.num_timesteps, model._episode_num) and (run / MODEL).exists():
+            print(f"Already done after {model._episode_num} episodes, {model.num_timesteps} steps: {run / MODEL}")
+            return 0
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]
     model.set_logger(configure(str(run), outputs))
     if not args.quiet:
         start = "Training" if args.resume is None else f"Continuing after {model._episode_num} episodes:"
         policy = next(name for name, cls in model.policy_aliases.items() if cls is model.policy_class)
-        print(f"{start} {policy} on {shown(args.env)} ({model.engine_in_use} engine). Logs and model: {run}")
+        seed = f", seed {args.seed}" if args.seed is not None else ""  # version 1.0 could begin a run without one
+        print(f"{start} {policy} on {shown(args.env)}{seed} ({model.engine_in_use} engine)")
+        print(f"Logs and model: {run}")
     exit_code, failure = _learn(model, args, callbacks)
-    _close_bars(model)
     model.logger.close()
     if failure is not None:
         _print_failure(failure)
@@ -138,13 +140,6 @@ def _learn(
             raise
         return FAILED, error
     return 0, None
-
-
-def _close_bars(model: LectureAlgorithm) -> None:
-    """Close the progress bar of a training that was stopped; else it would be drawn again below all later lines."""
-    for callback in callback_tree(model._callback) if model._callback is not None else []:
-        if isinstance(callback, EpisodeProgressBarCallback | ProgressBarCallback):
-            callback.on_training_end()
 
 
 def _print_failure(failure: Exception) -> None:

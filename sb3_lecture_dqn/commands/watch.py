@@ -7,6 +7,10 @@ import warnings
 from sb3_lecture_dqn.commands.parser import check_at_least, model_file
 
 SUMMARY = "look at greedy episodes of a saved agent, with its action values"
+EXAMPLES = [
+    ("watch runs/RUN --out taxi.gif", "a video of three episodes"),
+    ("watch runs/RUN --ansi", "as text in the terminal"),
+]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -36,8 +36,13 @@ class TestResult:
     knows_success: bool = field(default=True, compare=False)
 
     def __str__(self) -> str:
+        return f"{self.n_episodes} test episodes: {self.figures}"
+
+    @property
+    def figures(self) -> str:
+        """The averages as text."""
         text = (
-            f"{self.n_episodes} test episodes: {self.mean_steps:.2f} steps, {self.mean_penalties:.2f} penalties, "
+            f"{self.mean_steps:.2f} steps, {self.mean_penalties:.2f} penalties, "
             f"{self.mean_reward:.2f} reward, {self.success_rate:.1%} {'solved' if self.knows_success else 'terminated'}"
         )
         if self.optimality is None or (self.knows_success and not tells_optimality(self.success_rate)):

@@ -18,8 +18,8 @@ from stable_baselines3.common.vec_env import (
     VecEnv,
     unwrap_vec_normalize,
 )
-from tqdm import tqdm
 
+from sb3_lecture_dqn.common.bars import Bar
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.envs.env_processes import naming_dead_processes
 from sb3_lecture_dqn.envs.exact import EpisodeFigures, policy_figures, run_policy
@@ -143,7 +143,7 @@ def run_test_on(
         return _average(figures, scale)
     with (
         naming_dead_processes(env, lambda: "it belongs to the test environment"),
-        tqdm(total=n_episodes, unit="episode", leave=False, dynamic_ncols=True, disable=not progress) as bar,
+        Bar(total=n_episodes, unit="episode", leave=False, disable=not progress) as bar,
     ):
         return _test_by_stepping(model, env, n_episodes, max_episode_steps, penalty_reward, bar)
 
@@ -154,7 +154,7 @@ def _test_by_stepping(
     n_episodes: int,
     max_episode_steps: int | None,
     penalty_reward: float,
-    bar: "tqdm[Any]",
+    bar: Bar,
 ) -> TestResult:
     normalize, trained_with = unwrap_vec_normalize(env), model.get_vec_normalize_env()
     if normalize is not None and trained_with is not None and trained_with.norm_obs:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from sb3_lecture_dqn.common.bars import Bar
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.common.run_files import CONFIG
 from sb3_lecture_dqn.common.user_yaml import read_yaml_file
@@ -75,7 +75,7 @@ def plot_runs(
         raise ImportError("a plot needs scipy: pip install 'sb3-lecture-dqn[viz]'") from error
     folders = find_runs(paths)
     settings: dict[tuple[str, frozenset[str]], list[dict[str, Points]]] = {}
-    for folder in tqdm(folders, unit="run", leave=False, dynamic_ncols=True, disable=not progress):
+    for folder in Bar(folders, unit="run", leave=False, disable=not progress):
         name = shown(_RUN_SUFFIX.sub("", folder.name) or folder.name, _MAX_WORD)
         settings.setdefault((name, _options(folder)), []).append(read_run(folder))
     panels: dict[str, dict[str, Curve]] = {}

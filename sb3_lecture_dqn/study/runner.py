@@ -14,9 +14,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from tqdm import tqdm
-
 from sb3_lecture_dqn.algorithms import STOCK_ALGORITHMS
+from sb3_lecture_dqn.common.bars import Bar
 from sb3_lecture_dqn.common.checks import check_number, shown
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
 from sb3_lecture_dqn.study.plan import Plan, Trial
@@ -96,7 +95,7 @@ def open_study(
         table.add(trials)
         waiting = table.unfinished(trials)
         done = len(trials) - len(waiting)
-        with tqdm(total=len(trials), initial=done, unit="trial", dynamic_ncols=True, disable=not progress) as bar:
+        with Bar(total=len(trials), initial=done, unit="trial", disable=not progress) as bar:
 
             def record(trial: Trial, row: Row) -> None:
                 table.record(trial, row)

@@ -32,7 +32,7 @@ from sb3_lecture_dqn.saving.logs import outliving_full_disks
 from sb3_lecture_dqn.saving.model_env import set_made_env
 from sb3_lecture_dqn.saving.run_folder import begin_logs, lecture_logger, make_run_folder, warn_of_missing_logs
 from sb3_lecture_dqn.saving.run_state import begin_clock, time_learning
-from sb3_lecture_dqn.training.callbacks import EpisodeProgressBarCallback
+from sb3_lecture_dqn.training.callbacks import EpisodeProgressBarCallback, StepProgressBarCallback
 from sb3_lecture_dqn.training.model import LectureModel
 from sb3_lecture_dqn.training.run import Run
 from sb3_lecture_dqn.training.schedule import Budget
@@ -395,15 +395,16 @@ class LectureAlgorithm(LectureModel):
         # At this point, SB3 has reset its counters and made the logger, and nothing has been logged yet.
         begin_clock(self)
         begin_logs(self)
-        if progress_bar and self._budget.until_episode is not None:
+        if progress_bar:
             callbacks = callback if isinstance(callback, list) else [callback]
-            callback = CallbackList([*map(_as_callback, callbacks), EpisodeProgressBarCallback()])
-            progress_bar = False
+            by_steps = self._budget.until_episode is None
+            bar = StepProgressBarCallback() if by_steps else EpisodeProgressBarCallback()
+            callback = CallbackList([*map(_as_callback, callbacks), bar])
         with warnings.catch_warnings():
             if type(self.env) is TabularVecEnv and _all_evaluate_on(callback, DummyVecEnv):
                 # SB3 compares only the types; both classes step the same environments.
                 warnings.filterwarnings("ignore", "Training and eval env are not of the same type")
-            return super()._init_callback(callback, progress_bar)
+            return super()._init_callback(callback)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         until_episode = self._budget.until_episode

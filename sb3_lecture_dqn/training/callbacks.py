@@ -13,6 +13,7 @@ from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+from sb3_lecture_dqn.common.bars import Bar
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS
@@ -401,7 +402,7 @@ class LectureCheckpointCallback(BaseCallback):
 
 class EpisodeProgressBarCallback(BaseCallback):
     """
-    Show a tqdm progress bar over episodes. ``learn(progress_bar=True)`` uses it if the budget is in episodes.
+    Show a progress bar over episodes. ``learn(progress_bar=True)`` uses it if the budget is in episodes.
 
     If the budget is not in episodes, as with the algorithms of SB3, the bar counts episodes without a total.
     """
@@ -409,7 +410,7 @@ class EpisodeProgressBarCallback(BaseCallback):
     def _on_training_start(self) -> None:
         budget = getattr(self.model, "_budget", None)
         total = None if budget is None else budget.until_episode
-        self.bar = tqdm(total=total, initial=self.model._episode_num, unit="episode", dynamic_ncols=True)
+        self.bar = Bar(total=total, initial=self.model._episode_num, unit="episode")
 
     def _on_step(self) -> bool:
         self.count_episodes(int(np.count_nonzero(self.locals["dones"])))
@@ -434,3 +435,31 @@ class EpisodeProgressBarCallback(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.bar.close()
+
+
+class StepProgressBarCallback(EpisodeProgressBarCallback):
+    """Show a progress bar over environment steps. ``learn(progress_bar=True)`` uses it if the budget is in steps."""
+
+    def _on_training_start(self) -> None:
+        budget: Any = self.model._budget  # type: ignore[attr-defined]
+        self.bar = Bar(total=budget.until_steps, initial=self.num_timesteps, unit="step")
+
+    def _on_step(self) -> bool:
+        self.count_episodes(0)
+        return True
+
+    def next_due(self) -> Due:
+        """
+        Return that no call is due, see :class:`Due`.
+
+        :return: Never
+        """
+        return Due()
+
+    def count_episodes(self, n: int) -> None:
+        """
+        Move the bar to the present step.
+
+        :param n: Number of episodes that have ended
+        """
+        self.bar.update(self.num_timesteps - self.bar.n)

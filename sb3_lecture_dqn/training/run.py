@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
 
 from sb3_lecture_dqn.common.callback_tree import callback_tree
 from sb3_lecture_dqn.envs.env_processes import naming_dead_processes
@@ -40,6 +41,8 @@ class Run:
             if isinstance(error, Exception) and self.model._env_raised:  # save what there is
                 self._save_as_last(stopped=True)
         finally:
+            if error is not None:
+                self._close_bars()
             self.model._access.end(failed=error is not None)
             suppresses_error = self._contexts.__exit__(kind, error, traceback)
         return suppresses_error
@@ -102,6 +105,13 @@ class Run:
     def _save_as_last(self, stopped: bool = False) -> None:
         for checkpointer in self._checkpointers:
             checkpointer.save_as_last(stopped)
+
+    def _close_bars(self) -> None:
+        """Close the progress bars of training that does not reach its end; else they would be drawn again later."""
+        for child in callback_tree(self.callback):
+            bar = vars(child).get("bar", vars(child).get("pbar"))  # this package's and SB3's
+            if isinstance(bar, tqdm):
+                bar.close()
 
     def _how_to_resume(self) -> str:
         """Return the part of an error message that tells how to resume after an environment has failed."""

@@ -1,6 +1,7 @@
 """The test during training, what it logs and triggers, and the progress bar over episodes."""
 
 import dataclasses
+import gc
 import re
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm import tqdm
 
 from sb3_lecture_dqn import (
     EpisodeProgressBarCallback,
@@ -484,6 +486,34 @@ def test_the_bar_counts_the_episodes_of_all_environments(capsys):
     env = make_vec_env("Taxi-v3", 4, env_kwargs={"max_episode_steps": 3})
     LectureDQN(env, gradient_steps=0, seed=0).learn(total_episodes=8, progress_bar=True)
     assert "8/8" in bar_text(capsys)
+
+
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+def test_the_bar_of_a_budget_in_steps_counts_steps(engine, capsys):
+    model = LectureDQN("Taxi-v3", seed=0, engine=engine, gradient_steps=0)
+    model.learn(40, progress_bar=True)
+    text = bar_text(capsys)
+    assert "40/40" in text
+    assert "step" in text
+    model.learn(10, progress_bar=True, reset_num_timesteps=False)
+    assert "50/50" in bar_text(capsys)
+
+
+@pytest.mark.parametrize("budget", [{"total_episodes": 9}, {"total_timesteps": 900}])
+def test_the_bar_is_closed_when_an_error_ends_the_training(budget, capsys):
+    """Else tqdm draws it again under whatever is printed later."""
+
+    class Stop(BaseCallback):
+        def _on_step(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taxi().learn(**budget, callback=Stop(), progress_bar=True)
+    assert bar_text(capsys)
+    tqdm.write("later")
+    gc.collect()
+    out, err = capsys.readouterr()
+    assert (out, err) == ("later\n", "")
 
 
 # Checkpoints, more of which is in test_checkpoint.py

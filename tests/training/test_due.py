@@ -31,6 +31,7 @@ from sb3_lecture_dqn import (
     LectureTestCallback,
     TabularVecEnv,
 )
+from sb3_lecture_dqn.training.callbacks import StepProgressBarCallback
 from sb3_lecture_dqn.training.due import Due, next_due, silent_callback
 from sb3_lecture_dqn.training.stretches import Stretches
 
@@ -151,6 +152,7 @@ SPEAKING = {
     "LectureTestCallback": lambda: LectureTestCallback(verbose=0),
     "LectureCheckpointCallback": lambda: LectureCheckpointCallback(10, "nowhere"),
     "EpisodeProgressBarCallback": EpisodeProgressBarCallback,
+    "StepProgressBarCallback": StepProgressBarCallback,
     "a class that says it": Speaks,
     "a subclass that says it again": LaterStepAndDue,
     "a subclass of it that only adds": OnlyAttributes,
