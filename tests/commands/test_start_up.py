@@ -46,21 +46,22 @@ MISTAKES = [
 ]
 
 
-def answers(argvs):
+def answers(argvs, folder):
     """Run commands in a new process. Return the exit code, output, errors and heavy modules so far after each."""
     words = [sys.executable, "-c", PROGRAM, json.dumps(argvs)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder)
     return zip(argvs, json.loads(done.stdout), strict=True)
 
 
-def test_help_and_version_import_no_heavy_module():
-    for argv, (code, out, err, heavy) in answers([["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)]):
+def test_help_and_version_import_no_heavy_module(tmp_path):
+    argvs = [["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)]
+    for argv, (code, out, err, heavy) in answers(argvs, tmp_path):
         assert (code, err, heavy) == (0, "", []), argv
         assert out.startswith("sb3-lecture-dqn " if argv == ["--version"] else "usage: sb3-lecture-dqn")
 
 
-def test_a_mistake_is_answered_by_one_line_and_imports_no_heavy_module():
-    for argv, (code, out, err, heavy) in answers(MISTAKES):
+def test_a_mistake_is_answered_by_one_line_and_imports_no_heavy_module(tmp_path):
+    for argv, (code, out, err, heavy) in answers(MISTAKES, tmp_path):
         assert (code, out, heavy) == (2, "", []), argv
         assert len(err.splitlines()) == 1
         assert err.startswith("sb3-lecture-dqn")
