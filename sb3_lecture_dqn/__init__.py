@@ -6,7 +6,7 @@ further down.
 
 ============================  =============================================================================
 ``cli.py``, ``__main__.py``   the command ``sb3-lecture-dqn``
-``commands/``                 its commands, one file each: train, test, watch, plot, ablate
+``commands/``                 its commands, one file each: train, test, diagnose, watch, …
 ``public.py``                 the names that the package exports
 ``config_file.py``            the options of a run as ``config.yaml``
 ``zoo/``                      the plugin for RL Zoo, which trains and loads the algorithms by its own commands

@@ -7,10 +7,15 @@ from sb3_contrib import QRDQN
 from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
+from sb3_lecture_dqn.saving.checkpoint_file import checkpoint_algorithm
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in, newest_whole
 from sb3_lecture_dqn.saving.model_file import read_summary
+
+#: Name of the model's file in the folder of a run
+MODEL = "model.zip"
 
 
 class Algorithm(NamedTuple):
@@ -53,3 +58,38 @@ def load_model(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
             return algorithm.cls.load(path)
     known = ", ".join(algorithm.cls.word_in_files for algorithm in ALGORITHMS.values())
     raise UnsafeFileError(f"path={str(path)!r}: its algorithm is {name!r}; known are {known}")
+
+
+def load_run(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
+    """
+    Load the last model of a run together with its replay memory, without unpickling.
+
+    A folder with checkpoints has a memory: that of the newest one. If the run's ``model.zip`` was trained for longer
+    than the newest checkpoint, the model is that of the file, with the somewhat older memory.
+
+    :param path: The folder of a run, a checkpoint, or a file that ``save`` wrote, which has no memory
+    :return: The model, to be looked at, not to be trained
+    :raises UnsafeFileError: If a file is damaged, or holds no model of this package
+    :raises FileNotFoundError: If there is neither a model nor a checkpoint
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        has_checkpoints = checkpoints_in(path) or checkpoints_in(path / "checkpoints")
+        file = newest_whole(path) if has_checkpoints else path / MODEL
+    else:
+        file = path
+    word = checkpoint_algorithm(file)
+    if word is None:
+        return load_model(file)
+    classes = {algorithm.cls.word_in_files: algorithm.cls for algorithm in ALGORITHMS.values()}
+    if word not in classes:
+        raise UnsafeFileError(
+            f"path={str(path)!r}: its algorithm is {shown(repr(word))}; known are {', '.join(classes)}"
+        )
+    at_checkpoint = classes[word].resume(file, exact=False)
+    if path.is_dir() and (path / MODEL).is_file():
+        model = load_model(path / MODEL)
+        if type(model) is type(at_checkpoint) and model.num_timesteps > at_checkpoint.num_timesteps:
+            model.replay_buffer = at_checkpoint.replay_buffer
+            return model
+    return at_checkpoint

@@ -9,6 +9,7 @@ from sb3_lecture_dqn.envs.make import make_env
 from sb3_lecture_dqn.envs.masks import ActionMaskInfo
 from sb3_lecture_dqn.envs.tabular import NotTabularError, OptimalValues, TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.evaluation.diagnosis import Diagnosis, Finding, diagnose
 from sb3_lecture_dqn.evaluation.result import TestResult
 from sb3_lecture_dqn.evaluation.run import exact_test, run_test
 from sb3_lecture_dqn.evaluation.values import optimal_values
@@ -28,12 +29,14 @@ from sb3_lecture_dqn.training.due import Due
 __all__ = [
     "ActionInPolicy",
     "ActionMaskInfo",
+    "Diagnosis",
     "DiscreteEmbeddingExtractor",
     "DiscreteObservationWrapper",
     "DivergedError",
     "Due",
     "EpisodeNotReplayedError",
     "EpisodeProgressBarCallback",
+    "Finding",
     "LectureCheckpointCallback",
     "LectureDQN",
     "LecturePolicy",
@@ -52,6 +55,7 @@ __all__ = [
     "TestResult",
     "TupleToDictWrapper",
     "UnsafeFileError",
+    "diagnose",
     "exact_test",
     "make_env",
     "optimal_values",

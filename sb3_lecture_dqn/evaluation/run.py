@@ -133,7 +133,7 @@ def run_test_on(
     :return: The averages
     """
     tabular = unwrap_tabular(env)
-    actions = None if tabular is None else _greedy_actions(model, tabular.model)
+    actions = None if tabular is None else greedy_actions(model, tabular.model)
     if tabular is not None and actions is not None:
         table, limit = tabular.model, tabular.tightest_limit(max_episode_steps)
         starts = tabular.draw_starts(n_episodes)
@@ -231,7 +231,7 @@ def exact_test_on(
     :raises ValueError: If there is no step limit, or the policy is recurrent
     """
     table, limit = env.model, env.tightest_limit(max_episode_steps)
-    actions = _greedy_actions(model, table)
+    actions = greedy_actions(model, table)
     if actions is None:
         raise ValueError(
             f"model: the actions of this {type(model).__name__} depend on earlier steps too, which an exact test does "
@@ -243,8 +243,14 @@ def exact_test_on(
     return _result([table.mean_over_starts(column) for column in figures], len(table.start_states), scale)
 
 
-def _greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray | None:
-    """The model's action in every state, int64 of shape ``(S,)``; ``None`` if it depends on earlier steps too."""
+def greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray | None:
+    """
+    Choose the model's greedy action in every state of a table.
+
+    :param model: Any algorithm of SB3 or made on it
+    :param table: The environment
+    :return: int64 of shape ``(S,)``; ``None`` if the action depends on earlier steps too
+    """
     masks: dict[str, Any] = {}
     if _acts_by_masks(model, lambda: table.action_masks is not None):
         masks["action_masks"] = table_masks(table)

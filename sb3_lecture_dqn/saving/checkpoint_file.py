@@ -257,6 +257,20 @@ def read_checkpoint_memory(path: pathlib.Path, memory: Any) -> Any:
         return read_memory(io.BufferedReader(member), memory)  # type: ignore[type-var]
 
 
+def checkpoint_algorithm(path: pathlib.Path) -> str | None:
+    """
+    Read of which algorithm a checkpoint is.
+
+    :param path: The file, with or without ``.zip``
+    :return: What SB3 or sb3-contrib calls the algorithm; ``None`` if the file is no checkpoint
+    :raises UnsafeFileError: If it is damaged
+    """
+    with reading(path, "zip", "checkpoint") as (file, size), opened_archive(file, size) as archive:
+        if MANIFEST not in archive.namelist():
+            return None
+        return str(read_json_member(archive, MANIFEST, tuple(_ARRAYS))["algorithm"])
+
+
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
     with reading(path, "zip", "checkpoint") as (file, size), opened_archive(file, size) as archive:
