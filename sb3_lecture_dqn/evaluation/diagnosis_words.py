@@ -273,9 +273,9 @@ SENTENCES: _Words = {
         "Over {n} states of the memory, the highest action value is {mean:.3g} on average ({low:.3g} to {high:.3g}). "
         "The greedy action is action {action} in {share:.0%} of them. The memory's rewards go from {low_reward:.3g} to "
         "{high_reward:.3g}, and {n_ends:.1%} of its transitions end an episode.",
-        "메모리의 상태 {n}개에서 가장 높은 행동 가치는 평균 {mean:.3g}({low:.3g} ~ {high:.3g})입니다. 그중 {share:.0%}에서 "
-        "탐욕 행동이 행동 {action}입니다. 메모리의 보상은 {low_reward:.3g}에서 {high_reward:.3g} 사이이고, 전이의 "
-        "{n_ends:.1%}가 에피소드를 끝냅니다.",
+        "메모리의 상태 {n}개에서 가장 높은 행동 가치는 평균 {mean:.3g}({low:.3g} ~ {high:.3g})입니다. 그중 "
+        "{share:.0%}에서 탐욕 행동이 행동 {action}입니다. 메모리의 보상은 {low_reward:.3g}에서 {high_reward:.3g} "
+        "사이이고, 전이의 {n_ends:.1%}가 에피소드를 끝냅니다.",
     ),
     "bound_of_returns": (
         "With these rewards, no return can be beyond {bound:.3g}.",
