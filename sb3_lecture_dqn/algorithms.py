@@ -64,8 +64,8 @@ def load_run(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
     """
     Load the last model of a run together with its replay memory, without unpickling.
 
-    A folder with checkpoints has a memory: that of the newest one. If the run's ``model.zip`` was trained for longer
-    than the newest checkpoint, the model is that of the file, with the somewhat older memory.
+    The memory is that of the newest checkpoint. If the run's ``model.zip`` was trained for longer, it comes without a
+    memory, because an older one would not tell what happened since.
 
     :param path: The folder of a run, a checkpoint, or a file that ``save`` wrote, which has no memory
     :return: The model, to be looked at, not to be trained
@@ -90,6 +90,5 @@ def load_run(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
     if path.is_dir() and (path / MODEL).is_file():
         model = load_model(path / MODEL)
         if type(model) is type(at_checkpoint) and model.num_timesteps > at_checkpoint.num_timesteps:
-            model.replay_buffer = at_checkpoint.replay_buffer
             return model
     return at_checkpoint

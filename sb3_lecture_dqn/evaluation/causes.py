@@ -407,10 +407,12 @@ def _overestimated(case: Case) -> Fact | None:
     over = q[rows, wrong] - optimal[rows, wrong]
     under = (np.where(case.right[case.wrong], optimal, -np.inf)).max(axis=1)
     under = under - np.where(case.right[case.wrong], q, -np.inf).max(axis=1)
-    too_high = (over > np.maximum(under, 0)) & (over > 0.05 * case.value_range(case.optimal_q))
+    # Values of actions that were not learnt may be too high because the network began so
+    learnt = case.record.held(case.table)[case.wrong, wrong]
+    too_high = learnt & (over > np.maximum(under, 0)) & (over > 0.05 * case.value_range(case.optimal_q))
     if too_high.sum() < _MAIN * len(wrong):
         return None
-    most = int(np.argmax(over))
+    most = int(np.argmax(np.where(too_high, over, -np.inf)))
     numbers = {
         "n": int(too_high.sum()),
         "n_wrong": len(wrong),
@@ -448,7 +450,15 @@ _WITHOUT = {
     "never_seen": ("epsilon_gone",),
     "never_tried": ("epsilon_gone", "never_seen"),
     "ties": ("epsilon_gone", "never_seen", "not_in_memory", "never_tried"),
-    "overestimated": ("epsilon_gone", "never_seen", "not_in_memory", "never_tried", "memory_small", "no_replay"),
+    "overestimated": (
+        "epsilon_gone",
+        "never_seen",
+        "not_in_memory",
+        "memory_small",
+        "no_replay",
+        "memory_distorts",
+        "never_tried",
+    ),
 }
 #: Causes that explain everything: no other cause is looked for
 CONCLUSIVE = ("untrained", "diverged")

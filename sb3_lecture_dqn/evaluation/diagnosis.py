@@ -42,6 +42,7 @@ from sb3_lecture_dqn.evaluation.values import action_values, value_network
 _WIDTH = 80
 #: Most loops that are drawn
 _MOST_DRAWN = 3
+_NO_MEMORY = Fact("no_memory", ("no_memory",), {}, ("checkpoint",))
 #: Step limit of a tabular environment that has none
 _NO_LIMIT = 1000
 
@@ -67,6 +68,14 @@ class Finding:
     states: tuple[int, ...]
     numbers: Mapping[str, Any]
     drawing: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Convert the finding to plain data, for JSON.
+
+        :return: The fields by name; a number that is not finite is ``None``
+        """
+        return {**vars(self), "states": list(self.states), "numbers": _plain(self.numbers)}
 
 
 @dataclass(frozen=True)
@@ -110,12 +119,11 @@ class Diagnosis:
 
         :return: Dictionaries, lists, texts and numbers; a number that is not finite is ``None``
         """
-        findings = [{**vars(f), "states": list(f.states), "numbers": _plain(f.numbers)} for f in self.findings]
         return {
             "is_optimal": self.is_optimal,
             "summary": self.summary,
             "numbers": _plain(self.numbers),
-            "findings": findings,
+            "findings": [finding.to_dict() for finding in self.findings],
             "language": self.language,
         }
 
@@ -227,6 +235,8 @@ def _diagnose_on_table(
             facts += find_causes(case)
             if (late := late_first_success(record)) is not None and "epsilon_gone" not in [f.kind for f in facts]:
                 facts.append(late)
+            if record.transitions is None and record.steps > 0:
+                facts.append(_NO_MEMORY)
         is_conclusive = bool(facts) and facts[0].kind in CONCLUSIVE
         if not is_conclusive or np.isfinite(q).all():
             facts += _symptoms(case, layout)
@@ -281,8 +291,10 @@ def _diagnose_without_table(model: Any, solved: Mapping[int, float] | None, lang
         observations = rows.observations if normalize is None else normalize.normalize_obs(rows.observations)
         q = action_values(model, _as_batch(observations, model.observation_space)).astype(np.float64)
         scaled = normalize is not None and normalize.norm_reward
-        facts += _of_values(model, record, q, returns, scaled)
-        facts += _of_rewards(model, record)
+        of_values = _of_values(model, record, q, returns, scaled)
+        if not any(fact.kind in CONCLUSIVE for fact in of_values):
+            facts += _of_rewards(model, record)
+        facts += of_values
         if np.isfinite(q).all():
             facts.append(_values_of_memory(model, record, q, scaled))
     if (late := late_first_success(record)) is not None:
@@ -293,7 +305,7 @@ def _diagnose_without_table(model: Any, solved: Mapping[int, float] | None, lang
         n |= {"low": min(returns), "high": max(returns), "epsilon": record.epsilon.now}
         facts.append(Fact("returns", ("returns",), n))
     if rows is None and record.steps > 0:
-        facts.append(Fact("no_memory", ("no_memory",), {}, ("checkpoint",)))
+        facts.append(_NO_MEMORY)
     state = "no_table" if record.steps else "no_table_untrained"
     return _made(state, None, numbers, facts, _settings(model, record, None), None, language)
 
