@@ -7,6 +7,11 @@ import os
 from sb3_lecture_dqn.commands.parser import existing, model_file
 
 SUMMARY = "say why a saved agent is not optimal, and what to change"
+EXAMPLES = [
+    ("diagnose runs/RUN", "why it is not optimal"),
+    ("diagnose runs/RUN --language ko", "in Korean"),
+    ("diagnose taxi.zip --json", "a model's file, as JSON"),
+]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

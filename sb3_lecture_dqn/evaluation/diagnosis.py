@@ -172,10 +172,10 @@ def diagnose(
     value_network(model)
     try:
         tabular = tabular_env(model, env, None)
-    except (NotTabularError, CannotCopyError):
+    except (NotTabularError, CannotCopyError) as error:
         if env is not None:
             raise
-        return _diagnose_without_table(model, solved, language)
+        return _diagnose_without_table(model, solved, language, is_known=isinstance(error, NotTabularError))
     table = tabular.model
     if not _fits(model, table):
         if env is None:
@@ -278,7 +278,9 @@ def _symptoms(case: Case, layout: GridLayout | None) -> list[Fact]:
     return facts
 
 
-def _diagnose_without_table(model: Any, solved: Mapping[int, float] | None, language: str) -> Diagnosis:
+def _diagnose_without_table(
+    model: Any, solved: Mapping[int, float] | None, language: str, is_known: bool = True
+) -> Diagnosis:
     record = read_record(model, solved, MOST_ROWS)
     rows = record.transitions
     normalize = unwrap_vec_normalize(model.get_env()) if model.get_env() is not None else None
@@ -306,7 +308,7 @@ def _diagnose_without_table(model: Any, solved: Mapping[int, float] | None, lang
         facts.append(Fact("returns", ("returns",), n))
     if rows is None and record.steps > 0:
         facts.append(_NO_MEMORY)
-    state = "no_table" if record.steps else "no_table_untrained"
+    state = "no_table" if is_known else "no_env"
     return _made(state, None, numbers, facts, _settings(model, record, None), None, language)
 
 

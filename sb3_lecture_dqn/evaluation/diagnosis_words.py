@@ -41,9 +41,13 @@ SUMMARIES: _Words = {
         "이 환경에는 전이 확률표가 없어서 최적 정책을 알 수 없습니다. 모델은 {steps}스텝({episodes} 에피소드) 동안 "
         "학습했습니다. 모델과 리플레이 메모리(전이 {n_held}개)에서 알 수 있는 것은 다음과 같습니다.",
     ),
-    "no_table_untrained": (
-        "This environment has no table of transitions, so the best policy is not known.",
-        "이 환경에는 전이 확률표가 없어서 최적 정책을 알 수 없습니다.",
+    "no_env": (
+        "The model has no environment that can be looked at, so the best policy is not known; a tabular one can be "
+        "given as env. The model was trained for {steps} steps ({episodes} episodes). This is what it and its memory "
+        "({n_held} transitions) tell.",
+        "모델에 살펴볼 수 있는 환경이 없어서 최적 정책을 알 수 없습니다. 표로 주어지는 환경이면 env로 줄 수 있습니다. "
+        "모델은 {steps}스텝({episodes} 에피소드) 동안 학습했습니다. 모델과 리플레이 메모리(전이 {n_held}개)에서 알 수 "
+        "있는 것은 다음과 같습니다.",
     ),
 }
 

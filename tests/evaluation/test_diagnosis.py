@@ -347,6 +347,7 @@ def test_a_file_without_a_memory_says_so(tmp_path):
     of_stock("FrozenLake-v1", steps=60).save(tmp_path / "stock")
     stock = DQN.load(tmp_path / "stock")
     assert diagnose(stock).is_optimal is None
+    assert "given as env" in diagnose(stock).summary
     assert diagnose(stock, "FrozenLake-v1").is_optimal is False
 
 
