@@ -18,6 +18,7 @@ from sb3_lecture_dqn.lecture_dqn.policies import ActionInPolicy, LecturePolicy, 
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.lecture_qrdqn.policies import LectureQuantilePolicy
 from sb3_lecture_dqn.saving.env_state import EpisodeNotReplayedError
+from sb3_lecture_dqn.show.page.callback import LecturePageCallback
 from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.training.callbacks import (
     EpisodeProgressBarCallback,
@@ -39,6 +40,7 @@ __all__ = [
     "Finding",
     "LectureCheckpointCallback",
     "LectureDQN",
+    "LecturePageCallback",
     "LecturePolicy",
     "LectureQRDQN",
     "LectureQuantilePolicy",

@@ -1,12 +1,13 @@
 """The frame of one call of ``learn`` around its loop: checkpoints, signals, and environments that fail."""
 
 import contextlib
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.callback_tree import callback_tree
+from sb3_lecture_dqn.engine.divergence import DivergedError
 from sb3_lecture_dqn.envs.env_processes import naming_dead_processes
 from sb3_lecture_dqn.saving.callback_state import callback_numbers
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer
@@ -14,6 +15,14 @@ from sb3_lecture_dqn.saving.run_state import go_on
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
 from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback
 from sb3_lecture_dqn.training.due import Due
+
+
+@runtime_checkable
+class RecordsDivergence(Protocol):
+    """A callback that is told when a training diverges, before ``learn`` raises the error."""
+
+    def on_diverged(self) -> None:
+        """Do what is left to do; ``on_training_end`` is not called."""
 
 
 class Run:
@@ -40,6 +49,10 @@ class Run:
         try:
             if isinstance(error, Exception) and self.model._env_raised:  # save what there is
                 self._save_as_last(stopped=True)
+            if isinstance(error, DivergedError):
+                for child in callback_tree(self.callback):
+                    if isinstance(child, RecordsDivergence):
+                        child.on_diverged()
         finally:
             if error is not None:
                 self._close_bars()
