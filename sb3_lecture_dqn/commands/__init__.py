@@ -11,4 +11,4 @@ gymnasium, NumPy) within ``run``, so that help and wrong options are answered at
 """
 
 #: The commands in the order of the help
-COMMANDS = ("train", "test", "diagnose", "watch", "plot", "ablate")
+COMMANDS = ("train", "test", "diagnose", "watch", "plot", "page", "ablate")

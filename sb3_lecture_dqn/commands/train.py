@@ -60,6 +60,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pictures", action=switch, default=False, help="use all tabs of TensorBoard (needs the extra viz)"
     )
+    parser.add_argument(
+        "--page", action=switch, default=False, help="record the training, and write a page of it in the run's folder"
+    )
     parser.add_argument("--out", default="runs", metavar="DIR", help="folder in which each run gets its own folder")
     parser.add_argument("--config", metavar="FILE", help="YAML file of options, such as a run's; other options win")
     parser.add_argument("--resume", metavar="RUN", help="continue a stopped run, as if it had not been stopped")

@@ -15,13 +15,15 @@ from stable_baselines3.common.logger import configure
 from sb3_lecture_dqn.algorithms import ALGORITHMS
 from sb3_lecture_dqn.commands.parser import named_errors, nearest
 from sb3_lecture_dqn.commands.train import config_options
-from sb3_lecture_dqn.common.run_files import CONFIG, MODEL
+from sb3_lecture_dqn.common.run_files import CONFIG, MODEL, PAGE
 from sb3_lecture_dqn.common.text import shown
 from sb3_lecture_dqn.common.user_yaml import read_yaml
 from sb3_lecture_dqn.config_file import write_config
 from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
 from sb3_lecture_dqn.evaluation.run import run_test
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
+from sb3_lecture_dqn.show.page.callback import LecturePageCallback, check_can_be_shown
+from sb3_lecture_dqn.show.page.page import write_page
 from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
 from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback, LectureTestCallback
@@ -47,6 +49,8 @@ def train(args: argparse.Namespace) -> int:
     callbacks: list[BaseCallback] = [test]
     if args.pictures:
         callbacks.append(LectureTensorBoardCallback())
+    if args.page:
+        callbacks.append(LecturePageCallback())
     if args.checkpoint_freq > 0:
         verbose = 2 if args.verbose else 0
         callbacks.append(LectureCheckpointCallback((args.checkpoint_freq, "episode"), verbose=verbose))
@@ -54,6 +58,8 @@ def train(args: argparse.Namespace) -> int:
         if args.seed is None:
             args.seed = secrets.randbelow(2**31)
         model = _new_model(args)
+        if args.page:
+            check_can_be_shown(model)
         run = model.make_run_folder()
         write_config(run / CONFIG, {name: getattr(args, name) for name in config_options()})
     else:
@@ -173,6 +179,12 @@ def _finish(
     else:
         print("Model: none, as its weights are not finite and there is no earlier checkpoint (see --checkpoint-freq)")
     print(f"Curves: tensorboard --logdir {run.parent}")
+    if args.page:
+        try:
+            print(f"Page: {write_page(run, run / PAGE)}   (open it in a browser)")
+        except (ValueError, OSError) as error:  # such as a full disk, or a training without a valid moment
+            print(f"sb3-lecture-dqn: no page: {error}", file=sys.stderr)
+            exit_code = exit_code or FAILED
     if exit_code == DIVERGED:  # it would diverge again
         print(f"To try again: sb3-lecture-dqn train --config {run / CONFIG} {_against_divergence(args, model)}")
     elif exit_code and args.checkpoint_freq > 0 and checkpoints_in(run / "checkpoints"):

@@ -4,3 +4,5 @@
 CONFIG = "config.yaml"
 #: The model at the end
 MODEL = "model.zip"
+#: The page, and the folder of the recording that it is made of
+PAGE, RECORDING = "page.html", "recording"

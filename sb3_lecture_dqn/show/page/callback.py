@@ -9,10 +9,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lecture_dqn.common.callback_tree import callback_tree
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.run_files import RECORDING
 from sb3_lecture_dqn.envs.tabular import NotTabularError
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.show.page.moment import Taker
-from sb3_lecture_dqn.show.page.recording import FOLDER, Entry, Recording
+from sb3_lecture_dqn.show.page.recording import Entry, Recording
 from sb3_lecture_dqn.show.page.world import World
+from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 from sb3_lecture_dqn.training.callbacks import LectureTestCallback
 from sb3_lecture_dqn.training.due import Due
 from sb3_lecture_dqn.training.schedule import Every
@@ -21,6 +24,23 @@ from sb3_lecture_dqn.training.schedule import Every
 MAX_MOMENTS, MAX_TESTS = 400, 350
 #: Steps between two recorded copies of the target network, at least, if the interval is in steps
 _STEPS_BETWEEN_COPIES = 200
+
+
+def check_can_be_shown(model: Any) -> World:
+    """
+    Check that there can be a page of a model.
+
+    :param model: The model, with its environment
+    :return: Its environment, as a page shows it
+    :raises ValueError: If the model is not of this package
+    :raises NotTabularError: If its environment is not tabular; the message says why
+    """
+    if not isinstance(model, LectureAlgorithm):
+        raise ValueError(f"a page shows models of LectureDQN and LectureQRDQN, not {type(model).__name__}")
+    try:
+        return World.of_model(model)
+    except (NotTabularError, CannotCopyError) as error:
+        raise NotTabularError(f"a page shows tabular environments only: {error}") from error
 
 
 class LecturePageCallback(BaseCallback):
@@ -56,12 +76,7 @@ class LecturePageCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         model: Any = self.model
-        if not hasattr(model, "compute_loss"):
-            raise ValueError(f"LecturePageCallback is for LectureDQN and LectureQRDQN, not {type(model).__name__}")
-        try:
-            world = World.of_model(model)
-        except NotTabularError as error:
-            raise NotTabularError(f"a page shows tabular environments only: {error}") from error
+        world = check_can_be_shown(model)
         is_resumed = model._resumed is not None
         self._taker = Taker(model, world.table, 0 if is_resumed else model._n_updates)
         self._make_intervals()
@@ -88,10 +103,10 @@ class LecturePageCallback(BaseCallback):
     def _folder(self) -> pathlib.Path:
         model: Any = self.model
         if self.save_path is not None:
-            return self.save_path / FOLDER
+            return self.save_path / RECORDING
         if model.logger.dir is None or (model.tensorboard_log is None and not model._custom_logger):
             raise ValueError("save_path=None, but the model logs to no folder: set save_path or tensorboard_log")
-        return pathlib.Path(model.logger.dir) / FOLDER
+        return pathlib.Path(model.logger.dir) / RECORDING
 
     def _test_interval(self) -> tuple[int, str]:
         if self.test_freq is not None:

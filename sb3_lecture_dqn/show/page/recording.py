@@ -15,15 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number
+from sb3_lecture_dqn.common.run_files import MODEL
 from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.codec import ArraysInOrder, decode, encode
 from sb3_lecture_dqn.saving.files import parse_json
 from sb3_lecture_dqn.show.page.moment import WHY, Moment
 
 RECORDING_VERSION = 1
-#: Name of the folder of the recording in the folder of a run
-FOLDER = "recording"
-_MODEL, _WORLD = "model.zip", "world.bin"
+_WORLD = "world.bin"
 _FILE_NAME = re.compile(r"moment_(\d{12})\.bin")
 
 
@@ -56,7 +55,7 @@ class Recording:
     @property
     def model_file(self) -> pathlib.Path:
         """The file of the model as it was when the recording began."""
-        return self.folder / _MODEL
+        return self.folder / MODEL
 
     def exists(self) -> bool:
         """

@@ -7,17 +7,15 @@ from typing import Any
 from sb3_lecture_dqn.algorithms import ALGORITHMS, load_model
 from sb3_lecture_dqn.common.callback_tree import callback_tree
 from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.run_files import MODEL, RECORDING
 from sb3_lecture_dqn.envs.tabular import NotTabularError
-from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoint_steps
 from sb3_lecture_dqn.saving.weights import with_tensors
-from sb3_lecture_dqn.show.page.callback import LecturePageCallback
+from sb3_lecture_dqn.show.page.callback import LecturePageCallback, check_can_be_shown
 from sb3_lecture_dqn.show.page.moment import Moment, Taker
-from sb3_lecture_dqn.show.page.recording import FOLDER, Recording
+from sb3_lecture_dqn.show.page.recording import Recording
 from sb3_lecture_dqn.show.page.world import World
 from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
-
-_MODEL = "model.zip"
 
 
 @dataclasses.dataclass
@@ -56,15 +54,15 @@ def open_run(run: Any) -> Source:
         if not path.exists():
             raise FileNotFoundError(f"run={str(path)!r}: there is no such folder or file")
         return _of_one_moment(path.stem, load_model(path))
-    if (recording := Recording(path / FOLDER)).exists():
+    if (recording := Recording(path / RECORDING)).exists():
         return _of_recording(path.resolve().name, recording, load_model(recording.model_file))
     for folder in (path / "checkpoints", path):
         if steps := checkpoint_steps(folder):
             return _of_checkpoints(path.resolve().name, sorted(steps, key=lambda file: steps[file]))
-    if (path / _MODEL).is_file():
-        return _of_one_moment(path.resolve().name, load_model(path / _MODEL))
+    if (path / MODEL).is_file():
+        return _of_one_moment(path.resolve().name, load_model(path / MODEL))
     raise FileNotFoundError(
-        f"run={str(path)!r}: there is no recording (see LecturePageCallback), no checkpoint and no {_MODEL}"
+        f"run={str(path)!r}: there is no recording (see LecturePageCallback), no checkpoint and no {MODEL}"
     )
 
 
@@ -115,9 +113,9 @@ def _resumed(file: pathlib.Path) -> Any:
 
 def _world_of(name: str, model: Any) -> World:
     try:
-        return World.of_model(model)
-    except (NotTabularError, CannotCopyError) as error:
-        raise NotTabularError(f"{name}: a page shows tabular environments only: {error}") from error
+        return check_can_be_shown(model)
+    except NotTabularError as error:
+        raise NotTabularError(f"{name}: {error}") from error
 
 
 def _kept(moment: Moment) -> Moment:
