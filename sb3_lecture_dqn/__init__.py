@@ -11,7 +11,7 @@ further down.
 ``config_file.py``            the options of a run as ``config.yaml``
 ``zoo/``                      the plugin for RL Zoo, which trains and loads the algorithms by its own commands
 ``study/``                    studies: many tasks × settings × seeds, their tables and statistics
-``show/``                     pictures, films, plots and TensorBoard
+``show/``                     pictures, films, plots, TensorBoard and the page of a run
 ``algorithms.py``             the table of algorithms; loading a file whose algorithm is unknown
 ``lecture_dqn/``              ``LectureDQN``: its settings, its equation ``compute_loss``, its policies
 ``lecture_qrdqn/``            ``LectureQRDQN``: the same for quantiles

@@ -155,7 +155,7 @@ class LecturePageCallback(BaseCallback):
         counts = self.num_timesteps, self.model._episode_num
         why = [name for name, every in self._intervals.items() if every.due(*counts)]
         if why:
-            self._record(why)
+            self._record(why, has_updated=True)
 
     def _on_step(self) -> bool:
         return True
@@ -172,17 +172,21 @@ class LecturePageCallback(BaseCallback):
         return due
 
     def _on_training_end(self) -> None:
+        model: Any = self.model
         counts = self.num_timesteps, self.model._episode_num
-        self._record([*(name for name, every in self._intervals.items() if every.due(*counts)), "end"])
+        self._record(
+            [*(name for name, every in self._intervals.items() if every.due(*counts)), "end"],
+            not model._in_rollout,
+        )
 
     def on_diverged(self) -> None:
         """Record the last moment of a training that has diverged; ``learn`` calls this before it raises the error."""
-        self._record(["diverged"])
+        self._record(["diverged"], has_updated=False)
 
-    def _record(self, why: list[str]) -> None:
+    def _record(self, why: list[str], has_updated: bool) -> None:
         def add(recording: Recording) -> None:
             same = next((entry.why for entry in recording.entries if entry.step == self.num_timesteps), [])
-            recording.add(self._taker.take([*same, *(word for word in why if word not in same)]))
+            recording.add(self._taker.take([*same, *(word for word in why if word not in same)], has_updated))
             self._thin(recording)
 
         self._outliving(add)

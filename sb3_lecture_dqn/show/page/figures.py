@@ -178,12 +178,12 @@ class Figures:
 
 def rounded(number: float) -> float | None:
     """
-    Round a number to the precision of float32, which is shorter as text.
+    Round a number, which is shorter as text.
 
     :param number: The number
-    :return: The number with 7 digits; ``None`` if it is not finite
+    :return: The number with 7 decimals; ``None`` if it is not finite
     """
-    return float(f"{number:.7g}") if np.isfinite(number) else None
+    return round(float(number), 7) if np.isfinite(number) else None
 
 
 def _set_arrays(network: th.nn.Module, arrays: dict[str, Any]) -> None:

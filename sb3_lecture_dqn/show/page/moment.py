@@ -79,18 +79,23 @@ class Taker:
         # The pairs held by each partition, and the number of rows that they stand for
         self._held: dict[int, tuple[np.ndarray, int]] = {}
 
-    def take(self, why: list[str]) -> Moment:
+    def take(self, why: list[str], has_updated: bool = True) -> Moment:
         """
-        Take a moment between two rollouts. The training does not change, and its generators draw nothing.
+        Take a moment. The training does not change, and its generators draw nothing.
 
         :param why: See :class:`Moment`
+        :param has_updated: Whether the updates of the last rollout are done, and nothing was stored since
         :return: Its numbers; arrays of the networks, of the optimiser and of the memory are not copied
         """
         model: Any = self.model
         self._rng = np.random.default_rng(model.num_timesteps)
         online, target = (vars(model)[name] for name in model.network_names)
         memory = model.replay_buffer
-        in_memory = self._of_ours(memory) if isinstance(memory, SuccessFailReplayBuffer) else self._of_others(memory)
+        in_memory = (
+            self._of_ours(memory, has_updated)
+            if isinstance(memory, SuccessFailReplayBuffer)
+            else self._of_others(memory)
+        )
         online_state = _arrays_of(online)
         target_state = None if target is online else _arrays_of(target)
         if target_state is not None and all(map(_equal, online_state.values(), target_state.values())):
@@ -107,10 +112,10 @@ class Taker:
             **in_memory,
         )
 
-    def _of_ours(self, memory: SuccessFailReplayBuffer) -> dict[str, Any]:
+    def _of_ours(self, memory: SuccessFailReplayBuffer, has_updated: bool) -> dict[str, Any]:
         success, fail = (part.words[: part.size] for part in (memory.success, memory.fail))
         n_success, n_fail = len(success), len(fail)
-        positions, drawn = self._drawn(memory, n_success + n_fail)
+        positions, drawn = self._drawn(memory, n_success + n_fail, has_updated)
         removes = isinstance(memory, LatestTransitionBuffer) or (
             memory.bounds_all and memory.size() >= memory.buffer_size
         )
@@ -142,12 +147,12 @@ class Taker:
         self._held[id(partition)] = held, partition.size
         return held
 
-    def _drawn(self, memory: SuccessFailReplayBuffer, n: int) -> tuple[np.ndarray, str | None]:
+    def _drawn(self, memory: SuccessFailReplayBuffer, n: int, has_updated: bool) -> tuple[np.ndarray, str | None]:
         """Return the positions of the transitions that were drawn last, and how they are known."""
         model: Any = self.model
         if n == 0 or model._n_updates == self.updates_before:
             return np.zeros(0, np.int64), None
-        positions = None if model._in_rollout else last_draws(memory, model.batch_size, self._updates_after_a_rollout())
+        positions = None if not has_updated else last_draws(memory, model.batch_size, self._updates_after_a_rollout())
         if positions is not None:
             return positions, "last"
         return self._rng.integers(n, size=min(MAX_UPDATES, n)), "sample"
@@ -257,4 +262,4 @@ def _rows_of_ring(memory: Any) -> np.ndarray | None:
         records[name] = getattr(memory, name)[:n].reshape(-1, 1)
     records["rewards"] = memory.rewards[:n].reshape(-1)
     records["dones"] = (memory.dones[:n] * (1 - memory.timeouts[:n])).reshape(-1)
-    return records.view(np.int64).reshape(len(records), -1)
+    return records.view(np.int64).reshape(len(records), DISCRETE_ROW.itemsize // 8)

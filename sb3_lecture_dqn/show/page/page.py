@@ -54,9 +54,8 @@ def page_data(sources: Sequence[Source]) -> dict[str, Any]:
     :return: JSON
     :raises ValueError: If the runs are of different environments
     """
-    first = sources[0].world.table
     for source in sources[1:]:
-        if not first.same_as(source.world.table):
+        if not sources[0].world.is_like(source.world):
             names = [source.world.looks["env_id"] for source in sources]
             raise ValueError(
                 f"runs: {sources[0].name} and {source.name} are of different environments ({' and '.join(names)}, with "

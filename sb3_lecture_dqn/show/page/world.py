@@ -83,6 +83,16 @@ class World:
         check_number("limit", described["limit"], 1, integer=True)
         return cls(table, gamma, described["limit"], bool(described["use_masking"]), described["looks"])
 
+    def is_like(self, other: "World") -> bool:
+        """
+        Look whether another world has the same states, actions, outcomes and starts; step limits and masks may differ.
+
+        :param other: The other world
+        :return: Whether all tables are equal
+        """
+        names = ("probabilities", "next_states", "rewards", "terminated", "initial_state_distrib")
+        return all(np.array_equal(getattr(self.table, name), getattr(other.table, name)) for name in names)
+
     def description(self) -> dict[str, Any]:
         """
         Describe the world for a recording.
