@@ -7,6 +7,10 @@ from sb3_lecture_dqn.commands.parser import existing
 from sb3_lecture_dqn.common.run_files import PAGE
 
 SUMMARY = "write a page that shows how an agent learned, or two side by side"
+EXAMPLES = [
+    ("page runs/RUN", "one HTML file, to be opened in a browser"),
+    ("page runs/RUN runs/OTHER --out two.html", "two runs side by side"),
+]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ EXAMPLES = [
     ("train --config runs/RUN/config.yaml --seed 2", "the options of a run, with another seed"),
     ("train --resume runs/RUN", "go on with a run that was stopped"),
     ("train --pictures", "graph, histograms, embeddings and pictures in TensorBoard"),
+    ("train --page", "a page that shows how the agent learned"),
 ]
 #: The words of all algorithms and policies, which are imported only for a training
 ALGORITHM_WORDS = ["lecture_dqn", "lecture_qrdqn"]
