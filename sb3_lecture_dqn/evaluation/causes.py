@@ -149,6 +149,12 @@ def against_divergence(model: Any) -> tuple[str, ...]:
     return (*ideas, "tuned")
 
 
+def tuned_settings(model: Any) -> tuple[str, ...]:
+    """Return the advice to take the recommended settings, if the model is of this package and has not got them."""
+    has_them = getattr(model, "_default_timesteps", None) is not None
+    return ("tuned",) if hasattr(model, "engine_in_use") and not has_them else ()
+
+
 def divergence(
     model: Any, q: np.ndarray, valid: np.ndarray, bound: float | None, states: np.ndarray | None
 ) -> Fact | None:
@@ -199,7 +205,7 @@ def time_limit(case: Case) -> Fact | None:
     :return: The finding, ``None`` if there is none
     """
     starts, failures = case.table.start_states, case.failures
-    lost = starts[(failures.best_successes[starts] < 1e-9) & (failures.endless_successes[starts] > 1e-9)]
+    lost = starts[(failures.best_successes[starts] == 0) & failures.can_succeed[starts]]
     if len(lost) == 0:
         return None
     numbers = {"n": len(lost), "n_starts": len(starts), "limit": failures.limit}
@@ -262,7 +268,7 @@ def _never_seen(case: Case) -> Fact | None:
     ideas = ["longer", *_explore_longer(case.model)]
     if _can_mask(case):
         ideas.append("masks")
-    is_main = explains is None or explains >= _MAIN
+    is_main = (len(missing) / numbers["n_ends"] if explains is None else explains) >= _MAIN
     at = tuple(missing.tolist())
     return Fact(known, (known, share), numbers, tuple(ideas), at, at, is_main=is_main)
 
@@ -523,8 +529,7 @@ def not_learned(case: Case) -> Fact | None:
         ideas.append("masks")
     if case.record.forgets and case.record.has_replay:
         ideas.append("buffer_size")
-    if hasattr(case.model, "engine_in_use"):
-        ideas.append("tuned")
+    ideas += tuned_settings(case.model)
     return Fact("not_learned", tuple(sentences), numbers, tuple(ideas), tuple(case.wrong.tolist()))
 
 

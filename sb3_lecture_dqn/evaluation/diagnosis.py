@@ -28,6 +28,7 @@ from sb3_lecture_dqn.evaluation.causes import (
     late_first_success,
     not_learned,
     time_limit,
+    tuned_settings,
 )
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
 from sb3_lecture_dqn.evaluation.environment import tabular_env
@@ -262,7 +263,7 @@ def _symptoms(case: Case, layout: GridLayout | None) -> list[Fact]:
             drawn = [draw_loop(loop.states, case.actions, layout) for loop in loops[:_MOST_DRAWN]]
             in_loops = tuple(dict.fromkeys(state for loop in loops for state in loop.states))
             can_mask = table.action_masks is not None and getattr(case.model, "use_masking", None) is False
-            ideas = ("masks",) if kind == "illegal" and can_mask else ()
+            ideas = ("masks",) if kind == "illegal" and can_mask else ("longer", *tuned_settings(case.model))
             n |= {"n_loops": len(loops), "n_drawn": len(drawn), "n_first": loops[0].n_starts}
             facts.append(Fact(kind, (kind, "loops_drawn"), n, ideas, in_loops, (), "\n\n".join(drawn)))
         elif kind == "bad_end":

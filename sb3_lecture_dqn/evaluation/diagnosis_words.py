@@ -203,8 +203,8 @@ SENTENCES: _Words = {
     ),
     "overestimated": (
         "In {n} of the {n_wrong} states where the policy goes wrong, the chosen action is overestimated, by {mean:.3g} "
-        "on average. Most at {state}: the value of {action} is {q:.3g}, the optimal one {optimal_q:.3g}. The maximum "
-        "over noisy values is too high, and the targets pass it on.",
+        "on average. Most at {state}: the value of {action} is {q:.3g}, the optimal one {optimal_q:.3g}. A maximum "
+        "over noisy values is too high, and targets pass that on.",
         "정책이 잘못 행동하는 상태 {n_wrong}개 중 {n}개에서, 선택한 행동의 가치가 평균 {mean:.3g} 과대평가되어 "
         "있습니다. 가장 심한 곳은 {state}입니다. {action}의 가치는 {q:.3g}인데 최적값은 {optimal_q:.3g}입니다. 오차가 "
         "있는 값들의 최댓값은 너무 높아지고, 타깃을 통해 퍼집니다.",

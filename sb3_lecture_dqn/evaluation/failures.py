@@ -35,7 +35,7 @@ class Failures:
     :param figures: The exact figures of one episode from every state
     :param ended: Probability that an episode from a state ends before the limit, float64 of shape ``(S,)``
     :param best_successes: Highest probability of success that any policy has, float64 of shape ``(S,)``
-    :param endless_successes: The same without a limit
+    :param can_succeed: From which states some policy may succeed without a limit, bool of shape ``(S,)``
     :param by_kind: First states that fail, int64, by the kind of their most probable failure: ``"loop"``,
         ``"illegal"``, ``"bad_end"`` or ``"cut"``
     :param loops: The loops in which failing episodes end, that of most first states first
@@ -48,7 +48,7 @@ class Failures:
     figures: EpisodeFigures
     ended: np.ndarray
     best_successes: np.ndarray
-    endless_successes: np.ndarray
+    can_succeed: np.ndarray
     by_kind: dict[str, np.ndarray]
     loops: list[Loop]
     detours: np.ndarray
@@ -73,7 +73,7 @@ def find_failures(table: TabularModel, actions: np.ndarray, limit: int, penalty_
     goes_on = happens & ~terminated
     figures = policy_figures(table, actions, limit, penalty_reward)
     ended = _probability_of_end(table.probabilities[every, actions], terminated, next_states, limit)
-    best, endless = _best_successes(table, limit)
+    best, can_succeed = _best_successes(table, limit), _can_succeed(table)
     starts = table.start_states
     fails = starts[figures.successes[starts] < best[starts] - _ROUNDING]
 
@@ -109,7 +109,7 @@ def find_failures(table: TabularModel, actions: np.ndarray, limit: int, penalty_
     worse = starts[is_worse]
     detours = np.setdiff1d(worse, fails)
     visited = _reached_from(worse, goes_on, next_states)
-    return Failures(limit, figures, ended, best, endless, by_kind, loops, detours, worse, visited)
+    return Failures(limit, figures, ended, best, can_succeed, by_kind, loops, detours, worse, visited)
 
 
 def _illegal_actions(table: TabularModel, actions: np.ndarray, penalty_reward: float) -> np.ndarray:
@@ -137,18 +137,24 @@ def _probability_of_end(
     return ended
 
 
-def _best_successes(table: TabularModel, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The highest probability of success from every state: within the limit, and in about as many steps as it takes."""
+def _best_successes(table: TabularModel, limit: int) -> np.ndarray:
+    """The highest probability of success within the limit from every state, float64 of shape ``(S,)``."""
     gains = (table.probabilities * table.successes).sum(axis=2)
     goes_on = table.probabilities * ~table.terminated
-    best = within = np.zeros(table.n_states)
-    for step in range(1, max(limit, 10 * table.n_states) + 1):
+    best = np.zeros(table.n_states)
+    for _ in range(limit):
         before, best = best, (gains + (goes_on * best[table.next_states]).sum(axis=2)).max(axis=1)
-        if step <= limit:
-            within = best
-        if np.allclose(best, before, rtol=0, atol=1e-12):
+        if np.allclose(best, before, rtol=0, atol=1e-12) and np.array_equal(best > 0, before > 0):
             break
-    return within, best
+    return best
+
+
+def _can_succeed(table: TabularModel) -> np.ndarray:
+    """From which states some policy may succeed without a limit, bool of shape ``(S,)``."""
+    flat = table.n_states, -1
+    goes_on = ((table.probabilities > 0) & ~table.terminated).reshape(flat)
+    succeeding: np.ndarray = table.successes.reshape(flat).any(axis=1)
+    return _reaches(succeeding, goes_on, table.next_states.reshape(flat))
 
 
 def _reaches(targets: np.ndarray, goes_on: np.ndarray, next_states: np.ndarray) -> np.ndarray:

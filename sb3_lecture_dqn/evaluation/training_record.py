@@ -146,8 +146,8 @@ def read_record(model: Any, solved: Mapping[int, float] | None, most_rows: int |
         n_held = memory.size() * n_envs
         transitions = _read_rows(memory, most_rows)
         if has_replay:
-            forgets = _has_forgotten(memory)
             stores_once = isinstance(memory, SuccessFailReplayBuffer) and memory.deduplicate
+            forgets = _is_full(memory) and (stores_once or n_held < steps)
             whole = not forgets and (stores_once or n_held + model.n_envs >= steps)
             keeps_ends = whole or (forgets and isinstance(memory, SuccessFailReplayBuffer) and _keeps_ends(memory))
     exploration = getattr(model, "_exploration", None)
@@ -173,7 +173,8 @@ def read_record(model: Any, solved: Mapping[int, float] | None, most_rows: int |
     )
 
 
-def _has_forgotten(memory: Any) -> bool:
+def _is_full(memory: Any) -> bool:
+    """Whether a new transition takes the place of another one."""
     if not isinstance(memory, SuccessFailReplayBuffer):
         return bool(memory.full)
     if memory.bounds_all:

@@ -397,6 +397,7 @@ def test_a_record_is_complete_only_if_nothing_was_forgotten():
     once = record()
     assert (once.is_complete, once.keeps_ends) == (True, True)
     assert record(replay_buffer_kwargs={"deduplicate": False, "success_capacity": 500}, buffer_size=500).is_complete
+    assert record(replay_buffer_kwargs={"deduplicate": False, "success_capacity": None}, buffer_size=300).is_complete
     small = record(buffer_size=5)
     assert (small.is_complete, small.forgets, small.keeps_ends) == (False, True, True)
     bounded = record(buffer_size=20, replay_buffer_kwargs={"deduplicate": False, "success_capacity": 2})
