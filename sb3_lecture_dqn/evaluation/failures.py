@@ -153,7 +153,7 @@ def _can_succeed(table: TabularModel) -> np.ndarray:
     """From which states some policy may succeed without a limit, bool of shape ``(S,)``."""
     flat = table.n_states, -1
     goes_on = ((table.probabilities > 0) & ~table.terminated).reshape(flat)
-    succeeding: np.ndarray = table.successes.reshape(flat).any(axis=1)
+    succeeding = np.asarray(table.successes.reshape(flat).any(axis=1))
     return _reaches(succeeding, goes_on, table.next_states.reshape(flat))
 
 
