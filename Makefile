@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 
-.PHONY: help pytest pytest-all type lint format check-codestyle commit-checks
+.PHONY: api help pytest pytest-all type lint format check-codestyle commit-checks
 
 help:
 	@echo "pytest           run the tests (pytest-all: the slow ones too)"
@@ -8,6 +8,7 @@ help:
 	@echo "lint             look for mistakes and style errors"
 	@echo "format           reformat the code and sort the imports"
 	@echo "check-codestyle  tell whether 'format' would change anything"
+	@echo "api              write the API reference, HTML, to the folder api"
 	@echo "commit-checks    format, type and lint: what to run before a commit"
 
 pytest:
@@ -29,5 +30,9 @@ format:
 check-codestyle:
 	python -m ruff check --select I
 	python -m ruff format --check
+
+# The packages whose names are public
+api:
+	python -m pdoc --docformat restructuredtext --no-show-source --template-directory .ci/pdoc --output-directory api sb3_lecture_dqn sb3_lecture_dqn.study sb3_lecture_dqn.zoo
 
 commit-checks: format type lint

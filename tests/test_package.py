@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import runpy
 import subprocess
 import sys
 import venv
@@ -47,6 +49,23 @@ def test_importing_the_package_changes_nothing_but_gymnasiums_registry(tmp_path)
     ours = {"Taxi-v3", *VARIANTS}
     assert set(seen.pop("ids")) in (ours, ours - {"Taxi-v3"})
     assert seen == {"replaced": [], "added": [], "process": [], "registry": []}
+
+
+@pytest.mark.parametrize("address", ["https://example.org/owner/name", ""])
+def test_links_of_the_readme_work_where_the_package_is_shown(address):
+    """They lead into the repository if its address is known; otherwise only those to other places are left."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = runpy.run_path(str(ROOT / "hatch_build.py"))["outside_the_repository"](text, address)
+    before, after = (re.findall(r"\]\(([^)]+)\)", each) for each in (text, shown))
+    relative = [link for link in before if "://" not in link]
+    assert len(relative) > 20
+    assert [link for link in after if "://" not in link] == []
+    assert len(after) == len(before) - (0 if address else len(relative))
+    for link in relative if address else []:
+        kind = "raw" if link.endswith((".png", ".gif")) else "blob"
+        assert f"({address}/{kind}/HEAD/{link})" in shown
+    plain = [re.sub(r"!?\[([^\]]*)\]\([^)]*\)", "", each) for each in (text, shown)]
+    assert address == "" or plain[0] == plain[1], "nothing but links changes"
 
 
 @pytest.mark.slow

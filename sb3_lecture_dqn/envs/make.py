@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -118,9 +119,12 @@ def make_env(
     if max_episode_steps is None:
         max_episode_steps = own_limit
     try:
-        env = gym.make(
-            registered(env_id), max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs}
-        )
+        with warnings.catch_warnings():
+            if "render_mode" not in env_kwargs:  # the user has not asked for pictures
+                warnings.filterwarnings("ignore", message=".*render_mode='rgb_array' that is not in the possible")
+            env = gym.make(
+                registered(env_id), max_episode_steps=max_episode_steps, **{"render_mode": "rgb_array", **env_kwargs}
+            )
     except TypeError:  # it has no render_mode argument
         env = gym.make(registered(env_id), max_episode_steps=max_episode_steps, **env_kwargs)
     if wrapper is not None:

@@ -2,10 +2,12 @@
 
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, ReplayBufferSamples, Schedule
+from stable_baselines3.common.type_aliases import ReplayBufferSamples, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.dqn import DQN
 from stable_baselines3.dqn.policies import DQNPolicy, MlpPolicy, MultiInputPolicy
 from torch.nn import functional as F
@@ -111,8 +113,8 @@ class LectureDQN(LectureAlgorithm, DQN):
 
     def __init__(
         self,
-        policy: str | type[DQNPolicy] | GymEnv = "LecturePolicy",
-        env: GymEnv | str | None = None,
+        policy: str | type[DQNPolicy] | gym.Env | VecEnv = "LecturePolicy",
+        env: gym.Env | VecEnv | str | None = None,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 1000,
         learning_starts: int = 0,

@@ -2,13 +2,15 @@
 
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import torch as th
 from sb3_contrib.common.utils import quantile_huber_loss
 from sb3_contrib.qrdqn.policies import MlpPolicy, MultiInputPolicy, QRDQNPolicy
 from sb3_contrib.qrdqn.qrdqn import QRDQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, ReplayBufferSamples, Schedule
+from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.masks import best_allowed
 from sb3_lecture_dqn.engine.changes import HandedOut
@@ -100,8 +102,8 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
 
     def __init__(
         self,
-        policy: str | type[QRDQNPolicy] | GymEnv = "LecturePolicy",
-        env: GymEnv | str | None = None,
+        policy: str | type[QRDQNPolicy] | gym.Env | VecEnv = "LecturePolicy",
+        env: gym.Env | VecEnv | str | None = None,
         learning_rate: float | Schedule = 1e-3,
         buffer_size: int = 1000,
         learning_starts: int = 0,

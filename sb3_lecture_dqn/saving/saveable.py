@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
+import gymnasium as gym
 import torch as th
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_system_info
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.stock import stock_algorithm
@@ -74,7 +75,7 @@ class Saveable(OffPolicyAlgorithm):
     def load(
         cls: type[SelfSaveable],
         path: str | pathlib.Path | io.BufferedIOBase,
-        env: GymEnv | None = None,
+        env: gym.Env | VecEnv | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -247,7 +248,7 @@ class Saveable(OffPolicyAlgorithm):
     def resume(
         cls: type[SelfSaveable],
         path: str | pathlib.Path,
-        env: GymEnv | None = None,
+        env: gym.Env | VecEnv | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         exact: bool = True,
@@ -280,7 +281,7 @@ class Saveable(OffPolicyAlgorithm):
         """
         return read_run(cls, newest_whole(path), env, device, custom_objects, exact)  # type: ignore[no-any-return]
 
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+    def set_env(self, env: gym.Env | VecEnv, force_reset: bool = True) -> None:
         """
         Set the environment to train on, as in SB3.
 

@@ -161,3 +161,27 @@ def test_an_id_like_no_other_is_answered_with_where_to_look():
 def test_an_id_of_a_module_that_is_not_installed_is_named():
     with pytest.raises(ValueError, match="no_such_module"):
         make_env("no_such_module:Taxi-v3")
+
+
+class Plain(gym.Env):
+    """As a user begins: without pictures, and without a word about them."""
+
+    observation_space, action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(2)
+
+    def __init__(self, **_):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        return 1, 0.0, True, False, {}
+
+
+def test_an_environment_without_pictures_is_made_without_a_warning_about_them(monkeypatch):
+    """Unless they are asked for."""
+    monkeypatch.setitem(gym.registry, "Plain-v0", EnvSpec("Plain-v0", entry_point=Plain))
+    LectureDQN("Plain-v0").learn(3)
+    with pytest.warns(UserWarning, match="not in the possible render_modes"):
+        make_env("Plain-v0", render_mode="ansi")

@@ -329,7 +329,7 @@ def test_optimize_qrdqn_on_an_environment_with_masks(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme(tmp_path):
+def test_the_commands_of_the_guide(tmp_path):
     """In their order, with small sizes."""
     small = {
         "train": ["-n", 160, "--eval-freq", 80, "--save-freq", 80, "--eval-episodes", 1, "--n-trials", 8, "--seed", 0],
@@ -337,8 +337,8 @@ def test_the_commands_of_the_readme(tmp_path):
         "plot_train": [],
         "record_video": ["-n", 10],
     }
-    readme = (pathlib.Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^python -m sb3_lecture_dqn.zoo ([^#\n]*)", readme, re.MULTILINE)
+    guide = pathlib.Path(__file__).parent.parent.parent / "examples" / "guide" / "rl_zoo.md"
+    lines = re.findall(r"^python -m sb3_lecture_dqn.zoo ([^#\n]*)", guide.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(lines) >= 5
     for line in lines:
         command, *words = shlex.split(line)
