@@ -3,7 +3,7 @@ The lecture's ladder on Taxi, rung by rung: Q-table, network with the action in,
 Double Q-learning, the recommended settings. It makes one figure and one table of several seeds.
 
     python examples/lecture_ladder.py               # one seed, about a minute on two cores
-    python examples/lecture_ladder.py --seeds 3     # as in the README
+    python examples/lecture_ladder.py --seeds 3     # as in the guide
 
 Every rung but the last has the lecture's settings (SGD with learning rate 0.001, five updates on one transition each a
 step, ε by episode) and the same number of environment steps. Only the Q-table, whose cells learn one by one, has

@@ -91,6 +91,35 @@ def test_the_commands_are_understood(page):
         assert callable(cli.parser().parse_args(words).run)
 
 
+SMALL = {
+    "train": ["--episodes", "3", "--test-episodes", "2", "--quiet"],
+    "watch": ["--episodes", "1", "--max-episode-steps", "5"],
+    "ablate": ["--seeds", "1", "--processes", "1", "--quiet"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in TEXTS if commands(p)], ids=name_of)
+def test_the_commands_run(page, tmp_path, monkeypatch):
+    """In the order of the page, with small sizes, after the runs that it takes for granted; but for a cluster."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(schedule, "DEFAULT_TOTAL_EPISODES", 2)
+    for plan in blocks(page, "yaml"):
+        (tmp_path / "plan.yaml").write_text(plan.replace("timesteps: 100000", "timesteps: 60").replace("5000", "30"))
+    for switch in ("--double-dqn", "--no-double-dqn"):
+        assert cli.main(["train", switch, "--seed", "0", *SMALL["train"]]) == 0
+    runs = {switch: str(run) for switch in ("True", "False") for run in pathlib.Path("runs").glob(f"*DD_{switch}*")}
+    for words in commands(page):
+        if "--ray-address" in words:
+            continue
+        command, *rest = (re.sub(r"runs/[^/]*<.*?>", runs[str("False" not in word)], word) for word in words)
+        small = [] if {"--resume", "--report"} & set(rest) else SMALL.get(command, [])
+        if command == "ablate" and small and "plan.yaml" not in rest:
+            small = [*small, "--episodes", "1"]
+        may_diverge = "--no-double-dqn" in words  # with exit code 3
+        assert cli.main([command, *rest, *small]) in ((0, 3) if may_diverge else (0,)), words
+
+
 def test_the_scripts_are_there_and_have_the_options():
     """Wherever a page names a call of an example."""
     found = 0

@@ -51,7 +51,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def markdown(results: Mapping[int, RowResult], machine: Mapping[str, Any]) -> str:
     """
-    Write the table of the README.
+    Write the table of the guide.
 
     :param results: Results by number of row
     :param machine: Facts about the machine and the run, by name

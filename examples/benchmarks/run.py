@@ -1,5 +1,5 @@
 """
-Measure the package against its peers: every row of the table of figures in the README, in one run.
+Measure the package against its peers: every row of the tables in the guide's page about speed, in one run.
 
 From the root of the repository::
 
