@@ -135,6 +135,15 @@ def test_the_scripts_are_there_and_have_the_options():
     assert found > 10
 
 
+def test_the_places_of_changes_are_there():
+    """In the package, unless a place says where it begins."""
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \|$", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
+    places = [place for row in rows for place in re.findall(r"`([\w/]+(?:\.py|/))`", row)]
+    assert len(places) > 20
+    there = [(ROOT / place).exists() or (ROOT / "sb3_lecture_dqn" / place).exists() for place in places]
+    assert [place for place, exists in zip(places, there, strict=True) if not exists] == []
+
+
 def test_make_has_the_targets():
     targets = [line.split()[1] for line in lines_to_type(CONTRIBUTING) if line.startswith("make ")]
     assert targets
