@@ -29,6 +29,11 @@ from sb3_lecture_dqn.training import schedule
 RUN_NAME = r"SR_{}_DD_{}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?"
 AVERAGES = r"[\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved(, optimality [\d.]+)?"
 FIGURES = rf"\d+ test episodes: {AVERAGES}"
+#: The lecture's lines after a training, and the share of solved episodes
+RESULTS = (
+    r"Results after 5 episodes:\nAverage timesteps per episode: \d+\.\d+\nAverage penalty per episode: \d+\.\d+\n"
+    r"Average reward per episode: -\d+\.\d+\nSolved episodes: [\d.]+%"
+)
 
 
 def train(folder, *options, episodes=3):
@@ -66,7 +71,9 @@ def test_a_run_leaves_the_model_and_the_lectures_curves(tmp_path, capsys):
     assert f"Training LecturePolicy on Taxi-v3, seed 1 ({loaded.engine_in_use} engine)\nLogs and model: {run}\n" in out
     assert re.search(rf"Episode 1, step \d+: {FIGURES}", out)
     assert f"Done after 3 episodes, {loaded.num_timesteps} steps." in out
-    assert re.search(f"Last test: {FIGURES}", out)
+    assert "Action Space Discrete(6)\nState Space Discrete(500)\nStore & replay: True\nDouble DQN: True\n" in out
+    assert "Training finished.\n" in out
+    assert re.search(RESULTS, out)
     assert f"sb3-lecture-dqn test {run / 'model.zip'}" in out
     assert f"tensorboard --logdir {tmp_path / 'runs'}" in out
 
@@ -109,8 +116,24 @@ def test_quiet_leaves_the_last_test_and_no_bar(tmp_path, capfd):
     assert err == ""
     lines = out.splitlines()
     assert lines[0].startswith("Done after 3 episodes")
-    assert re.fullmatch(f"Last test: {FIGURES}", lines[1])
-    assert len(lines) == 4
+    assert re.fullmatch(RESULTS, "\n".join(lines[1:6]))
+    assert len(lines) == 8
+
+
+def test_compact_tests_are_a_table(tmp_path, capsys):
+    assert train(tmp_path, "--compact", episodes=51) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("  episode        step      steps  penalties     reward   solved")
+    assert [line.split()[0] for line in lines[at + 1 : at + 3]] == ["1", "50"]
+    assert max(map(len, lines[at : at + 3])) <= 80
+    assert "compact" not in (run_folder(tmp_path) / "config.yaml").read_text()
+    assert main(["train", "--resume", str(run_folder(tmp_path)), "--compact"]) == 0
+
+
+def test_compact_and_quiet_contradict_each_other(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(tmp_path, "--compact", "--quiet")
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 def test_a_bar_shows_the_episodes(tmp_path, capfd):
@@ -361,17 +384,22 @@ def test_a_training_that_diverges_is_no_mistake_and_leaves_the_last_whole_model(
     code = train(tmp_path, *DIVERGING, *rate, *options, episodes=None if "--timesteps" in options else 20)
     assert code == train_run.DIVERGED == 3
     out, err = capsys.readouterr()
-    (line,) = [line for line in err.splitlines() if line.startswith("sb3-lecture-dqn")]
+    told = err[err.index("sb3-lecture-dqn: the loss") :]
+    assert max(map(len, told.splitlines())) <= 80
+    told = " ".join(told.split())
     assert re.match(
-        r"sb3-lecture-dqn: the loss of update \d+ \(environment step \d+\) is (nan|inf): training has", line
+        r"sb3-lecture-dqn: the loss of update \d+ \(environment step \d+\) is (nan|inf): training has diverged after "
+        r"\d+ whole episodes, in episode \d+\. The largest action value is .* Before, the largest action value was "
+        r"[\d.]+ at the start, .* at step \d+\. What helps: a separate target network",
+        told,
     )
-    assert "error" not in line
-    assert "What helps: a separate target network" in line
+    assert "error" not in told
     run = run_folder(tmp_path)
     loaded = load_model(run / "model.zip")
     assert f"Diverged after {loaded._episode_num} episodes, {loaded.num_timesteps} steps.\n" in out
     check_finite(loaded.get_parameters())
-    assert f"Model: {run / 'model.zip'} " in out
+    assert f"Model from before that update: {run / 'model.zip'} " in out
+    assert "Results after 2 episodes:\nAverage timesteps per episode: " in out, "the kept model is tested"
     assert "To go on" not in out  # it would diverge again
     assert f"To try again: sb3-lecture-dqn train --config {run / 'config.yaml'} --double-dqn\n" in out
     assert main(["test", str(run / "model.zip"), "--episodes", "2"]) == 0

@@ -23,7 +23,7 @@ EXAMPLES = [
 ALGORITHM_WORDS = ["lecture_dqn", "lecture_qrdqn"]
 POLICY_WORDS = ["ActionInPolicy", "CnnPolicy", "LecturePolicy", "MlpPolicy", "MultiInputPolicy", "TablePolicy"]
 #: Options that :data:`CONFIG` does not keep: they say where the run goes and what is printed
-_NOT_IN_CONFIG = ("out", "config", "resume", "inexact", "quiet", "verbose")
+_NOT_IN_CONFIG = ("out", "config", "resume", "inexact", "quiet", "compact", "verbose")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     printing = parser.add_mutually_exclusive_group()
     printing.add_argument("--quiet", action="store_true", help="no progress bar, and only the last test")
+    printing.add_argument("--compact", action="store_true", help="one line of at most 80 columns for each test")
     printing.add_argument("--verbose", action="store_true", help="also print what is logged, and every checkpoint")
 
 
@@ -101,7 +102,8 @@ def _check(args: argparse.Namespace) -> None:
         if "=" not in entry:
             raise ValueError(f"--set {entry}: write NAME=VALUE, such as gamma=0.9")
     if args.resume is not None:
-        of_resume = ("--resume", args.resume, f"--resume={args.resume}", "--inexact", "--quiet", "--verbose")
+        printing = ("--quiet", "--compact", "--verbose")
+        of_resume = ("--resume", args.resume, f"--resume={args.resume}", "--inexact", *printing)
         others = [word for word in args.words if word not in of_resume]
         if others:
             raise ValueError(f"--resume takes all options from the run: leave out {' '.join(others)}")

@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
 from sb3_lecture_dqn.algorithms import ALGORITHMS
+from sb3_lecture_dqn.commands import lecture_words
 from sb3_lecture_dqn.commands.parser import named_errors, nearest
 from sb3_lecture_dqn.commands.train import config_options
 from sb3_lecture_dqn.common.run_files import CONFIG, MODEL, PAGE
@@ -45,7 +46,8 @@ def train(args: argparse.Namespace) -> int:
     :param args: The options of `train`
     :return: The exit code
     """
-    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=0 if args.quiet else 1)
+    verbose = 0 if args.quiet else 1
+    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=verbose, compact=args.compact)
     callbacks: list[BaseCallback] = [test]
     if args.pictures:
         callbacks.append(LectureTensorBoardCallback())
@@ -82,6 +84,7 @@ def train(args: argparse.Namespace) -> int:
         seed = f", seed {args.seed}" if args.seed is not None else ""  # version 1.0 could begin a run without one
         print(f"{start} {policy} on {shown(args.env)}{seed} ({model.engine_in_use} engine)")
         print(f"Logs and model: {run}")
+        print(lecture_words.introduction(model))
     exit_code, failure = _learn(model, args, callbacks)
     model.logger.close()
     if failure is not None:
@@ -151,7 +154,7 @@ def _learn(
 def _print_failure(failure: Exception) -> None:
     """Print why a training ended, with the traceback of an unexpected error."""
     if isinstance(failure, DivergedError):
-        print(f"sb3-lecture-dqn: {failure}", file=sys.stderr)
+        print(lecture_words.divergence(failure), file=sys.stderr)
     elif isinstance(failure, named_errors()):
         print(f"sb3-lecture-dqn: the training failed: {type(failure).__name__}: {failure}", file=sys.stderr)
     else:
@@ -163,19 +166,27 @@ def _finish(
 ) -> int:
     """Save the model, and print how the training ended and how to continue. Return the exit code."""
     ended = _HOW_IT_ENDED.get(exit_code, "Interrupted")
+    if not exit_code and not args.quiet:
+        print("Training finished.")
     print(f"{ended} after {model._episode_num} episodes, {model.num_timesteps} steps.")
     try:
-        is_saved = _save_finite_model(model, run)
+        kept = _save_finite_model(model, run)
     except OSError as error:  # such as a full disk
         _print_failure(error)
         return exit_code or FAILED
-    if test.results and (exit_code or test.results[-1][0] == model._episode_num):
-        print(f"Last test: {test.results[-1][1]}")
-    elif not exit_code:  # the agent has learned since the last test
-        last = run_test(model, None, args.test_episodes, None, seed=args.seed, progress=not args.quiet)
-        print(f"Last test: {last}")
-    if is_saved:
-        print(f"Model: {run / MODEL}   (sb3-lecture-dqn test {run / MODEL})")
+    if exit_code not in (0, DIVERGED):
+        if test.results:
+            print(f"Last test: {test.results[-1][1]}")
+    elif not exit_code and test.results and test.results[-1][0] == model._episode_num:
+        print(lecture_words.results(test.results[-1][1]))
+    elif kept is not None:  # the agent has learned since the last test
+        last = run_test(kept, None, args.test_episodes, None, seed=args.seed, progress=not args.quiet)
+        print(lecture_words.results(last))
+    if kept is not None:
+        which = " from before that update" if exit_code == DIVERGED else ""
+        if kept is not model:
+            which = f" of the last checkpoint, after {kept._episode_num} episodes"
+        print(f"Model{which}: {run / MODEL}   (sb3-lecture-dqn test {run / MODEL})")
     else:
         print("Model: none, as its weights are not finite and there is no earlier checkpoint (see --checkpoint-freq)")
     print(f"Curves: tensorboard --logdir {run.parent}")
@@ -192,14 +203,14 @@ def _finish(
     return exit_code
 
 
-def _save_finite_model(model: LectureAlgorithm, run: pathlib.Path) -> bool:
-    """Save the model, or the last checkpoint's if its weights are not finite. Return False if there is neither."""
+def _save_finite_model(model: LectureAlgorithm, run: pathlib.Path) -> LectureAlgorithm | None:
+    """Save the model, or the last checkpoint's if its weights are not finite. Return it, None if there is neither."""
     if not has_finite_weights(model):
         if not checkpoints_in(run / "checkpoints"):
-            return False
+            return None
         model = type(model).resume(run, exact=False)
     model.save(run / MODEL)
-    return True
+    return model
 
 
 def _against_divergence(args: argparse.Namespace, model: LectureAlgorithm) -> str:

@@ -58,3 +58,38 @@ def tells_optimality(success_rate: float) -> bool:
     :return: Whether most of them did
     """
     return success_rate > 0.5
+
+
+#: Names and widths of the columns of a compact table; 63 columns in all
+_COLUMNS = {"episode": 9, "step": 12, "steps": 11, "penalties": 11, "reward": 11, "solved": 9}
+
+
+def compact_header(knows_success: bool) -> str:
+    """
+    Return the names above the lines of :func:`compact_line`.
+
+    :param knows_success: See :class:`TestResult`
+    :return: A line of 63 columns
+    """
+    names = [name if name != "solved" or knows_success else "ended" for name in _COLUMNS]
+    return "".join(map(str.rjust, names, _COLUMNS.values()))
+
+
+def compact_line(episode: int, step: int, result: TestResult) -> str:
+    """
+    Return a test as a line of a table.
+
+    :param episode: Number of finished episodes
+    :param step: Number of environment steps
+    :param result: Result of the test
+    :return: A line of 63 columns. A number that is too long for its column is rounded to three digits
+    """
+    texts = [str(episode), str(step)]
+    texts += [f"{figure:.2f}" for figure in (result.mean_steps, result.mean_penalties, result.mean_reward)]
+    figures = (episode, step, result.mean_steps, result.mean_penalties, result.mean_reward)
+    widths = [*_COLUMNS.values()]
+    texts = [
+        text if len(text) < width else f"{figure:.3g}"
+        for text, figure, width in zip(texts, figures, widths[:5], strict=True)
+    ]
+    return "".join(map(str.rjust, [*texts, f"{result.success_rate:.1%}"], widths))

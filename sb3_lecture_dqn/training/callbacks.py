@@ -28,7 +28,7 @@ from sb3_lecture_dqn.evaluation.environment import (
     tabular_env,
 )
 from sb3_lecture_dqn.evaluation.like_model import step_limit_of
-from sb3_lecture_dqn.evaluation.result import TestResult
+from sb3_lecture_dqn.evaluation.result import TestResult, compact_header, compact_line
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer, folder_for
 from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state
@@ -65,6 +65,7 @@ class LectureTestCallback(EventCallback):
     :param exact: Whether to compute the expected averages of a test instead of running episodes; see
         :func:`exact_test`. Only for tabular environments
     :param verbose: Verbosity level: 0 for no output, 1 to print the tests
+    :param compact: Whether to print a test as a line of at most 80 columns, in a table, instead of as a sentence
     :raises ValueError: If an argument is out of range
     """
 
@@ -81,6 +82,7 @@ class LectureTestCallback(EventCallback):
         seed: int | None = None,
         exact: bool = False,
         verbose: int = 1,
+        compact: bool = False,
     ) -> None:
         super().__init__(callback_after_test, verbose)
         check_number("n_test_episodes", n_test_episodes, 1, integer=True)
@@ -96,6 +98,7 @@ class LectureTestCallback(EventCallback):
         self.best_model_save_path = best_model_save_path
         self.seed = seed
         self.exact = exact
+        self.compact = compact
         self.given_env = test_env
         self.test_env: VecEnv | None = None
         self._made_for: tuple[Any, Any] | None = None  # the model and its environment
@@ -153,6 +156,7 @@ class LectureTestCallback(EventCallback):
             self.n_episodes = self.model._episode_num
         self._every.start(self.model.num_timesteps, self.n_episodes)
         self._continue_training = True
+        self._has_printed = False  # the names of the columns, in a compact table
 
     def _on_rollout_start(self) -> None:
         self._test_if_due()  # the updates after the last rollout are done
@@ -258,7 +262,7 @@ class LectureTestCallback(EventCallback):
         self.results.append((self.n_episodes, result))
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:
-            tqdm.write(f"Episode {self.n_episodes}, step {self.num_timesteps}: {result}")
+            self._print(result)
         with outliving_full_disks(self.logger):
             self._log(result)
         proceed = True
@@ -269,6 +273,15 @@ class LectureTestCallback(EventCallback):
             if self.callback_on_new_best is not None:
                 proceed = self.callback_on_new_best.on_step()
         self._continue_training = self._on_event() and proceed
+
+    def _print(self, result: TestResult) -> None:
+        if not self.compact:
+            tqdm.write(f"Episode {self.n_episodes}, step {self.num_timesteps}: {result}")
+            return
+        if not self._has_printed:
+            tqdm.write(compact_header(result.knows_success))
+            self._has_printed = True
+        tqdm.write(compact_line(self.n_episodes, self.num_timesteps, result))
 
     def _log(self, result: TestResult) -> None:
         for output in self.logger.output_formats:

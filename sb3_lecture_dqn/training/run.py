@@ -7,7 +7,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.callback_tree import callback_tree
-from sb3_lecture_dqn.engine.divergence import DivergedError
+from sb3_lecture_dqn.engine.divergence import DivergedError, Growth
 from sb3_lecture_dqn.envs.env_processes import naming_dead_processes
 from sb3_lecture_dqn.saving.callback_state import callback_numbers
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer
@@ -40,6 +40,7 @@ class Run:
         self._contexts = contextlib.ExitStack()
         self._numbers_before_start = callback_numbers(callback) if model._resumed is not None else []
         self._signals: StopSignals | None = None
+        self._growth = Growth(model)
         model._access.begin(model, callback)
 
     def __enter__(self) -> "Run":
@@ -50,6 +51,7 @@ class Run:
             if isinstance(error, Exception) and self.model._env_raised:  # save what there is
                 self._save_as_last(stopped=True)
             if isinstance(error, DivergedError):
+                error.growth = str(self._growth)
                 for child in callback_tree(self.callback):
                     if isinstance(child, RecordsDivergence):
                         child.on_diverged()
@@ -76,6 +78,7 @@ class Run:
         if self._checkpointers:
             self._signals = self._contexts.enter_context(StopSignals())
         self._save_if_due()
+        self._growth.note()
 
     def between_rollouts(self, proceeds: bool) -> None:
         """
@@ -87,6 +90,7 @@ class Run:
         """
         if proceeds and self._checkpointers:
             self._save_if_due()
+        self._growth.note()
         if self._signals is not None and self.is_stopping:
             self._save_as_last(stopped=True)
             self._signals.stop()

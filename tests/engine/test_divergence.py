@@ -1,6 +1,7 @@
 """Training that diverges: the error of its own, what it says, and what is left."""
 
 import pickle
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 import sb3_lecture_dqn
 from sb3_lecture_dqn import DivergedError, LectureCheckpointCallback, LectureDQN, LectureQRDQN
 from sb3_lecture_dqn.common.checks import check_finite
-from sb3_lecture_dqn.engine.divergence import check_weights, loss_not_finite, what_helps
+from sb3_lecture_dqn.engine.divergence import Growth, check_weights, loss_not_finite, what_helps
 from sb3_lecture_dqn.study import Plan
 from sb3_lecture_dqn.study.report import left_out
 from sb3_lecture_dqn.study.runner import _summary
@@ -56,8 +57,12 @@ def test_it_is_an_error_of_its_own_that_says_when_how_far_and_what_helps(make, t
         model.learn(2000)
     text = str(caught.value)
     assert f"(environment step {model.num_timesteps}) is " in text
-    assert f"diverged after {model._episode_num} whole episodes" in text
+    number = model._episode_num
+    assert f"diverged after {number} whole episodes, in episode {number + 1}." in text
     assert "The largest action value" in text
+    assert re.search(
+        r"Before, the largest action value was [\d.]+ at the start(, [\d.]+ at step \d+)*\. What helps: ", text
+    )
     assert f"{type(model).__name__}.tuned(env)" in text
     assert "\n" not in text  # logs and tables have a line for it
     # The weights are those from before, and can be kept.
@@ -71,6 +76,9 @@ def test_code_that_caught_a_value_error_goes_on_and_other_processes_can_hand_it_
     assert "DivergedError" in sb3_lecture_dqn.__all__
     copy = pickle.loads(pickle.dumps(DivergedError("when and why")))
     assert (type(copy), str(copy)) == (DivergedError, "when and why")
+    error = DivergedError("When.", "What helps.")
+    error.growth = "Before."
+    assert str(pickle.loads(pickle.dumps(error))) == "When. Before. What helps."
 
 
 @pytest.mark.parametrize("double_dqn", [True, False])
@@ -111,7 +119,7 @@ def test_how_far_the_values_are_from_what_is_possible():
     bound = max(abs(rewards.min()), abs(rewards.max())) / 0.25
     text = str(loss_not_finite(model, np.inf, done=2))
     assert text.startswith(f"the loss of update {model._n_updates + 3} (environment step 50) is inf: ")
-    assert "The largest action value of the current state is 3e+09" in text
+    assert "The largest action value is 3e+09" in text
     assert f"({rewards.min():g} to {rewards.max():g}) at gamma=0.75 is beyond {bound:.3g}." in text
 
 
@@ -128,6 +136,48 @@ def test_the_message_changes_nothing():
     after = repr((model.replay_buffer.get_state(), model.exploration_rng.bit_generator.state, th.get_rng_state().sum()))
     assert after == state
     assert model.q_net.training
+
+
+def test_the_growth_is_that_of_the_largest_value_of_all_states():
+    model = with_value(1.0)
+    growth = Growth(model)
+    for steps, value in ((0, 1.0), (4, -2.0), (5, 7.0), (6, 3.0), (9, 8.0), (20, -9.5)):
+        model.num_timesteps = steps
+        model.q_net.layers[0].weight.data.zero_()[3, 1] = value
+        growth.note()
+    assert growth.entries == [(0, 1.0), (4, 2.0), (6, 3.0), (9, 8.0), (20, 9.5)]
+    assert str(growth) == "Before, the largest action value was 1 at the start, 3 at step 6, 9.5 at step 20."
+    growth.entries = [(7, 2.0), (12, np.nan), (20, np.inf)]
+    assert str(growth) == "Before, the largest action value was 2 at step 7."
+
+
+def test_a_network_of_ones_own_is_not_called_for_the_growth():
+    """Its forward pass might change something, and so might a hook."""
+
+    class Own(th.nn.Linear):
+        pass
+
+    model = LectureDQN("Taxi-v3", seed=0, engine="torch")
+    assert Growth(model)._next == 0
+    hook = model.q_net.layers[2].register_forward_hook(lambda *args: None)
+    assert Growth(model)._next == np.inf
+    hook.remove()
+    model.q_net.layers[5] = Own(32, 6)
+    growth = Growth(model)
+    growth.note()
+    assert (growth.entries, str(growth)) == ([], "")
+
+
+def test_measuring_the_growth_changes_nothing(monkeypatch):
+    runs = []
+    for measures in (True, False):
+        monkeypatch.setattr(Growth, "note", Growth.note if measures else lambda self: None)
+        for engine in ("numba", "torch"):
+            model = LectureDQN("Taxi-v3", seed=0, engine=engine).learn(300)
+            runs.append((model.exploration_rng.random(), model.replay_buffer.rng.random(), model.q_net.state_dict()))
+    for one, other in zip(runs[:2], runs[2:], strict=True):
+        assert one[:2] == other[:2]
+        assert all(th.equal(weights, other[2][name]) for name, weights in one[2].items())
 
 
 class SpoilsWeights(BaseCallback):
