@@ -154,7 +154,7 @@ def test_a_run_without_a_seed_draws_one_and_can_be_repeated_by_its_file(tmp_path
     assert main([*options, str(tmp_path / "a")]) == 0
     run = run_folder(tmp_path / "a")
     seed = yaml.safe_load((run / "config.yaml").read_text())["seed"]
-    first, *_, last = (line for line in capsys.readouterr().out.splitlines() if re.search(", seed|Average reward", line))
+    first, *_, last = (line for line in capsys.readouterr().out.splitlines() if re.search("seed |Average r", line))
     assert f", seed {seed} (" in first
     assert main(["train", "--config", str(run / "config.yaml"), "--out", str(tmp_path / "b")]) == 0
     assert last in capsys.readouterr().out

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from examples import lecture_loop
 from sb3_lecture_dqn import cli
 from sb3_lecture_dqn.study import Plan
 from sb3_lecture_dqn.study.trial import check_trials
@@ -173,3 +174,12 @@ def test_a_page_is_in_the_index_and_begins_with_an_example(page):
     assert page.name in {link.partition("#")[0] for link in links(INDEX)}
     beginning, _, _ = page.read_text(encoding="utf-8").partition("\n## ")
     assert re.search(r"^```(python|bash)\n", beginning, re.MULTILINE)
+
+
+def test_the_table_of_words_has_all_names_of_the_lectures_settings():
+    table = (GUIDE / "lecture_words.md").read_text(encoding="utf-8").rpartition("```")[2]
+    not_the_lectures = {"epsilon_decay", "updates_per_step", "test_freq", "num_tests"}
+    names = vars(lecture_loop.Config)["__dataclass_fields__"].keys() - not_the_lectures
+    assert len(names) == 10
+    for name in [*names, "prev_success", "QNet", "train_episode", "replay", "test", "Steps", "Penalty", "Reward"]:
+        assert re.search(rf"\b{name}\b", table), name
