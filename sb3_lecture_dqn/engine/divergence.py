@@ -53,13 +53,14 @@ class Growth:
         self.model = model
         #: (environment step, largest absolute action value) of each measurement
         self.entries: list[tuple[int, float]] = []
-        self._next = 0 if _is_known(model) else math.inf
+        #: The environment step of the next one
+        self.next: float = 0 if _is_known(model) else math.inf
 
     def note(self) -> None:
         """Measure, if it is time."""
         steps = self.model.num_timesteps
-        if steps >= self._next:
-            self._next = max(1.5 * steps, steps + 1)
+        if steps >= self.next:
+            self.next = steps + steps // 2 + 1
             self.entries.append((steps, largest_value(self.model)))
 
     def __str__(self) -> str:

@@ -225,8 +225,10 @@ def attempt(trial: Trial, folder: str | pathlib.Path, checkpoint_freq: int) -> R
         return run_trial(trial, folder, checkpoint_freq)
     except (TakenOverError, OSError):
         return {"error": traceback.format_exc()}
-    except Exception:
+    except Exception as error:
         shutil.rmtree(pathlib.Path(folder) / trial.folder_name, ignore_errors=True)
+        if isinstance(error, DivergedError):
+            error.growth = ""  # a trial that was stopped has measured less, and its row must be the same
         return {"error": traceback.format_exc()}
 
 

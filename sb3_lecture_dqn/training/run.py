@@ -97,11 +97,11 @@ class Run:
 
     def next_due(self) -> Due:
         """
-        Compute when the next checkpoint is due.
+        Compute when the next checkpoint, or the next measurement of the action values, is due.
 
         :return: Steps or episodes from now
         """
-        due = Due()
+        due = Due(steps=self._growth.next - self.model.num_timesteps)
         for checkpointer in self._checkpointers:
             due = due.or_before(checkpointer.every.from_now(self.model.num_timesteps, self.model._episode_num))
         return due
