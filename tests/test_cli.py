@@ -15,6 +15,7 @@ import torch as th
 import yaml
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, cli, exact_test
@@ -108,6 +109,27 @@ def test_without_a_budget_it_is_the_lectures(tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "DEFAULT_TOTAL_EPISODES", 2)
     assert train(tmp_path, "--quiet", episodes=None) == 0
     assert LectureDQN.load(run_folder(tmp_path) / "model.zip")._episode_num == 2
+
+
+def test_every_run_has_its_settings_in_hparams_and_a_note_on_the_axes(tmp_path):
+    assert train(tmp_path, "--quiet") == 0
+    events = EventAccumulator(str(run_folder(tmp_path))).Reload()
+    assert len(events.PluginTagToContent(hparams_metadata.PLUGIN_NAME)) == 3
+    assert events.Tags()["tensors"] == ["x axes of the curves/text_summary"]
+    assert "final/optimality" in events.Tags()["scalars"]
+
+
+def test_pictures_come_as_often_as_asked(tmp_path):
+    options = ["--env", "FrozenLake-v1", "--pictures", "--quiet"]
+    for folder, more, n in (("a", [], 11), ("b", ["--image-freq", "5"], 5)):
+        assert train(tmp_path / folder, *options, *more, episodes=20) == 0
+        run = run_folder(tmp_path / folder)
+        assert run.name.startswith("frozenlake-v1_seed1_")
+        assert len(EventAccumulator(str(run), {"images": 0}).Reload().Images("values/learned")) == n
+    again = ["train", "--config", str(run / "config.yaml"), "--out", str(tmp_path / "c"), "--quiet"]
+    assert main(again) == 0
+    events = EventAccumulator(str(run_folder(tmp_path / "c")), {"images": 0}).Reload()
+    assert len(events.Images("values/learned")) == 5
 
 
 def test_quiet_leaves_the_last_test_and_no_bar(tmp_path, capfd):
@@ -289,6 +311,7 @@ def test_a_file_has_the_options_of_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(train_run, "train", lambda args: given.append(options_of(args)) or 0)
     words = ["--env", "FrozenLake-v1", "--algo", "lecture_qrdqn", "--policy", "LecturePolicy", "--timesteps", "7"]
     words += ["--seed", "3", "--no-store-and-replay", "--no-double-dqn", "--use-masking", "--tuned", "--pictures"]
+    words += ["--image-freq", "9"]
     words += [
         "--set",
         "gamma=0.5",
@@ -616,6 +639,8 @@ def mistake(argv, capsys):
         (["train", "--set", "gamma=2"], "gamma=2 must be"),
         (["train", "--algo", "lecture_qrdqn", "--policy", "TablePolicy"], "--policy TablePolicy: --algo lecture_qrdqn"),
         (["train", "--tuned", "--env", "Taxy-v3"], "env='Taxy-v3' is not a registered environment id: .* 'Taxi-v3'"),
+        (["train", "--pictures", "--image-freq", "0"], "--image-freq=0 must be an integer at least 1"),
+        (["train", "--image-freq", "5"], "--image-freq 5 is for --pictures"),
         (["train", "--checkpoint-freq", "-1"], "--checkpoint-freq=-1 must be"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["train", "--config", __file__], "test_cli.py( must be a table| is not YAML)"),

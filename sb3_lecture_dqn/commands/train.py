@@ -62,6 +62,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--pictures", action=switch, default=False, help="use all tabs of TensorBoard (needs the extra viz)"
     )
     parser.add_argument(
+        "--image-freq",
+        type=int,
+        metavar="N",
+        help="with --pictures: pictures every N episodes, about ten times in the run by default",
+    )
+    parser.add_argument(
         "--page", action=switch, default=False, help="record the training, and write a page of it in the run's folder"
     )
     parser.add_argument("--out", default="runs", metavar="DIR", help="folder in which each run gets its own folder")
@@ -96,8 +102,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    check_at_least(args, 1, "episodes", "timesteps", "test_episodes")
+    check_at_least(args, 1, "episodes", "timesteps", "test_episodes", "image_freq")
     check_at_least(args, 0, "checkpoint_freq")
+    if args.image_freq is not None and not args.pictures:
+        raise ValueError(f"--image-freq {args.image_freq} is for --pictures: give both, or none")
     for entry in args.set:
         if "=" not in entry:
             raise ValueError(f"--set {entry}: write NAME=VALUE, such as gamma=0.9")

@@ -23,6 +23,7 @@ from sb3_lecture_dqn.config_file import write_config
 from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
 from sb3_lecture_dqn.evaluation.run import run_test
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
+from sb3_lecture_dqn.show.hparams import HParamsCallback
 from sb3_lecture_dqn.show.page.callback import LecturePageCallback, check_can_be_shown
 from sb3_lecture_dqn.show.page.page import write_page
 from sb3_lecture_dqn.show.tensorboard import LectureTensorBoardCallback
@@ -49,8 +50,8 @@ def train(args: argparse.Namespace) -> int:
     verbose = 0 if args.quiet else 1
     test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=verbose, compact=args.compact)
     callbacks: list[BaseCallback] = [test]
-    if args.pictures:
-        callbacks.append(LectureTensorBoardCallback())
+    image_freq = None if args.image_freq is None else (args.image_freq, "episode")
+    callbacks.append(LectureTensorBoardCallback(image_freq=image_freq) if args.pictures else HParamsCallback())
     if args.page:
         callbacks.append(LecturePageCallback())
     if args.checkpoint_freq > 0:

@@ -1,5 +1,6 @@
 """The grids of Taxi, FrozenLake and CliffWalking: positions of their states, and names of states and actions."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,32 @@ class GridLayout:
     columns: Mapping[str, Sequence[Any]]
     walls: Sequence[tuple[tuple[int, int], tuple[int, int]]] = ()
     marks: Sequence[Mark] = ()
+
+    def side_by_side(self, names: tuple[str, str], cases: Sequence[int]) -> "GridLayout":
+        """
+        Return the layout of two values of every state in one picture: the states number S to 2S - 1 are the same again.
+
+        :param names: Names of the two sides
+        :param cases: The cases that are drawn, one in a row; wide grids are below each other instead
+        :return: The layout
+        """
+        is_wide = self.shape[1] > 2 * self.shape[0]
+        places = {case: row for row, case in enumerate(cases)}
+        shown = [
+            Case(
+                f"{name}: {case.title}" if case.title else name,
+                (side, places.get(number, 0)) if is_wide else (places.get(number, 0), side),
+            )
+            for side, name in enumerate(names)
+            for number, case in enumerate(self.cases)
+        ]
+        return dataclasses.replace(
+            self,
+            cells=np.concatenate([self.cells, self.cells]),
+            case_of=np.concatenate([self.case_of, self.case_of + len(self.cases)]),
+            cases=shown,
+            columns={},
+        )
 
 
 def grid_layout(env: gym.Env) -> GridLayout | None:

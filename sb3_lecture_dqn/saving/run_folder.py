@@ -1,15 +1,28 @@
 """The folder of a run's logs: its creation for a new run, and the search for it by loaded models and resumed runs."""
 
+import inspect
 import pathlib
+import re
 import warnings
 from datetime import datetime
 from typing import Any
 
+from sb3_contrib import QRDQN
 from stable_baselines3.common.logger import Logger, configure
 
 from sb3_lecture_dqn.common.checks import shown
 from sb3_lecture_dqn.saving.event_files import new_mark, write_as_last
 from sb3_lecture_dqn.saving.logs import first_log, has_logs, is_log, rewind_logs
+
+_LECTURE_ALGORITHM, _LECTURE_IDS = "LectureDQN", ("Taxi-v3", "Taxi-v4")
+#: Keywords that are not in the name of a run: they have words of their own, or do not change what is learned
+_NOT_NAMED = {
+    *("self", "policy", "env", "seed", "store_and_replay", "double_dqn", "use_masking", "max_episode_steps"),
+    *("train_freq", "replay_buffer_class", "tensorboard_log", "stats_window_size", "verbose", "device", "engine"),
+    "_init_setup_model",
+}
+#: Most words for settings in a name, and most letters of a word
+_MAX_WORDS, _MAX_WORD = 4, 40
 
 
 def new_folder(root: pathlib.Path, name: str) -> pathlib.Path:
@@ -38,8 +51,49 @@ def make_run_folder(model: Any) -> pathlib.Path:
     :param model: The model of the run
     :return: The new folder
     """
-    name = f"SR_{model.store_and_replay}_DD_{model.double_dqn}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    return new_folder(_folder_of_runs(model), name)
+    return new_folder(_folder_of_runs(model), f"{run_name(model)}_{datetime.now():%Y-%m-%d_%H-%M-%S}")
+
+
+def run_name(model: Any) -> str:
+    """
+    Name a run after its settings.
+
+    :param model: The model of the run
+    :return: The lecture's name, ``SR_<store_and_replay>_DD_<double_dqn>``, if nothing else differs from the lecture's
+        run. Otherwise the environment, what differs and the seed, such as ``taxi-v3_tuned_masks_seed1``
+    """
+    words = _what_differs(model)
+    is_of_lecture = model.env_id in (None, *_LECTURE_IDS) and type(model).__name__ == _LECTURE_ALGORITHM
+    if is_of_lecture and not words:
+        return f"SR_{model.store_and_replay}_DD_{model.double_dqn}"
+    words.insert(0, "environment" if model.env_id is None else model.env_id.lower())
+    if type(model).__name__ != _LECTURE_ALGORITHM:
+        words.insert(1, type(model).__name__.removeprefix("Lecture").lower())
+    words += [
+        word for word, is_on in (("no-replay", model.store_and_replay), ("no-target", model.double_dqn)) if not is_on
+    ]
+    words += [] if model.seed is None else [f"seed{model.seed}"]
+    # A file may say what the settings are, so they must not lead to another folder.
+    return "_".join(re.sub(r"[^A-Za-z0-9.+=-]+", "-", word)[:_MAX_WORD].strip(".-") for word in words)
+
+
+def _what_differs(model: Any) -> list[str]:
+    """Return a word for each setting that differs from the constructor's default, except the switches."""
+    masks = ["masks"] if model.use_masking else []
+    if model._default_timesteps is not None:
+        return ["tuned", *masks]
+    words = []
+    for name, parameter in inspect.signature(type(model).__init__).parameters.items():
+        value = getattr(model, name, parameter.default)
+        if name in _NOT_NAMED or parameter.kind is inspect.Parameter.VAR_KEYWORD or value == parameter.default:
+            continue
+        entries = value.items() if isinstance(value, dict) else [(name, value)]
+        if issubclass(type(model), QRDQN):  # its constructor adds them
+            entries = [entry for entry in entries if entry[0] not in ("optimizer_class", "optimizer_kwargs")]
+        words += [f"{key}={entry}" if isinstance(entry, int | float | str) else key for key, entry in entries]
+    policy = next((word for word, cls in model.policy_aliases.items() if cls is model.policy_class), "policy")
+    words = [*([policy] if policy != "LecturePolicy" else []), *masks, *words]
+    return words if len(words) <= _MAX_WORDS else [*words[:_MAX_WORDS], f"and-{len(words) - _MAX_WORDS}-more"]
 
 
 def _folder_of_runs(model: Any) -> pathlib.Path:

@@ -68,7 +68,7 @@ def draw_values(
     layout: GridLayout | None = None,
     title: str = "",
     limits: tuple[float, float] | None = None,
-    label: str = "value",
+    label: str | None = "value",
 ) -> "Figure":
     """
     Draw the values of states as colours and the actions of a policy as arrows, on grids or in rows.
@@ -79,7 +79,7 @@ def draw_values(
     :param layout: The places of the states on grids; ``None`` for rows of 25 states
     :param title: Title
     :param limits: Values at the ends of the colour scale; ``None`` for the lowest and the highest value
-    :param label: Label of the colour scale
+    :param label: Label of the colour scale; ``None`` for no scale, and larger titles of the grids
     :return: The figure
     """
     if layout is None:
@@ -93,7 +93,7 @@ def _draw_grids(
     layout: GridLayout,
     title: str,
     limits: tuple[float, float] | None,
-    label: str,
+    label: str | None,
 ) -> "Figure":
     from matplotlib.collections import LineCollection, PolyCollection
 
@@ -118,7 +118,9 @@ def _draw_grids(
         inner += [corner + np.array([(-0.5, r), (n_columns - 0.5, r)]) for r in np.arange(0.5, n_rows - 1)]
         walls += [_wall(*wall) + corner for wall in layout.walls]
         marks += [_box(corner + np.array([mark.column, mark.row]) - 0.44, 0.88, 0.88) for mark in layout.marks]
-        axes.text(*(corner - [0.5, 0.6]), layout.cases[case].title, fontsize=8, va="bottom")
+        axes.text(
+            *(corner - [0.5, 0.6]), layout.cases[case].title, fontsize=8 if label is not None else 10, va="bottom"
+        )
     axes.add_collection(PolyCollection(frames, facecolors=_MISSING, zorder=-1))
     axes.add_collection(LineCollection(inner, colors="white", linewidths=0.3, alpha=0.5))
     axes.add_collection(
@@ -161,7 +163,7 @@ def _draw_row(
     actions: np.ndarray | None,
     title: str,
     limits: tuple[float, float] | None,
-    label: str,
+    label: str | None,
 ) -> "Figure":
     n_columns = min(len(values), 25)
     n_rows = -(-len(values) // n_columns)
@@ -180,21 +182,23 @@ def _draw_row(
 
 
 def _heat_map(
-    picture: np.ndarray, low: float, high: float, title: str, label: str, inches_per_cell: float
+    picture: np.ndarray, low: float, high: float, title: str, label: str | None, inches_per_cell: float
 ) -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure
 
     # Without matplotlib's layout engines, which draw everything twice.
     left, right, below, above = _MARGINS
+    right = right if label is not None else left
     height, width = np.array(picture.shape) * inches_per_cell
     size = left + width + right, below + height + above
     figure = Figure(figsize=size)
     axes = figure.add_axes((left / size[0], below / size[1], width / size[0], height / size[1]))
     axes.set_axis_off()
     image = axes.imshow(picture, cmap=_COLOURS, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
-    tall = min(height, 3.0)
-    scale = figure.add_axes(((left + width + 0.15) / size[0], below / size[1], 0.15 / size[0], tall / size[1]))
-    figure.colorbar(image, cax=scale, label=label)
+    if label is not None:
+        tall = min(height, 3.0)
+        scale = figure.add_axes(((left + width + 0.15) / size[0], below / size[1], 0.15 / size[0], tall / size[1]))
+        figure.colorbar(image, cax=scale, label=label)
     figure.text(left / size[0], 1 - 0.08 / size[1], title, fontsize=10, va="top")
     return figure, axes
 

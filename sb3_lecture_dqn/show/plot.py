@@ -23,7 +23,16 @@ from sb3_lecture_dqn.show.event_reader import read_scalars
 from sb3_lecture_dqn.show.pictures import Curve
 
 #: Options in which runs of one setting may differ
-_NOT_OF_SETTING = ("version", "seed", "episodes", "timesteps", "test_episodes", "checkpoint_freq", "pictures")
+_NOT_OF_SETTING = (
+    "version",
+    "seed",
+    "episodes",
+    "timesteps",
+    "test_episodes",
+    "checkpoint_freq",
+    "pictures",
+    "image_freq",
+)
 _EVENTS = "events.out.tfevents.*"
 #: Most letters of an option in a label, and most options
 _MAX_WORD, _MAX_WORDS = 80, 12

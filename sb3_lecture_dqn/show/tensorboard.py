@@ -11,12 +11,8 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
-from torch.utils.tensorboard.summary import hparams
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import check_number, parse_frequency
@@ -26,38 +22,40 @@ from sb3_lecture_dqn.envs.grids import GridLayout, grid_layout
 from sb3_lecture_dqn.envs.masks import table_masks
 from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
-from sb3_lecture_dqn.evaluation.environment import tabular_env
-from sb3_lecture_dqn.evaluation.like_model import step_limit_of
-from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on
 from sb3_lecture_dqn.evaluation.values import action_values, value_network
 from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.show import pictures
-from sb3_lecture_dqn.show.hparams import model_settings
+from sb3_lecture_dqn.show.hparams import HParamsCallback
+from sb3_lecture_dqn.show.projector import Projector
 from sb3_lecture_dqn.training.due import Due
-from sb3_lecture_dqn.training.schedule import Every
+from sb3_lecture_dqn.training.schedule import Budget, Every
 
+#: Column of labels that colours the states in the projector
+OPTIMAL_ACTION = "optimal action"
 #: Largest rounding error of equal optimal values
 _EQUAL_VALUES = 1e-9
 
 
-class LectureTensorBoardCallback(BaseCallback):
+class LectureTensorBoardCallback(HParamsCallback):
     """
     Writes to the tabs of TensorBoard that can show a DQN.
 
     - *Graphs*: the network.
     - *Histograms*: the parameters, and the gradient of the loss on one minibatch.
     - *Projector*: the embeddings, with a label for every row. On tabular environments, the rows are the states in which
-      the agent may act, with their optimal action and value and the network's action and value, to colour them by.
+      the agent may act, coloured by their optimal action. The same is there with plain points, which can be coloured by
+      the optimal action and value and by the network's action and value.
       Every picture replaces the embeddings.
     - *Images*: on tabular environments, the highest action value and the greedy action of every state, on the grids of
-      Taxi (one for every passenger and destination), FrozenLake and CliffWalking; the same for the optimum; and, at the
-      end, the number of transitions of every state in the replay memory.
+      Taxi (one for every passenger and destination), FrozenLake and CliffWalking; the same for the optimum; a close-up
+      of both side by side (in Taxi for two pairs of passenger and destination); and, at the end, the number of
+      transitions of every state in the replay memory.
     - *Scalars*: fill and composition of the memory. On tabular environments, over the states in which the agent may
       act: the distance of the action values from the exact optimal ones at the model's discount factor
       (``q_error/mean_abs``, ``q_error/max_abs``), and the share of states whose greedy action is optimal
       (``q_error/optimal_actions``). With ``use_masking`` only valid actions count.
-    - *HParams*: the settings, and at the end of training ``final/*``: on tabular environments with a step limit the
-      results of :func:`exact_test`, else the means of the last training episodes.
+    - *HParams*: the settings, and at the end of training the final figures.
+    - *Text*: what the x axes of the curves count.
 
     The x axis is the timestep. If a training continues another one in the same folder (``reset_num_timesteps=False``),
     it hides the events of later timesteps, as ``SummaryWriter``'s ``purge_step`` does.
@@ -65,8 +63,9 @@ class LectureTensorBoardCallback(BaseCallback):
     The callback does not change the training: it draws from its own random generator.
 
     :param histogram_freq: Interval of histograms and scalars, in environment steps, or in episodes with a tuple such as
-        ``(250, "episode")``. They are also written at the start and the end
-    :param image_freq: Interval of pictures and embeddings, in the same form
+        ``(250, "episode")``; ``None`` for a tenth of the budget of ``learn``. They are also written at the start and at
+        the end
+    :param image_freq: Interval of pictures and embeddings, in the same form. A time takes about half a second
     :param batch_size: Number of transitions in the minibatch of the gradient
     :raises ValueError: If an argument is out of range; at the start of training, if the model is not a DQN or QR-DQN,
         or its logger does not write to TensorBoard
@@ -75,58 +74,45 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def __init__(
         self,
-        histogram_freq: int | tuple[int, str] = (250, "episode"),
-        image_freq: int | tuple[int, str] = (2500, "episode"),
+        histogram_freq: int | tuple[int, str] | None = None,
+        image_freq: int | tuple[int, str] | None = None,
         batch_size: int = 256,
     ) -> None:
         super().__init__()
         pictures.require_viz(type(self).__name__)
         check_number("batch_size", batch_size, 1, integer=True)
-        self.histogram_freq = parse_frequency("histogram_freq", histogram_freq)
-        self.image_freq = parse_frequency("image_freq", image_freq)
+        self.histogram_freq = None if histogram_freq is None else parse_frequency("histogram_freq", histogram_freq)
+        self.image_freq = None if image_freq is None else parse_frequency("image_freq", image_freq)
         self.batch_size = batch_size
 
-    def _on_training_start(self) -> None:
+    def _has_no_table(self, error: CannotCopyError) -> None:
+        warnings.warn(f"LectureTensorBoardCallback shows no values of states: {error.why}")
+
+    def _prepare(self) -> None:
         model = self.model
         self.network = value_network(model)
-        self.writer = _writer(self.logger.output_formats)
         self.rng = make_rng(model.seed, "tensorboard")
         self.table: TabularModel | None = None
         self.layout: GridLayout | None = None
-        self.limit: int | None = None
-        try:
-            self.tabular = tabular_env(model, None, None)
-        except NotTabularError:
-            pass
-        except CannotCopyError as error:
-            warnings.warn(f"LectureTensorBoardCallback shows no values of states: {error.why}")
-        else:
+        if self.tabular is not None:
             self.table = self.tabular.model
             self.layout = _layout_of(self.table, model.get_env())
-            self.limit = step_limit_of(self.tabular)
             self.states = np.flatnonzero(self.table.acting_states())
             self.optimal_q = self.table.optimal_action_values(model.gamma)  # type: ignore[attr-defined]
             self.valid = np.ones(self.optimal_q.shape, dtype=bool)
             if getattr(model, "use_masking", False):
                 self.valid = table_masks(self.table)
-        self._histograms, self._images = Every(*self.histogram_freq), Every(*self.image_freq)
+        self._histograms, self._images = (
+            Every(*(_tenth_of_budget(model) if frequency is None else frequency))
+            for frequency in (self.histogram_freq, self.image_freq)
+        )
         for every in (self._histograms, self._images):
-            every.start(self.num_timesteps, self.model._episode_num)
-        metrics = ["reward", "steps"] + ["penalties", "success_rate", "optimality"] * (self.limit is not None)
-        self._hparams = hparams(model_settings(model), {f"final/{metric}": 0.0 for metric in metrics})
+            every.start(self.num_timesteps, model._episode_num)
         if self.num_timesteps > 0:
             hide_later_events(self.logger, self.num_timesteps)
-        elif getattr(model, "_resumed", None) is None:  # a resumed run has its beginning
-            self._begin_run()
-
-    @property
-    def _events(self) -> Any:
-        return self.writer.file_writer
 
     def _begin_run(self) -> None:
-        experiment, session_start, _ = self._hparams
-        self._events.add_summary(experiment)
-        self._events.add_summary(session_start)
+        super()._begin_run()
         self._write_graph()
         if self.table is not None:
             self._write_values("values/optimal", self.optimal_q)
@@ -139,14 +125,6 @@ class LectureTensorBoardCallback(BaseCallback):
                 with outliving_full_disks(self.logger):
                     write()
 
-    @property
-    def _is_open(self) -> bool:
-        """Whether the logger still writes to this writer; it does not after a full disk."""
-        return any(getattr(output, "writer", None) is self.writer for output in self.logger.output_formats)
-
-    def _on_step(self) -> bool:
-        return True
-
     def next_due(self) -> Due:
         """
         Return when the next histograms or pictures are due, see :class:`Due`.
@@ -156,15 +134,12 @@ class LectureTensorBoardCallback(BaseCallback):
         counts = self.num_timesteps, self.model._episode_num
         return self._histograms.from_now(*counts).or_before(self._images.from_now(*counts))
 
-    def _on_training_end(self) -> None:
-        if self._is_open:
-            with outliving_full_disks(self.logger):
-                self._write_histograms()
-                self._write_images()
-                if self.table is not None:
-                    self._write_memory()
-                self._write_final()
-                self.writer.flush()
+    def _write_end(self) -> None:
+        self._write_histograms()
+        self._write_images()
+        if self.table is not None:
+            self._write_memory()
+        super()._write_end()
 
     def get_state(self) -> dict[str, Any]:
         """
@@ -184,17 +159,14 @@ class LectureTensorBoardCallback(BaseCallback):
             check_number("next", count, 0, integer=True)
         set_generator_state(self.rng, state["rng"])
         for every, count in zip((self._histograms, self._images), state["next"], strict=True):
-            every.set_state(count - every.n)
-
-    def _scalar(self, name: str, value: float) -> None:
-        self.writer.add_scalar(name, value, self.num_timesteps)
+            every.set_state(max(count - every.n, 0))  # with another budget, the interval is another
 
     def _histogram(self, name: str, values: th.Tensor) -> None:
         # TensorBoard shows 30 bins. torch's default of 1500 bins of unequal width takes five times as long.
         self.writer.add_histogram(name, values, self.num_timesteps, bins=64)
 
-    def _image(self, name: str, figure: Any) -> None:
-        self.writer.add_image(name, pictures.to_array(figure, dpi=80), self.num_timesteps, dataformats="HWC")
+    def _image(self, name: str, figure: Any, dpi: int = 80) -> None:
+        self.writer.add_image(name, pictures.to_array(figure, dpi), self.num_timesteps, dataformats="HWC")
 
     @property
     def _now(self) -> str:
@@ -272,7 +244,9 @@ class LectureTensorBoardCallback(BaseCallback):
 
     def _write_images(self) -> None:
         if self.table is not None:
-            self._write_values("values/learned", self._action_values())
+            values = self._action_values()
+            self._write_values("values/learned", values)
+            self._write_close_up(values)
         self._write_embeddings()
 
     def _write_values(self, name: str, values: np.ndarray) -> None:
@@ -285,6 +259,24 @@ class LectureTensorBoardCallback(BaseCallback):
         gamma = self.model.gamma  # type: ignore[attr-defined]
         label = f"highest action value (γ = {gamma:g})"
         self._image(name, pictures.draw_values(shown, values.argmax(axis=1), self.layout, title, limits, label))
+
+    def _write_close_up(self, learned: np.ndarray) -> None:
+        """Write the learned and the optimal values side by side, of at most two cases: large enough for TensorBoard."""
+        if self.layout is None:
+            return
+        cases = np.unique(self.layout.case_of[self.states])[[0, -1]]
+        sides = np.where(self.valid, learned, -np.inf), self.optimal_q
+        values = np.concatenate([side.max(axis=1) for side in sides])
+        shown = np.full(len(values), np.nan)
+        acting = np.intersect1d(self.states, np.flatnonzero(np.isin(self.layout.case_of, cases)))
+        for states in (acting, acting + len(learned)):
+            shown[states] = values[states]
+        best = self.optimal_q[self.states].max(axis=1)
+        actions = np.concatenate([side.argmax(axis=1) for side in sides])
+        layout = self.layout.side_by_side(("learned", "optimal"), np.unique(cases).tolist())
+        limits = float(best.min()), float(best.max())
+        figure = pictures.draw_values(shown, actions, layout, self._now, limits, label=None)
+        self._image("values/close_up", figure, dpi=120)
 
     def _write_memory(self) -> None:
         memory, table = self.model.replay_buffer, self.table  # type: ignore[attr-defined]
@@ -301,29 +293,13 @@ class LectureTensorBoardCallback(BaseCallback):
         )
 
     def _write_embeddings(self) -> None:
-        from google.protobuf import text_format
-        from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
-
-        run = pathlib.Path(self.writer.get_logdir())
-        config = ProjectorConfig()
+        projector = Projector(pathlib.Path(self.writer.get_logdir()))
         for name, module in self.network.named_modules():
-            if not isinstance(module, th.nn.Embedding):
-                continue
-            folder = run / "projector" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            rows, columns = self._labels(name, module)
-            np.savetxt(folder / "tensors.tsv", module.weight.detach().cpu().numpy()[rows], "%.6g", delimiter="\t")
-            lines = zip(*columns.values(), strict=True)
-            text = ["\t".join(map(str, line)) for line in ([columns] if len(columns) > 1 else [])]
-            text += ["\t".join(map(str, line)) for line in lines]
-            (folder / "metadata.tsv").write_text("\n".join(text) + "\n", encoding="utf-8")
-            config.embeddings.add(
-                tensor_name=name,
-                tensor_path=f"projector/{name}/tensors.tsv",
-                metadata_path=f"projector/{name}/metadata.tsv",
-            )
-        if config.embeddings:
-            (run / "projector_config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
+            if isinstance(module, th.nn.Embedding):
+                rows, columns = self._labels(name, module)
+                title = f"embedding of {len(rows)} states" if OPTIMAL_ACTION in columns else name
+                projector.add(name, title, module.weight.detach().cpu().numpy()[rows], columns, OPTIMAL_ACTION)
+        projector.write()
 
     def _labels(self, name: str, embedding: th.nn.Embedding) -> tuple[np.ndarray, dict[str, Sequence[Any]]]:
         """Return the numbers of the rows of an embedding to show, and the columns of their labels."""
@@ -346,7 +322,7 @@ class LectureTensorBoardCallback(BaseCallback):
                 for line in zip(*columns.values(), strict=True)
             ],
             **columns,
-            "optimal action": [names[action] for action in optimal.argmax(axis=1)],
+            OPTIMAL_ACTION: [names[action] for action in optimal.argmax(axis=1)],
             "greedy action": [names[action] for action in values.argmax(axis=1)],
             "optimal value": optimal.max(axis=1).round(4).tolist(),
             "value": values.max(axis=1).round(4).tolist(),
@@ -357,36 +333,11 @@ class LectureTensorBoardCallback(BaseCallback):
             return self.layout.action_names
         return [str(action) for action in range(self.model.action_space.n)]  # type: ignore[attr-defined]
 
-    def _write_final(self) -> None:
-        if self.limit is not None:
-            result = exact_test_on(self.model, self.tabular, self.limit, PENALTY_REWARD)
-            final: dict[str, float | None] = {
-                "reward": result.mean_reward,
-                "steps": result.mean_steps,
-                "penalties": result.mean_penalties,
-                "success_rate": result.success_rate,
-                "optimality": result.optimality,
-            }
-        else:
-            episodes: list[dict[str, float]] = list(self.model.ep_info_buffer or [])
-            final = {
-                name: float(np.mean([episode[key] for episode in episodes])) if episodes else None
-                for name, key in (("reward", "r"), ("steps", "l"))
-            }
-        for name, value in final.items():
-            if value is not None:
-                self._scalar(f"final/{name}", value)
-        self._events.add_summary(self._hparams[2])
 
-
-def _writer(outputs: Sequence[Any]) -> SummaryWriter:
-    for output in outputs:
-        if isinstance(output, TensorBoardOutputFormat):
-            return output.writer
-    raise ValueError(
-        "LectureTensorBoardCallback: the model's logger does not write to TensorBoard; give the model a "
-        "tensorboard_log, or a logger with the format 'tensorboard'"
-    )
+def _tenth_of_budget(model: Any) -> tuple[int, str]:
+    if isinstance(budget := getattr(model, "_budget", None), Budget):
+        return budget.tenth()
+    return Budget(model.num_timesteps, until_steps=model._total_timesteps).tenth()
 
 
 def _layout_of(table: TabularModel, training_env: VecEnv | None) -> GridLayout | None:

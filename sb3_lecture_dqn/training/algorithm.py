@@ -83,7 +83,7 @@ class LectureAlgorithm(LectureModel):
         :param callback: Callback(s) called at every step with the state of the algorithm
         :param log_interval: Number of episodes between two logs
         :param tb_log_name: Name of the TensorBoard run, to which SB3 adds a number. If ``None``, the lecture's name
-            ``SR_<store_and_replay>_DD_<double_dqn>_<date-time>``
+            ``SR_<store_and_replay>_DD_<double_dqn>_<date-time>``, see :meth:`make_run_folder`
         :param reset_num_timesteps: Whether to start counting steps and episodes from zero
         :param progress_bar: Show a progress bar, over episodes if the budget is in episodes
         :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`
@@ -385,9 +385,11 @@ class LectureAlgorithm(LectureModel):
 
     def make_run_folder(self) -> pathlib.Path:
         """
-        Make the folder of a new run. As in the lecture, its name consists of two settings and the time.
+        Make the folder of a new run. Its name consists of settings and the time.
 
-        :return: ``<tensorboard_log>/SR_<store_and_replay>_DD_<double_dqn>_<date-time>``
+        :return: ``<tensorboard_log>/SR_<store_and_replay>_DD_<double_dqn>_<date-time>``, as in the lecture. If more
+            than these two settings differs from the lecture's run, the name says what, such as
+            ``taxi-v3_tuned_masks_seed1_<date-time>``
         """
         return make_run_folder(self)
 

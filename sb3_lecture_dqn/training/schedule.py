@@ -184,6 +184,16 @@ class Budget:
         """
         return steps >= self.until_steps or (self.until_episode is not None and episodes >= self.until_episode)
 
+    def tenth(self) -> tuple[int, str]:
+        """
+        Return the interval of what happens about ten times.
+
+        :return: A tenth of the budget, at least 1, and its unit, ``"step"`` or ``"episode"``
+        """
+        if self.until_episode is None:
+            return max((self.until_steps - self.steps_before) // 10, 1), "step"
+        return max((self.until_episode - self.episodes_before) // 10, 1), "episode"
+
     def get_state(self) -> dict[str, Any]:
         """
         Return the state for a checkpoint.

@@ -18,7 +18,14 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMu
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize, VecTransposeImage
 
-from sb3_lecture_dqn import ActionInPolicy, LectureDQN, LecturePolicy, SuccessFailReplayBuffer, TablePolicy
+from sb3_lecture_dqn import (
+    ActionInPolicy,
+    LectureDQN,
+    LecturePolicy,
+    LectureQRDQN,
+    SuccessFailReplayBuffer,
+    TablePolicy,
+)
 
 # The values of SB3's own defaults, but for sizes that a test can afford.
 LIKE_SB3 = {
@@ -840,6 +847,47 @@ def test_the_run_folder_is_named_from_the_switches_and_the_time(store_and_replay
     (name,) = folders(tmp_path)
     assert re.fullmatch(RUN_NAME.format(store_and_replay, double_dqn), name)
     assert [file for file in (tmp_path / name).iterdir() if file.name.startswith("events.out.tfevents")]
+
+
+DATE = r"_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda log: LectureDQN("Taxi-v3", seed=7, tensorboard_log=log), "SR_True_DD_True"),
+        (lambda log: LectureDQN("Taxi-v3", engine="torch", verbose=0, tensorboard_log=log), "SR_True_DD_True"),
+        (lambda log: LectureDQN.tuned("Taxi-v3", seed=1, use_masking=True, tensorboard_log=log),
+         "taxi-v3_tuned_masks_seed1"),
+        (lambda log: LectureDQN("FrozenLake-v1", tensorboard_log=log), "frozenlake-v1"),
+        (lambda log: LectureDQN("Taxi-v3", gamma=0.9, double_dqn=False, seed=0, tensorboard_log=log),
+         "taxi-v3_gamma=0.9_no-target_seed0"),
+        (lambda log: LectureDQN("TablePolicy", "Taxi-v3", use_masking=True, tensorboard_log=log),
+         "taxi-v3_TablePolicy_masks"),
+        (lambda log: LectureQRDQN("Taxi-v3", tensorboard_log=log), "taxi-v3_qrdqn"),
+        (lambda log: LectureDQN("Taxi-v3", policy_kwargs={"hidden_dim": 8}, tensorboard_log=log),
+         "taxi-v3_hidden-dim=8"),
+        (lambda log: LectureDQN.with_sb3_defaults("MlpPolicy", "CartPole-v1", tensorboard_log=log),
+         r"cartpole-v1_MlpPolicy_.*_and-\d+-more"),
+        (lambda log: LectureDQN("Taxi-v3", learning_rate=lambda progress: progress, tensorboard_log=log),
+         "taxi-v3_learning-rate"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_the_run_folder_says_what_differs_from_the_lectures_run(make, name, tmp_path):
+    folder = make(str(tmp_path)).make_run_folder()
+    assert re.fullmatch(name + DATE, folder.name)
+    assert folder.parent == tmp_path
+
+
+def test_a_name_of_settings_leads_to_no_other_folder(tmp_path):
+    model = LectureDQN("Taxi-v3", tensorboard_log=str(tmp_path / "runs"))
+    model.env_id = "../../" + "x" * 300
+    model.loss = "../a/b\x1b[2J"
+    folder = model.make_run_folder()
+    assert folder.parent == tmp_path / "runs"
+    assert re.fullmatch("[A-Za-z0-9._=-]+", folder.name)
+    assert len(folder.name) < 150
 
 
 def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path):

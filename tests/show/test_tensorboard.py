@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from google.protobuf import text_format
 from PIL import Image
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN, PPO
@@ -14,6 +15,7 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from sb3_lecture_dqn import (
     LectureDQN,
@@ -23,8 +25,9 @@ from sb3_lecture_dqn import (
     TabularModel,
     exact_test,
 )
+from sb3_lecture_dqn.envs.grids import grid_layout
 from sb3_lecture_dqn.evaluation.values import action_values
-from sb3_lecture_dqn.show.hparams import model_settings
+from sb3_lecture_dqn.show.hparams import X_AXES, HParamsCallback, model_settings
 
 
 def learn(folder, callback=None, total_episodes=6, env="Taxi-v3", **kwargs):
@@ -169,7 +172,7 @@ def picture(event):
 def test_there_are_pictures_over_time(run):
     model, folder = run
     events = read(folder)
-    assert sorted(events.Tags()["images"]) == ["memory/states", "values/learned", "values/optimal"]
+    assert sorted(events.Tags()["images"]) == ["memory/states", "values/close_up", "values/learned", "values/optimal"]
     images = events.Images("values/learned")
     assert len(images) == 3  # at the start, after episode 3, and at the end
     assert images[0].step == 0
@@ -180,9 +183,9 @@ def test_there_are_pictures_over_time(run):
 
 
 def projector(folder):
-    """Return the rows of the only embedding, its header and its labels."""
+    """Return the rows of the only embedding, its header and its labels. It is there with coloured and plain points."""
     config = (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
-    assert config.count("tensor_name") == 1
+    assert config.count("tensor_name") == 2
     (tensors,) = (folder / "projector").rglob("tensors.tsv")
     header, *lines = (tensors.parent / "metadata.tsv").read_text(encoding="utf-8").splitlines()
     return np.loadtxt(tensors, delimiter="\t"), header.split("\t"), [line.split("\t") for line in lines]
@@ -208,6 +211,80 @@ def test_the_projector_names_the_states_of_taxi(run):
         values = model.q_net(th.tensor([state]))[0]
     assert lines[line][6] == ["south", "north", "east", "west", "pick up", "drop off"][int(values.argmax())]
     assert float(lines[line][8]) == pytest.approx(float(values.max()), abs=1e-3)
+
+
+def test_the_points_of_the_projector_are_coloured_by_the_optimal_action(run):
+    config = text_format.Parse((run[1] / "projector_config.pbtxt").read_text(encoding="utf-8"), ProjectorConfig())
+    coloured, plain = config.embeddings
+    assert plain.tensor_name == "embedding of 400 states, plain points"
+    assert coloured.tensor_name == "embedding of 400 states, by optimal action"
+    assert coloured.tensor_name < plain.tensor_name, "the projector begins with the first name of the alphabet"
+    assert not plain.HasField("sprite")
+    assert coloured.tensor_path == plain.tensor_path
+    width, height = coloured.sprite.single_image_dim
+    points = np.asarray(Image.open(run[1] / coloured.sprite.image_path))
+    n_columns = points.shape[1] // width
+    _, header, lines = projector(run[1])
+    actions = [line[header.index("optimal action")] for line in lines]
+    colours = {}
+    for place, action in enumerate(actions):
+        row, column = divmod(place, n_columns)
+        point = points[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        colours.setdefault(action, set()).add(tuple(point[height // 2, 4].tolist()))
+    assert all(len(found) == 1 for found in colours.values()), "one colour for an action"
+    assert len(set.union(*colours.values())) == len(colours) == 6, "and another for another"
+
+
+def test_the_close_up_shows_learned_and_optimal_values_in_the_same_way(tmp_path):
+    """A model whose greedy actions and highest values are optimal: both halves are equal."""
+    model = LectureDQN("TablePolicy", "Taxi-v3", seed=0, learning_rate=0.0)
+    optimal = TabularModel.from_env("Taxi-v3").optimal_action_values(model.gamma)
+    model.q_net.layers[0].weight.data[:] = th.as_tensor(optimal, dtype=th.float32)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(1, quick())
+    (first, *_) = read(tmp_path).Images("values/close_up")
+    seen = picture(first)
+    assert 320 <= first.width <= 640
+    # Cells are 0.36 inches of 120 pixels, the margin 0.15, the title 0.5; the halves are 6 cells apart.
+    cell, left, above = 0.36 * 120, 0.15 * 120, 0.5 * 120
+    rows = slice(int(above + 0.1 * cell), int(above + 10.9 * cell))
+    learned, right = (seen[rows, int(left + x * cell) : int(left + x * cell) + int(4.8 * cell)] for x in (0.1, 6.1))
+    below_titles = slice(int(0.2 * cell), int(4.7 * cell))
+    assert np.abs(learned[below_titles].astype(int) - right[below_titles]).mean() < 12
+    assert not np.array_equal(learned, np.full_like(learned, 255))
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs", "size"),
+    [("Taxi-v3", {}, (11, 11)), ("FrozenLake-v1", {}, (4, 9)), ("CliffWalking-v1", {}, (9, 12))],
+)
+def test_both_sides_of_the_close_up_have_room(env, kwargs, size):
+    layout = grid_layout(gym.make(env, **kwargs)) if env != "Taxi-v3" else grid_layout(gym.make("Taxi-v4"))
+    both = layout.side_by_side(("a", "b"), [1, 18] if len(layout.cases) > 1 else [0])
+    assert len(both.cells) == len(both.case_of) == 2 * len(layout.cells)
+    assert len(both.cases) == 2 * len(layout.cases)
+    rows, columns = np.array([case.at for case in both.cases]).max(axis=0) + 1
+    height, width = layout.shape
+    assert (rows * (height + 1) - 1, columns * (width + 1) - 1) == size
+
+
+@pytest.mark.parametrize("budget", [{"total_episodes": 40}, {"total_timesteps": 200}, {"total_episodes": 3}])
+def test_there_are_about_ten_pictures_and_histograms_whatever_the_budget(budget, tmp_path):
+    model = LectureDQN("FrozenLake-v1", seed=0, gradient_steps=0)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(**budget, callback=LectureTensorBoardCallback())
+    events, few = read(tmp_path), budget == {"total_episodes": 3}
+    assert len(events.Images("values/learned")) == (4 if few else 11)
+    assert len(events.Histograms("weights/layers.0.weight")) == (4 if few else 11)
+    model.learn(**budget, callback=LectureTensorBoardCallback(), reset_num_timesteps=False)
+    assert 4 <= len(read(tmp_path).Images("values/learned")) <= (8 if few else 22)
+
+
+def test_stock_algorithms_have_about_ten_pictures_too(tmp_path):
+    model = DQN("MlpPolicy", "FrozenLake-v1", seed=0, learning_starts=1000)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(100, callback=LectureTensorBoardCallback())
+    assert len(read(tmp_path).Images("values/learned")) == 11
 
 
 def test_the_projector_names_the_parts_of_a_dict_observation(tmp_path):
@@ -243,6 +320,25 @@ def test_the_settings_and_the_final_figures_are_in_hparams(run):
     for name in ("reward", "steps", "penalties", "success_rate", "optimality"):
         expected = getattr(result, name if name in ("success_rate", "optimality") else f"mean_{name}")
         assert events.Scalars(f"final/{name}")[-1].value == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_note_says_what_the_axes_count(run):
+    (event,) = read(run[1]).Tensors("x axes of the curves/text_summary")
+    assert event.tensor_proto.string_val[0].decode() == X_AXES
+
+
+def test_the_callback_of_every_run_writes_settings_results_and_the_note_and_needs_no_matplotlib(tmp_path):
+    with_pictures = learn(tmp_path / "a", quick())
+    model = learn(tmp_path / "b", HParamsCallback())
+    one, other = (read(tmp_path / name) for name in "ab")
+    assert other.Tags()["tensors"] == ["x axes of the curves/text_summary"]
+    assert other.Tags()["images"] == other.Tags()["histograms"] == []
+    assert not other.Tags()["graph"]
+    for name in ("reward", "steps", "penalties", "success_rate", "optimality"):
+        assert one.Scalars(f"final/{name}")[-1].value == other.Scalars(f"final/{name}")[-1].value
+    plugin = hparams_metadata.PLUGIN_NAME
+    assert one.PluginTagToContent(plugin).keys() == other.PluginTagToContent(plugin).keys()
+    assert all(map(th.equal, model.policy.parameters(), with_pictures.policy.parameters()))
 
 
 def hparams_of(model):

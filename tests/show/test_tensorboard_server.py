@@ -112,7 +112,8 @@ def test_histograms(server):
 
 def test_projector(server):
     assert RUN in get(server, "data/plugin/projector/runs")
-    (embedding,) = get(server, "data/plugin/projector/info", run=RUN)["embeddings"]
+    coloured, embedding = get(server, "data/plugin/projector/info", run=RUN)["embeddings"]
+    assert fetch(server, "data/plugin/projector/sprite_image", run=RUN, name=coloured["tensorName"])[:4] == b"\x89PNG"
     name = embedding["tensorName"]
     tensor = fetch(server, "data/plugin/projector/tensor", run=RUN, name=name)
     assert len(tensor) == 400 * 64 * 4
@@ -277,7 +278,8 @@ def browser(tmp_path_factory):
         ("images", "values/learned"),
         ("graphs", "LectureNetwork"),
         ("histograms", "weights/layers.0.weight"),
-        ("projector", "tensor found"),
+        ("projector", "tensors found"),
+        ("text", "finished"),
         ("hparams", "final/optimality"),
     ],
 )
