@@ -27,10 +27,10 @@ from sb3_lecture_dqn import (
     EpisodeProgressBarCallback,
     LectureCheckpointCallback,
     LectureDQN,
-    LectureTensorBoardCallback,
     LectureTestCallback,
     TabularVecEnv,
 )
+from sb3_lecture_dqn.show.hparams import HParamsCallback
 from sb3_lecture_dqn.training.callbacks import StepProgressBarCallback
 from sb3_lecture_dqn.training.due import Due, next_due, silent_callback
 from sb3_lecture_dqn.training.stretches import Stretches
@@ -210,7 +210,7 @@ def test_the_classes_of_the_table_are_those_that_are_tested():
     assert set(due._STOCK) < kinds
     with_next_due = {cls for cls in due.BaseCallback.__subclasses__() if "next_due" in vars(cls)}
     ours = {cls for cls in with_next_due if cls.__module__.startswith("sb3_lecture_dqn")}
-    assert ours - kinds <= {LectureTensorBoardCallback}
+    assert {cls.__name__ for cls in ours - kinds} <= {"HParamsCallback", "LecturePageCallback"}
 
 
 # What they see in training
@@ -428,3 +428,8 @@ def test_the_first_of_several_is_due(numbers):
     for triple in numbers:
         due = due.or_before(Due(*triple))
     assert (due.calls, due.steps, due.episodes) == tuple(min(column) for column in zip(*numbers, strict=True))
+
+
+def test_the_callback_of_every_run_of_the_command_line_lets_steps_be_done_together():
+    assert silent_callback(HParamsCallback()) is None
+    assert next_due(HParamsCallback()) == Due()
