@@ -15,6 +15,22 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from sb3_lecture_dqn.common.checks import check_number, shown
 from sb3_lecture_dqn.saving.event_files import check_mark, event_files, writers_of
 
+#: The scalar in TensorBoard, at the number of finished episodes, that says that a run diverged
+DIVERGED_TAG = "Diverged"
+
+
+def log_divergence(logger: Logger, n_episodes: int) -> None:
+    """
+    Write into the run's event files that it diverged.
+
+    :param logger: The run's logger
+    :param n_episodes: Number of finished episodes
+    """
+    with outliving_full_disks(logger):
+        for writer in writers_of(logger):
+            writer.add_scalar(DIVERGED_TAG, 1.0, n_episodes)
+            writer.flush()
+
 
 @contextmanager
 def outliving_full_disks(logger: Logger) -> Iterator[None]:

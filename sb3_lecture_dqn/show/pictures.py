@@ -1,7 +1,7 @@
-"""Drawing: functions from arrays to matplotlib's figures. Needs the extra ``viz``."""
+"""Pictures of states and of action values, from arrays to matplotlib's figures. Needs the extra ``viz``."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ _COLOURS = "viridis"
 _MISSING = "0.85"
 #: Inches around the grids: left, right (with the colour scale), below, above (with the title)
 _MARGINS = 0.15, 0.95, 0.15, 0.5
+#: The bars of the chosen action, of others, and of forbidden ones: they differ in lightness, edge and hatching too
+CHOSEN: dict[str, Any] = {"facecolor": "#E69F00", "edgecolor": "black", "linewidth": 1.5}
+OTHER: dict[str, Any] = {"facecolor": "#0072B2", "edgecolor": "#0072B2", "linewidth": 0.5}
+FORBIDDEN: dict[str, Any] = {"facecolor": "0.95", "edgecolor": "0.6", "hatch": "////", "linewidth": 0.0}
 
 
 def require_viz(purpose: str) -> None:
@@ -216,113 +220,79 @@ def _wall(cell: tuple[int, int], neighbour: tuple[int, int]) -> np.ndarray:
     return np.stack([middle - along, middle + along])
 
 
-def draw_action_values(
-    values: np.ndarray, action: int | None, action_names: Sequence[str], limits: tuple[float, float], title: str = ""
-) -> "Figure":
+class ActionBars:
     """
-    Draw the values of the actions in one state as bars.
+    A picture of the action values of one state as bars, drawn many times on the same axes.
 
-    :param values: A value for every action, NaN for no bar, shape ``(A,)``
-    :param action: The action to highlight; ``None`` to highlight none
+    Only what changes is drawn again: the rest is copied, which is several times as fast.
+
     :param action_names: A name for every action
-    :param limits: Values at the ends of the scale
-    :param title: Title
-    :return: The figure
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.6, 4.0))
-    axes = figure.add_axes((0.24, 0.13, 0.71, 0.79))
-    colours = ["tab:orange" if index == action else "tab:blue" for index in range(len(values))]
-    axes.barh(range(len(values)), values, color=colours)
-    # Both axes are fixed, with the first action on top: matplotlib would fit them to the bars of this picture.
-    axes.set(xlim=limits, ylim=(len(values) - 0.5, -0.5), xlabel="Q(s, a)")
-    axes.set_yticks(range(len(values)), action_names)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_title(title, fontsize=10)
-    return figure
-
-
-class Curve(NamedTuple):
-    """
-    A line with a band.
-
-    :param x: Shape ``(n,)``
-    :param mean: Height of the line, shape ``(n,)``
-    :param half_width: Half the width of the band, NaN for no band, shape ``(n,)``
+    :param limits: Values at the ends of the axis
+    :param masked: Whether actions may be forbidden, so that the legend tells how they look
+    :param n_lines: Number of lines of text above the bars
     """
 
-    x: np.ndarray
-    mean: np.ndarray
-    half_width: np.ndarray
+    def __init__(
+        self, action_names: Sequence[str], limits: tuple[float, float], masked: bool = False, n_lines: int = 2
+    ) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
 
+        self.limits = limits
+        width, height = 3.8, 4.0
+        figure = Figure(figsize=(width, height), dpi=100)
+        self._canvas: Any = FigureCanvasAgg(figure)
+        above, below = 0.12 + 0.22 * n_lines, 0.85
+        self.axes = figure.add_axes((0.24, below / height, 0.71, 1 - (above + below) / height))
+        # Both axes are fixed, with the first action on top: matplotlib would fit them to the bars of a picture.
+        self.axes.set(xlim=limits, ylim=(len(action_names) - 0.5, -0.5), xlabel="action value Q(s, a)")
+        self.axes.set_yticks(range(len(action_names)), [*map(as_plain_text, action_names)])
+        self.axes.axvline(0, color="black", linewidth=0.8)
+        places = range(len(action_names))
+        self.bars = self.axes.barh(places, np.zeros(len(action_names)), height=0.7, **OTHER, animated=True).patches
+        # A forbidden action has no value: its whole row is hatched.
+        left, right = limits
+        self.forbidden = self.axes.barh(
+            places, [right - left] * len(action_names), left=left, height=0.7, **FORBIDDEN, animated=True
+        ).patches
+        self.lines = [
+            figure.text(0.03, 1 - (0.1 + 0.22 * i) / height, "", fontsize=10, va="top", animated=True)
+            for i in range(n_lines)
+        ]
+        box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "black"}
+        self.note = self.axes.text(
+            0.5, 0.5, "", transform=self.axes.transAxes, fontsize=15, ha="center", va="center", bbox=box, animated=True
+        )
+        handles = [Patch(**CHOSEN, label="chosen"), Patch(**OTHER, label="other")]
+        handles += [Patch(**FORBIDDEN, label="not valid")] if masked else []
+        figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=9, frameon=False)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(figure.bbox)
 
-def draw_curves(
-    panels: Mapping[str, Mapping[str, Curve]], references: Mapping[str, Mapping[str, float]], x_label: str
-) -> "Figure":
-    """
-    Draw learning curves, one panel for every quantity.
+    def draw(self, values: np.ndarray | None, action: int | None, lines: Sequence[str], note: str = "") -> np.ndarray:
+        """
+        Draw the bars of one state.
 
-    The lines decide the height of a panel. A wider band is cut off.
-
-    :param panels: Curves by panel and by name
-    :param references: Heights of horizontal lines, by name and by panel
-    :param x_label: Label of the x axis
-    :return: The figure
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
-
-    n_columns = min(2, len(panels))
-    n_rows = -(-len(panels) // n_columns)
-    figure = Figure(figsize=(4.6 * n_columns, 3.2 * n_rows + 0.4), layout="constrained")
-    lines: dict[str, Any] = {}
-    for index, (name, curves) in enumerate(panels.items()):
-        axes = figure.add_subplot(n_rows, n_columns, index + 1)
-        heights = [curve.mean for curve in curves.values()]
-        for number, (label, curve) in enumerate(curves.items()):
-            band = curve.mean - curve.half_width, curve.mean + curve.half_width
-            marker = "." if len(curve.x) < 10 else None
-            lines[label] = draw_curve(axes, curve.x, curve.mean, *band, color=f"C{number}", marker=marker)
-        for style, (label, levels) in zip((":", "--"), references.items(), strict=False):
-            if name in levels:
-                lines[label] = axes.axhline(levels[name], color="black", linestyle=style, linewidth=1)
-                heights.append(np.array([levels[name]]))
-        axes.set(title=name, xlabel=x_label, ylim=limits_around(heights))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    figure.legend(
-        list(lines.values()), [*map(as_plain_text, lines)], loc="outside lower center", ncols=min(3, len(lines))
-    )
-    return figure
-
-
-def draw_curve(axes: Any, x: np.ndarray, height: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> Any:
-    """
-    Draw a line with a band.
-
-    :param axes: Matplotlib's axes
-    :param x: Shape ``(n,)``
-    :param height: Height of the line, shape ``(n,)``
-    :param low: Lower edge of the band, NaN for no band, shape ``(n,)``
-    :param high: Upper edge of the band, shape ``(n,)``
-    :param style: Keywords of ``axes.plot``, with ``color``
-    :return: Matplotlib's line
-    """
-    (line,) = axes.plot(x, height, **style)
-    step = "post" if style.get("drawstyle") == "steps-post" else None
-    axes.fill_between(x, low, high, step=step, color=style["color"], alpha=0.2, linewidth=0)
-    axes.grid(alpha=0.3)
-    return line
-
-
-def limits_around(lines: Sequence[np.ndarray]) -> tuple[float, float]:
-    """
-    Return the limits of an axis that shows some values with a margin.
-
-    :param lines: Arrays of the values
-    :return: The lowest and the highest value that is not NaN, moved apart by 5 % of their distance at each end
-    """
-    values = np.concatenate(lines)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = 0.05 * (high - low) or 1.0
-    return low - margin, high + margin
+        :param values: A value for every action, NaN for a forbidden action, shape ``(A,)``; ``None`` for no bars
+        :param action: The chosen action, ``None`` for none
+        :param lines: Lines of text above the bars, at most ``n_lines``
+        :param note: Text across the picture
+        :return: The pixels, uint8 of shape ``(height, width, 3)``
+        """
+        self._canvas.restore_region(self._background)
+        axes, shown = self.axes, []
+        for index, (bar, hatched) in enumerate(zip(self.bars, self.forbidden, strict=True)):
+            if values is None:
+                continue
+            if np.isnan(values[index]):
+                shown.append(hatched)
+                continue
+            bar.set(width=values[index], **(CHOSEN if index == action else OTHER))
+            shown.append(bar)
+        for text, line in zip(self.lines, [*lines, *[""] * len(self.lines)], strict=False):
+            text.set_text(as_plain_text(line))
+        self.note.set_text(as_plain_text(note))
+        for artist in [*shown, *self.lines, *([self.note] if note else [])]:
+            (axes if artist.axes is not None else artist.figure).draw_artist(artist)
+        return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()

@@ -1,7 +1,6 @@
 """Learning curves of one or many runs, from their TensorBoard files."""
 
 import contextlib
-import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,11 @@ from sb3_lecture_dqn.envs.exact import policy_figures
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS, check_env_id, id_step_limit, make_env
 from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD
+from sb3_lecture_dqn.saving.logs import DIVERGED_TAG
 from sb3_lecture_dqn.saving.model_file import ModelSummary, read_summary
 from sb3_lecture_dqn.show import pictures
+from sb3_lecture_dqn.show.curves import Curve, RunLine, draw_curves, mean_curve, styles_of
 from sb3_lecture_dqn.show.event_reader import read_scalars
-from sb3_lecture_dqn.show.pictures import Curve
 
 #: Options in which runs of one setting may differ
 _NOT_OF_SETTING = (
@@ -33,23 +33,24 @@ _NOT_OF_SETTING = (
     "pictures",
     "image_freq",
 )
+#: Options of a run with the lecture's settings; they do not decide the colour of its line
+_LECTURE = {"env=Taxi-v3", "algo=lecture_dqn", "store_and_replay", "double_dqn", "engine=auto"}
 _EVENTS = "events.out.tfevents.*"
 #: Most letters of an option in a label, and most options
 _MAX_WORD, _MAX_WORDS = 80, 12
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
-CONFIDENCE = 0.95
 #: The scalars of the lecture's test in TensorBoard: tag and title in a plot
 TAGS = {
+    "Solved": "share of solved episodes",
+    "Reward": "reward per episode",
     "Steps": "steps per episode",
     "Penalty": "penalties per episode",
-    "Reward": "reward per episode",
-    "Solved": "share of solved episodes",
 }
 #: The lecture's printed result after 5000 episodes of Taxi; 99 of its 100 episodes are solved
 LECTURE_RESULT = {"Steps": 23.18, "Penalty": 0.0, "Reward": -2.39, "Solved": 0.99}
 _TAXI = ("Taxi-v3", "Taxi-v4")
-#: The end of a run's name: date and time, by this package, or a number, by SB3
-_RUN_SUFFIX = re.compile(r"(_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)?(_\d+)?$")
+#: The end of a run's name: seed, date and time, by this package, or a number, by SB3
+_RUN_SUFFIX = re.compile(r"(_seed\d+)?(_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)?(_\d+)?$")
 
 Points = dict[int, float]
 
@@ -58,11 +59,13 @@ def plot_runs(
     paths: Sequence[str | pathlib.Path], out: str | pathlib.Path, env_id: str | None = None, progress: bool = False
 ) -> list[str]:
     """
-    Draw the learning curves of runs: steps, penalties, reward and share of solved episodes, by the number of episodes.
+    Draw the learning curves of runs: share of solved episodes, reward, steps and penalties, by the number of episodes.
 
-    Runs whose names differ only in date, time or number are seeds of one setting. They become one curve: their mean,
-    with its 95 % confidence interval. Runs of the command line are seeds of one setting only if their ``config.yaml``
-    agree too; else the labels show the options that differ.
+    Runs whose names differ only in seed, date, time or number are seeds of one setting. They become one curve: their
+    mean, as far as all of them go. Fewer than five runs are drawn one by one, too, as thin lines. From five runs on,
+    the mean has a 95 % interval, by a bootstrap with a fixed seed. A run that diverged ends in a cross. Runs of the
+    command line are seeds of one setting only if their ``config.yaml`` agree too; else the labels show the options that
+    differ. A setting has the same colour in every plot, unless another one in the plot has it.
 
     :param paths: Folders of runs, or folders that contain folders of runs
     :param out: File of the picture, ``.png``, ``.svg`` or ``.pdf``
@@ -71,31 +74,31 @@ def plot_runs(
         result is drawn too
     :param progress: Whether to show a progress bar
     :return: A line of text about every curve
-    :raises ImportError: If matplotlib or scipy is not installed
+    :raises ImportError: If matplotlib is not installed
     :raises ValueError: If there are no runs, or none of them has logged the lecture's test
     """
     out = pathlib.Path(out)
     if out.suffix.lower() not in PLOT_SUFFIXES:
         raise ValueError(f"out={str(out)!r} must end in one of {', '.join(PLOT_SUFFIXES)}")
     pictures.require_viz("a plot")
-    try:
-        import scipy.stats  # noqa: F401
-    except ImportError as error:
-        raise ImportError("a plot needs scipy: pip install 'sb3-lecture-dqn[viz]'") from error
     folders = find_runs(paths)
     settings: dict[tuple[str, frozenset[str]], list[dict[str, Points]]] = {}
     for folder in Bar(folders, unit="run", leave=False, disable=not progress):
         name = shown(_RUN_SUFFIX.sub("", folder.name) or folder.name, _MAX_WORD)
         settings.setdefault((name, _options(folder)), []).append(read_run(folder))
+    keys = {setting: _key(*setting) for setting in settings}
+    style_of_key = styles_of(keys.values())
     panels: dict[str, dict[str, Curve]] = {}
+    styles = {}
     for tag, title in TAGS.items():
         for (name, options), runs in settings.items():
             in_common = frozenset.intersection(*(other for same_name, other in settings if same_name == name))
-            tested = [run[tag] for run in runs if tag in run]
+            tested = [_line(run, tag) for run in runs if tag in run]
             if tested:
                 n = len(tested)
                 label = f"{', '.join([name, *_label_words(options - in_common)])} ({n} run{'s' * (n > 1)})"
                 panels.setdefault(title, {})[label] = mean_curve(tested)
+                styles[label] = style_of_key[keys[name, options]]
     if not panels:
         raise ValueError(
             f"runs={[*map(str, paths)]} have not logged the lecture's test ({', '.join(TAGS)}); train with "
@@ -106,14 +109,39 @@ def plot_runs(
     limit = _step_limit_of(models) if env_id in (None, models_env_id) else None
     references = _references(env_id or models_env_id, limit)
     out.parent.mkdir(parents=True, exist_ok=True)
-    pictures.draw_curves(panels, references, "episodes").savefig(out, dpi=120)
+    draw_curves(panels, references, "episodes", styles).savefig(out, dpi=120)
     return [
-        f"{label}: {title} {curve.mean[-1]:.2f}"
-        + ("" if math.isnan(curve.half_width[-1]) else f" ± {curve.half_width[-1]:.2f}")
-        + f" after {int(curve.x[-1])} episodes"
-        for title, curves in panels.items()
-        for label, curve in curves.items()
+        f"{label}: {title} {_in_words(curve)}" for title, curves in panels.items() for label, curve in curves.items()
     ]
+
+
+def _key(name: str, options: frozenset[str]) -> str:
+    """Return the text that decides the colour of a setting. It does not depend on the other settings of the plot."""
+    return ", ".join([name, *sorted(options - _LECTURE)])
+
+
+def _line(run: Mapping[str, Points], tag: str) -> RunLine:
+    points = run[tag]
+    return RunLine(np.array([*points]), np.array([*points.values()]), DIVERGED_TAG in run)
+
+
+def _in_words(curve: Curve) -> str:
+    """Tell the last point of a curve in words."""
+    diverged = sum(run.diverged for run in curve.runs)
+    note = f"; {diverged} of {len(curve.runs)} diverged" if diverged else ""
+    if not len(curve.x):
+        return f"has no mean, as its runs have no episodes in common{note}"
+    text = f"{curve.mean[-1]:.2f}"
+    if curve.has_band:
+        text += f" (95 % interval {curve.low[-1]:.2f} – {curve.high[-1]:.2f})"
+    elif len(curve.runs) > 1:
+        last = [run.y[np.searchsorted(run.x, curve.x[-1], side="right") - 1] for run in curve.runs]
+        text += f" (runs {min(last):.2f} – {max(last):.2f})"
+    text += f" after {int(curve.x[-1])} episodes"
+    longest = max(int(run.x[-1]) for run in curve.runs)
+    if longest > curve.x[-1]:
+        text += f", where the shortest run ends; the longest ends at {longest}"
+    return text + note
 
 
 def find_runs(paths: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
@@ -161,41 +189,21 @@ def read_run(folder: pathlib.Path) -> dict[str, Points]:
     values of the same and of later episodes.
 
     :param folder: The run's folder
-    :return: For every logged tag of :data:`TAGS`, the values by episode, in the order of the episodes
+    :return: For every logged tag of :data:`TAGS`, the values by episode, in the order of the episodes. If the run
+        diverged, and was not continued from an earlier point, also :data:`DIVERGED_TAG`
     :raises UnsafeFileError: If a file is damaged, or no event file
     """
     run: dict[str, list[tuple[int, float]]] = {}
     for file in sorted(folder.glob(_EVENTS)):
         if file.is_file():
-            for tag, step, value in read_scalars(file, TAGS):
+            for tag, step, value in read_scalars(file, (*TAGS, DIVERGED_TAG)):
                 points = run.setdefault(tag, [])
                 while points and points[-1][0] >= step:
                     points.pop()
                 points.append((step, value))
+                if DIVERGED_TAG in run and step > run[DIVERGED_TAG][-1][0]:
+                    del run[DIVERGED_TAG]
     return {tag: dict(points) for tag, points in run.items()}
-
-
-def mean_curve(runs: Sequence[Points]) -> Curve:
-    """
-    Compute the mean of several runs and its confidence interval, at every episode at which a run was tested.
-
-    The interval is Student's: ``t · s / √n`` for n runs with the standard deviation s.
-
-    :param runs: The values of every run by episode
-    :return: The mean, and half the width of the interval, NaN if only one run was tested at the episode
-    """
-    from scipy.stats import t
-
-    episodes = sorted(set().union(*runs))
-    means, half_widths = [], []
-    for episode in episodes:
-        values = np.array([run[episode] for run in runs if episode in run])
-        means.append(values.mean())
-        n = len(values)
-        half_widths.append(
-            t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
-        )
-    return Curve(np.array(episodes), np.array(means), np.array(half_widths))
 
 
 def _models_of(folders: Sequence[pathlib.Path]) -> list[ModelSummary]:

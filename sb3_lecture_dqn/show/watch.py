@@ -15,14 +15,16 @@ from tqdm import tqdm
 
 from sb3_lecture_dqn.common.checks import check_number
 from sb3_lecture_dqn.common.observations import batch_of_one
-from sb3_lecture_dqn.envs.grids import grid_layout
+from sb3_lecture_dqn.envs.grids import GridLayout, grid_layout
 from sb3_lecture_dqn.envs.masks import INFO_KEY, ActionMaskInfo
 from sb3_lecture_dqn.evaluation.values import action_values
 from sb3_lecture_dqn.show import pictures
 
 VIDEO_SUFFIXES = (".gif", ".mp4")
 _CLEAR_SCREEN = "\x1b[2J\x1b[H"
-_BAR = 24
+_BAR = 32
+#: Taxi's stops, in the colours of its picture
+_STOPS = {"R": "R (red)", "G": "G (green)", "Y": "Y (yellow)", "B": "B (blue)"}
 
 
 class Moment(NamedTuple):
@@ -35,6 +37,8 @@ class Moment(NamedTuple):
     :param values: Action values of the state, NaN for invalid actions, shape ``(A,)``; ``None`` after the last step
     :param action: The next action, ``None`` after the last step
     :param total_reward: Sum of the rewards before the state
+    :param where: The state in words; empty if the package does not know the environment
+    :param ending: How the episode ended, in words; empty before its end
     """
 
     episode: int
@@ -43,6 +47,8 @@ class Moment(NamedTuple):
     values: np.ndarray | None
     action: int | None
     total_reward: float
+    where: str = ""
+    ending: str = ""
 
     @property
     def title(self) -> str:
@@ -62,6 +68,7 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
     :raises ValueError: If ``n_episodes`` is below 1, or the model needs masks and the environment offers none
     """
     check_number("n_episodes", n_episodes, 1, integer=True)
+    layout = grid_layout(env)
     masking = getattr(model, "use_masking", False)
     if masking and is_masking_supported(env):
         env = ActionMaskInfo(env)
@@ -76,10 +83,36 @@ def greedy_episodes(model: BaseAlgorithm, env: gym.Env, n_episodes: int, seed: i
             values[np.isnan(values)] = np.inf  # a network that has diverged
             if masking:  # values of invalid actions are untrained
                 values = np.where(_mask(info), values, np.nan)
-            yield Moment(episode, step, env.render(), values, action, total)
+            yield Moment(episode, step, env.render(), values, action, total, _where(env, layout))
             obs, reward, terminated, truncated, info = env.step(action)
             step, total, has_ended = step + 1, total + float(reward), terminated or truncated
-        yield Moment(episode, step, env.render(), None, None, total)
+        ending = _ending(env, layout, float(reward), step, terminated)
+        yield Moment(episode, step, env.render(), None, None, total, _where(env, layout), ending)
+
+
+def _where(env: gym.Env, layout: GridLayout | None) -> str:
+    """Name the passenger's place and the destination, or the cell."""
+    if layout is None:
+        return ""
+    state: int = int(env.unwrapped.s)  # type: ignore[attr-defined]
+    entries = {name: column[state] for name, column in layout.columns.items()}
+    if "passenger" in entries:
+        passenger, destination = (entries[name] for name in ("passenger", "destination"))
+        at = f"at {_STOPS.get(passenger, passenger)}" if passenger != "in taxi" else "in the taxi"
+        return f"passenger {at}, to {_STOPS.get(destination, destination)}"
+    return f"row {entries['row'] + 1}, column {entries['column'] + 1}"
+
+
+def _ending(env: gym.Env, layout: GridLayout | None, reward: float, step: int, terminated: bool) -> str:
+    """Tell how an episode ended."""
+    if not terminated:
+        return f"not finished: stopped\nafter {step} steps"
+    what = "ended"
+    if layout is not None:
+        state: int = int(env.unwrapped.s)  # type: ignore[attr-defined]
+        cells = layout.columns.get("cell")  # Taxi has none, and ends in a delivery only
+        what = "delivered" if cells is None else {"G": "goal reached", "H": "fell into a hole"}.get(cells[state], what)
+    return f"{what}, {reward:+g}"
 
 
 def _mask(info: dict[str, Any]) -> np.ndarray:
@@ -126,11 +159,11 @@ def record(
     except ImportError as error:
         raise ImportError("a video needs imageio: pip install 'sb3-lecture-dqn[viz]'") from error
 
-    moments = list(greedy_episodes(model, env, n_episodes, seed))
     names = action_names(env)
+    moments = list(greedy_episodes(model, env, n_episodes, seed))
     low, high = _scale(moments)
     room = 0.05 * (high - low)
-    limits = low - room, high + room
+    bars = pictures.ActionBars(names, (low - room, high + room), _has_masks(moments))
     options: dict[str, Any] = {"loop": 0, "duration": 1000 / fps}
     if path.suffix.lower() == ".mp4":
         options = {"fps": fps, "macro_block_size": 2, "codec": "libx264", "quality": 8}
@@ -138,7 +171,7 @@ def record(
     video: Any = imageio.get_writer(path, **options)
     with video:
         for moment in tqdm(moments, unit="picture", leave=False, dynamic_ncols=True, disable=not progress):
-            video.append_data(_frame(moment, names, limits))
+            video.append_data(_frame(moment, bars))
     return len(moments)
 
 
@@ -150,17 +183,19 @@ def _scale(moments: Sequence[Moment]) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def _frame(moment: Moment, names: Sequence[str], limits: tuple[float, float]) -> np.ndarray:
-    values = np.full(len(names), np.nan) if moment.values is None else np.clip(moment.values, *limits)
-    end = "" if moment.values is not None else " (end)"
-    figure = pictures.draw_action_values(values, moment.action, names, limits, moment.title + end)
-    bars = pictures.to_array(figure)
-    height = max(len(moment.render), len(bars))
-    width = moment.render.shape[1] + bars.shape[1]
+def _has_masks(moments: Sequence[Moment]) -> bool:
+    return any(moment.values is not None and np.isnan(moment.values).any() for moment in moments)
+
+
+def _frame(moment: Moment, bars: pictures.ActionBars) -> np.ndarray:
+    values = None if moment.values is None else np.clip(moment.values, *bars.limits)
+    picture = bars.draw(values, moment.action, [moment.title, moment.where], moment.ending)
+    height = max(len(moment.render), len(picture))
+    width = moment.render.shape[1] + picture.shape[1]
     # MP4's usual format needs even numbers of pixels.
     frame = np.full((height + height % 2, width + width % 2, 3), 255, np.uint8)
     frame[: len(moment.render), : moment.render.shape[1]] = moment.render
-    frame[: len(bars), moment.render.shape[1] :][:, : bars.shape[1]] = bars
+    frame[: len(picture), moment.render.shape[1] :][:, : picture.shape[1]] = picture
     return frame
 
 
@@ -183,23 +218,29 @@ def show(model: BaseAlgorithm, env: gym.Env, n_episodes: int = 1, fps: int = 4, 
     moments = list(greedy_episodes(model, env, n_episodes, seed))
     scale = _scale(moments)
     for moment in moments:
-        print(f"{_CLEAR_SCREEN if in_terminal else ''}{moment.title}\n{moment.render}", end="")
+        where = f"{moment.where}\n" if moment.where else ""
+        print(f"{_CLEAR_SCREEN if in_terminal else ''}{moment.title}\n{where}{moment.render}", end="")
         if moment.values is not None:
             print(_text_bars(moment.values, moment.action, names, scale))
+        else:
+            print(moment.ending.replace("\n", " "))
         if in_terminal:
             sys.stdout.flush()
             time.sleep(1 / fps)
 
 
 def _text_bars(values: np.ndarray, action: int | None, names: Sequence[str], scale: tuple[float, float]) -> str:
+    """Draw bars that begin at zero, negative ones to the left, below a line that tells the axis."""
     low, high = scale
     width = max(map(len, names))
-    lines = []
+    left = round(-low / (high - low) * _BAR)
+    lines = [f"action values; bars begin at | (0), on an axis from {low:.4g} to {high:.4g}"]
     for index, (name, value) in enumerate(zip(names, values.tolist(), strict=True)):
         if math.isnan(value):
             lines.append(f"  {name:<{width}}  (not valid)")
             continue
-        bar = "#" * round((min(max(value, low), high) - low) / (high - low) * _BAR)
+        length = round(abs(min(max(value, low), high)) / (high - low) * _BAR)
+        bar = ("#" * length).rjust(left) + "|" if value < 0 else " " * left + "|" + "#" * length
         lines.append(f"{'>' if index == action else ' '} {name:<{width}} {value:8.3f} {bar}")
     return "\n".join(lines)
 

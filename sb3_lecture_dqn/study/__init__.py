@@ -4,7 +4,7 @@ from sb3_lecture_dqn.study.on_ray import run_plan_on_ray
 from sb3_lecture_dqn.study.plan import Plan, Trial, lecture_plan
 from sb3_lecture_dqn.study.report import write_report
 from sb3_lecture_dqn.study.runner import run_plan
-from sb3_lecture_dqn.study.statistics import (
+from sb3_lecture_dqn.common.statistics import (
     Estimate,
     estimate_interquartile_mean,
     performance_profile,

@@ -4,20 +4,32 @@ import csv
 import io
 import json
 import pathlib
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sb3_lecture_dqn.common.checks import shown
-from sb3_lecture_dqn.evaluation.result import tells_optimality
-from sb3_lecture_dqn.show.pictures import as_plain_text, draw_curve, limits_around, require_viz
-from sb3_lecture_dqn.study.statistics import (
+from sb3_lecture_dqn.common.statistics import (
     Estimate,
     estimate_interquartile_mean,
     performance_profile,
     probability_of_improvement,
 )
+from sb3_lecture_dqn.evaluation.result import tells_optimality
+from sb3_lecture_dqn.show.curves import (
+    MIN_RUNS_OF_BAND,
+    Curve,
+    LineStyle,
+    RunLine,
+    draw_curve,
+    heights_of,
+    limits_around,
+    mean_curve,
+    styles_of,
+)
+from sb3_lecture_dqn.show.pictures import as_plain_text, require_viz
 from sb3_lecture_dqn.study.table import read_rows
 from sb3_lecture_dqn.study.trial import reason
 
@@ -29,8 +41,10 @@ METRICS = {"success_rate": "solved", "mean_reward": "reward", "optimality": "opt
 #: The metrics that have a meaningful mean over tasks; rewards of different tasks do not compare
 _OVER_TASKS = ("success_rate", "optimality")
 ALL_TASKS = "all tasks"
-#: Most pairs of a task and a setting in a report, most tasks in its figure, and most points of a curve in the figure
-MAX_GROUPS, MAX_PANELS, MAX_POINTS = 500, 40, 2000
+#: Most pairs of a task and a setting in a report, and most tasks in its figure
+MAX_GROUPS, MAX_PANELS = 500, 40
+#: Columns of a terminal
+_COLUMNS = 80
 BETTER = "better than baseline"
 
 Rows = list[dict[str, Any]]
@@ -42,9 +56,9 @@ def write_report(folder: str | pathlib.Path) -> list[str]:
     Write ``report.md``, ``report.csv`` and, if matplotlib is installed, ``report.png`` into a study's folder.
 
     :param folder: The study's folder. The study may still run
-    :return: Lines of text: the table, and the trials that it leaves out
+    :return: Lines of text of at most 80 columns, but for long names: the figures, and the runs that they leave out
     :raises FileNotFoundError: If the folder has no study
-    :raises ValueError: If no trial is done
+    :raises ValueError: If no run is done
     """
     folder = pathlib.Path(folder)
     rows = read_rows(folder)
@@ -52,8 +66,10 @@ def write_report(folder: str | pathlib.Path) -> list[str]:
         if (folder / name).is_symlink():
             raise ValueError(f"{folder / name} is a symbolic link, and its target would be overwritten: remove it")
     records = summary(rows)
-    lines = [*markdown(records), "", *left_out(rows)]
-    (folder / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    missing = left_out(rows)
+    text = "\n".join([*markdown(records), "", *missing])
+    (folder / "report.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    lines = [*for_terminal(records), *[line for entry in missing for line in _wrapped(entry)]]
     (folder / "report.csv").write_text(to_csv(records), encoding="utf-8")
     try:
         require_viz("the figure of a study")
@@ -76,7 +92,7 @@ def summary(rows: Rows) -> list[Record]:
     :return: A record for every task and setting with ``task``, ``setting``, ``runs``, ``failed`` if any trial failed,
         and the :class:`Estimate` of every metric and of :data:`BETTER`, ``None`` if there is no estimate. The ends of
         an interval are NaN if a task has only one run
-    :raises ValueError: If no trial is done
+    :raises ValueError: If no run is done
     """
     done, settings = _done(rows), _settings(rows)
     if (n_groups := len({(row["task"], row["setting"]) for row in rows})) > MAX_GROUPS:
@@ -114,7 +130,7 @@ def _without_interval_of_one(estimate: Estimate, scores: Sequence[np.ndarray]) -
 def _done(rows: Rows) -> Rows:
     done = [row for row in rows if row["state"] == "done"]
     if not done:
-        raise ValueError(f"none of the {len(rows)} trials is done")
+        raise ValueError(f"none of the {len(rows)} runs is done")
     return done
 
 
@@ -135,17 +151,17 @@ def _scores(done: Rows, setting: str, tasks: Sequence[str], metric: str) -> list
 
 def left_out(rows: Rows) -> list[str]:
     """
-    Describe the trials that the tables leave out.
+    Describe the runs that the tables leave out.
 
     :param rows: The rows that :func:`read_rows` returned
-    :return: A line about the unfinished trials, and a line for each failed trial
+    :return: A line about the unfinished runs, and a line for each failed run
     """
     waiting = sum(row["state"] == "waiting" for row in rows)
-    lines = [f"{waiting} of {len(rows)} trials are not done, and left out."] if waiting else []
+    lines = [f"{waiting} of {len(rows)} runs are not done, and left out."] if waiting else []
     for row in rows:
         if row["state"] == "failed":
-            trial = f"{row['task']}, {row['setting']}, seed {row['seed']}"
-            lines.append(f"Failed, and left out: {trial}: {shown(reason(row['error']), 500)}")
+            run = f"{row['task']}, {row['setting']}, seed {row['seed']}"
+            lines.append(f"Failed, and left out: {run}: {shown(reason(row['error']), 500)}")
     return lines
 
 
@@ -159,19 +175,63 @@ def markdown(records: Sequence[Record]) -> list[str]:
     columns = list(records[0])
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for record in records:
-        solved = record["solved"]
-        hidden = ["optimality"] if solved is not None and not tells_optimality(float(solved.value)) else []
-        cells = [_cell(name, None if name in hidden else value) for name, value in record.items()]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
+        lines.append(f"| {' | '.join(_cell_of(record, name) for name in columns)} |")
+    return [*lines, "", *_notes(columns)]
+
+
+def for_terminal(records: Sequence[Record]) -> list[str]:
+    """
+    Format the figures for a terminal: a table for every task and metric, at most 80 columns wide.
+
+    :param records: The records that :func:`summary` returned
+    :return: The lines of the tables. A setting whose name is too long has a line of its own for the name
+    """
+    lines: list[str] = []
+    for task in dict.fromkeys(record["task"] for record in records):
+        of_task = [record for record in records if record["task"] == task]
+        for name in (*METRICS.values(), BETTER):
+            rows = [(record["setting"], _cell_of(record, name), _counts(record)) for record in of_task]
+            rows = [row for row in rows if row[1]]
+            if not rows:
+                continue
+            width = max(len(figures) for _, figures, _ in rows)
+            lines += _wrapped(f"{task}: {name}")
+            for setting, figures, counts in rows:
+                right = f"{figures:<{width}}  {counts}".rstrip()
+                room = _COLUMNS - 4 - max(len(f"{figures:<{width}}  {counts}") for _, figures, counts in rows)
+                lines += (
+                    [f"  {setting:<{room}}  {right}"] if len(setting) <= room else [f"  {setting}", f"{'':6}{right}"]
+                )
+            lines.append("")
+    return [*lines, *(line for note in _notes(list(records[0])) for line in _wrapped(note)), ""]
+
+
+def _counts(record: Record) -> str:
+    runs = f"{record['runs']} run{'s' * (record['runs'] != 1)}"
+    return f"{runs}, {record['failed']} failed" if record.get("failed") else runs
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _notes(columns: Sequence[str]) -> list[str]:
+    notes = [
         f"Interquartile means of runs (for `{BETTER}`, the probability of a higher reward), with 95 % intervals if "
         "there are at least two runs. Optimality (0: the random policy, 1: the best policy) is left out if at most "
         "half of the episodes are solved, because it would look too good.",
     ]
     if "failed" in columns:
-        lines += ["The numbers describe the runs that ended. They say nothing about the failed runs."]
-    return lines
+        notes += ["The numbers describe the runs that ended. They say nothing about the failed runs."]
+    return notes
+
+
+def _cell_of(record: Record, name: str) -> str:
+    """Format an entry; empty where it would look too good."""
+    solved = record["solved"]
+    if name == "optimality" and solved is not None and not tells_optimality(float(solved.value)):
+        return ""
+    return _cell(name, record[name])
 
 
 def _cell(name: str, value: Any) -> str:
@@ -214,78 +274,83 @@ def draw(rows: Rows) -> "Figure":
     """
     Draw the learning curves, the performance profiles and the probabilities of improvement, one row for every task.
 
-    The axis of rewards covers the second half of training, because untrained agents are often far below it. Runs
-    without tests during training are in the profiles only.
+    All axes hold all that is drawn. A setting has the same colour in every report, unless another one in the report has
+    it. Settings with fewer than five runs have no bands: each of their runs is a thin line. Runs without tests during
+    training are in the profiles only.
 
     :param rows: The rows that :func:`read_rows` returned
     :return: The figure
-    :raises ValueError: If no trial is done
+    :raises ValueError: If no run is done
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     records, done, settings = summary(rows), _done(rows), _settings(rows)
+    styles = styles_of(settings)
     tasks = list(dict.fromkeys(row["task"] for row in done))
-    figure = Figure(figsize=(16, 3.4 * len(tasks) + 0.5), layout="constrained")
+    figure = Figure(figsize=(16, 3.6 * len(tasks) + 0.5), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr,call-arg]
     panels = figure.subplots(len(tasks), 4, squeeze=False)
     for (solved, reward, profile, better), task in zip(panels, tasks, strict=True):
         on_task = [row for row in done if row["task"] == task]
         rewards = np.unique([row["mean_reward"] for row in on_task])
         # With a threshold below all rewards, where every profile is 1
         thresholds = np.insert(rewards, 0, limits_around([rewards])[0])
-        second_halves = []
+        heights: list[np.ndarray] = []
         for number, setting in enumerate(settings):
             runs = [row for row in on_task if row["setting"] == setting]
             if not runs:
                 continue
-            colour = f"C{number}"
+            style = styles[setting]
             tested = [row for row in runs if row["curve"][_x_axis(row)]]
             if tested:
                 for axes, metric in ((solved, "success_rate"), (reward, "mean_reward")):
-                    x, curve = learning_curve(tested, metric)
-                    draw_curve(axes, x, *curve, color=colour)
-                second_halves += [line[len(x) // 2 :] for line in curve]
-            share = performance_profile([np.array([row["mean_reward"] for row in runs])], thresholds)
-            draw_curve(profile, thresholds, *share, color=colour, label=as_plain_text(setting), drawstyle="steps-post")
+                    curve = learning_curve(tested, metric)
+                    draw_curve(axes, curve, style)
+                heights += heights_of(curve)
+            shares = performance_profile([np.array([row["mean_reward"] for row in runs])], thresholds)
+            if len(runs) < MIN_RUNS_OF_BAND:
+                shares = Estimate(shares.value, *[np.full(len(thresholds), np.nan)] * 2)
+            label = as_plain_text(setting)
+            draw_curve(profile, Curve(thresholds, *shares), style, label, drawstyle="steps-post")
             (record,) = (record for record in records if (record["task"], record["setting"]) == (task, setting))
-            _draw_improvement(better, number, record[BETTER])
+            _draw_improvement(better, number, record[BETTER], style)
         x_label = _x_axis(on_task[0])
-        solved.set(title=as_plain_text(task), xlabel=x_label, ylabel="share of solved episodes", ylim=(-0.02, 1.02))
-        reward.set(xlabel=x_label, ylabel="reward")
-        if second_halves:
-            reward.set(ylim=limits_around(second_halves))
-        profile.set(xlabel="reward τ at the end", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
+        solved.set(title=as_plain_text(task), xlabel=x_label, ylabel="share of solved episodes", ylim=(-0.03, 1.03))
+        reward.set(xlabel=x_label, ylabel="reward per episode")
+        for axes in (solved, reward):
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if heights:
+            reward.set(ylim=limits_around(heights))
+        profile.set(xlabel="reward τ at the end", ylabel="share of runs above τ", ylim=(-0.03, 1.03))
         baseline = as_plain_text(repr(settings[0]))
-        better.set(xlabel=f"probability of more reward than\n{baseline}", xlim=(0, 1))
+        better.set(xlabel=f"probability that a run has\nmore reward than {baseline}", xlim=(-0.03, 1.03))
         better.axvline(0.5, color="black", linestyle=":", linewidth=1)
         better.set_yticks(range(1, len(settings)), [*map(as_plain_text, settings[1:])])
-        better.invert_yaxis()
-    handles, labels = panels[0][2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+        better.set_ylim(max(len(settings), 2) - 0.5, 0.5)
+    # A setting may have no run on the first task
+    entries = {label: line for row in panels for line, label in zip(*row[2].get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=min(4, len(entries)), handlelength=3.5)
     return figure
 
 
-def learning_curve(runs: Rows, metric: str) -> tuple[np.ndarray, Estimate]:
+def learning_curve(runs: Rows, metric: str) -> Curve:
     """
-    Compute the interquartile mean of the tests of several runs. Between two tests of a run, its earlier test counts.
+    Compute the interquartile mean of the tests of several runs, as far as all of them go.
+
+    Between two tests of a run, its earlier test counts.
 
     :param runs: Rows of one setting on one task
     :param metric: One of :data:`METRICS`
-    :return: The episodes or environment steps of the tests, from the first that all runs have reached, shape ``(n,)``;
-        and the means at these, shape ``(n,)``
+    :return: The means over episodes or environment steps
     """
-    tested_at = [np.array(row["curve"][_x_axis(row)]) for row in runs]
-    x = np.unique(np.concatenate(tested_at))
-    x = x[x >= max(points[0] for points in tested_at)]
-    if len(x) > MAX_POINTS:
-        x = x[np.linspace(0, len(x) - 1, MAX_POINTS).astype(int)]
-    values = np.array(
-        [
-            np.array(row["curve"][metric])[np.searchsorted(points, x, side="right") - 1]
-            for row, points in zip(runs, tested_at, strict=True)
-        ]
-    )
-    means = [estimate_interquartile_mean([column], n_resamples=1000) for column in values.T]
-    return x, Estimate(*np.array(means).T)
+    lines = [RunLine(np.array(row["curve"][_x_axis(row)]), np.array(row["curve"][metric], np.float64)) for row in runs]
+    return mean_curve(lines, _interquartile_means)
+
+
+def _interquartile_means(tests: np.ndarray) -> Estimate:
+    means = [estimate_interquartile_mean([column], n_resamples=1000) for column in tests.T]
+    return Estimate(*np.array(means).T)
 
 
 def _x_axis(row: dict[str, Any]) -> str:
@@ -293,9 +358,9 @@ def _x_axis(row: dict[str, Any]) -> str:
     return "episodes" if unit == "episode" else "timesteps"
 
 
-def _draw_improvement(axes: Any, number: int, estimate: Estimate | None) -> None:
+def _draw_improvement(axes: Any, number: int, estimate: Estimate | None, style: LineStyle) -> None:
     if estimate is not None:
         low, value, high = (float(end) for end in (estimate.low, estimate.value, estimate.high))
         if not np.isnan(low):
-            axes.barh(number, high - low, left=low, height=0.5, color=f"C{number}", alpha=0.4)
-        axes.plot([value, value], [number - 0.25, number + 0.25], color=f"C{number}")
+            axes.barh(number, high - low, left=low, height=0.5, color=style.colour, alpha=0.4)
+        axes.plot([value, value], [number - 0.25, number + 0.25], color=style.colour)

@@ -11,6 +11,7 @@ from sb3_lecture_dqn.engine.divergence import DivergedError, Growth
 from sb3_lecture_dqn.envs.env_processes import naming_dead_processes
 from sb3_lecture_dqn.saving.callback_state import callback_numbers
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer
+from sb3_lecture_dqn.saving.logs import log_divergence
 from sb3_lecture_dqn.saving.run_state import go_on
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
 from sb3_lecture_dqn.training.callbacks import LectureCheckpointCallback
@@ -52,6 +53,7 @@ class Run:
                 self._save_as_last(stopped=True)
             if isinstance(error, DivergedError):
                 error.growth = str(self._growth)
+                log_divergence(self.model.logger, self.model._episode_num)
                 for child in callback_tree(self.callback):
                     if isinstance(child, RecordsDivergence):
                         child.on_diverged()

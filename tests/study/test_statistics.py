@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sb3_lecture_dqn.study import report
-from sb3_lecture_dqn.study.statistics import (
+from sb3_lecture_dqn.common.statistics import (
     estimate_interquartile_mean,
     interquartile_mean,
     performance_profile,

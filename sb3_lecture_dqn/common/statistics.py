@@ -1,8 +1,8 @@
 """
-Statistics of few runs: interquartile means, performance profiles, probabilities of improvement, with intervals.
+Statistics of few runs, with intervals: means, interquartile means, performance profiles, probabilities of improvement.
 
-The estimators are those of Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep Reinforcement Learning at the Edge
-of the Statistical Precipice" (NeurIPS 2021). The scores of a setting are a list with one array for every task, which
+All but the plain mean are estimators of Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep Reinforcement
+Learning at the Edge of the Statistical Precipice" (NeurIPS 2021). The scores of a setting are a list with one array for every task, which
 has one number for every run. Intervals are percentiles of a stratified bootstrap: each sample draws from the runs of a
 task, with replacement, as many as the task has.
 """
@@ -58,6 +58,26 @@ def estimate_interquartile_mean(scores: Scores, n_resamples: int = N_RESAMPLES, 
     rng = np.random.default_rng(seed)
     drawn = [task[rng.integers(len(task), size=(n_resamples, len(task)))] for task in scores]
     return _estimate(interquartile_mean(np.concatenate(scores)), interquartile_mean(np.concatenate(drawn, axis=1)))
+
+
+def estimate_means(scores: np.ndarray, n_resamples: int = 2000, seed: int = 0) -> Estimate:
+    """
+    Estimate the mean over runs at every point of a curve.
+
+    A bootstrap sample draws whole runs, the same ones at all points. No interval leaves the range of the runs, so the
+    interval of a share is within [0, 1].
+
+    :param scores: Shape ``(n, p)`` for n runs and p points
+    :param n_resamples: Number of bootstrap samples
+    :param seed: Seed of the bootstrap
+    :return: The means, shape ``(p,)``. The interval holds for each point separately
+    """
+    weights = _bootstrap_weights(len(scores), n_resamples, np.random.default_rng(seed))
+    value, low, high = _estimate(scores.mean(axis=0), weights @ scores)
+    # Rounding may move an end a little too far
+    return Estimate(
+        value, np.clip(low, scores.min(axis=0), value), np.clip(high, value, np.maximum(value, scores.max(axis=0)))
+    )
 
 
 def performance_profile(
