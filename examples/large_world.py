@@ -30,6 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture_dqn import LectureDQN
+from sb3_lecture_dqn.show.curves import Curve, draw_curve, styles_of
 
 SOUTH, NORTH, EAST, WEST, PICK_UP, DROP_OFF = range(6)
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))  # row and column of each move, in Taxi's order
@@ -553,30 +554,23 @@ def draw(runs: dict[str, list[dict[str, Any]]], file: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    styles = [
-        ("#000000", ":", "x"),
-        ("#56B4E9", "--", "s"),
-        ("#0072B2", "-", "s"),
-        ("#E69F00", "--", "o"),
-        ("#D55E00", "-", "o"),
-    ]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    styles = styles_of(runs)
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, name in zip(panels, ("solved", "delivered"), strict=True):
-        for (contestant, rows), (colour, line, marker) in zip(runs.items(), styles, strict=True):
-            steps = [step for step, _ in rows[0]["history"]]
+        for contestant, rows in runs.items():
+            steps = np.array([step for step, _ in rows[0]["history"]])
             values = [[test[name] for _, test in row["history"]] for row in rows]
             low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
-            axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(steps, middle, line, color=colour, marker=marker, markersize=4, label=contestant)
+            draw_curve(axes, Curve(steps, middle, low, high), styles[contestant], contestant)
         axes.set(
             title={"solved": "solved starts", "delivered": "delivered passengers"}[name], xlabel="environment steps"
         )
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, handlelength=3)
     figure.savefig(file, dpi=100)
 
 

@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the study, or only write its report. Return 1 if a trial failed."""
+    """Run the study, or only write its report. Return 1 if a run failed."""
     if args.report is not None and (
         args.ray or {args.plan, args.seeds, args.episodes, args.processes, args.out, args.ray_address} != {None}
     ):
@@ -62,6 +62,6 @@ def _stopped(folder: str, exit_code: int) -> int:
         rows = study.read_rows(folder)
     except FileNotFoundError:  # stopped before it began
         rows = []
-    print(f"Interrupted: {sum(row['state'] == 'done' for row in rows)} of {len(rows)} trials are done in {folder}.")
+    print(f"Interrupted: {sum(row['state'] == 'done' for row in rows)} of {len(rows)} runs are done in {folder}.")
     print("To go on: the same command again")
     return exit_code

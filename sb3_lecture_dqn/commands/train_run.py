@@ -21,7 +21,6 @@ from sb3_lecture_dqn.common.text import shown
 from sb3_lecture_dqn.common.user_yaml import read_yaml
 from sb3_lecture_dqn.config_file import write_config
 from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
-from sb3_lecture_dqn.evaluation.run import run_test
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.show.hparams import HParamsCallback
 from sb3_lecture_dqn.show.page.callback import LecturePageCallback, check_can_be_shown
@@ -48,7 +47,9 @@ def train(args: argparse.Namespace) -> int:
     :return: The exit code
     """
     verbose = 0 if args.quiet else 1
-    test = LectureTestCallback(n_test_episodes=args.test_episodes, verbose=verbose, compact=args.compact)
+    test = LectureTestCallback(
+        n_test_episodes=args.test_episodes, verbose=verbose, compact=args.compact, test_at_end=True
+    )
     callbacks: list[BaseCallback] = [test]
     image_freq = None if args.image_freq is None else (args.image_freq, "episode")
     callbacks.append(LectureTensorBoardCallback(image_freq=image_freq) if args.pictures else HParamsCallback())

@@ -1,10 +1,10 @@
 """
 Statistics of few runs, with intervals: means, interquartile means, performance profiles, probabilities of improvement.
 
-All but the plain mean are estimators of Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep Reinforcement
-Learning at the Edge of the Statistical Precipice" (NeurIPS 2021). The scores of a setting are a list with one array for every task, which
-has one number for every run. Intervals are percentiles of a stratified bootstrap: each sample draws from the runs of a
-task, with replacement, as many as the task has.
+The estimators, but for the plain mean, are those of Agarwal, Schwarzer, Castro, Courville & Bellemare, "Deep
+Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021). The scores of a setting are a list with
+one array for every task, which has one number for every run. Intervals are percentiles of a stratified bootstrap: each
+sample draws from the runs of a task, with replacement, as many as the task has.
 """
 
 from collections.abc import Sequence

@@ -66,6 +66,8 @@ class LectureTestCallback(EventCallback):
         :func:`exact_test`. Only for tabular environments
     :param verbose: Verbosity level: 0 for no output, 1 to print the tests
     :param compact: Whether to print a test as a line of at most 80 columns, in a table, instead of as a sentence
+    :param test_at_end: Whether to test at the end of training too, if episodes have ended since the last test. Without
+        it, the last test of a run may be older than its model
     :raises ValueError: If an argument is out of range
     """
 
@@ -83,6 +85,7 @@ class LectureTestCallback(EventCallback):
         exact: bool = False,
         verbose: int = 1,
         compact: bool = False,
+        test_at_end: bool = False,
     ) -> None:
         super().__init__(callback_after_test, verbose)
         check_number("n_test_episodes", n_test_episodes, 1, integer=True)
@@ -99,6 +102,7 @@ class LectureTestCallback(EventCallback):
         self.seed = seed
         self.exact = exact
         self.compact = compact
+        self.test_at_end = test_at_end
         self.given_env = test_env
         self.test_env: VecEnv | None = None
         self._made_for: tuple[Any, Any] | None = None  # the model and its environment
@@ -183,6 +187,8 @@ class LectureTestCallback(EventCallback):
 
     def _on_training_end(self) -> None:
         self._test_if_due()
+        if self.test_at_end and self.n_episodes > (self.results[-1][0] if self.results else 0):
+            self._test()
 
     def update_child_locals(self, locals_: dict[str, Any]) -> None:
         """

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sb3_lecture_dqn import TabularModel
 from sb3_lecture_dqn.envs.grids import grid_layout
-from sb3_lecture_dqn.show.pictures import Curve, draw_action_values, draw_curves, draw_values, to_array
+from sb3_lecture_dqn.show.pictures import CHOSEN, FORBIDDEN, OTHER, ActionBars, draw_values, to_array
 
 REFERENCES = pathlib.Path(__file__).parent / "images"
 # Versions of matplotlib and FreeType differ a little in fonts and antialiasing: in the greys of few edges.
@@ -155,35 +155,52 @@ def test_other_environments_have_no_layout():
 # Other pictures
 
 
-def test_the_bar_of_the_action_taken_stands_out():
-    figure = draw_action_values(np.array([1.0, -2.0]), 1, ["left", "right"], (-3, 3), "title")
-    (axes,) = figure.axes
-    bars = axes.patches
-    assert [bar.get_width() for bar in bars] == [1.0, -2.0]
-    assert bars[0].get_facecolor() != bars[1].get_facecolor()
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["left", "right"]
-    assert to_array(figure, dpi=50).shape == (200, 180, 3)
+def colour_at(bars, drawn, value, row):
+    """Return the colour of a pixel of the axes."""
+    x, y = bars.axes.transData.transform((value, row))
+    return tuple((drawn[len(drawn) - 1 - round(y), round(x)] / 255).round(2).tolist())
 
 
-def test_the_axes_of_the_bars_do_not_depend_on_the_values():
-    nan, limits = np.nan, set()
-    for values in ([1, 2, 3, 4], [nan, 2, nan, nan], [1, nan, nan, 4], [nan] * 4, [-9, 99, 0, 0], [0] * 4):
-        (axes,) = draw_action_values(np.array(values, float), None, "abcd", (-5, 20)).axes
-        limits.add((axes.get_xlim(), axes.get_ylim()))
-        assert [label.get_text() for label in axes.get_yticklabels()] == list("abcd")
-    assert limits == {((-5, 20), (3.5, -0.5))}
+def test_the_bar_of_the_chosen_action_stands_out():
+    bars = ActionBars(["left", "right", "stay"], (-3, 3))
+    drawn = bars.draw(np.array([1.0, -2.0, 2.0]), 1, ["title"])
+    other, chosen = (tuple(np.round(to_rgb(style["facecolor"]), 2).tolist()) for style in (OTHER, CHOSEN))
+    for value, row, colour in [(0.5, 0, other), (-1, 1, chosen), (1, 2, other), (1.5, 0, (1, 1, 1)), (1, 1, (1, 1, 1))]:
+        assert colour_at(bars, drawn, value, row) == colour
+    (legend,) = bars.axes.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["chosen", "other"]
 
 
-def test_curves_have_bands_and_reference_lines():
-    x = np.array([1, 50])
-    curves = {"a": Curve(x, np.array([1.0, 2.0]), np.array([0.5, 0.25])), "b": Curve(x, x * 1.0, x * np.nan)}
-    panels = {"steps": curves, "reward": {"a": curves["a"]}}
-    figure = draw_curves(panels, {"optimum": {"steps": 13.0}}, "episodes")
-    steps, reward = figure.axes
-    assert [line.get_ydata()[0] for line in steps.lines] == [1.0, 1.0, 13.0]
-    assert len(reward.lines) == 1
-    band = steps.collections[0].get_paths()[0].get_extents()
-    assert (band.ymin, band.ymax) == (0.5, 2.25)
-    assert reward.get_ylim() == pytest.approx((0.95, 2.05))  # the curve decides; the band is cut off
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "optimum"]
+def test_a_forbidden_action_is_hatched_over_the_whole_axis_and_in_the_legend():
+    bars = ActionBars(["left", "right"], (-3, 3), masked=True)
+    drawn = bars.draw(np.array([1.0, np.nan]), 0, [])
+    grey = to_rgb(FORBIDDEN["facecolor"])
+    row = [colour_at(bars, drawn, value, 1) for value in np.linspace(-2.9, 2.9, 60)]
+    assert sum(max(abs(a - b) for a, b in zip(pixel, grey, strict=True)) < 0.02 for pixel in row) > 20
+    assert [text.get_text() for text in bars.axes.figure.legends[0].get_texts()] == ["chosen", "other", "not valid"]
+
+
+def test_a_picture_does_not_depend_on_those_before_it():
+    """Only what changes is drawn again, on the same axes."""
+    limits = (-5, 20)
+    bars, nan = ActionBars("abcd", limits, masked=True), np.nan
+    before = bars.axes.get_xlim(), bars.axes.get_ylim()
+    for values in ([1, 2, 3, 4], [nan, 2, nan, nan], None, [nan] * 4, [-9, 99, 0, 0], [0] * 4):
+        array = None if values is None else np.array(values, float)
+        drawn = bars.draw(array, 1, ["one line", "another"], "" if values else "the end")
+        assert drawn.shape == (400, 380, 3)
+        fresh = ActionBars("abcd", limits, masked=True).draw(
+            array, 1, ["one line", "another"], "" if values else "the end"
+        )
+        assert (drawn == fresh).all()
+    assert (bars.axes.get_xlim(), bars.axes.get_ylim()) == before == (limits, (3.5, -0.5))
+
+
+def test_the_lines_of_text_and_the_note_are_drawn():
+    bars = ActionBars("ab", (-1, 1))
+    empty = bars.draw(None, None, [])
+    with_text = bars.draw(None, None, ["$a_b$ episode 1", "passenger at R (red)"])
+    with_note = bars.draw(None, None, ["$a_b$ episode 1", "passenger at R (red)"], "delivered, +20")
+    assert (empty != with_text).any(axis=2)[:56].any()
+    assert not (empty != with_text).any(axis=2)[60:].any()
+    assert (with_note != with_text).any(axis=2)[60:].any()

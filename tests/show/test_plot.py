@@ -1,7 +1,7 @@
 """Learning curves from event files."""
 
-import math
 import os
+import re
 import struct
 import zipfile
 
@@ -9,8 +9,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.histogram_pb2 import HistogramProto
@@ -25,7 +23,8 @@ from sb3_lecture_dqn import LectureDQN
 from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.saving.files import DESCRIPTION
-from sb3_lecture_dqn.show.plot import TAGS, find_runs, mean_curve, plot_runs, read_run
+from sb3_lecture_dqn.show.curves import COLOURS
+from sb3_lecture_dqn.show.plot import TAGS, find_runs, plot_runs, read_run
 
 
 def write(folder, points, tag="Reward"):
@@ -33,32 +32,6 @@ def write(folder, points, tag="Reward"):
     with SummaryWriter(str(folder)) as writer:
         for episode, value in points:
             writer.add_scalar(tag, value, episode)
-
-
-# 97.5 % quantiles of Student's distribution from the tables of textbooks, by the number of values
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 30: 2.045}
-
-
-@given(
-    st.sampled_from(sorted(STUDENT)).flatmap(
-        lambda n: st.lists(st.lists(st.integers(-1000, 1000), min_size=3, max_size=3), min_size=n, max_size=n)
-    )
-)
-def test_the_mean_and_its_interval(values):
-    curve = mean_curve([dict(zip((1, 50, 100), row, strict=True)) for row in values])
-    array = np.array(values, float)
-    n = len(values)
-    assert curve.x.tolist() == [1, 50, 100]
-    assert np.allclose(curve.mean, array.mean(axis=0))
-    variance = ((array - array.mean(axis=0)) ** 2).sum(axis=0) / (n - 1)
-    assert np.allclose(curve.half_width, STUDENT[n] * np.sqrt(variance / n), rtol=3e-4)
-
-
-def test_a_run_that_ended_early_counts_as_far_as_it_goes():
-    curve = mean_curve([{1: 0.0, 50: 10.0}, {1: 2.0}])
-    assert curve.mean.tolist() == [1.0, 10.0]
-    assert curve.half_width[0] > 0
-    assert math.isnan(curve.half_width[1])
 
 
 def test_overwritten_values_of_a_resumed_run_are_left_out(tmp_path):
@@ -159,7 +132,76 @@ def test_numbered_runs_of_sb3_are_seeds_of_one_setting(tmp_path):
     for number in (1, 2):
         write(tmp_path / f"DQN_{number}", [(1, float(number))])
     (line,) = plot_runs([tmp_path], tmp_path / "a.png")
-    assert line.startswith("DQN (2 runs): reward per episode 1.50 ± ")
+    assert line == "DQN (2 runs): reward per episode 1.50 (runs 1.00 – 2.00) after 1 episodes"
+
+
+def test_runs_of_other_seeds_by_name_are_seeds_of_one_setting(tmp_path):
+    for seed in (1, 2):
+        write(tmp_path / f"taxi-v3_tuned_seed{seed}_2026-01-31_12-00-0{seed}", [(1, float(seed))])
+    (line,) = plot_runs([tmp_path], tmp_path / "a.png")
+    assert line.startswith("taxi-v3_tuned (2 runs): ")
+
+
+def test_five_runs_have_an_interval(tmp_path):
+    for number in range(5):
+        write(tmp_path / f"DQN_{number}", [(1, number / 4)], tag="Solved")
+    (line,) = plot_runs([tmp_path], tmp_path / "a.png")
+    low, high = map(float, re.search(r"0\.50 \(95 % interval (\S+) – (\S+)\) after 1 episodes$", line).groups())
+    assert 0 < low < 0.5 < high < 1
+
+
+def test_runs_of_different_length_have_a_mean_as_far_as_all_go(tmp_path):
+    write(tmp_path / "DQN_1", [(1, 0.0), (50, 10.0), (100, 20.0)])
+    write(tmp_path / "DQN_2", [(1, 2.0), (50, 20.0)])
+    (line,) = plot_runs([tmp_path], tmp_path / "a.png")
+    assert line == (
+        "DQN (2 runs): reward per episode 15.00 (runs 10.00 – 20.00) after 50 episodes, where the shortest run ends; "
+        "the longest ends at 100"
+    )
+
+
+def test_a_run_that_diverged_is_marked_unless_it_went_on(tmp_path):
+    with SummaryWriter(str(tmp_path / "DQN_1")) as writer:
+        writer.add_scalar("Reward", 1.0, 1)
+        writer.add_scalar("Diverged", 1.0, 30)
+        writer.add_scalar("Reward", 2.0, 20)  # the last whole model is tested
+    (line,) = plot_runs([tmp_path], tmp_path / "a.svg")
+    assert line == "DQN (1 run): reward per episode 2.00 after 20 episodes; 1 of 1 diverged"
+    assert "<!-- diverged -->" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+    write(tmp_path / "later", [(50, 3.0)])
+    (events,) = (tmp_path / "later").iterdir()
+    events.rename(tmp_path / "DQN_1" / events.name.replace("tfevents.", "tfevents.9"))
+    (line,) = plot_runs([tmp_path / "DQN_1"], tmp_path / "a.svg")
+    assert line == "DQN (1 run): reward per episode 3.00 after 50 episodes"
+
+
+def test_a_setting_keeps_its_colour_from_plot_to_plot(tmp_path):
+    """Blue is the lecture's setting, alone and beside another."""
+    write(tmp_path / "SR_True_DD_True_1", [(1, 1.0), (2, 2.0)])
+    plot_runs([tmp_path], tmp_path / "a.svg")
+    write(tmp_path / "A_1", [(1, 0.0), (2, 1.0)])
+    plot_runs([tmp_path], tmp_path / "b.svg")
+    for file in ("a.svg", "b.svg"):
+        assert COLOURS[0].lower() in (tmp_path / file).read_text(encoding="utf-8")
+    assert COLOURS[0].lower() not in plotted_alone(tmp_path / "A_1")
+
+
+def plotted_alone(folder):
+    plot_runs([folder], folder.parent / "alone.svg")
+    return (folder.parent / "alone.svg").read_text(encoding="utf-8")
+
+
+def test_the_last_test_of_a_run_and_its_divergence_are_logged(tmp_path, capsys):
+    """52 episodes: tests are due after 1 and 50, and the last is after 52. With a large learning rate it diverges."""
+    options = ["--test-episodes", "3", "--quiet", "--seed", "1", "--out", str(tmp_path / "runs")]
+    assert main(["train", "--env", "FrozenLake-v1", "--episodes", "52", *options]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    logged = read_run(run)["Solved"]
+    assert [*logged] == [1, 50, 52]
+    assert "Last test: " in capsys.readouterr().out
+    assert main(["train", "--episodes", "9", "--set", "learning_rate=10", *options[:-1], str(tmp_path / "bad")]) == 3
+    (run,) = (tmp_path / "bad").iterdir()
+    assert "Diverged" in read_run(run)
 
 
 def test_runs_with_other_options_are_other_curves_labelled_by_the_difference(tmp_path):

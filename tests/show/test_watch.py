@@ -66,7 +66,7 @@ def test_a_video_has_a_picture_for_every_step_and_the_end(model, tmp_path, suffi
     read = pictures_of(path)
     assert len(read) == frames
     height, width = env.render().shape[:2]
-    assert read[0].shape[:2] == (max(height, 400), width + 360)
+    assert read[0].shape[:2] == (max(height, 400), width + 380)
     # The environment's picture is on the left, the bars are on the right.
     env.reset(seed=3)
     difference = np.abs(read[0][:height, :width, :3].astype(int) - env.render())
@@ -138,26 +138,76 @@ class Watched(gym.Wrapper):
 )
 def test_the_axes_are_the_same_in_all_pictures_and_hold_all_bars(make, tmp_path, monkeypatch):
     model, env = make()
-    figures, draw = [], pictures.draw_action_values
-    monkeypatch.setattr(pictures, "draw_action_values", lambda *args: figures.append(draw(*args)) or figures[-1])
+    made, make_bars = [], pictures.ActionBars
+
+    class Bars(make_bars):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.values = []
+            made.append(self)
+
+        def draw(self, values, *args):
+            self.values.append(values)
+            assert (self.axes.get_xlim(), self.axes.get_ylim()) == (self.limits, (env.action_space.n - 0.5, -0.5))
+            return super().draw(values, *args)
+
+    monkeypatch.setattr(pictures, "ActionBars", Bars)
     n_pictures = record(model, env, tmp_path / "a.gif", n_episodes=2, seed=1)
-    limits = {(figure.axes[0].get_xlim(), figure.axes[0].get_ylim()) for figure in figures}
-    assert len(figures) == n_pictures
-    ((low, high), (bottom, top)) = limits.pop()
-    assert not limits
-    assert (bottom, top) == (env.action_space.n - 0.5, -0.5)
-    widths = [bar.get_width() for figure in figures for bar in figure.axes[0].patches]
-    assert low < min(0, np.nanmin(widths))
-    assert max(0, np.nanmax(widths)) < high
+    (bars,) = made
+    assert len(bars.values) == n_pictures
+    drawn = np.concatenate([values for values in bars.values if values is not None])
+    low, high = bars.limits
+    assert low < min(0, np.nanmin(drawn))
+    assert max(0, np.nanmax(drawn)) < high
 
 
-def test_bars_of_text_are_on_one_scale_too(model, capsys):
+def test_bars_of_text_begin_at_zero_on_one_axis_that_is_told(model, capsys):
     show(model, make_env("Taxi-v3", 8, render_mode="ansi"), seed=3)
-    bars = re.findall(r"^[> ] [a-z ]+? +(-?\d+\.\d+) (#*)$", capsys.readouterr().out, re.MULTILINE)
-    values, lengths = np.array([(float(value), len(bar)) for value, bar in bars]).T
-    assert len(values) == 8 * 6
+    printed = capsys.readouterr().out
+    lines = re.findall(r"^[> ] [a-z ]+? +(-?\d+\.\d+) ( *)(#*)\|(#*)$", printed, re.MULTILINE)
+    assert len(lines) == 8 * 6
+    values = np.array([float(value) for value, *_ in lines])
     low, high = min(0, values.min()), max(0, values.max())
-    np.testing.assert_allclose(lengths, (values - low) / (high - low) * 24, atol=0.51)
+    zeros = {len(blank) + len(left) for _, blank, left, _ in lines}
+    assert zeros == {round(-low / (high - low) * 32)}
+    lengths = np.array([len(right) - len(left) for *_, left, right in lines])
+    np.testing.assert_allclose(lengths, values / (high - low) * 32, atol=0.51)
+    assert printed.count(f"bars begin at | (0), on an axis from {low:.4g} to {high:.4g}\n") == 8
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+ICY = {"is_slippery": False}
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "actions", "where", "ending"),
+    [
+        ("FrozenLake-v1", ICY, [1, 1, 2, 2, 1, 2], "row 4, column 4", "goal reached, +1"),
+        ("FrozenLake-v1", ICY, [1, 2], "row 2, column 2", "fell into a hole, +0"),
+        ("FrozenLake-v1", ICY, [0] * 9, "row 1, column 1", "not finished: stopped\nafter 9 steps"),
+        ("CliffWalking-v1", {}, [0, *[1] * 11, 2], "row 4, column 12", "goal reached, -1"),
+        ("CartPole-v1", {}, [1] * 30, "", "ended, +1"),
+    ],
+)
+def test_the_end_of_an_episode_is_told(env_id, kwargs, actions, where, ending):
+    env = gym.make(env_id, max_episode_steps=9 if len(actions) == 9 else 40, render_mode="rgb_array", **kwargs)
+    model = LectureDQN("MlpPolicy" if env_id == "CartPole-v1" else "LecturePolicy", env_id, seed=0)
+    left = iter(actions)
+    model.predict = lambda *args, **kwargs: (np.array([next(left)]), None)
+    *before, last = greedy_episodes(model, env, 1, seed=0)
+    assert (last.where, last.ending) == (where, ending)
+    assert {moment.ending for moment in before} == {""}
+
+
+def test_a_delivery_and_the_passengers_way_are_told(model):
+    *before, last = greedy_episodes(model, make_env("Taxi-v3", 50), 1, seed=3)
+    assert last.ending == "delivered, +20"
+    obs, _ = (env := make_env("Taxi-v3", 50)).reset(seed=3)
+    _, _, passenger, destination = env.unwrapped.decode(obs)
+    stops = ["R (red)", "G (green)", "Y (yellow)", "B (blue)"]
+    assert before[0].where == f"passenger at {stops[passenger]}, to {stops[destination]}"
+    assert before[-1].where == f"passenger in the taxi, to {stops[destination]}"
+    assert last.where == f"passenger at {stops[destination]}, to {stops[destination]}"
 
 
 def test_a_model_that_has_diverged_is_watched_too(tmp_path, capsys):

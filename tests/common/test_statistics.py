@@ -8,9 +8,9 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_lecture_dqn.study import report
 from sb3_lecture_dqn.common.statistics import (
     estimate_interquartile_mean,
+    estimate_means,
     interquartile_mean,
     performance_profile,
     probability_of_improvement,
@@ -134,100 +134,42 @@ def test_a_baseline_of_other_tasks_is_refused():
         probability_of_improvement([[1.0]], [[1.0], [2.0]])
 
 
-# The report
+# Means
 
 
-def row(task, setting, seed, reward, solved=1.0, state="done", at=(1, 3)):
-    points = {"mean_reward": [reward - 1, reward], "success_rate": [solved, solved], "optimality": [None, None]}
-    return {
-        **{"task": task, "setting": setting, "seed": seed, "state": state, "error": None, "mean_reward": reward},
-        **{"success_rate": solved, "optimality": None, "definition": '{"test_freq": [2, "episode"]}'},
-        "curve": {"episodes": list(at), "timesteps": [10, 30], **points},
-    }
+@given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=1, max_size=15), st.integers(0, 3))
+def test_the_interval_of_a_mean_holds_the_mean_and_stays_among_the_runs(values, seed):
+    runs = np.array(values)
+    estimate = estimate_means(runs, n_resamples=50, seed=seed)
+    assert np.allclose(estimate.value, runs.mean(axis=0))
+    assert (runs.min(axis=0) <= estimate.low + 1e-12).all()
+    assert (estimate.low <= estimate.value).all()
+    assert (estimate.value <= estimate.high).all()
+    assert (estimate.high <= runs.max(axis=0) + 1e-12).all()
+    assert ((estimate.low >= 0) & (estimate.high <= 1)).all()
 
 
-ROWS = [
-    *(row("A", "base", seed, float(seed)) for seed in range(4)),
-    *(row("A", "other", seed, 2.0 + seed, solved=0.5) for seed in range(4)),
-    {**row("A", "other", 4, 0.0, state="failed"), "error": "Traceback ...\nValueError: why\n"},
-    row("B", "base", 0, 1.0),
-    {**row("B", "other", 0, 0.0, state="waiting")},
-]
+@given(st.lists(st.floats(0, 1), min_size=5, max_size=12).filter(lambda values: np.std(values) > 0.05))
+def test_the_interval_of_a_mean_shrinks_with_the_square_root_of_the_runs(values):
+    def width(times):
+        estimate = estimate_means(np.tile(values, times)[:, None])
+        return float(estimate.high[0] - estimate.low[0])
+
+    assert width(16) == pytest.approx(width(1) / 4, rel=0.35)
 
 
-def test_the_table_has_every_setting_and_names_the_left_out_trials():
-    records = report.summary(ROWS)
-    found = {(record["task"], record["setting"]): record for record in records}
-    assert list(found) == [(task, setting) for task in ("A", "B", report.ALL_TASKS) for setting in ("base", "other")]
-    assert found["A", "base"]["reward"].value == 1.5
-    assert found["A", "other"]["reward"].value == 3.5
-    assert found["A", "other"]["solved"].value == 0.5
-    assert found["A", "base"][report.BETTER] is None
-    assert found["A", "other"][report.BETTER].value == 14 / 16  # one of 16 pairs is lower (0), two are equal (1 / 2)
-    assert [found["B", "other"][name] for name in ("runs", "reward", report.BETTER)] == [0, None, None]
-    assert [found[task, "other"]["failed"] for task in ("A", "B", report.ALL_TASKS)] == [1, 0, 1]
-    assert found[report.ALL_TASKS, "base"]["reward"] is None  # rewards of different tasks have no mean
-    assert found[report.ALL_TASKS, "base"]["solved"].value == 1
-    lines = report.markdown(records)
-    assert lines[0] == "| task | setting | runs | failed | solved | reward | optimality | better than baseline |"
-    assert lines[2].startswith("| A | base | 4 | 0 | 100.0% (100.0% – 100.0%) | 1.50 (")
-    assert "|  | 87.5% (" in lines[3]
-    assert lines[4] == "| B | base | 1 | 0 | 100.0% | 1.00 |  |  |"  # one run has no interval
-    assert lines[-1] == "The numbers describe the runs that ended. They say nothing about the failed runs."
-    assert report.left_out(ROWS) == [
-        "1 of 11 trials are not done, and left out.",
-        "Failed, and left out: A, other, seed 4: ValueError: why",
-    ]
-    header, first, _, one_run, *_ = report.to_csv(records).splitlines()
-    assert header.startswith("task,setting,runs,failed,solved,solved low,solved high,reward,reward low")
-    assert first.startswith("A,base,4,0,1.0,1.0,1.0,1.5,")
-    assert one_run.startswith("B,base,1,0,1.0,,,1.0,,,")
+def test_the_interval_of_a_mean_is_about_the_textbooks():
+    """For many runs: mean ± 1.96 s / √n."""
+    runs = np.random.default_rng(0).normal(3, 2, size=(400, 1))
+    estimate = estimate_means(runs, n_resamples=20_000)
+    half = 1.96 * runs.std() / 20
+    assert float(estimate.low[0]) == pytest.approx(runs.mean() - half, abs=0.05 * half)
+    assert float(estimate.high[0]) == pytest.approx(runs.mean() + half, abs=0.05 * half)
 
 
-def test_where_nothing_failed_the_table_does_not_speak_of_it():
-    records = report.summary([one for one in ROWS if one["state"] != "failed"])
-    assert "failed" not in records[0]
-    assert "failed" not in "".join(report.markdown(records))
-
-
-def test_an_improvement_has_an_interval_only_if_both_settings_have_several_runs():
-    (_, few), (_, many) = (
-        report.summary([*(row("A", "base", seed, 0.0) for seed in range(n)), *(row("A", "x", i, 1.0) for i in "ab")])
-        for n in (1, 2)
-    )
-    assert (few[report.BETTER].value, many[report.BETTER].value) == (1, 1)
-    assert np.isnan(few[report.BETTER].low)
-    assert many[report.BETTER].low == 1
-
-
-def test_where_no_trial_is_done_there_is_nothing_to_report():
-    with pytest.raises(ValueError, match="none of the 1 trials is done"):
-        report.summary(ROWS[-1:])
-
-
-def test_a_curve_counts_the_last_test_before():
-    runs = [row("A", "base", 0, 5.0), row("A", "base", 1, 7.0, at=(2, 4))]
-    x, curve = report.learning_curve(runs, "mean_reward")
-    assert x.tolist() == [2, 3, 4]
-    assert curve.value.tolist() == [(4 + 6) / 2, (5 + 6) / 2, (5 + 7) / 2]
-
-
-def test_the_figure_has_a_row_for_every_task_and_a_curve_for_every_setting():
-    figure = report.draw(ROWS)
-    assert len(figure.axes) == 8
-    solved, reward, profile, better = figure.axes[:4]
-    assert [len(axes.lines) for axes in (solved, reward, profile)] == [2, 2, 2]
-    assert reward.lines[0].get_xydata().tolist() == [[1, 0.5], [3, 1.5]]
-    assert [line.get_xydata()[0].tolist() for line in profile.lines] == [[-0.25, 1], [-0.25, 1]]  # below all runs
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base", "other"]
-    assert [text.get_text() for text in better.get_yticklabels()] == ["other"]
-    assert better.lines[0].get_xdata().tolist() == [14 / 16] * 2
-
-
-def test_runs_that_were_not_tested_have_no_curve_but_all_else():
-    nothing = {name: [] for name in ROWS[0]["curve"]}
-    untested = [{**one, "curve": nothing} for one in ROWS if one["setting"] == "base"]
-    solved, reward, profile, _ = report.draw([*untested, *ROWS[4:8]]).axes[:4]
-    assert [len(axes.lines) for axes in (solved, reward, profile)] == [1, 1, 2]
-    solved, reward, profile, _ = report.draw(untested).axes[:4]
-    assert [len(axes.lines) for axes in (solved, reward, profile)] == [0, 0, 1]
+def test_the_interval_of_a_mean_agrees_with_all_possible_samples():
+    runs = np.array([0.0, 0.0, 1.0, 5.0, 9.0])
+    drawn = [np.mean(sample) for sample in itertools.product(runs, repeat=5)]
+    estimate = estimate_means(runs[:, None], n_resamples=40_000)
+    expected = np.quantile(drawn, (0.025, 0.975), method="inverted_cdf")
+    assert (float(estimate.low[0]), float(estimate.high[0])) == pytest.approx(tuple(expected), abs=0.21)
