@@ -8,10 +8,10 @@ Double Q-learning, the recommended settings. It makes one figure and one table o
 Every rung but the last has the lecture's settings (SGD with learning rate 0.001, five updates on one transition each a
 step, ε by episode) and the same number of environment steps. Only the Q-table, whose cells learn one by one, has
 another learning rate. The last rung has its own settings and budget. Greedy policies are tested exactly, over all 300
-starts. A run without a target network may diverge: then it ends, in a cross of the figure, and is not in the table's
-figures. The mean of a rung ends where its shortest run does. With fewer than five seeds, every run is a thin line; with
-more there are bands, 95 % intervals of the mean by a bootstrap. Results go to ``results/ladder.png``, ``results/ladder.json``
-(all tests of all runs) and ``results/ladder.md``.
+starts. A run without a target network may diverge: then it ends, in a cross of the figure, and is not in the figures of
+the table. The mean of a rung ends where its shortest run does. With fewer than five seeds, every run is a thin line.
+With more, there are bands: 95 % intervals of the mean by a bootstrap. Results go to ``results/ladder.png``,
+``results/ladder.json`` (all tests of all runs) and ``results/ladder.md``.
 
     python examples/lecture_ladder.py --redraw      # the figure again, from ladder.json
 """

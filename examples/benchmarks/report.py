@@ -9,7 +9,8 @@ from machine import sentence
 from measure import Line, RowResult
 
 VERDICTS = {"aim": "yes, and the aim", "must": "yes", "no": "**no**", "absent": "absent", "": ""}
-COLOURS = {"aim": "tab:green", "must": "tab:blue", "no": "tab:red"}
+#: Index of a verdict's colour in the palette of the package
+PLACES = {"aim": 3, "must": 0, "no": 2}
 
 
 def number(value: float) -> str:
@@ -89,6 +90,8 @@ def plot(results: Mapping[int, RowResult], file: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import LogLocator, NullLocator
 
+    from sb3_lecture_dqn.show.curves import COLOURS
+
     lines = [line for result in results.values() for line in result.lines if line.must is not None]
     lines = [line for line in lines if not line.is_absent]
     fig, ax = plt.subplots(figsize=(11, 1.5 + 0.4 * len(lines)), layout="constrained")
@@ -101,10 +104,10 @@ def plot(results: Mapping[int, RowResult], file: Path) -> None:
 
         margins = [margin(value) for value in line.figures]
         middle = margin(line.value)
-        ax.barh(y, middle - 1, left=1, color=COLOURS[line.verdict], alpha=0.7)
+        ax.barh(y, middle - 1, left=1, color=COLOURS[PLACES[line.verdict]], alpha=0.7)
         ax.plot([min(margins), max(margins)], [y, y], color="black", linewidth=1.5)
         if line.aim is not None:
-            ax.plot([margin(line.aim)] * 2, [y - 0.4, y + 0.4], color="tab:green", linewidth=2)
+            ax.plot([margin(line.aim)] * 2, [y - 0.4, y + 0.4], color=COLOURS[PLACES["aim"]], linewidth=2)
         label = f"{_with_unit(line.value, line)}   (must be {_goal(line.must, line)})"
         ax.text(1.01, y, label, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     ax.axvline(1, color="black", linewidth=1)

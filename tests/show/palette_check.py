@@ -3,7 +3,7 @@
 import numpy as np
 
 # The simulation of Machado, Oliveira & Fernandes, "A Physiologically-based Model for Simulation of Color Vision
-# Deficiency" (IEEE Transactions on Visualization and Computer Graphics 15, 2009), table of severity 1.0, for linear RGB.
+# Deficiency" (IEEE Transactions on Visualization and Computer Graphics 15, 2009): severity 1.0, for linear RGB.
 VISIONS = {
     "normal": np.eye(3),
     "protanopia": np.array(
