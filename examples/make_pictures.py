@@ -100,7 +100,11 @@ def ladder(runs: Runs, out: Path) -> None:
 
 def lecture_study(runs: Runs, out: Path) -> None:
     """The report of the lecture's two switches, from its stored table."""
-    figure = study.report.draw(study.read_rows(EXAMPLES / "results/lecture_study"))
+    stored = EXAMPLES / "results/lecture_study"
+    if not stored.exists():
+        print(f"Not made: {stored} is not there; `sb3-lecture-dqn ablate --out {stored}` trains for it")
+        return
+    figure = study.report.draw(study.read_rows(stored))
     figure.savefig(out / "results/lecture_study.png", dpi=120)
 
 

@@ -51,14 +51,8 @@ SCRIPTS = {
     "lecture_loop.py": ("--episodes 2 --tests 1", r"Episode 1: .*\n(.*\n)*Average reward per episode: -\d", False),
     "lecture_ladder.py": ("--timesteps 200 --tests 2 --seeds 1 --processes 1 --out .", LADDER, False),
     "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
-<<<<<<< HEAD
     "make_exercises.py": ("--teacher made", r"made/exercises\.ipynb\nmade/exercises_ko\.ipynb", True),
-    "make_pictures.py": ("--episodes 20 --seeds 2 --out .", r"Picture: curves\.png", False),
-||||||| parent of df28855 (One command makes every picture; the ladder's tests are stored; changelog)
-    "make_pictures.py": ("--episodes 20 --seeds 2 --out .", r"Picture: curves\.png", False),
-=======
     "make_pictures.py": ("--only taxi curves --episodes 20 --seeds 2 --out .", r"Made: curves", False),
->>>>>>> df28855 (One command makes every picture; the ladder's tests are stored; changelog)
     "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
     "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),

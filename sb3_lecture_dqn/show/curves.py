@@ -249,7 +249,13 @@ def draw_curves(
     tall = [panel for panel in panels if panel not in flat]
     n_columns = 2 if len(tall) > 1 else 1
     n_rows = -(-len(tall) // n_columns)
-    figure = Figure(figsize=(4.6 * n_columns, 3.2 * n_rows + 1.1 * len(flat) + 0.5), layout="constrained")
+    n_entries = len(names) + len(references) + 1
+    is_short = max(map(len, names)) <= 40
+    # In the place of a missing panel, or below all panels
+    has_room = len(tall) % 2 == 1 and len(tall) > 1 and is_short and n_entries <= 10
+    n_legend_columns = 3 if n_columns == 2 and is_short else 1
+    below = 0.0 if has_room else 0.25 * -(-n_entries // n_legend_columns)
+    figure = Figure(figsize=(4.6 * n_columns, 3.2 * n_rows + 1.1 * len(flat) + below + 0.2), layout="constrained")
     grid = figure.add_gridspec(n_rows + len(flat), n_columns, height_ratios=[1] * n_rows + [0.16] * len(flat))
     lines: dict[str, Any] = {}
     for index, panel in enumerate([*tall, *flat]):
@@ -271,12 +277,12 @@ def draw_curves(
     if any(run.diverged for curves in panels.values() for curve in curves.values() for run in curve.runs):
         lines["diverged"] = Line2D([], [], color="white", **_DIVERGED)
     labels = [*map(as_plain_text, lines)]
-    if len(tall) % 2 and len(tall) > 1:  # there is room for the legend
+    if has_room:
         room = figure.add_subplot(grid[n_rows - 1, 1])
         room.set_axis_off()
         room.legend(list(lines.values()), labels, loc="center", handlelength=3.5)
     else:
-        n_legend_columns = 1 if max(map(len, labels), default=0) > 45 else min(3, len(lines))
+        n_legend_columns = min(n_legend_columns, len(lines))
         figure.legend(
             list(lines.values()), labels, loc="outside lower center", ncols=n_legend_columns, handlelength=3.5
         )

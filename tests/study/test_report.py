@@ -95,17 +95,7 @@ def test_the_table_for_a_terminal_has_all_figures_in_80_columns():
         for title in (*report.METRICS.values(), report.BETTER):
             assert report._cell_of(record, title) in text
     assert "A: solved" in lines
-    assert next(line for line in lines if line.startswith("  base")).replace("4 runs", "4 runs, 0 failed").split() == [
-        "base",
-        "100.0%",
-        "(100.0%",
-        "–",
-        "100.0%)",
-        "4",
-        "runs,",
-        "0",
-        "failed",
-    ]
+    assert any(line.startswith("  base  ") and line.endswith("100.0% (100.0% – 100.0%)  4 runs") for line in lines)
     assert any(line.startswith("  other") and line.endswith("4 runs, 1 failed") for line in lines)
 
 

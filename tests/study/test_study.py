@@ -419,7 +419,7 @@ def test_the_report_is_printed_and_written(study, capsys):
     assert main(["ablate", "--report", str(folder)]) == 1  # one has failed
     printed = capsys.readouterr().out
     assert printed in printed_before
-    assert re.search(r"^FrozenLake-v1: solved\n(  .*\n)*  SB3  .*%  1 run\n", printed, re.MULTILINE)
+    assert re.search(r"^FrozenLake-v1: solved\n(  .*\n)*  SB3 .*% +1 run\n", printed, re.MULTILINE)
     assert "Failed, and left out: FrozenLake-v1, bad, seed 4: diverged: the loss" in printed
     assert max(len(line) for line in printed.splitlines() if not line.startswith("Figure: ")) <= 80
     written = (folder / "report.md").read_text()
