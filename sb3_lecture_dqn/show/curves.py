@@ -13,9 +13,10 @@ from sb3_lecture_dqn.show.pictures import as_plain_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: The colours of lines. Any two of them, and each of them and white, can be told apart by readers with and without
-#: deuteranopia and protanopia: ``tests/show/test_curves.py`` measures it. Black is left to the reference lines
-COLOURS = ("#0072B2", "#E69F00", "#882255", "#44AA99", "#56B4E9", "#999933")
+#: The colours of lines. Any two of these eight, and each of them and black or white, can be told apart by readers with
+#: and without deuteranopia and protanopia: ``tests/show/test_curves.py`` measures it. The first two are Okabe & Ito's,
+#: some of whose eight are too near to each other; the rest come from a search. Black is left to the reference lines
+COLOURS = ("#0072B2", "#E69F00", "#870000", "#00D2B4", "#3CB4FF", "#0F0F96", "#B4695A", "#694B5A")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "*")
 #: Names that have the same colour in every plot, as those of the lecture's four settings in runs and in studies
@@ -169,13 +170,9 @@ def draw_curve(axes: Any, curve: Curve, style: LineStyle, label: str | None = No
         step = "post" if keywords.get("drawstyle") == "steps-post" else None
         axes.fill_between(curve.x, curve.low, curve.high, step=step, color=style.colour, alpha=0.2, linewidth=0)
     thin = {"color": style.colour, "linewidth": 0.7, "alpha": 0.7, "zorder": 1.5}
+    for run in _thin_lines(curve):
+        axes.plot(run.x, run.y, **thin)
     for run in curve.runs:
-        if 1 < len(curve.runs) < MIN_RUNS_OF_BAND:
-            axes.plot(run.x, run.y, **thin)
-        elif len(curve.runs) > 1:
-            rest = run.x >= (curve.x[-1] if len(curve.x) else -np.inf)
-            if rest.sum() > 1:
-                axes.plot(run.x[rest], run.y[rest], **thin)
         if run.diverged:
             axes.plot(run.x[-1:], run.y[-1:], color=style.colour, **_DIVERGED)
     axes.grid(alpha=0.3)
@@ -192,6 +189,15 @@ _DIVERGED: dict[str, Any] = {
 }
 
 
+def _thin_lines(curve: Curve) -> list[RunLine]:
+    """Return the runs if they are few, else what goes on where the mean has ended."""
+    if len(curve.runs) < MIN_RUNS_OF_BAND:
+        return list(curve.runs) if len(curve.runs) > 1 else []
+    end = curve.x[-1] if len(curve.x) else -np.inf
+    rests = [run._replace(x=run.x[run.x >= end], y=run.y[run.x >= end]) for run in curve.runs]
+    return [rest for rest in rests if len(rest.x) > 1]
+
+
 def heights_of(curve: Curve) -> list[np.ndarray]:
     """
     Return all heights that :func:`draw_curve` draws.
@@ -199,7 +205,8 @@ def heights_of(curve: Curve) -> list[np.ndarray]:
     :param curve: The curve
     :return: Arrays of numbers, some NaN
     """
-    return [curve.mean, curve.low, curve.high, *(run.y for run in curve.runs)]
+    ends = [run.y[-1:] for run in curve.runs if run.diverged]
+    return [curve.mean, curve.low, curve.high, *(run.y for run in _thin_lines(curve)), *ends]
 
 
 def limits_around(heights: Sequence[np.ndarray]) -> tuple[float, float]:

@@ -242,7 +242,7 @@ class ActionBars:
         self.limits = limits
         width, height = 3.8, 4.0
         figure = Figure(figsize=(width, height), dpi=100)
-        self._canvas: Any = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         above, below = 0.12 + 0.22 * n_lines, 0.85
         self.axes = figure.add_axes((0.24, below / height, 0.71, 1 - (above + below) / height))
         # Both axes are fixed, with the first action on top: matplotlib would fit them to the bars of a picture.
@@ -267,8 +267,8 @@ class ActionBars:
         handles = [Patch(**CHOSEN, label="chosen"), Patch(**OTHER, label="other")]
         handles += [Patch(**FORBIDDEN, label="not valid")] if masked else []
         figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=9, frameon=False)
-        self._canvas.draw()
-        self._background = self._canvas.copy_from_bbox(figure.bbox)
+        canvas.draw()
+        self._canvas, self._background = canvas, canvas.copy_from_bbox(figure.bbox)
 
     def draw(self, values: np.ndarray | None, action: int | None, lines: Sequence[str], note: str = "") -> np.ndarray:
         """
@@ -281,7 +281,7 @@ class ActionBars:
         :return: The pixels, uint8 of shape ``(height, width, 3)``
         """
         self._canvas.restore_region(self._background)
-        axes, shown = self.axes, []
+        shown: list[Any] = []
         for index, (bar, hatched) in enumerate(zip(self.bars, self.forbidden, strict=True)):
             if values is None:
                 continue
@@ -294,5 +294,5 @@ class ActionBars:
             text.set_text(as_plain_text(line))
         self.note.set_text(as_plain_text(note))
         for artist in [*shown, *self.lines, *([self.note] if note else [])]:
-            (axes if artist.axes is not None else artist.figure).draw_artist(artist)
+            artist.draw(self._canvas.get_renderer())
         return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()

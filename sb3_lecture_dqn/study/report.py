@@ -323,8 +323,8 @@ def draw(rows: Rows) -> "Figure":
         if heights:
             reward.set(ylim=limits_around(heights))
         profile.set(xlabel="reward τ at the end", ylabel="share of runs above τ", ylim=(-0.03, 1.03))
-        baseline = as_plain_text(repr(settings[0]))
-        better.set(xlabel=f"probability that a run has\nmore reward than {baseline}", xlim=(-0.03, 1.03))
+        baseline = as_plain_text("\n".join(textwrap.wrap(f"than {settings[0]!r}", 30)))
+        better.set(xlabel=f"probability of more reward\n{baseline}", xlim=(-0.03, 1.03))
         better.axvline(0.5, color="black", linestyle=":", linewidth=1)
         better.set_yticks(range(1, len(settings)), [*map(as_plain_text, settings[1:])])
         better.set_ylim(max(len(settings), 2) - 0.5, 0.5)

@@ -48,6 +48,7 @@ def test_the_measure_knows_bad_palettes():
 @pytest.mark.parametrize("vision", VISIONS)
 def test_any_two_lines_differ_for_every_reader(vision):
     """Also from the black of the reference lines."""
+    assert len(COLOURS) == 8
     seen = {colour: lab(colour, vision) for colour in ("#000000", *COLOURS)}
     for first, second in itertools.combinations(seen, 2):
         assert difference(seen[first], seen[second]) >= 20, (first, second)

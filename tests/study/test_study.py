@@ -441,7 +441,7 @@ def test_a_study_that_is_stopped_says_how_to_go_on(stop, exit_code, study, monke
 
     monkeypatch.setattr("sb3_lecture_dqn.study.run_plan", stopped)
     assert main(["ablate", str(folder / "plan.yaml"), "--out", str(folder)]) == exit_code
-    assert f"Interrupted: 3 of 4 trials are done in {folder}.\nTo go on" in capsys.readouterr().out
+    assert f"Interrupted: 3 of 4 runs are done in {folder}.\nTo go on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -599,7 +599,8 @@ def test_a_report_waits_for_no_pipe_and_follows_no_link_to_write(tmp_path, capsy
 def test_names_of_settings_are_no_formulas_and_a_large_report_is_refused(tmp_path, capsys):
     write_table(tmp_path / "a", done_row(setting="$\\frac{$"), done_row(setting="$x$"))
     assert main(["ablate", "--report", str(tmp_path / "a")]) == 0
-    assert "| $x$ |" in capsys.readouterr().out
+    assert "| $x$ |" in (tmp_path / "a/report.md").read_text()
+    assert "\n  $x$ " in capsys.readouterr().out
     write_table(tmp_path / "b", *(done_row(setting=str(n)) for n in range(501)))
     assert main(["ablate", "--report", str(tmp_path / "b")]) == 2
     assert "the study has 501 pairs of task and setting" in capsys.readouterr().err
