@@ -21,6 +21,7 @@ from sb3_lecture_dqn.common.text import shown
 from sb3_lecture_dqn.common.user_yaml import read_yaml
 from sb3_lecture_dqn.config_file import write_config
 from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
+from sb3_lecture_dqn.evaluation.run import run_test
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.show.hparams import HParamsCallback
 from sb3_lecture_dqn.show.page.callback import LecturePageCallback, check_can_be_shown
