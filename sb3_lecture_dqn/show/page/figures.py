@@ -56,6 +56,28 @@ class Figures:
             _set_arrays(target, moment.online if moment.target is None else moment.target)
         self.model.policy.optimizer.load_state_dict(copy.deepcopy(moment.optimizer))
 
+    def model_at(self, moment: Moment) -> Any:
+        """
+        Bring the copy to a moment with its counters, and with its memory if the moment has all of it.
+
+        :param moment: The moment
+        :return: The copy, to be looked at; further moments change it
+        """
+        self.set(moment)
+        model = self.model
+        model.num_timesteps, model._episode_num = moment.step, moment.episode
+        model.exploration_rate = moment.epsilon
+        model._make_replay_buffer()
+        memory, rows = model.replay_buffer, moment.sample
+        if isinstance(memory, SuccessFailReplayBuffer) and len(rows) == moment.n_successes + moment.n_failures:
+            for partition, part in (
+                (memory.success, rows[: moment.n_successes]),
+                (memory.fail, rows[moment.n_successes :]),
+            ):
+                partition.reserve(len(part))[0][: len(part)] = part
+            memory.set_sizes(moment.n_successes, moment.n_failures)
+        return model
+
     @property
     def _masks(self) -> dict[str, Any]:
         return {} if self.world.valid is None else {"action_masks": self.world.valid}

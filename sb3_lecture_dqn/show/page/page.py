@@ -65,7 +65,7 @@ def page_data(sources: Sequence[Source]) -> dict[str, Any]:
         "format": FORMAT,
         "version": sb3_lecture_dqn.__version__,
         "created": f"{datetime.now():%Y-%m-%d %H:%M}",
-        "runs": [run_data(source.name, source.model, source.world, source.moments) for source in sources],
+        "runs": [run_data(source) for source in sources],
     }
 
 

@@ -1,30 +1,33 @@
 """A run as the data of a page."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from sb3_lecture_dqn.engine.divergence import has_finite_weights
+from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.evaluation.diagnosis import diagnose
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD
 from sb3_lecture_dqn.show.hparams import model_settings
 from sb3_lecture_dqn.show.page.figures import Figures, moments_data
-from sb3_lecture_dqn.show.page.moment import Moment
-from sb3_lecture_dqn.show.page.world import World
+from sb3_lecture_dqn.show.page.runs import Source
+
+#: Title of the summary of the diagnosis, by language
+_SUMMARY = {"en": "In short", "ko": "요약"}
 
 
-def run_data(name: str, model: Any, world: World, moments: Sequence[Moment]) -> dict[str, Any]:
+def run_data(source: Source) -> dict[str, Any]:
     """
     Compute the data of one run.
 
-    :param name: Name of the run
-    :param model: Its model, which stays unchanged
-    :param world: Its environment
-    :param moments: Its moments, in the order of time
+    :param source: The run
     :return: JSON
     """
-    data = moments_data(Figures(model, world), moments)
+    model, world = source.model, source.world
+    figures = Figures(model, world)
+    data = moments_data(figures, source.moments)
     return {
-        "name": name,
+        "name": source.name,
         "env_id": world.looks["env_id"],
         "kind": world.looks["kind"],
         "settings": [[setting, str(value)] for setting, value in model_settings(model).items()],
@@ -44,8 +47,26 @@ def run_data(name: str, model: Any, world: World, moments: Sequence[Moment]) -> 
         "world": world.data(),
         "moments": data,
         "events": _events(data),
-        "diagnosis": {"en": [], "ko": []},
+        "diagnosis": _diagnosis(source, figures, data),
     }
+
+
+def _diagnosis(source: Source, figures: Figures, data: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Diagnose the model at the last moment, in every language of the page."""
+    model = source.last
+    if model is None or not has_finite_weights(model):
+        last = next(moment for moment in reversed(source.moments) if moment.step == data["step"][-1])
+        model = figures.model_at(last)
+    made_by_id = model.env is not None or model.env_id is not None
+    env = None if made_by_id else TabularVecEnv(source.world.table, max_episode_steps=source.world.limit)
+    diagnosis = diagnose(model, env, solved=dict(zip(data["episode"], data["solved"], strict=True)))
+    found = {}
+    for language, title in _SUMMARY.items():
+        worded = diagnosis.in_language(language)
+        summary = {"kind": "summary", "title": title, "text": worded.summary, "advice": "", "states": []}
+        findings = [finding.to_dict() for finding in worded.findings]
+        found[language] = [summary, *({name: finding[name] for name in summary} for finding in findings)]
+    return found
 
 
 def _events(data: dict[str, Any]) -> list[dict[str, Any]]:

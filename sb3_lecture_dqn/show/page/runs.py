@@ -1,10 +1,11 @@
 """Runs as a page takes them: recorded ones, those with checkpoints, and models."""
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any
 
-from sb3_lecture_dqn.algorithms import ALGORITHMS, load_model
+from sb3_lecture_dqn.algorithms import load_model, load_run
 from sb3_lecture_dqn.common.callback_tree import callback_tree
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.run_files import MODEL, RECORDING
@@ -27,12 +28,14 @@ class Source:
     :param model: A model with its settings and networks, which stays unchanged
     :param world: Its environment
     :param moments: Its moments, in the order of time
+    :param last: The model at the last moment with its memory, if it is known
     """
 
     name: str
     model: Any
     world: World
     moments: list[Moment]
+    last: Any = None
 
 
 def open_run(run: Any) -> Source:
@@ -55,7 +58,11 @@ def open_run(run: Any) -> Source:
             raise FileNotFoundError(f"run={str(path)!r}: there is no such folder or file")
         return _of_one_moment(path.stem, load_model(path))
     if (recording := Recording(path / RECORDING)).exists():
-        return _of_recording(path.resolve().name, recording, load_model(recording.model_file))
+        source = _of_recording(path.resolve().name, recording, load_model(recording.model_file))
+        with contextlib.suppress(OSError, ValueError):  # a run that was stopped has no model, or an older one
+            last = load_run(path)
+            source.last = last if last.num_timesteps == source.moments[-1].step else None
+        return source
     for folder in (path / "checkpoints", path):
         if steps := checkpoint_steps(folder):
             return _of_checkpoints(path.resolve().name, sorted(steps, key=lambda file: steps[file]))
@@ -69,7 +76,9 @@ def open_run(run: Any) -> Source:
 def _of_model(model: LectureAlgorithm) -> Source:
     for child in callback_tree(model._callback) if model._callback is not None else ():
         if isinstance(child, LecturePageCallback) and child.recording is not None and child.recording.exists():
-            return _of_recording(child.recording.folder.parent.resolve().name, child.recording, model)
+            source = _of_recording(child.recording.folder.parent.resolve().name, child.recording, model)
+            source.last = model if model.num_timesteps == source.moments[-1].step else None
+            return source
     return _of_one_moment(type(model).__name__, model)
 
 
@@ -85,30 +94,20 @@ def _of_recording(name: str, recording: Recording, model: Any) -> Source:
 
 def _of_one_moment(name: str, model: Any) -> Source:
     world = _world_of(name, model)
-    return Source(name, model, world, [_kept(Taker(model, world.table, model._n_updates).take(["end"]))])
+    return Source(name, model, world, [_kept(Taker(model, world.table, model._n_updates).take(["end"]))], model)
 
 
 def _of_checkpoints(name: str, files: list[pathlib.Path]) -> Source:
     moments: list[Moment] = []
     source: Source | None = None
     for file in files:
-        model = _resumed(file)
+        model = load_run(file)
         world = _world_of(name, model) if source is None else source.world
         why = ["start"] if model.num_timesteps == 0 else ["checkpoint"]
         moments.append(_kept(Taker(model, world.table, 0).take(why if file != files[-1] else [*why, "end"])))
-        source = Source(name, model, world, moments)
+        source = Source(name, model, world, moments, model)
     assert source is not None
     return source
-
-
-def _resumed(file: pathlib.Path) -> Any:
-    errors = []
-    for algorithm in ALGORITHMS.values():
-        try:
-            return algorithm.cls.resume(file, exact=False)
-        except UnsafeFileError as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def _world_of(name: str, model: Any) -> World:

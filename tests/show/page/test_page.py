@@ -19,6 +19,7 @@ from sb3_lecture_dqn import (
     NotTabularError,
     TabularVecEnv,
     UnsafeFileError,
+    diagnose,
     exact_test,
     optimal_values,
     show,
@@ -259,3 +260,19 @@ def test_the_command_line_records_and_writes_pages(tmp_path: pathlib.Path, capsy
     )
     assert "a page shows tabular environments only: CartPoleEnv" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_the_diagnosis_is_that_of_the_model_at_the_last_moment(tmp_path: pathlib.Path) -> None:
+    model = recorded(tmp_path, n=40, env="FrozenLake-v1", **SHORT)
+    from_recording = data_of(show.write_page(tmp_path, tmp_path / "page.html"))["runs"][0]
+    from_model = data_of(show.write_page(model, tmp_path / "page.html"))["runs"][0]
+    assert from_recording["diagnosis"] == from_model["diagnosis"]
+    moments = from_model["moments"]
+    diagnosis = diagnose(model, solved=dict(zip(moments["episode"], moments["solved"], strict=True)))
+    for language in ("en", "ko"):
+        worded = diagnosis.in_language(language)
+        summary, *findings = from_model["diagnosis"][language]
+        assert summary["text"] == worded.summary
+        assert [finding["kind"] for finding in findings] == [finding.kind for finding in worded.findings]
+        assert [finding["text"] for finding in findings] == [finding.text for finding in worded.findings]
+    assert len(findings) >= 1
