@@ -12,7 +12,7 @@ from sb3_lecture_dqn.common.checks import check_number, parse_frequency
 from sb3_lecture_dqn.common.run_files import RECORDING
 from sb3_lecture_dqn.envs.tabular import NotTabularError
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
-from sb3_lecture_dqn.show.page.moment import Taker
+from sb3_lecture_dqn.show.page.moment import Moment, Taker
 from sb3_lecture_dqn.show.page.recording import Entry, Recording
 from sb3_lecture_dqn.show.page.world import World
 from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
@@ -20,8 +20,10 @@ from sb3_lecture_dqn.training.callbacks import LectureTestCallback
 from sb3_lecture_dqn.training.due import Due
 from sb3_lecture_dqn.training.schedule import Every
 
-#: Moments of a recording, at most, and tests among them, at most
-MAX_MOMENTS, MAX_TESTS = 400, 350
+#: Moments of a recording, at most, and as many as there may be of large networks
+MAX_MOMENTS, MIN_MOMENTS = 400, 50
+#: Bytes of a recording: more would make the training longer by more than a few hundredths
+MAX_BYTES = 36_000_000
 #: Steps between two recorded copies of the target network, at least, if the interval is in steps
 _STEPS_BETWEEN_COPIES = 200
 
@@ -52,9 +54,10 @@ class LecturePageCallback(BaseCallback):
     Everything else is computed when the page is written, so that the training takes hardly longer; it does not change
     by a bit. If the training diverges, the last valid moment is marked.
 
-    A recording has at most 400 moments. If the budget has more copies of the target network than fit, only every
-    second, third, … copy is recorded; if there are more tests than fit, likewise. If that is not known before, as with
-    copies by steps and a budget in episodes, every second one is removed when there is no more room.
+    A recording has at most 400 moments, and at most about 36 MB: of large networks it has fewer moments, but 50 at
+    least. If there are more copies of the target network than fit beside the tests, only every second, third, … copy is
+    recorded; if there are more tests than fit, likewise. If that is not known before, as with copies by steps and a
+    budget in episodes, every second one is removed when there is no more room.
 
     A run that is resumed goes on with its recording: moments later than the checkpoint are removed.
 
@@ -79,16 +82,17 @@ class LecturePageCallback(BaseCallback):
         world = check_can_be_shown(model)
         is_resumed = model._resumed is not None
         self._taker = Taker(model, world.table, 0 if is_resumed else model._n_updates)
-        self._make_intervals()
+        first = self._taker.take(["start"])
+        self._make_intervals(first.n_bytes())
         self.recording = Recording(self._folder())
         if self.recording.exists() and not is_resumed and model.num_timesteps == 0:
             raise ValueError(
                 f"{self.recording.folder} has the recording of another run: remove it, or choose another save_path"
             )
         self._is_open = True
-        self._outliving(lambda recording: self._begin(recording, world, is_resumed))
+        self._outliving(lambda recording: self._begin(recording, world, first, is_resumed))
 
-    def _begin(self, recording: Recording, world: World, is_resumed: bool) -> None:
+    def _begin(self, recording: Recording, world: World, first: Moment, is_resumed: bool) -> None:
         step = self.model.num_timesteps
         is_new = step == 0 or not recording.exists()
         if is_new:
@@ -98,7 +102,7 @@ class LecturePageCallback(BaseCallback):
             recording.go_on(step if is_resumed else step + 1)
         is_there = is_resumed or any(entry.step == step for entry in recording.entries)
         if is_new or not is_there:
-            recording.add(self._taker.take(["start"]))
+            recording.add(first)
 
     def _folder(self) -> pathlib.Path:
         model: Any = self.model
@@ -122,8 +126,9 @@ class LecturePageCallback(BaseCallback):
             return None
         return parse_frequency("target_update_interval", model.target_update_interval)
 
-    def _make_intervals(self) -> None:
+    def _make_intervals(self, n_bytes: int) -> None:
         """Choose which tests and copies of the target network are recorded, and count from here."""
+        self._most = min(MAX_MOMENTS, max(MIN_MOMENTS, MAX_BYTES // n_bytes))
         tests, copies = self._test_interval(), self._copy_interval()
         self._intervals = {"test": Every(*tests, first=tests[1] == "episode")}
         if copies is not None:
@@ -131,16 +136,16 @@ class LecturePageCallback(BaseCallback):
         #: Steps or episodes between two events, and how many events stand for each that is recorded
         self._units = {name: every.n for name, every in self._intervals.items()}
         self._strides = dict.fromkeys(self._intervals, 1)
-        n_left = MAX_MOMENTS - 3  # the start, the first episode and the end
+        # Beside the start, the first episode and the end, an eighth is for copies if there are as many tests
+        room = {"test": self._most * 7 // 8 - 3, "target_copy": self._most - 3}
         for name, every in self._intervals.items():
             n_events = self._events_in_budget(every)
             if n_events is None:
                 least = _STEPS_BETWEEN_COPIES if every.unit == "step" else 1
                 self._strides[name] = max(1, -(-least // every.n))
             else:
-                most = MAX_TESTS if name == "test" else n_left
-                self._strides[name] = max(1, -(-n_events // most))
-                n_left -= n_events // self._strides[name]
+                self._strides[name] = max(1, -(-n_events // room[name]))
+                room["target_copy"] -= n_events // self._strides[name]
             every.n *= self._strides[name]
             every.start(self.model.num_timesteps, self.model._episode_num)
 
@@ -203,7 +208,7 @@ class LecturePageCallback(BaseCallback):
 
     def _thin(self, recording: Recording) -> None:
         """Remove every second copy of the target network if there are too many moments; without copies, also tests."""
-        while len(recording.entries) > MAX_MOMENTS:
+        while len(recording.entries) > self._most:
             n_copies = sum(entry.why == ["target_copy"] for entry in recording.entries)
             for name in ["target_copy"] if n_copies > 1 else self._intervals:
                 self._strides[name] *= 2

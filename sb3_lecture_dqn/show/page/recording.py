@@ -6,24 +6,36 @@ damaged; they are then left out, with a warning.
 """
 
 import json
-import os
+import math
 import pathlib
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch as th
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number
-from sb3_lecture_dqn.common.run_files import MODEL
+from sb3_lecture_dqn.algorithms import ALGORITHMS
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_finite, check_number
 from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.codec import ArraysInOrder, decode, encode
 from sb3_lecture_dqn.saving.files import parse_json
-from sb3_lecture_dqn.show.page.moment import WHY, Moment
+from sb3_lecture_dqn.saving.from_file import make_model
+from sb3_lecture_dqn.saving.model_file import DERIVED, decoded_settings
+from sb3_lecture_dqn.saving.weights import with_tensors
+from sb3_lecture_dqn.show.page.moment import WHY, Moment, on_cpu
 
 RECORDING_VERSION = 1
-_WORLD = "world.bin"
+_RUN = "run.bin"
+#: Types of the arrays of a moment
+_DTYPES = {dtype: np.dtype(dtype) for dtype in ("<f2", "<f4", "<f8", "<i4", "<i8", "|u1", "|b1")}
 _FILE_NAME = re.compile(r"moment_(\d{12})\.bin")
+
+
+#: Fields of a moment that are JSON, and those that are arrays
+_PLAIN = ("step", "episode", "why", "epsilon", "n_successes", "n_failures", "drawn")
+_ARRAYS = ("held", "successes", "sample", "drawn_rows")
 
 
 class Entry(NamedTuple):
@@ -52,18 +64,13 @@ class Recording:
         #: The moments, in the order of time
         self.entries: list[Entry] = []
 
-    @property
-    def model_file(self) -> pathlib.Path:
-        """The file of the model as it was when the recording began."""
-        return self.folder / MODEL
-
     def exists(self) -> bool:
         """
         Look whether there is a recording.
 
         :return: Whether the folder has one
         """
-        return (self.folder / _WORLD).is_file() and bool(self._files())
+        return (self.folder / _RUN).is_file() and bool(self._files())
 
     def begin(self, model: Any, world: dict[str, Any]) -> None:
         """
@@ -74,9 +81,17 @@ class Recording:
         :raises OSError: If a file cannot be written
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.model_file.open("wb") as file:
-            model.save(file)
-        _write(self.folder / _WORLD, {"version": RECORDING_VERSION, "world": world})
+        left_out = {*model._excluded_save_params(), *DERIVED, "ep_info_buffer", "ep_success_buffer"}
+        settings = {name: value for name, value in vars(model).items() if name not in left_out}
+        value = {
+            "algorithm": model.word_in_files,
+            "settings": encode(settings, model.policy_aliases),
+            "parameters": with_tensors(model.get_parameters(), on_cpu),
+            "world": world,
+        }
+        arrays = ArraysInOrder()
+        described = {"version": RECORDING_VERSION, "value": encode(value, {}, arrays.put)}
+        _write(self.folder / _RUN, described, [numbers.data for numbers in arrays.contents])
 
     def add(self, moment: Moment) -> None:
         """
@@ -85,7 +100,25 @@ class Recording:
         :param moment: The moment; one of the same step is replaced
         :raises OSError: If it cannot be written
         """
-        _write(self._file(moment.step), {"version": RECORDING_VERSION, **vars(moment)})
+        plain = {name: getattr(moment, name) for name in _PLAIN}
+        state: dict[Any, dict[str, Any]] = moment.optimizer["state"]
+        arrays = {f"online/{name}": array.numpy() for name, array in moment.online.items()}
+        arrays |= {f"target/{name}": array.numpy() for name, array in (moment.target or {}).items()}
+        arrays |= {name: getattr(moment, name) for name in _ARRAYS if getattr(moment, name) is not None}
+        rest: dict[str, dict[str, Any]] = {}
+        for number, entries in state.items():
+            for name, entry in entries.items():
+                if isinstance(entry, th.Tensor):
+                    arrays[f"optimizer/{number}/{name}"] = entry.numpy()
+                else:
+                    rest.setdefault(str(number), {})[name] = entry
+        described = {
+            "version": RECORDING_VERSION,
+            **plain,
+            "optimizer": encode([moment.optimizer["param_groups"], rest], {}),
+            "arrays": [[name, array.dtype.str, array.shape] for name, array in arrays.items()],
+        }
+        _write(self._file(moment.step), described, [np.ascontiguousarray(array).data for array in arrays.values()])
         entry = Entry(moment.step, moment.episode, moment.why)
         self.entries = [other for other in self.entries if other.step != moment.step] + [entry]
 
@@ -97,11 +130,14 @@ class Recording:
         """
         self.entries = []
         for step, file in self._files().items():
-            if step >= before:
+            try:
+                described = _read(file)[0] if step < before else None
+            except UnsafeFileError:
+                described = None
+            if described is None:
                 file.unlink()
-                continue
-            described, _ = _read(file)
-            self.entries.append(Entry(step, described["episode"], list(described["why"])))
+            else:
+                self.entries.append(Entry(step, described["episode"], list(described["why"])))
 
     def remove(self, entries: list[Entry]) -> None:
         """
@@ -113,15 +149,35 @@ class Recording:
             self._file(entry.step).unlink(missing_ok=True)
         self.entries = [entry for entry in self.entries if entry not in entries]
 
-    def world(self) -> dict[str, Any]:
+    def run(self) -> tuple[Any, dict[str, Any]]:
         """
-        Read the description of the environment.
+        Read what :meth:`begin` has written.
 
-        :return: What :meth:`begin` got
-        :raises UnsafeFileError: If the file is damaged
+        :return: A model with the settings and networks of the run, and the description of its environment
+        :raises UnsafeFileError: If the file is damaged, or has settings that are code
         """
-        world: dict[str, Any] = _value(self.folder / _WORLD)["world"]
-        return world
+        path = self.folder / _RUN
+        described, numbers = _read(path)
+        left = memoryview(numbers)
+
+        def take(_: dict[str, Any], n_bytes: int) -> bytes:
+            nonlocal left
+            if n_bytes > len(left):
+                raise UnsafeFileError("it ends before its arrays do")
+            taken, left = bytes(left[:n_bytes]), left[n_bytes:]
+            return taken
+
+        try:
+            value: dict[str, Any] = decode(described["value"], {}, take=take)
+            classes = {algorithm.cls.word_in_files: algorithm.cls for algorithm in ALGORITHMS.values()}
+            cls: Any = classes[value["algorithm"]]
+            settings = decoded_settings(value["settings"], cls.policy_aliases, {}, way_on="")
+            check_finite(value["parameters"])
+            return make_model(cls, path, settings, value["parameters"], None, "auto", False, {}), value["world"]
+        except UnsafeFileError as error:
+            raise UnsafeFileError(f"{path}: {error}") from None
+        except DAMAGED as error:
+            raise UnsafeFileError(f"{path} is damaged: {error!r}") from None
 
     def moments(self) -> list[Moment]:
         """
@@ -132,8 +188,7 @@ class Recording:
         moments = []
         for file in self._files().values():
             try:
-                value = _value(file)
-                moments.append(_checked(Moment(**{name: value[name] for name in Moment.__dataclass_fields__})))
+                moments.append(_moment(file))
             except UnsafeFileError as error:
                 warnings.warn(f"a moment is left out: {error}")
         return moments
@@ -146,16 +201,10 @@ class Recording:
         return {int(match[1]): path for path in paths if (match := _FILE_NAME.fullmatch(path.name)) is not None}
 
 
-def _write(path: pathlib.Path, value: dict[str, Any]) -> None:
-    """Write a value: the length of the JSON, the JSON, and the numbers of the arrays one after the other."""
-    arrays = ArraysInOrder()
-    described = json.dumps(encode(value, {}, arrays.put)).encode()
-    beside = path.with_suffix(".tmp")
-    with beside.open("wb") as file:
-        file.write(len(described).to_bytes(8, "little") + described)
-        for numbers in arrays.contents:
-            file.write(numbers.data)
-    os.replace(beside, path)
+def _write(path: pathlib.Path, described: dict[str, Any], contents: Sequence[memoryview]) -> None:
+    """Write a file: the length of the JSON, the JSON, and the numbers of the arrays one after the other."""
+    text = json.dumps(described).encode()
+    path.write_bytes(b"".join([len(text).to_bytes(8, "little"), text, *contents]))
 
 
 def _read(path: pathlib.Path) -> tuple[dict[str, Any], bytes]:
@@ -173,24 +222,40 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], bytes]:
         raise UnsafeFileError(f"{path} is no part of a recording, or it is damaged: {error!r}") from None
 
 
-def _value(path: pathlib.Path) -> dict[str, Any]:
+def _moment(path: pathlib.Path) -> Moment:
+    """Read a moment."""
     described, numbers = _read(path)
-    left = memoryview(numbers)
-
-    def take(_: dict[str, Any], n_bytes: int) -> bytes:
-        nonlocal left
-        if n_bytes > len(left):
-            raise UnsafeFileError(f"{path} ends before its arrays do")
-        taken, left = bytes(left[:n_bytes]), left[n_bytes:]
-        return taken
-
+    arrays: dict[str, np.ndarray] = {}
+    at = 0
     try:
-        value: dict[str, Any] = decode(described, {}, take=take)
-    except UnsafeFileError:
-        raise
+        for name, kind, shape in described["arrays"]:
+            dtype, count = _DTYPES[kind], math.prod(shape)
+            arrays[name] = np.frombuffer(numbers, dtype, count, at).reshape(shape)
+            at += count * dtype.itemsize
+        if at != len(numbers):
+            raise UnsafeFileError("its arrays have another length")
+        groups, state = decode(described["optimizer"], {})
+        of_optimizer: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in state.items()}
+        for name, array in _under("optimizer/", arrays).items():
+            number, _, entry = name.partition("/")
+            of_optimizer.setdefault(int(number), {})[entry] = th.tensor(array)
+        return _checked(
+            Moment(
+                **{name: described[name] for name in _PLAIN},
+                **{name: arrays.get(name) for name in _ARRAYS},  # type: ignore[arg-type]
+                online={name: th.tensor(array) for name, array in _under("online/", arrays).items()},
+                target={name: th.tensor(array) for name, array in _under("target/", arrays).items()} or None,
+                optimizer={"state": of_optimizer, "param_groups": groups},
+            )
+        )
+    except UnsafeFileError as error:
+        raise UnsafeFileError(f"{path}: {error}") from None
     except DAMAGED as error:
         raise UnsafeFileError(f"{path} is damaged: {error!r}") from None
-    return value
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _checked(moment: Moment) -> Moment:

@@ -58,7 +58,7 @@ def open_run(run: Any) -> Source:
             raise FileNotFoundError(f"run={str(path)!r}: there is no such folder or file")
         return _of_one_moment(path.stem, load_model(path))
     if (recording := Recording(path / RECORDING)).exists():
-        source = _of_recording(path.resolve().name, recording, load_model(recording.model_file))
+        source = _of_recording(path.resolve().name, recording)
         with contextlib.suppress(OSError, ValueError):  # a run that was stopped has no model, or an older one
             last = load_run(path)
             source.last = last if last.num_timesteps == source.moments[-1].step else None
@@ -76,15 +76,16 @@ def open_run(run: Any) -> Source:
 def _of_model(model: LectureAlgorithm) -> Source:
     for child in callback_tree(model._callback) if model._callback is not None else ():
         if isinstance(child, LecturePageCallback) and child.recording is not None and child.recording.exists():
-            source = _of_recording(child.recording.folder.parent.resolve().name, child.recording, model)
+            source = _of_recording(child.recording.folder.parent.resolve().name, child.recording)
             source.last = model if model.num_timesteps == source.moments[-1].step else None
             return source
     return _of_one_moment(type(model).__name__, model)
 
 
-def _of_recording(name: str, recording: Recording, model: Any) -> Source:
+def _of_recording(name: str, recording: Recording) -> Source:
+    model, described = recording.run()
     try:
-        world = World.of_description(recording.world(), model.gamma)
+        world = World.of_description(described, model.gamma)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnsafeFileError(f"{recording.folder}: its world is not valid: {error}") from None
     if not (moments := recording.moments()):

@@ -228,9 +228,9 @@ def test_what_a_page_cannot_show_is_refused_by_name(tmp_path: pathlib.Path) -> N
 
 def test_a_damaged_recording_is_refused_by_name(tmp_path: pathlib.Path) -> None:
     recorded(tmp_path, n=2, env="FrozenLake-v1", **SHORT)
-    world = tmp_path / RECORDING / "world.bin"
-    world.write_bytes(world.read_bytes()[:-30])
-    with pytest.raises(UnsafeFileError, match=r"world\.bin"):
+    file = tmp_path / RECORDING / "run.bin"
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(UnsafeFileError, match=r"run\.bin"):
         show.write_page(tmp_path, tmp_path / "page.html")
 
 

@@ -252,7 +252,6 @@ def test_too_many_moments_are_thinned_evenly_and_tests_stay(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, budget: Any
 ) -> None:
     monkeypatch.setattr(page_callback, "MAX_MOMENTS", 40)
-    monkeypatch.setattr(page_callback, "MAX_TESTS", 35)
     model = LectureDQN(**{**LAKE, "target_update_interval": (2, "episode")})
     model.learn(**budget, callback=LecturePageCallback(tmp_path, (20, "episode")))
     moments = moments_in(tmp_path)
