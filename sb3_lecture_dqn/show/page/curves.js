@@ -114,10 +114,11 @@ class Chart {
         this.drawing.append(...this.dots);
     }
 
-    /** Target copies, as ticks on the axis, where they do not run into one another. */
+    /** Target copies, as ticks on the axis, where they do not run into one another. (Over the slider they all are.) */
     #drawCopies(run, i) {
         const y = Chart.HEIGHT - Chart.BOX.bottom;
         const copies = run.moments.episode.filter((_, m) => run.moments.why[m].includes("target_copy"));
+        if (copies.length > 80) return;
         const d = copies.map((episode) => `M${this.x(episode).toFixed(1)} ${y}v${i ? -5 : 5}`).join("");
         this.drawing.append(svg("path", { d, class: `copies run${i}` }));
     }

@@ -8,7 +8,7 @@ class Page {
     constructor(runs, raw) {
         Object.assign(this, {
             runs, raw, places: slidePlaces(runs), place: 0, start: runs[0].starts[0], speed: 2, explores: false, seed: 1,
-            marked: null, timer: null, trainingTimer: null, failingAt: -1,
+            marked: null, timer: null, trainingTimer: null, frame: null, failingAt: -1,
         });
         const area = runs.length > 1 ? ["0", "1"] : [""];
         const range = barRange(runs);
@@ -27,6 +27,7 @@ class Page {
         this.charts = CURVES.map((kind) => new Chart(kind, runs, (episode) => this.goToEpisode(episode)));
         this.#build(area);
         this.#listen();
+        this.#watchSight();
         this.place = this.places.length - 1;
         this.#startEpisodes();
         this.translate();
@@ -92,11 +93,7 @@ class Page {
         this.place = place;
         byId("slider").value = place;
         this.marked = null;
-        if (this.frame) return; // draw once a frame, however often the slider moves
-        this.frame = requestAnimationFrame(() => {
-            this.frame = null;
-            this.newEpisode();
-        });
+        this.frame ??= requestAnimationFrame(() => this.newEpisode()); // once a frame, however often the slider moves
     }
 
     goToEpisode(episode) {
@@ -111,6 +108,8 @@ class Page {
 
     /** Put the agents back to the start. */
     newEpisode() {
+        cancelAnimationFrame(this.frame);
+        this.frame = null;
         this.#startEpisodes();
         this.show();
     }
@@ -127,6 +126,7 @@ class Page {
     }
 
     step() {
+        if (this.frame !== null) this.newEpisode(); // the slider moved, and is not drawn yet
         const before = this.episodes.map((episode) => episode.over);
         this.episodes.forEach((episode) => episode.over || episode.step());
         if (this.episodes.every((episode) => episode.over || episode.loop)) this.pause();
@@ -253,15 +253,45 @@ class Page {
         }
         this.shownMoments = String(this.moments);
         this.shownLanguage = language;
-        this.views.forEach(({ tiles, update }, i) => {
-            tiles.show(this.moments[i]);
-            update.show(this.moments[i]);
-        });
-        this.charts.forEach((chart) => chart.show(this.moments, episode));
-        this.views.forEach((view) => (view.shown = null));
-        this.showEpisodes();
         this.chooser.show(this.start);
         this.#showButtons();
+        this.stale = new Set(Object.keys(this.blocks));
+        this.#drawStale();
+    }
+
+    /** Draw what is in sight and not up to date; what is out of sight waits until nothing has changed for a while. */
+    #drawStale(everything = false) {
+        clearTimeout(this.later);
+        for (const block of this.stale) {
+            if (!everything && !this.inSight.has(block)) continue;
+            this.stale.delete(block);
+            this.blocks[block]();
+        }
+        if (this.stale.size) this.later = setTimeout(() => this.#drawStale(true), 300);
+    }
+
+    #watchSight() {
+        const each = (draw) => () => this.views.forEach((view, i) => draw(view, this.moments[i], i));
+        this.blocks = {
+            stage: each((view, m, i) => {
+                view.tiles.show(m);
+                view.shownCase = null;
+                this.#drawEpisode(view, i);
+            }),
+            curves: () => this.charts.forEach((chart) => chart.show(this.moments, this.places[this.place].episode)),
+            memories: each(({ memory, run }, m, i) => memory.show(m, run.places.caseOf[this.episodes[i].state])),
+            updates: each(({ update }, m) => update.show(m)),
+        };
+        this.inSight = new Set(["stage"]);
+        this.stale = new Set();
+        const observer = new IntersectionObserver((entries) => {
+            for (const { target, isIntersecting } of entries) {
+                if (isIntersecting) this.inSight.add(target.id);
+                else this.inSight.delete(target.id);
+            }
+            this.#drawStale();
+        }, { rootMargin: "150px" });
+        for (const id of Object.keys(this.blocks)) observer.observe(byId(id));
     }
 
     #showMomentText(episode) {
@@ -275,19 +305,23 @@ class Page {
         byId("moment-text").replaceChildren(...parts);
     }
 
+    /** Show where the agents are. */
     showEpisodes() {
-        this.views.forEach((view, i) => {
-            const episode = this.episodes[i], { run } = view;
-            const caseIndex = run.places.caseOf[episode.state];
-            if (view.shown !== caseIndex) {
-                view.map.showMoment(this.moments[i], caseIndex, this.marked?.run === i ? this.marked.states : null);
-                view.memory.show(this.moments[i], caseIndex);
-                view.shown = caseIndex;
-            }
-            view.map.showEpisode(episode);
-            view.bars.show(this.moments[i], episode.state);
-            this.#showStatus(view, episode);
-        });
+        if (!this.stale.has("stage")) this.views.forEach((view, i) => this.#drawEpisode(view, i));
+        this.#drawStale();
+    }
+
+    #drawEpisode(view, i) {
+        const episode = this.episodes[i], { run } = view;
+        const caseIndex = run.places.caseOf[episode.state];
+        if (view.shownCase !== caseIndex) {
+            view.shownCase = caseIndex;
+            view.map.showMoment(this.moments[i], caseIndex, this.marked?.run === i ? this.marked.states : null);
+            this.stale.add("memories");
+        }
+        view.map.showEpisode(episode);
+        view.bars.show(this.moments[i], episode.state);
+        this.#showStatus(view, episode);
     }
 
     #showStatus({ status, map, run }, episode) {

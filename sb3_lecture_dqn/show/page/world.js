@@ -52,7 +52,7 @@ function drawMark(kind, mark) {
 }
 
 function drawFlag(name) {
-    return svg("g", { class: name }, svg("path", { d: "M-14 26V-28", class: "pole" }), svg("path", { d: "M-13 -28L22 -17L-13 -5Z", class: "cloth" }));
+    return svg("g", { class: name }, svg("path", { d: "M-14 26V-28", class: "pole halo" }), svg("path", { d: "M-14 26V-28", class: "pole" }), svg("path", { d: "M-13 -28L22 -17L-13 -5Z", class: "cloth" }));
 }
 
 function drawPerson() {
@@ -89,7 +89,7 @@ class WorldMap extends Ground {
         this.passenger = svg("g", { class: "passenger" }, drawPerson());
         this.flag = svg("g", { class: "target" }, drawFlag("flag"));
         this.agent = svg("g", { class: "agent" }, run.kind === "taxi" ? drawTaxi() : drawWalker());
-        this.element.append(svg("title"), ground, marks, this.lines(), signs, this.trail, this.flag, this.agent, this.passenger);
+        this.element.append(svg("title"), ground, marks, this.lines(), this.trail, signs, this.flag, this.agent, this.passenger);
         this.element.addEventListener("click", (event) => this.#clicked(event, onCell));
     }
 
@@ -97,7 +97,7 @@ class WorldMap extends Ground {
         const fill = svg("rect", { x: column * CELL, y: row * CELL, width: CELL, height: CELL });
         const sign = new Sign(this.run);
         const cross = svg("path", { d: "M28 -41L41 -28M41 -41L28 -28", class: "cross" });
-        const value = svg("text", { y: 38, class: "value" });
+        const value = svg("text", { y: 39, class: "value", "font-size": Math.min(Math.max(16, 2.1 * this.run.places.columns), 27) });
         const ring = svg("rect", { x: -46, y: -46, width: 92, height: 92, rx: 10, class: "ring" });
         const group = svg("g", { transform: this.at(row, column) }, ring, sign.element, cross, value);
         ground.append(fill);
@@ -200,7 +200,7 @@ class ActionMap extends Ground {
         this.eachCell((row, column) => {
             const group = svg("g", { transform: this.at(row, column) });
             const back = svg("rect", { x: -50, y: -50, width: 100, height: 100, class: "cell none" });
-            const pieces = run.actionNames.map((_, action) => svg("path", { d: this.#piece(action) }));
+            const pieces = run.actionNames.map((_, action) => svg("path", { d: this.#piece(action), class: "piece off" }));
             group.append(back, ...pieces);
             ground.append(group);
             this.pieces.push({ pieces, back });
@@ -209,7 +209,7 @@ class ActionMap extends Ground {
         for (const mark of run.layout.marks) {
             if (run.kind === "taxi") this.names.append(svg("text", { class: "stand-name plain", transform: this.at(mark.row, mark.column), x: -36, y: -29 }, mark.letter));
         }
-        this.from = svg("rect", { x: -48, y: -48, width: 96, height: 96, rx: 8, class: "from" });
+        this.from = svg("rect", { x: -48, y: -48, width: 96, height: 96, rx: 8, class: "from", visibility: "hidden" });
         this.element.append(svg("title"), ground, this.lines(), this.names, this.from);
     }
 
