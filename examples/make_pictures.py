@@ -5,10 +5,10 @@ Make every picture of the README and of the guide anew, by one command.
     python examples/make_pictures.py --only taxi ladder    # some of them
 
 ``taxi`` is the video and the value map of an agent with the recommended settings, ``curves`` the learning curves of the
-lecture's runs, ``tensorboard`` the screenshots of TensorBoard (of both, with Debian's Chromium and Playwright; extra
-``dev``). These are trained here, by the README's commands. The trainings of the others take up to hours, so they are
-drawn again from their stored results: ``ladder`` (``lecture_ladder.py``), ``study`` (``ablate``) and ``large_world``
-(``large_world.py``).
+lecture's runs, ``page`` the screenshots of the page of a run, ``tensorboard`` those of TensorBoard (all with Debian's
+Chromium and Playwright; extra ``dev``). These are trained here, by the README's commands. The trainings of the others
+take up to hours, so they are drawn again from their stored results: ``ladder`` (``lecture_ladder.py``), ``study``
+(``ablate``) and ``large_world`` (``large_world.py``).
 """
 
 import argparse
@@ -114,6 +114,11 @@ def large_world(runs: Runs, out: Path) -> None:
     script("large_world.py", "--out", out / "guide")
 
 
+def page(runs: Runs, out: Path) -> None:
+    """Screenshots of the page of the lecture's run, on a computer and on a phone."""
+    script("make_page_pictures.py", "--episodes", runs.episodes, "--out", out / "images")
+
+
 def tensorboard(runs: Runs, out: Path) -> None:
     """Screenshots of TensorBoard: the lecture's curves, and the projector, coloured by the optimal action."""
     first = sorted(path for path in runs.lecture().iterdir() if path.is_dir())[0]
@@ -185,6 +190,7 @@ PICTURES: dict[str, Callable[[Runs, Path], None]] = {
     "ladder": ladder,
     "study": lecture_study,
     "large_world": large_world,
+    "page": page,
     "tensorboard": tensorboard,
 }
 

@@ -309,12 +309,12 @@ def test_a_click_on_a_curve_goes_to_that_episode(lecture, open_page):
 
 def test_the_memory_and_the_update_are_those_of_the_data(lecture, open_page):
     page = open_page(lecture.file)
-    page.locator("#memories").scroll_into_view_if_needed()
+    page.locator("#memories .facts dd").first.wait_for()
     facts = page.locator("#memories .facts dd").all_inner_texts()
     memory = lecture.model.replay_buffer
     assert facts[0] == str(memory.success.size)
     assert facts[1].replace(",", "") == str(memory.fail.size)
-    page.locator("#updates").scroll_into_view_if_needed()
+    page.locator("#updates .formula").first.wait_for()
     update = page.evaluate("page.runs[0].moments.updates.at(-1)[0]")
     assert update["y"] == pytest.approx(update["r"] + (0 if update["done"] else 0.75 * update["max"]), abs=1e-4)
     assert f"{update['before']:.4f}".replace("-", "−") in page.locator("#updates .equation").inner_text()
