@@ -245,7 +245,7 @@ class Page {
         const slider = byId("slider");
         slider.value = this.place;
         slider.setAttribute("aria-valuetext", say("episodeText", { episode: number(episode, 0) }));
-        slider.style.setProperty("--share", this.places.length > 1 ? this.place / (this.places.length - 1) : 1);
+        slider.style.setProperty("--share", this.places.length > 1 ? this.place / (this.places.length - 1) : 0);
         this.#showMomentText(episode);
         if (this.shownMoments !== String(this.moments) || this.shownLanguage !== language) {
             byId("failing-text").textContent = "";

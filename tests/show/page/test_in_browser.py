@@ -325,6 +325,32 @@ def test_the_memory_and_the_update_are_those_of_the_data(lecture, open_page):
         assert pressed.get_attribute("aria-label") == "Transition 2"
 
 
+def test_a_finding_shows_its_states_on_the_map(lecture, tmp_path, open_page):
+    states = [TAXI.encode(2, column, 1, 3) for column in (1, 2)]
+    data = copy.deepcopy(lecture.data)
+    finding = {
+        "kind": "loop",
+        "title": "A loop",
+        "text": "It drives to and fro.",
+        "advice": "Train on.",
+        "states": states,
+    }
+    data["runs"][0]["diagnosis"] = {"en": [finding], "ko": [{**finding, "title": "맴돌기"}]}
+    file = tmp_path / "finding.html"
+    file.write_text(page_text(data))
+    page = open_page(file)
+    page.keyboard.press("[")
+    page.click(".finding button")
+    assert page.evaluate("page.view.place") == last_moment(page)
+    page.wait_for_selector(".signs > g.marked")
+    assert page.locator(".signs > g").evaluate_all(
+        "groups => groups.flatMap((g, i) => g.classList.contains('marked') ? [i] : [])"
+    ) == [11, 12]
+    assert agent_at(page) == (2, 1)
+    page.keyboard.press("l")
+    assert page.locator(".finding h3").inner_text() == "맴돌기"
+
+
 def test_two_runs_go_in_step(two, lecture, tuned, open_page):
     page = open_page(two)
     assert page.locator(".world").count() == 2
