@@ -361,7 +361,7 @@ def test_recommended_settings_masks_and_the_other_algorithm_are_options(tmp_path
     options = ["--tuned", "--use-masking", "--timesteps", "320", "--set", "learning_starts=100"]
     assert train(tmp_path / "a", *options, "--quiet", episodes=None) == 0
     model = LectureDQN.load(run_folder(tmp_path / "a") / "model.zip")
-    assert (model.use_masking, model.n_envs, model.learning_starts) == (True, 16, 100)
+    assert (model.use_masking, model.n_envs, model.learning_starts) == (True, 8, 100)
     options = ["--algo", "lecture_qrdqn", "--set", "policy_kwargs={n_quantiles: 3}", "--set", "learning_rate=2e-3"]
     assert train(tmp_path / "b", *options, "--env", "FrozenLake-v1", "--quiet", episodes=2) == 0
     model = LectureQRDQN.load(run_folder(tmp_path / "b") / "model.zip")
@@ -374,6 +374,13 @@ def test_recommended_settings_of_an_environment_without_any_are_said_to_be_a_sta
     assert "There are no settings for 'Crash-v0', so it gets the default for Discrete(3)" in capsys.readouterr().out
     assert train(tmp_path, "--tuned", "--env", "FrozenLakeNotSlippery-v1", "--timesteps", "20", episodes=None) == 0
     assert "no settings" not in capsys.readouterr().out
+
+
+def test_recommended_settings_without_a_budget_train_until_a_test_is_solved(tmp_path, capsys):
+    assert train(tmp_path, "--tuned", "--env", "FrozenLakeNotSlippery-v1", "--seed", "1", episodes=None) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^Solved: the test at step [\d,]+ of [\d,]+ had 1 test episodes: 6\.00 steps", printed, re.M)
+    assert exact_test(LectureDQN.load(run_folder(tmp_path) / "model.zip")).optimality == 1
 
 
 # Trainings that end before their budget

@@ -172,6 +172,8 @@ def _finish(
     if not exit_code and not args.quiet:
         print("Training finished.")
     print(f"{ended} after {model._episode_num} episodes, {model.num_timesteps} steps.")
+    if model.goal_summary:
+        print(model.goal_summary)
     try:
         kept = _save_finite_model(model, run)
     except OSError as error:  # such as a full disk
@@ -180,7 +182,7 @@ def _finish(
     if exit_code not in (0, DIVERGED):
         if test.results:
             print(f"Last test: {test.results[-1][1]}")
-    elif not exit_code and test.results and test.results[-1][0] == model._episode_num:
+    elif not exit_code and not model.goal_summary and test.results and test.results[-1][0] == model._episode_num:
         print(lecture_words.results(test.results[-1][1]))
     elif kept is not None:  # the agent has learned since the last test
         last = run_test(kept, None, args.test_episodes, None, seed=args.seed, progress=not args.quiet)

@@ -56,7 +56,7 @@ def check_number(
     raise ValueError(f"{name}={value!r} must be {kind} {bound}")
 
 
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """
     Check that an argument is one of a few words.
 

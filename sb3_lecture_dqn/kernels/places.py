@@ -44,6 +44,8 @@ MAX_ROLLOUTS, STOP_STEP, STOP_EPISODE, PAUSES, N_LIMITS = range(5)
     ACTS_BY_MASKS,
     N_SWITCHES,
 ) = range(21)
+#: ``switches[LEAST_TRIED]``
+NOT_COUNTED, IN_THE_STATE, ANYWHERE = range(3)
 #: More tries than any
 MANY = 2**62
 #: Which transitions are successes

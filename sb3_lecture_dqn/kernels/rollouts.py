@@ -10,6 +10,7 @@ import numpy as np
 from sb3_lecture_dqn.kernels import places as at
 from sb3_lecture_dqn.kernels.compiling import jit, slow_entry
 from sb3_lecture_dqn.kernels.draws import random
+from sb3_lecture_dqn.kernels.exploration import find_ways, note_step, random_action
 from sb3_lecture_dqn.kernels.index import add, find, remove
 from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed, values_of
 from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train_on
@@ -49,34 +50,6 @@ def forget_values(known):
     """Forget the target's action values, because the target has changed."""
     if known.shape[0] > 0:
         known[known.shape[0] - 1] += 1
-
-
-@jit
-def random_action(rng, state, n_actions, masks, tried, least_tried):
-    """An action drawn uniformly: of all, of the valid ones, or of those of them that were tried least in the state."""
-    fewest = at.MANY
-    if least_tried:
-        for a in range(n_actions):
-            if masks.shape[1] == 0 or (masks[state, a // 64] >> (a % 64)) & 1:
-                fewest = min(fewest, tried[state, a])
-    elif masks.shape[1] == 0:
-        return np.int64(random(rng) * n_actions)
-    n = 0
-    for turn in range(2):  # count the candidates, then go to the drawn one
-        if turn == 1:
-            n = np.int64(random(rng) * n)
-        for a in range(n_actions):
-            if masks.shape[1] > 0 and not (masks[state, a // 64] >> (a % 64)) & 1:
-                continue
-            if least_tried and tried[state, a] != fewest:
-                continue
-            if turn == 0:
-                n += 1
-            elif n == 0:
-                return np.int64(a)
-            else:
-                n -= 1
-    return np.int64(-1)
 
 
 @jit
@@ -155,7 +128,7 @@ def draw_positions(rng, n_success, n, fraction, positions):
 
 
 @jit
-def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons,  # noqa: C901
+def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, way, epsilons,  # noqa: C901
         schedules, networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work,
         plain, one, scratch, ended, last, results):  # fmt: skip
     """
@@ -179,6 +152,8 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
     :param rngs: Generators of environment, exploration and memory, see :mod:`draws`.
     :param memory: Words, floats and slots of the successes, then of the failures; there is room for all that comes.
     :param tried: How often every action was tried in every state, int64; without rows nothing is counted.
+    :param way: The arrays of ``WayToUntried``, an array for the costs of a sweep, and the cost of a repetition; only
+        used if ``LEAST_TRIED`` is ``ANYWHERE``.
     :param epsilons: The lecture's exploration rates, if they are used, from episode ``EPSILONS_FROM`` on, for this
         episode and as many more as ``ended`` has room for.
     :param schedules: Three triples of float64, see ``places.EXPLORATION``.
@@ -222,7 +197,7 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
                 before[i] = states[i]
                 if explores[i]:
                     action = random_action(
-                        explore_rng, states[i], n_actions, allowed, tried, switches[at.LEAST_TRIED] == 1
+                        explore_rng, states[i], n_actions, allowed, tried, way, switches[at.LEAST_TRIED]
                     )
                 else:
                     if plain is None:  # only the branch that is needed is compiled
@@ -263,8 +238,8 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
             outcome = outcomes[i]
             action = outcome // n_outcomes % n_actions
             terminal = dones[i] and (terminated[outcome] or not switches[at.BOOTSTRAPS_TIMEOUTS])
-            if switches[at.LEAST_TRIED]:
-                tried[before[i], action] += 1
+            if switches[at.LEAST_TRIED] > 0:
+                note_step(tried, way, allowed, before[i], action, states[i], switches[at.LEAST_TRIED])
             row[0, 0], row[0, 1], row[0, 2] = before[i], next_states[outcome], action
             row_f[0, 6], row_f[0, 7] = rewards_f[outcome] + np.float32(0.0), np.float32(terminal)
             for k in range(MASK_WORD, row.shape[1]):
@@ -275,6 +250,8 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
             succeeds = switches[at.CRITERION] == at.TERMINAL and terminal
             succeeds = succeeds or (switches[at.CRITERION] == at.POSITIVE_REWARD and rewards_f[outcome] > 0)
             keep(memory, counts, switches, row, succeeds, memory_rng)
+        if switches[at.LEAST_TRIED] == at.ANYWHERE:
+            find_ways(tried, way)
         # Copy the target if a number of calls is over
         counts[at.N_CALLS] += 1
         every = switches[at.COPY_EVERY_CALLS]
@@ -360,10 +337,10 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
 
 
 @slow_entry
-def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons, schedules,
+def run(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, way, epsilons, schedules,
         networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one,
         scratch, ended, last, results):  # fmt: skip
     """See :func:`run_on`."""
-    run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, epsilons, schedules,
+    run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, memory, tried, way, epsilons, schedules,
            networks, net, known, cached, batch, loss_kind, double_q, optimizer, max_norm, steps, work, plain, one,
            scratch, ended, last, results)  # fmt: skip

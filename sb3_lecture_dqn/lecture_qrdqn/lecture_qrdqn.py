@@ -80,7 +80,9 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
         names the valid actions by its method ``action_masks()``, as for sb3-contrib's MaskablePPO, or else by
         ``info["action_mask"]``. Cannot be combined with ``n_steps > 1`` or with SB3's replay buffers
     :param explore_least_tried: Whether to explore only by the actions that were tried least often in the state, with
-        ties broken at random, instead of by all actions. Only for ``Discrete`` observations
+        ties broken at random, instead of by all actions. ``"anywhere"``: to go, by the shortest way through the steps
+        seen so far, to the nearest state with an action that was tried less often, see :class:`WayToUntried`. Only for
+        ``Discrete`` observations
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -134,7 +136,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
         max_episode_steps: int | None = None,
         engine: str = "auto",
         use_masking: bool = False,
-        explore_least_tried: bool = False,
+        explore_least_tried: bool | str = False,
         _init_setup_model: bool = True,
     ) -> None:
         settings = {name: value for name, value in dict(locals()).items() if name not in ("self", "__class__")}

@@ -25,8 +25,8 @@ from sb3_lecture_dqn.saving.model_env import take_step_limit, update_env_setting
 from sb3_lecture_dqn.saving.model_file import own_settings
 from sb3_lecture_dqn.saving.weights_checks import AllocationLimit, check_optimizer_state, fitting, n_numbers
 
-# Settings with a number as default that may also have other types; `check_settings` checks them.
-_HAS_SEVERAL_TYPES = {"learning_rate", "train_freq", "target_update_interval"}
+# Settings with a number or a truth value as default that may also have other types; `check_settings` checks them.
+_HAS_SEVERAL_TYPES = {"learning_rate", "train_freq", "target_update_interval", "explore_least_tried"}
 # Attributes of version 1.0 that belong to a training run; only checkpoints need them.
 _ONLY_IN_RUNS = ("_total_episodes", "_began_at")
 
@@ -107,7 +107,7 @@ def _check_settings(model: Any, settings: dict[str, Any]) -> None:
         if name in excluded and value is not None:
             raise UnsafeFileError(f"{name!r} is a part of the model, not a setting")
         default = model.__dict__.get(name)
-        if isinstance(default, bool) and not isinstance(value, bool):
+        if isinstance(default, bool) and not isinstance(value, bool) and name not in _HAS_SEVERAL_TYPES:
             raise UnsafeFileError(f"{name}={value!r} must be True or False")
         is_number = isinstance(default, int | float) and not isinstance(default, bool)
         if is_number and value is not None and name not in _HAS_SEVERAL_TYPES:

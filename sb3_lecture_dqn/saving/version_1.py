@@ -74,7 +74,7 @@ def parts_of_run(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, A
     :return: States of parts by their names of today; empty for a state of today
     """
     if "exploration" in state:
-        return {}
+        return {} if "goal" in state else {"goal": None}
     steps_before, episodes_before = settings.get("_began_at", (0, 0))
     until_episode = settings.get("_total_episodes")
     return {
@@ -86,6 +86,7 @@ def parts_of_run(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, A
             "until_steps": settings.get("_total_timesteps", 0) if until_episode is None else sys.maxsize,
             "until_episode": until_episode,
         },
+        "goal": None,
     }
 
 

@@ -33,6 +33,7 @@ from sb3_lecture_dqn.saving.model_env import set_made_env
 from sb3_lecture_dqn.saving.run_folder import begin_logs, lecture_logger, make_run_folder, warn_of_missing_logs
 from sb3_lecture_dqn.saving.run_state import begin_clock, time_learning
 from sb3_lecture_dqn.training.callbacks import EpisodeProgressBarCallback, StepProgressBarCallback
+from sb3_lecture_dqn.training.goal import Goal
 from sb3_lecture_dqn.training.model import LectureModel
 from sb3_lecture_dqn.training.run import Run
 from sb3_lecture_dqn.training.schedule import Budget
@@ -86,7 +87,8 @@ class LectureAlgorithm(LectureModel):
             ``SR_<store_and_replay>_DD_<double_dqn>_<date-time>``, see :meth:`make_run_folder`
         :param reset_num_timesteps: Whether to start counting steps and episodes from zero
         :param progress_bar: Show a progress bar, over episodes if the budget is in episodes
-        :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`
+        :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`, which
+            then trains until a test is solved, and keeps the model of the best test, see :class:`Goal`
         :return: The trained model
         :raises DivergedError: If a loss or a weight is NaN or infinite; the message says what helps. If it was a loss,
             the model keeps the weights from before that update
@@ -98,6 +100,7 @@ class LectureAlgorithm(LectureModel):
         self._in_rollout = self._env_raised = False
         reset_num_timesteps = reset_num_timesteps and not is_resumed
         budget = self._budget = self._budget_of_call(total_timesteps, total_episodes, reset_num_timesteps, is_resumed)
+        goal = self._goal = self._goal_of_call(total_timesteps, total_episodes, is_resumed)
         total_timesteps, callback = self._begin(callback, reset_num_timesteps, tb_log_name, progress_bar)
 
         self._access.note()  # before the engine reads the networks
@@ -106,8 +109,9 @@ class LectureAlgorithm(LectureModel):
         with Run(self, callback) as run:
             callback.on_training_start(locals(), globals())
             run.begin()
+            goal.begin(self)
             stretches = Stretches(self, callback, log_interval, run)
-            while not budget.is_spent(self.num_timesteps, self._episode_num):
+            while goal.goes_on(self, budget):
                 # Do rollouts by the compiled loop if it can do them; else do one here.
                 proceeds = stretches.advance() if stretches.are_possible else None
                 if proceeds is None:
@@ -115,6 +119,8 @@ class LectureAlgorithm(LectureModel):
                 run.between_rollouts(proceeds)
                 if not proceeds:
                     break
+            else:
+                goal.end(self)
             check_weights(self)
 
         callback.on_training_end()
@@ -337,6 +343,11 @@ class LectureAlgorithm(LectureModel):
                 return self._budget
             counts_before = (self._budget.steps_before, self._budget.episodes_before)
         return Budget.parse(total_timesteps, total_episodes, *counts_before, self._default_timesteps)
+
+    def _goal_of_call(self, total_timesteps: int | None, total_episodes: int | None, is_resumed: bool) -> Goal:
+        if total_timesteps is not None or total_episodes is not None:
+            return Goal()
+        return self._goal if is_resumed else Goal(self._default_timesteps)
 
     def _begin(
         self, callback: MaybeCallback, from_zero: bool, tb_log_name: str | None, progress_bar: bool

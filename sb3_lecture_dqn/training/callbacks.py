@@ -226,7 +226,7 @@ class LectureTestCallback(EventCallback):
         check_number("n_episodes", state["n_episodes"], 0, integer=True)
         for name in ("best_mean_reward", "last_mean_reward"):
             _check_figure(name, state[name])
-        results = [_result_of(*entry) for entry in state["results"]]
+        results = [result_of(*entry) for entry in state["results"]]
         self._every.set_state(state["tested_at"])
         self.n_episodes, self.results = state["n_episodes"], results
         self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
@@ -312,7 +312,7 @@ def _check_figure(name: str, figure: Any) -> None:
         check_number(name, figure, -np.inf)
 
 
-def _result_of(episode: Any, figures: dict[str, Any]) -> tuple[int, TestResult]:
+def result_of(episode: Any, figures: dict[str, Any]) -> tuple[int, TestResult]:
     """
     Make the result of a test from its entry in a checkpoint. Figures that the checkpoint lacks are NaN.
 

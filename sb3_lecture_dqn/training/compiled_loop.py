@@ -17,6 +17,7 @@ from sb3_lecture_dqn.common.partition import Partition
 from sb3_lecture_dqn.common.transition_row import DISCRETE_ROW
 from sb3_lecture_dqn.kernels import places as at
 from sb3_lecture_dqn.training.due import most_steps_in_a_rollout
+from sb3_lecture_dqn.training.exploration import WayToUntried
 
 #: Episodes that may end in one call of the loop, besides those of its last rollout
 _MAX_ENDED = 2048
@@ -186,7 +187,7 @@ class CompiledLoop:
         if len(self._ended) < n_ended:
             kept, self._ended = self._ended, np.zeros((n_ended, at.N_COLUMNS))
             self._ended[: len(kept)] = kept
-        tried = model._exploration.counts
+        tried, way = model._exploration.counts, model._exploration.way
         self._tabulate_epsilons()
         episodes = env.running_episodes()
         codes, numbers = episodes[0].reshape(-1, 1), np.zeros((model.n_envs, 0), np.float32)
@@ -202,6 +203,7 @@ class CompiledLoop:
             tuple(self._address_of(rng) for rng in (env.rng, model._exploration.rng, memory.rng)),
             self._rows(),
             np.zeros((0, 0), np.int64) if tried is None else tried,
+            _way_arrays(way or WayToUntried(np.zeros((0, 0), np.int64))),
             self._epsilons,
             self._schedules(),
             *model._engine.arguments(model.batch_size, memory.fail.words.shape[1] - DISCRETE_ROW.itemsize // 8, trains),
@@ -235,7 +237,8 @@ class CompiledLoop:
         switches[at.HAS_TARGET] = model._networks[0] is not model._networks[1]
         switches[at.EXPLORES_BY_EPISODE] = model.exploration_decay is not None
         switches[at.EPSILONS_FROM] = self._epsilons_from
-        switches[at.LEAST_TRIED] = bool(model.explore_least_tried)
+        if model.explore_least_tried:
+            switches[at.LEAST_TRIED] = at.IN_THE_STATE if model._exploration.way is None else at.ANYWHERE
         switches[at.CRITERION] = {
             "terminal": at.TERMINAL,
             "positive_reward": at.POSITIVE_REWARD,
@@ -412,6 +415,11 @@ class CompiledLoop:
             return False
         numbers = _numbers_of(new_obs, variables["rewards"], variables["dones"], variables["buffer_actions"])
         return numbers == self._shown and bool(env.is_at(new_obs))
+
+
+def _way_arrays(way: WayToUntried) -> tuple[Any, ...]:
+    fresh = np.zeros(min(way.SWEPT, len(way.next_states)), np.int64)
+    return way.next_states, way.costs_of_states, way.allowed, fresh, way.REPEATED
 
 
 def _numbers_of(*arrays: np.ndarray) -> list[Any]:

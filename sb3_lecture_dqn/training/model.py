@@ -32,7 +32,8 @@ from sb3_lecture_dqn.envs.make import check_is_env, id_step_limit
 from sb3_lecture_dqn.saving.env_state import make_resumable
 from sb3_lecture_dqn.saving.model_env import announce_env, make_model_env, take_step_limit
 from sb3_lecture_dqn.saving.saveable import Saveable
-from sb3_lecture_dqn.training.exploration import Exploration, lecture_epsilon
+from sb3_lecture_dqn.training.exploration import ANYWHERE, Exploration, lecture_epsilon
+from sb3_lecture_dqn.training.goal import Goal
 from sb3_lecture_dqn.training.schedule import Budget, Every
 from sb3_lecture_dqn.training.settings import (
     check_parts,
@@ -109,7 +110,7 @@ class LectureModel(Saveable):
         max_episode_steps: int | None,
         engine: str,
         use_masking: bool,
-        explore_least_tried: bool,
+        explore_least_tried: bool | str,
         _init_setup_model: bool,
         **settings: Any,
     ) -> None:
@@ -214,9 +215,10 @@ class LectureModel(Saveable):
         check_parts(self)
         states: Any = self.observation_space if self.explore_least_tried else None
         n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
-        self._exploration = Exploration(make_rng(None, "exploration"), n_actions, states)
+        anywhere = self.explore_least_tried == ANYWHERE
+        self._exploration = Exploration(make_rng(None, "exploration"), n_actions, states, anywhere)
         self._transitions = Transitions(self.n_envs, n_actions)
-        self._budget = Budget()
+        self._budget, self._goal = Budget(), Goal()
         self._target_copies = Every.parse("target_update_interval", self.target_update_interval)
         self._setup_as_sb3()
         if self.seed is not None and "seed" not in self.replay_buffer_kwargs:
@@ -255,10 +257,20 @@ class LectureModel(Saveable):
         Checkpoints of before have no state of a new part: raise ``CHECKPOINT_VERSION``, and give them one in
         :mod:`version_1`.
         """
-        return {"exploration": self._exploration, "transitions": self._transitions, "budget": self._budget}
+        parts = {"exploration": self._exploration, "transitions": self._transitions}
+        return {**parts, "budget": self._budget, "goal": self._goal}
 
     def _excluded_save_params(self) -> list[str]:
-        made_anew = ["_exploration", "_transitions", "_budget", "_target_copies", "_engine", "_access", "_said"]
+        made_anew = [
+            "_exploration",
+            "_transitions",
+            "_budget",
+            "_goal",
+            "_target_copies",
+            "_engine",
+            "_access",
+            "_said",
+        ]
         return [*super()._excluded_save_params(), *made_anew, "_env_raised", "_warned_of_missing_masks"]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -334,6 +346,11 @@ class LectureModel(Saveable):
             if not self._engine.is_current(access.may_change_networks()):
                 self._make_engine()
             access.after_look()
+
+    @property
+    def goal_summary(self) -> str:
+        """What came of the last training of a tuned model without a given budget, in one line; else empty."""
+        return self._goal.summary
 
     # Seeds
 

@@ -99,11 +99,12 @@ class Run:
 
     def next_due(self) -> Due:
         """
-        Compute when the next checkpoint, or the next measurement of the action values, is due.
+        Compute when the next checkpoint, measurement of the action values or test of the goal is due.
 
         :return: Steps or episodes from now
         """
         due = Due(steps=self._growth.next - self.model.num_timesteps)
+        due = due.or_before(self.model._goal.next_due(self.model.num_timesteps))
         for checkpointer in self._checkpointers:
             due = due.or_before(checkpointer.every.from_now(self.model.num_timesteps, self.model._episode_num))
         return due

@@ -15,6 +15,7 @@ from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_freq
 from sb3_lecture_dqn.common.stock import stock_algorithm, stock_memory
 from sb3_lecture_dqn.common.torch_layers import check_counts_from_zero
 from sb3_lecture_dqn.engine.choice import ENGINES
+from sb3_lecture_dqn.training.exploration import ANYWHERE
 from sb3_lecture_dqn.training.keywords import check_memory_keywords, check_policy_keywords
 
 
@@ -97,9 +98,11 @@ def check_settings(model: Any) -> None:
     parse_frequency("target_update_interval", model.target_update_interval)
     if not isinstance(model.train_freq, tuple) or type(model.train_freq) is tuple:  # SB3 has not parsed it yet
         parse_frequency("train_freq", model.train_freq)
-    if model.explore_least_tried and not isinstance(model.observation_space, spaces.Discrete):
+    wanted = model.explore_least_tried
+    check_choice("explore_least_tried", wanted, (False, True, ANYWHERE))
+    if wanted and not isinstance(model.observation_space, spaces.Discrete):
         raise ValueError(
-            "explore_least_tried=True counts actions by state, which needs a Discrete observation space, not "
+            f"explore_least_tried={wanted!r} counts actions by state, which needs a Discrete observation space, not "
             f"{model.observation_space}"
         )
     if model.action_space.start != 0:

@@ -25,6 +25,7 @@ from sb3_lecture_dqn.training.due import (
     next_due,
     silent_callback,
 )
+from sb3_lecture_dqn.training.exploration import ANYWHERE
 from sb3_lecture_dqn.training.run import Run
 
 #: Seconds that a stretch should take: until then, Ctrl-C, SIGTERM and progress bars wait
@@ -138,7 +139,8 @@ class Stretches:
 
     def _exploration_reasons(self) -> Iterator[str]:
         model = self.model
-        if bool(model.explore_least_tried) != (model._exploration.counts is not None):
+        exploration, wanted = model._exploration, model.explore_least_tried
+        if bool(wanted) != (exploration.counts is not None) or (wanted == ANYWHERE) != (exploration.way is not None):
             yield "explore_least_tried was changed"
         if model.action_noise is not None:
             yield "there is action noise"

@@ -117,7 +117,7 @@ class Transitions:
         if isinstance(next_obs, dict):
             next_obs = dict(next_obs)  # SB3's DictReplayBuffer reshapes the entries of the dictionary that it is given
         if model.explore_least_tried:
-            model._exploration.count(model._last_obs, actions)
+            model._exploration.count(model._last_obs, actions, new_obs, self.masks)
         if self._mask_reader is None:
             memory.add(model._last_original_obs, next_obs, actions, rewards, dones, infos)
         else:

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sb3_lecture_dqn import UnsafeFileError
 from sb3_lecture_dqn.common.seeding import make_rng
-from sb3_lecture_dqn.training.exploration import Exploration, lecture_epsilon
+from sb3_lecture_dqn.training.exploration import Exploration, WayToUntried, lecture_epsilon
 
 STATES = spaces.Discrete(4, start=10)
 
@@ -82,3 +84,105 @@ def test_a_generator_that_is_none_is_refused():
     explorer = exploration()
     with pytest.raises(ValueError, match="not the state of a generator"):
         explorer.set_state({"rng": {"bit_generator": "Evil"}, "counts": None})
+
+
+# By the way to untried actions
+
+
+def explore_everything(next_states, n_steps, allowed=None, seed=0):
+    """Explore a deterministic table from state 0, and return how many actions were untried after every step."""
+    n_states, n_actions = next_states.shape
+    explorer = Exploration(make_rng(seed, "exploration"), n_actions, spaces.Discrete(n_states), anywhere=True)
+    state, untried = 0, []
+    for _ in range(n_steps):
+        masks = None if allowed is None else allowed[[state]]
+        (action,) = explorer.draw(1, np.array([state]), masks)
+        successor = next_states[state, action]
+        explorer.count(np.array([state]), np.array([action]), np.array([successor]), masks)
+        state = successor
+        tried = explorer.counts > 0
+        untried.append(int((~tried if allowed is None else allowed & ~tried).sum()))
+    return explorer, untried
+
+
+def corridor(n):
+    """The actions go left and right, and stay at the ends."""
+    states = np.arange(n)
+    return np.stack([np.maximum(states - 1, 0), np.minimum(states + 1, n - 1)], axis=1)
+
+
+def test_it_goes_to_untried_actions_of_other_states():
+    """A walk by local counts needs about n² steps to the end of the corridor, this one a small multiple of n."""
+    n = 60
+    _, untried = explore_everything(corridor(n), 5 * n)
+    assert untried[-1] == 0
+    local = exploration(states=spaces.Discrete(n), n_actions=2)
+    state = 0
+    for _ in range(5 * n):
+        action = local.draw(1, np.array([state])).item()
+        local.count(np.array([state]), np.array([action]))
+        state = corridor(n)[state, action]
+    assert (local.counts == 0).sum() > n / 2
+
+
+def test_it_goes_on_with_the_actions_tried_least():
+    explorer, _ = explore_everything(corridor(10), 4000)
+    assert explorer.counts.min() > 50
+
+
+def test_masked_actions_are_neither_tried_nor_waited_for():
+    allowed = np.ones((8, 2), bool)
+    allowed[[0, 7], [0, 1]] = False  # to stay
+    explorer, untried = explore_everything(corridor(8), 100, allowed)
+    assert untried[-1] == 0
+    assert explorer.counts[~allowed].sum() == 0
+
+
+@given(st.integers(0, 10**6), st.integers(2, 30), st.integers(1, 4))
+def test_costs_are_those_of_the_shortest_ways(seed, n_states, n_actions):
+    """The oracle: Bellman-Ford over all actions, until nothing changes."""
+    rng = np.random.default_rng(seed)
+    next_states, counts = rng.integers(n_states, size=(n_states, n_actions)), rng.integers(0, 4, (n_states, n_actions))
+    way = WayToUntried(counts)
+    way.next_states[:] = next_states
+    for _ in range(2 * n_states + 4 * way.REPEATED):
+        way.learn(counts, np.array([0]), np.array([0]), next_states[:1, 0], None)
+    here = counts * way.REPEATED
+    expected = here.copy()
+    for _ in range(2 * n_states):
+        expected = np.where(here == 0, 0, np.minimum(here, 1 + expected.min(axis=1)[next_states]))
+    np.testing.assert_array_equal(way.costs(counts, np.arange(n_states)), expected)
+
+
+def test_many_states_are_swept_in_turn(monkeypatch):
+    monkeypatch.setattr(WayToUntried, "SWEPT", 7)
+    explorer, untried = explore_everything(corridor(20), 400)
+    assert untried[-1] == 0
+    assert 0 <= explorer.way.costs_of_states[-1] < 20
+
+
+def test_the_way_is_part_of_the_state():
+    explorer, _ = explore_everything(corridor(9), 30)
+    other = Exploration(make_rng(1, "exploration"), 2, spaces.Discrete(9), anywhere=True)
+    other.set_state(explorer.get_state())
+    np.testing.assert_array_equal(other.draw(50, np.arange(50) % 9), explorer.draw(50, np.arange(50) % 9))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        {"next_states": np.zeros((9, 2), np.int64)},
+        {
+            "next_states": np.full((9, 2), 9),
+            "costs_of_states": np.zeros(10, np.int64),
+            "allowed": np.ones((9, 2), bool),
+        },
+        {"next_states": np.zeros((9, 2), int), "costs_of_states": np.zeros(9, int), "allowed": np.ones((9, 2), bool)},
+        {"next_states": np.zeros((9, 2), int), "costs_of_states": -np.ones(10, int), "allowed": np.ones((9, 2), bool)},
+    ],
+)
+def test_a_way_that_leads_nowhere_is_refused(wrong):
+    explorer = Exploration(make_rng(0, "exploration"), 2, spaces.Discrete(9), anywhere=True)
+    with pytest.raises(UnsafeFileError):
+        explorer.set_state({**explorer.get_state(), "way": wrong})

@@ -343,7 +343,7 @@ def test_a_loaded_model_keeps_its_budget_and_is_given_as_many_environments(tmp_p
     model = LectureDQN.load(tmp_path / "model")
     started = []
     model.learn(callback=lambda locals_, _: bool(started.append(locals_["total_timesteps"])))
-    assert started == [10_000]
+    assert started == [4000]
     assert model.get_env().num_envs == 8
 
 

@@ -1,0 +1,216 @@
+"""The end of a training whose budget the user leaves to the model: the first solved test, and the best model."""
+
+from typing import Any
+
+import torch as th
+
+from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number
+from sb3_lecture_dqn.common.seeding import make_rng
+from sb3_lecture_dqn.envs.tabular import NotTabularError
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
+from sb3_lecture_dqn.evaluation.environment import is_own_to_close, make_test_env, tabular_env
+from sb3_lecture_dqn.evaluation.result import TestResult
+from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
+from sb3_lecture_dqn.training.callbacks import result_of
+from sb3_lecture_dqn.training.due import Due
+from sb3_lecture_dqn.training.schedule import Budget, Every
+
+#: Lowest optimality of an exact test that counts as solved, if outcomes are certain and if they are not
+CERTAIN, UNCERTAIN = 1 - 1e-9, 0.998
+#: Number of tests in a row that must reach the environment's reward threshold, if there are no exact tests
+STABLE = 3
+#: Training ends after so many budgets, solved or not
+MAX_BUDGETS = 10
+# Number of tests in a budget. Exact ones take milliseconds
+_EXACT_TESTS, _TESTS = 80, 20
+_TEST_EPISODES = 20
+_COUNTERS = ("n_timesteps", "tested_at", "n_tests", "in_a_row", "best_step")
+
+
+class Goal:
+    """
+    Train until a test is solved, and keep the model of the best test.
+
+    ``learn`` follows a goal if the model is :meth:`tuned` and the user gives no budget:
+
+    - In a tabular environment, exact tests look at all starts. A test is solved if no policy is better; if outcomes are
+      uncertain, it is solved with an optimality of at least ``UNCERTAIN``. In another environment whose registration
+      has a reward threshold, the last of ``STABLE`` tests in a row that reach the threshold is solved. In all others,
+      the budget is trained, and there are no tests.
+    - Training ends at the first solved test. If the budget is spent before, it is extended by as many steps again, up
+      to ``MAX_BUDGETS`` times; schedules, such as that of the learning rate, stretch to the new end.
+    - At the end, the model gets the weights of the best test.
+
+    :param n_timesteps: The budget in environment steps; ``None`` for no goal
+    """
+
+    def __init__(self, n_timesteps: int | None = None) -> None:
+        self.n_timesteps = n_timesteps
+        self.is_solved = False
+        #: What has come of it, in words; empty as long as training goes on
+        self.summary = ""
+        self._every = Every(1, "step")
+        self._n_tests = self._in_a_row = self._best_step = 0
+        self._best: TestResult | None = None
+        self._weights: dict[str, th.Tensor] = {}
+
+    def begin(self, model: Any) -> None:
+        """
+        Find out which tests there are. Without any, there is no goal.
+
+        :param model: The model, set up for training
+        :raises UnsafeFileError: If the weights of a resumed run do not fit the model
+        """
+        if self.n_timesteps is None:
+            return
+        if self._n_tests == 0:
+            self._every.start(model.num_timesteps, 0)
+        is_exact = _table_of(model) is not None
+        if not is_exact and (_threshold_of(model) is None or not _can_be_copied(model)):
+            self.n_timesteps = None
+            return
+        self._every.n = max(self.n_timesteps // (_EXACT_TESTS if is_exact else _TESTS), 1)
+        shapes = {name: value.shape for name, value in model._networks[0].state_dict().items()}
+        if self._weights and {name: value.shape for name, value in self._weights.items()} != shapes:
+            raise UnsafeFileError("the weights of the best test do not fit the model")
+
+    def goes_on(self, model: Any, budget: Budget) -> bool:
+        """
+        Decide whether training goes on. Test if a test is due; extend the budget if it is spent and no test is solved.
+
+        :param model: The model, between two rollouts
+        :param budget: The budget of this call of ``learn``
+        :return: Whether training goes on
+        """
+        steps, is_spent = model.num_timesteps, budget.is_spent(model.num_timesteps, model._episode_num)
+        if self.n_timesteps is None:
+            return not is_spent
+        if self._every.due(steps, 0) or is_spent:
+            self._test(model)
+        if self.is_solved or not is_spent:
+            return not self.is_solved
+        if budget.until_steps - budget.steps_before >= MAX_BUDGETS * self.n_timesteps:
+            return False
+        budget.until_steps += self.n_timesteps
+        model._total_timesteps = budget.until_steps
+        if model.verbose >= 1:
+            print(f"Not solved at step {steps:,} (best test: {self._best}): {self.n_timesteps:,} steps more")
+        return True
+
+    def next_due(self, steps: int) -> Due:
+        """
+        Compute when the next test is due.
+
+        :param steps: Environment steps so far
+        :return: Steps from now
+        """
+        return Due() if self.n_timesteps is None else self._every.from_now(steps, 0)
+
+    def end(self, model: Any) -> None:
+        """
+        Give the model the weights of the best test. Call this when :meth:`goes_on` has ended training.
+
+        :param model: The model
+        """
+        if self.n_timesteps is None or self._best is None:
+            return
+        model._networks[0].load_state_dict(self._weights)
+        verdict = "Solved" if self.is_solved else "Not solved, so the best model is kept"
+        self.summary = f"{verdict}: the test at step {self._best_step:,} of {model.num_timesteps:,} had {self._best}"
+        if model.verbose >= 1:
+            print(self.summary)
+
+    def _test(self, model: Any) -> None:
+        try:
+            result, is_good = self._exact_test(model) or self._stepped_test(model)
+        except CannotCopyError:  # a missing test must not end the training
+            return
+        self._n_tests += 1
+        self._in_a_row = self._in_a_row + 1 if is_good else 0
+        self.is_solved = self._in_a_row >= (1 if result.optimality is not None else STABLE)
+        if self._best is None or result.mean_reward > self._best.mean_reward or self.is_solved:
+            self._best, self._best_step = result, model.num_timesteps
+            weights = model._networks[0].state_dict()
+            self._weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+
+    def _exact_test(self, model: Any) -> tuple[TestResult, bool] | None:
+        """Test exactly, and return the result and whether it is solved; ``None`` if the model has no table."""
+        table = _table_of(model)
+        if table is None:
+            return None
+        result = exact_test_on(model, table, None, PENALTY_REWARD)
+        least = CERTAIN if table.model.deterministic else UNCERTAIN
+        return result, result.optimality is not None and result.optimality >= least
+
+    def _stepped_test(self, model: Any) -> tuple[TestResult, bool]:
+        """Test by episodes, the same ones every time, and return the result and whether it is good."""
+        copies, threshold = make_test_env(model, None, None, _TEST_EPISODES), _threshold_of(model)
+        copies.seed(int(make_rng(model.seed or 0, "test").integers(2**31 - 1)))
+        try:
+            result = run_test_on(model, copies, _TEST_EPISODES, None, PENALTY_REWARD)
+        finally:
+            if is_own_to_close(copies, model, None):
+                copies.close()
+        return result, threshold is not None and result.mean_reward >= threshold
+
+    def get_state(self) -> dict[str, Any] | None:
+        """
+        Return the state for a checkpoint.
+
+        :return: The state, as data without code; ``None`` if there is no goal
+        """
+        if self.n_timesteps is None:
+            return None
+        numbers = (self.n_timesteps, self._every.counted, self._n_tests, self._in_a_row, self._best_step)
+        best = None if self._best is None else dict(vars(self._best))
+        counters = dict(zip(_COUNTERS, numbers, strict=True))
+        return {**counters, "is_solved": self.is_solved, "best": best, "weights": self._weights}
+
+    def set_state(self, state: Any) -> None:
+        """
+        Restore the state of another object.
+
+        :param state: Return value of its :meth:`get_state`
+        :raises ValueError: If the state is not valid
+        """
+        if state is None:
+            self.__init__()  # type: ignore[misc]
+            return
+        for name in _COUNTERS:
+            check_number(f"goal: {name}", state[name], 0, integer=True)
+        weights = state["weights"]
+        for name, value in weights.items():
+            if not isinstance(value, th.Tensor) or not th.isfinite(value).all():
+                raise UnsafeFileError(f"the weights of the best test: {name!r} must be finite numbers")
+        self.n_timesteps, self._every.counted, self._n_tests, self._in_a_row, self._best_step = (
+            state[name] for name in _COUNTERS
+        )
+        self.is_solved, self._weights = bool(state["is_solved"]), dict(weights)
+        self._best = None if state["best"] is None else result_of(0, state["best"])[1]
+
+
+def _table_of(model: Any) -> Any:
+    """The model's environment as a table with a step limit; ``None`` if there is none."""
+    try:
+        table = tabular_env(model, None, None)
+        table.tightest_limit(None)
+    except CannotCopyError:
+        raise
+    except (NotTabularError, ValueError):
+        return None
+    return table
+
+
+def _threshold_of(model: Any) -> float | None:
+    """The mean reward from which on the environment counts as solved; ``None`` if its registration has none."""
+    envs = getattr(model.env.unwrapped, "envs", ())
+    spec = envs[0].spec if envs else None
+    return None if spec is None or spec.reward_threshold is None else float(spec.reward_threshold)
+
+
+def _can_be_copied(model: Any) -> bool:
+    try:
+        make_test_env(model, None, None, 1)
+    except ValueError:
+        return False
+    return True

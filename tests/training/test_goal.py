@@ -1,0 +1,162 @@
+"""Training without a given budget: until a test is solved, with the best model."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, exact_test
+from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.training.goal import MAX_BUDGETS, STABLE, Goal
+from tests.saving.test_checkpoint import Crash, CrashAt, equal, everything
+
+LAKE = "FrozenLakeNotSlippery-v1"
+
+
+def lake(**kwargs):
+    return LectureDQN.tuned(LAKE, **{"seed": 0, "device": "cpu", **kwargs})
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.q_net.state_dict().items()}
+
+
+def test_training_ends_at_the_first_solved_test(capsys):
+    model = lake(verbose=1).learn(log_interval=None)
+    assert model.num_timesteps < model._default_timesteps
+    assert exact_test(model).optimality == 1
+    assert model.goal_summary in capsys.readouterr().out
+    assert model.goal_summary.startswith(f"Solved: the test at step {model.num_timesteps:,}")
+    shorter = lake().learn(model.num_timesteps - model._goal._every.n)
+    assert exact_test(shorter).optimality < 1
+
+
+@pytest.mark.parametrize("budget", [{"total_timesteps": 2000}, {"total_episodes": 90}])
+def test_a_given_budget_is_trained_as_it_is(budget):
+    model = lake(gamma=0.9).learn(**budget)
+    assert budget in ({"total_timesteps": model.num_timesteps}, {"total_episodes": model._episode_num})
+    assert model.goal_summary == ""
+
+
+def test_without_a_solved_test_the_budget_grows_and_the_best_model_is_kept():
+    model = lake(gradient_steps=1, learning_rate=1e-4)
+    model._default_timesteps = 160
+    tests = LectureTestCallback(exact=True, test_freq=2, verbose=0)  # a superset of the goal's
+    model.learn(callback=tests)
+    assert model.num_timesteps == MAX_BUDGETS * 160
+    assert model.exploration_rate < 0.3  # the schedules have come to their ends
+    assert model.goal_summary.startswith("Not solved, so the best model is kept")
+    assert exact_test(model).mean_reward == model._goal._best.mean_reward == tests.best_mean_reward
+
+
+def test_the_schedules_stretch_to_the_new_end():
+    model, rates = lake(gradient_steps=1, learning_starts=0, learning_rate=lambda left: 1e-6 * left), {}
+    model._default_timesteps = 160
+
+    def record(locals_, _):
+        rates[model.num_timesteps] = model.policy.optimizer.param_groups[0]["lr"]
+        return model.num_timesteps < 400
+
+    model.learn(callback=record)
+    assert rates[160] == pytest.approx(1e-6 * (1 - 152 / 160))
+    assert rates[176] == pytest.approx(1e-6 * (1 - 168 / 320))
+    assert model.goal_summary == ""  # a callback has ended the training, so nothing is replaced
+
+
+@pytest.mark.parametrize(("crash_at", "engine"), [(72, "numba"), (600, "numba"), (704, "numba"), (600, "torch")])
+def test_a_resumed_training_comes_to_the_same(crash_at, engine, tmp_path):
+    kwargs = {"engine": engine, "gradient_steps": 2, "learning_rate": 1e-3, "batch_size": 8}
+    models, results = [], []
+    for crashes in (False, True):
+        model = lake(tensorboard_log=str(tmp_path / str(crashes)), **kwargs)
+        model._default_timesteps = 400
+        callbacks = [LectureCheckpointCallback(104, verbose=0), CrashAt(crash_at if crashes else 10**9)]
+        if crashes:
+            with pytest.raises(Crash):
+                model.learn(callback=callbacks)
+            model.logger.close()
+            model = LectureDQN.resume(model.logger.dir)
+            callbacks = [LectureCheckpointCallback(104, verbose=0), CrashAt(10**9)]
+        model.learn(callback=callbacks)
+        models.append(model)
+        results.append(everything(model))
+    one, other = results
+    assert [name for name in one if not equal(one[name], other[name])] == []
+    assert models[0].goal_summary == models[1].goal_summary != ""
+    assert models[0].num_timesteps > 400
+
+
+def test_a_given_budget_ends_the_goal_of_a_resumed_run(tmp_path):
+    model = lake(tensorboard_log=str(tmp_path), gradient_steps=0)
+    with pytest.raises(Crash):
+        model.learn(callback=[LectureCheckpointCallback(40, verbose=0), CrashAt(200)])
+    model.logger.close()
+    resumed = LectureDQN.resume(model.logger.dir).learn(240, callback=LectureCheckpointCallback(40, verbose=0))
+    assert (resumed.num_timesteps, resumed.goal_summary) == (240, "")
+
+
+class Reaches(gym.Env):
+    """Every episode has the reward of its action; action 1 is better."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space, action_space = gym.spaces.Box(0, 1, (2,)), gym.spaces.Discrete(2)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.random(2).astype(np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), float(action), True, False, {}
+
+
+@pytest.fixture
+def reaches():
+    gym.register("Reaches-v0", Reaches, max_episode_steps=5, reward_threshold=0.9)
+    gym.register("ReachesNothing-v0", Reaches, max_episode_steps=5)
+    yield
+    for name in ("Reaches-v0", "ReachesNothing-v0"):
+        gym.registry.pop(name)
+
+
+def test_without_a_table_a_few_tests_in_a_row_must_reach_the_threshold(reaches):
+    model = LectureDQN.tuned("Reaches-v0", seed=0, device="cpu", learning_starts=10, train_freq=4, gradient_steps=4)
+    model._default_timesteps = 4000
+    model.learn()
+    assert model.goal_summary.startswith("Solved")
+    assert model.num_timesteps % 200 == 0
+    assert STABLE * 200 <= model.num_timesteps < 4000
+
+
+def test_without_a_table_and_a_threshold_there_is_no_goal(reaches):
+    model = LectureDQN.tuned("ReachesNothing-v0", seed=0, device="cpu", gradient_steps=0)
+    model._default_timesteps = 512
+    assert model.learn().num_timesteps == 512
+    assert model.goal_summary == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("n_tests", -1),
+        ("n_timesteps", "many"),
+        ("weights", {"w": th.tensor([np.nan])}),
+        ("weights", {"w": 1}),
+        ("best", {"mean_reward": "x"}),
+    ],
+)
+def test_a_wrong_state_is_refused(name, wrong):
+    goal = Goal(100)
+    state = {**goal.get_state(), name: wrong}
+    with pytest.raises(ValueError, match=r"goal|weights|mean_reward"):
+        goal.set_state(state)
+
+
+def test_weights_of_another_network_are_refused():
+    model = lake()
+    model._goal = goal = Goal(100)
+    goal.set_state({**goal.get_state(), "n_tests": 1, "weights": {"w": th.zeros(3)}})
+    with pytest.raises(UnsafeFileError, match="do not fit"):
+        goal.begin(model)
