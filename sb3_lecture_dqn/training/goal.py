@@ -15,8 +15,9 @@ from sb3_lecture_dqn.training.callbacks import result_of
 from sb3_lecture_dqn.training.due import Due
 from sb3_lecture_dqn.training.schedule import Budget, Every
 
-#: Lowest optimality of an exact test that counts as solved, if outcomes are certain and if they are not
-CERTAIN, UNCERTAIN = 1 - 1e-9, 0.998
+#: Lowest optimality of an exact test that counts as solved: if outcomes are certain, if they are not, and if they are
+#: not and the budget is spent
+CERTAIN, UNCERTAIN, UNCERTAIN_AT_END = 1 - 1e-9, 0.9999, 0.998
 #: Number of tests in a row that must reach the environment's reward threshold, if there are no exact tests
 STABLE = 3
 #: Training ends after so many budgets, solved or not
@@ -34,9 +35,9 @@ class Goal:
     ``learn`` follows a goal if the model is :meth:`tuned` and the user gives no budget:
 
     - In a tabular environment, exact tests look at all starts. A test is solved if no policy is better; if outcomes are
-      uncertain, it is solved with an optimality of at least ``UNCERTAIN``. In another environment whose registration
-      has a reward threshold, the last of ``STABLE`` tests in a row that reach the threshold is solved. In all others,
-      the budget is trained, and there are no tests.
+      uncertain, with an optimality of at least ``UNCERTAIN``, or ``UNCERTAIN_AT_END`` when a budget is spent. In
+      another environment whose registration has a reward threshold, the last of ``STABLE`` tests in a row that reach
+      the threshold is solved. In all others, the budget is trained, and there are no tests.
     - Training ends at the first solved test. If the budget is spent before, it is extended by as many steps again, up
       to ``MAX_BUDGETS`` times; schedules, such as that of the learning rate, stretch to the new end.
     - At the end, the model gets the weights of the best test.
@@ -87,6 +88,7 @@ class Goal:
             return not is_spent
         if self._every.due(steps, 0) or is_spent:
             self._test(model)
+            self.is_solved |= is_spent and self._is_enough(model)
         if self.is_solved or not is_spent:
             return not self.is_solved
         if budget.until_steps - budget.steps_before >= MAX_BUDGETS * self.n_timesteps:
@@ -141,6 +143,13 @@ class Goal:
         result = exact_test_on(model, table, None, PENALTY_REWARD)
         least = CERTAIN if table.model.deterministic else UNCERTAIN
         return result, result.optimality is not None and result.optimality >= least
+
+    def _is_enough(self, model: Any) -> bool:
+        """Whether the best test of a spent budget is good enough, as no later one may be better."""
+        table, best = _table_of(model), self._best
+        if table is None or table.model.deterministic or best is None or best.optimality is None:
+            return False
+        return best.optimality >= UNCERTAIN_AT_END
 
     def _stepped_test(self, model: Any) -> tuple[TestResult, bool]:
         """Test by episodes, the same ones every time, and return the result and whether it is good."""

@@ -7,6 +7,7 @@ import torch as th
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, exact_test
 from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.training import goal as goal_module
 from sb3_lecture_dqn.training.goal import MAX_BUDGETS, STABLE, Goal
 from tests.saving.test_checkpoint import Crash, CrashAt, equal, everything
 
@@ -93,6 +94,17 @@ def test_a_given_budget_ends_the_goal_of_a_resumed_run(tmp_path):
     model.logger.close()
     resumed = LectureDQN.resume(model.logger.dir).learn(240, callback=LectureCheckpointCallback(40, verbose=0))
     assert (resumed.num_timesteps, resumed.goal_summary) == (240, "")
+
+
+@pytest.mark.parametrize(("at_end", "n_budgets"), [(-1e9, 1), (2.0, 3)])
+def test_with_uncertain_outcomes_a_spent_budget_asks_for_less(at_end, n_budgets, monkeypatch):
+    monkeypatch.setattr(goal_module, "UNCERTAIN", 2.0)
+    monkeypatch.setattr(goal_module, "UNCERTAIN_AT_END", at_end)
+    monkeypatch.setattr(goal_module, "MAX_BUDGETS", 3)
+    model = LectureDQN.tuned("FrozenLake-v1", seed=0, device="cpu")
+    model._default_timesteps = 160
+    assert model.learn().num_timesteps == n_budgets * 160
+    assert model.goal_summary.startswith("Solved" if n_budgets == 1 else "Not solved")
 
 
 class Reaches(gym.Env):
