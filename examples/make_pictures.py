@@ -129,11 +129,9 @@ def tensorboard(runs: Runs, out: Path) -> None:
         page.screenshot(path=out / "images/tensorboard.png")
     with _tensorboard(runs.tuned()) as address, _page(1400, 857) as page:
         page.goto(f"{address}/?darkMode=false#projector")
-        projector = page.frame_locator("iframe")
-        projector.get_by_text("tensor found").wait_for(timeout=90_000)
+        projector = page.frame_locator("iframe").frame_locator("iframe")
+        projector.get_by_text("tensors found").wait_for(timeout=90_000)
         projector.get_by_text("Points: 400").wait_for(timeout=90_000)
-        projector.locator("#colorby").click()
-        projector.get_by_text("optimal action", exact=False).last.click()
         page.wait_for_timeout(4000)
         page.screenshot(path=out / "images/tensorboard_projector.png")
 

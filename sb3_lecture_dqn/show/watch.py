@@ -11,9 +11,10 @@ import gymnasium as gym
 import numpy as np
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
-from tqdm import tqdm
 
+from sb3_lecture_dqn.common.bars import Bar
 from sb3_lecture_dqn.common.checks import check_number
+from sb3_lecture_dqn.common.headless import without_screen
 from sb3_lecture_dqn.common.observations import batch_of_one
 from sb3_lecture_dqn.envs.grids import GridLayout, grid_layout
 from sb3_lecture_dqn.envs.masks import INFO_KEY, ActionMaskInfo
@@ -160,7 +161,8 @@ def record(
         raise ImportError("a video needs imageio: pip install 'sb3-lecture-dqn[viz]'") from error
 
     names = action_names(env)
-    moments = list(greedy_episodes(model, env, n_episodes, seed))
+    with without_screen():
+        moments = list(greedy_episodes(model, env, n_episodes, seed))
     low, high = _scale(moments)
     room = 0.05 * (high - low)
     bars = pictures.ActionBars(names, (low - room, high + room), _has_masks(moments))
@@ -170,7 +172,7 @@ def record(
     path.parent.mkdir(parents=True, exist_ok=True)
     video: Any = imageio.get_writer(path, **options)
     with video:
-        for moment in tqdm(moments, unit="picture", leave=False, dynamic_ncols=True, disable=not progress):
+        for moment in Bar(moments, unit="picture", leave=False, disable=not progress):
             video.append_data(_frame(moment, bars))
     return len(moments)
 

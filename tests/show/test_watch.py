@@ -1,6 +1,9 @@
 """Greedy episodes as videos and as text."""
 
+import os
 import re
+import subprocess
+import sys
 
 import gymnasium as gym
 import imageio.v2 as imageio
@@ -11,6 +14,7 @@ from stable_baselines3 import DQN
 
 from sb3_lecture_dqn import LectureDQN, TabularModel
 from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.common.headless import without_screen
 from sb3_lecture_dqn.envs.make import make_env
 from sb3_lecture_dqn.show import pictures
 from sb3_lecture_dqn.show.watch import greedy_episodes, record, show
@@ -225,6 +229,33 @@ def test_the_command_makes_a_gif_beside_the_model(file, capsys):
     assert len(pictures_of(file.with_name("watch.gif"))) == 5
     assert f"Video: {file.with_name('watch.gif')} (5 pictures of 1 episodes)" in (printed := capsys.readouterr()).out
     assert "0/5 [" in printed.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no such message elsewhere")
+def test_a_machine_without_a_screen_is_not_complained_of(tmp_path):
+    """FrozenLake starts pygame's display to render a picture, and SDL prints an error without ``XDG_RUNTIME_DIR``."""
+    LectureDQN("FrozenLake-v1", seed=0).save(tmp_path / "model")
+    screens = {"DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR"}
+    words = [sys.executable, "-m", "sb3_lecture_dqn", "watch", str(tmp_path / "model.zip"), "--episodes", "1"]
+    environment = {name: value for name, value in os.environ.items() if name not in screens}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert "picture/s]" in done.stderr
+    assert "XDG" not in done.stderr
+
+
+def test_the_screen_of_a_machine_is_left_alone(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
+    with without_screen():
+        assert os.environ["SDL_VIDEODRIVER"] == "x11"
+    monkeypatch.delenv("SDL_VIDEODRIVER")
+    monkeypatch.setenv("DISPLAY", ":0")
+    with without_screen():
+        assert "SDL_VIDEODRIVER" not in os.environ
+    monkeypatch.delenv("DISPLAY")
+    before = dict(os.environ)
+    with without_screen():
+        pass
+    assert dict(os.environ) == before
 
 
 def test_the_command_prints_text(file, model, capsys):
