@@ -192,7 +192,7 @@ def test_the_last_test_of_a_run_and_its_divergence_are_logged(tmp_path, capsys):
     (run,) = (tmp_path / "runs").iterdir()
     logged = read_run(run)["Solved"]
     assert [*logged] == [1, 50, 52]
-    assert "Last test: " in capsys.readouterr().out
+    assert "Results after 3 episodes:" in capsys.readouterr().out
     assert main(["train", "--episodes", "9", "--set", "learning_rate=10", *options[:-1], str(tmp_path / "bad")]) == 3
     (run,) = (tmp_path / "bad").iterdir()
     assert "Diverged" in read_run(run)
