@@ -123,7 +123,7 @@ def tensorboard(runs: Runs, out: Path) -> None:
     """Screenshots of TensorBoard: the lecture's curves, and the projector, coloured by the optimal action."""
     first = sorted(path for path in runs.lecture().iterdir() if path.is_dir())[0]
     with _tensorboard(first.parent) as address, _page(1500, 480) as page:
-        page.goto(f"{address}/?darkMode=false#scalars&regexInput=%5E(Reward%7CSteps%7CSolved)%24&_smoothingWeight=0")
+        page.goto(f"{address}/?darkMode=false#scalars&tagFilter=%5E(Reward%7CSteps%7CSolved)%24&_smoothingWeight=0")
         page.get_by_text("tag: Solved").first.wait_for(timeout=90_000)
         page.wait_for_timeout(3000)
         page.screenshot(path=out / "images/tensorboard.png")

@@ -598,7 +598,7 @@ def test_models_of_both_algorithms_are_tested_and_watched(tmp_path, capsys):
     assert main(["watch", str(tmp_path / "model"), "--ansi", "--episodes", "1"]) == 0
     assert re.findall(r"^> (\w+) +1\.000", capsys.readouterr().out, re.MULTILINE) == ["down"] * 3
     assert main(["watch", str(tmp_path / "model.zip"), "--episodes", "1"]) == 0
-    assert "(4 pictures of 1 episodes)" in capsys.readouterr().out
+    assert "(4 pictures of 1 episode)" in capsys.readouterr().out
 
 
 # Mistakes

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             out = pathlib.Path(args.out) if args.out else file.with_name("watch.gif")
             n_pictures = record(model, env, out, args.episodes, args.fps, args.seed, progress=True)
-            print(f"Video: {out} ({n_pictures} pictures of {args.episodes} episodes)")
+            episodes = f"{args.episodes} episode{'s' * (args.episodes > 1)}"
+            print(f"Video: {out} ({n_pictures} pictures of {episodes})")
     finally:
         env.close()
     return 0
