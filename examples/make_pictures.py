@@ -94,7 +94,11 @@ def curves(runs: Runs, out: Path) -> None:
 
 def ladder(runs: Runs, out: Path) -> None:
     """The lecture's ladder, from its stored tests."""
-    (out / "results/ladder.json").exists() or shutil.copy(EXAMPLES / "results/ladder.json", out / "results")
+    stored = EXAMPLES / "results/ladder.json"
+    if not stored.exists():
+        print(f"Not made: {stored} is not there; `python examples/lecture_ladder.py --seeds 5` trains for it")
+        return
+    (out / "results/ladder.json").exists() or shutil.copy(stored, out / "results")
     script("lecture_ladder.py", "--redraw", "--out", out / "results")
 
 
@@ -209,7 +213,7 @@ def main() -> None:
         runs = Runs(Path(folder), args.episodes, args.seeds)
         for name in args.only:
             PICTURES[name](runs, args.out)
-            print(f"Made: {name}", flush=True)
+            print(f"Done: {name}", flush=True)
 
 
 if __name__ == "__main__":
