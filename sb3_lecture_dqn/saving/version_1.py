@@ -74,7 +74,7 @@ def parts_of_run(state: dict[str, Any], settings: dict[str, Any]) -> dict[str, A
     :return: States of parts by their names of today; empty for a state of today
     """
     if "exploration" in state:
-        return {} if "goal" in state else {"goal": None}
+        return {}
     steps_before, episodes_before = settings.get("_began_at", (0, 0))
     until_episode = settings.get("_total_episodes")
     return {
