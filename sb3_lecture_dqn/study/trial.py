@@ -1,5 +1,6 @@
 """One trial of a study: a training run that can be stopped anywhere, and its row of results."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -114,8 +115,9 @@ def make_model(trial: Trial) -> BaseAlgorithm:
     for name in trial.keywords:
         if name not in known:
             raise ValueError(f"{name!r} is not a keyword of {trial.algorithm} in a plan; known are {', '.join(known)}")
-    # JSON has no tuples, as in train_freq=(1, "episode")
-    keywords = {name: tuple(value) if isinstance(value, list) else value for name, value in trial.keywords.items()}
+    # sb3-contrib's QRDQN writes into its policy_kwargs; JSON has no tuples, as in train_freq=(1, "episode")
+    given = copy.deepcopy(trial.keywords)
+    keywords = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     keywords |= {"seed": trial.seed, "device": "cpu"}
     if trial.algorithm in ALGORITHMS:
         model = cls(env=trial.task, max_episode_steps=trial.max_episode_steps, **keywords)

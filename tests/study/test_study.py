@@ -252,29 +252,34 @@ def test_a_stopped_trial_continues_and_ends_like_an_uninterrupted_trial(tmp_path
     assert run_trial(trial, tmp_path, FREQ) == long_result  # it does not run again
 
 
+@pytest.fixture(scope="module")
+def worker():
+    """A worker of a study, which takes a while to import everything."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=runner_module._begin_worker) as pool:
+        yield pool
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_its_successor(tmp_path, long_result):
+def test_an_attempt_that_only_seemed_lost_leaves_the_trial_to_its_successor(tmp_path, long_result, worker):
     (trial,) = LONG.trials()
     own = tmp_path / trial.folder_name
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        pid = pool.submit(os.getpid).result()
-        first = pool.submit(trial_module.attempt, trial, tmp_path, FREQ)
-        wait_for(own / "checkpoints")
-        os.kill(pid, signal.SIGSTOP)  # like a node that is cut off for a while
-        try:
-            assert run_trial(trial, tmp_path, FREQ) == long_result
-            files = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        assert "TakenOverError" in first.result()["error"]
+    pid = worker.submit(os.getpid).result()
+    first = worker.submit(trial_module.attempt, trial, tmp_path, FREQ)
+    wait_for(own / "checkpoints")
+    os.kill(pid, signal.SIGSTOP)  # like a node that is cut off for a while
+    try:
+        assert run_trial(trial, tmp_path, FREQ) == long_result
+        files = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "TakenOverError" in first.result()["error"]
     assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == files
     assert {path.name for path in files} == {"attempt", "model.zip", trial_module.RESULT}
 
 
-def test_workers_train_in_compiled_stretches():
+def test_workers_train_in_compiled_stretches(worker):
     # A thread of the worker watches the parent; code that is not known would make training go step by step.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=runner_module._begin_worker) as pool:
-        assert pool.submit(reasons_for_steps).result() == []
+    assert worker.submit(reasons_for_steps).result() == []
 
 
 def reasons_for_steps():
@@ -357,7 +362,8 @@ def test_a_task_that_is_not_tabular_is_tested_by_episodes(tmp_path):
 def study(tmp_path_factory):
     """The plan, folder, rows and output of a study: this package's DQN, a setting that fails, and the stock peers."""
     folder = tmp_path_factory.mktemp("study")
-    settings = {"lecture": {}, "bad": BAD, "SB3": {"algorithm": "dqn"}, "contrib": {"algorithm": "qrdqn"}}
+    settings = {"lecture": {}, "bad": BAD, "SB3": {"algorithm": "dqn"}}
+    settings["contrib"] = {"algorithm": "qrdqn", "policy_kwargs": {"net_arch": [8], "n_quantiles": 5}}
     entries = {"tasks": [LAKE], "settings": settings, "seeds": [4], "timesteps": 300, "test_freq": 100}
     (folder / "plan.yaml").write_text(yaml.safe_dump(entries, sort_keys=False))
     argv = ["ablate", str(folder / "plan.yaml"), "--processes", "1", "--out", str(folder)]
