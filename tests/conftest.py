@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import gc
 import os
 
 import pytest
@@ -29,3 +30,23 @@ def _kernels_are_compiled_once(tmp_path_factory):
         for env, batch_size in cases:
             with FileLock(tmp_path_factory.getbasetemp().parent / f"kernels_{env}_{batch_size}.lock"):
                 LectureDQN(env, batch_size=batch_size, seed=0).learn(10)
+
+
+def pytest_collection_finish():
+    """Spare Python's collector the hundreds of thousands of objects that imports have made: it finds nothing there."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """
+    Give each of pytest-xdist's processes neighbouring tests, and let one that has none left take from the others.
+
+    By default it deals the tests out in turn, so that each process makes what the tests of a file share.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
