@@ -4,10 +4,12 @@ import ast
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 
+import gymnasium as gym
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,15 +83,35 @@ def test_every_script_is_here():
     assert there == {*SCRIPTS, *TOO_LONG, *called_by_others, *of_the_notebooks}
 
 
-@pytest.mark.parametrize(
-    "script",
-    [pytest.param(name, marks=[] if quick else pytest.mark.slow) for name, (_, _, quick) in SCRIPTS.items()],
-)
+def copied_examples(folder):
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("images", "*.pyc"))
+    return folder / "examples"
+
+
+@pytest.mark.parametrize("script", [name for name, (_, _, quick) in SCRIPTS.items() if quick])
+def test_a_quick_one_runs(script, tmp_path, monkeypatch, capsys):
+    """In this process, for a new one would mostly import."""
+    words, expected, _ = SCRIPTS[script]
+    path = copied_examples(tmp_path) / script
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(path.parent)
+    monkeypatch.setattr(sys, "argv", [str(path), *words.split()])
+    ids = set(gym.registry)
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        for env_id in gym.registry.keys() - ids:
+            del gym.registry[env_id]
+    printed = "".join(capsys.readouterr())
+    assert re.search(expected, printed), printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_it_runs(script, tmp_path):
     words, expected, _ = SCRIPTS[script]
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("images", "*.pyc"))
     done = subprocess.run(
-        [sys.executable, tmp_path / "examples" / script, *words.split()],
+        [sys.executable, copied_examples(tmp_path) / script, *words.split()],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "WANDB_MODE": "offline"},
         capture_output=True,

@@ -19,11 +19,13 @@ def bits(n=6):
     return BitFlippingEnv(n_bits=n, continuous=False, max_steps=n)
 
 
-@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize(
+    ("algorithm", "sizes"), [(LectureDQN, {}), (LectureQRDQN, {"policy_kwargs": {"n_quantiles": 10}})]
+)
 @pytest.mark.parametrize("policy", ["MultiInputPolicy", "LecturePolicy"])
 @pytest.mark.parametrize("settings", [{}, {"learning_starts": 100}, {"batch_size": 32}, {"train_freq": (1, "episode")}])
-def test_sb3s_example_runs_with_the_lectures_defaults(algorithm, policy, settings):
-    model = algorithm(policy, bits(), seed=0, **HER, **settings).learn(settings.get("learning_starts", 0) + 40)
+def test_sb3s_example_runs_with_the_lectures_defaults(algorithm, sizes, policy, settings):
+    model = algorithm(policy, bits(), seed=0, **HER, **sizes, **settings).learn(settings.get("learning_starts", 0) + 20)
     assert model._n_updates > 0
 
 

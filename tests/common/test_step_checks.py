@@ -256,7 +256,7 @@ def test_states_of_any_type_are_those_states(dtype, least_tried, engine, n_envs,
         env = DummyVecEnv([functools.partial(Walk, start)] * n_envs)
         env = Recast(env, lambda obs: obs.astype(dtype)) if cast else env
         model = LectureDQN("TablePolicy", env, explore_least_tried=least_tried, engine=engine, seed=0)
-        models.append(model.learn(60))
+        models.append(model.learn(30))
     assert_same_training(*models)
 
 

@@ -55,11 +55,14 @@ def assert_as_exact(tolerance, compiled, torch, float64):
     too_far = {name: d for name, d in distances(compiled, torch).items() if d > tolerance}
     if too_far:
         exact = float64()
-        own, others = distances(compiled, exact), distances(torch, exact)
-        rounded = [distances(float64(rounding=seed), exact) for seed in range(20)]
+        own, expected = distances(compiled, exact), distances(torch, exact)
+        for seed in range(20):
+            if all(own[name] <= max(tolerance, 2 * expected[name]) for name in too_far):
+                break  # more could only allow more
+            rounded = distances(float64(rounding=seed), exact)
+            expected = {name: max(distance, rounded[name]) for name, distance in expected.items()}
         for name, distance in too_far.items():
-            expected = max(others[name], *(found[name] for found in rounded))
-            assert own[name] <= max(tolerance, 2 * expected), (name, distance, own[name], expected)
+            assert own[name] <= max(tolerance, 2 * expected[name]), (name, distance, own[name], expected[name])
 
 
 def round_weights(model, seed):
@@ -153,7 +156,7 @@ def assert_a_thousand_updates_are_pytorchs(combination, **kwargs):
 
 @pytest.mark.parametrize(
     "combination",
-    [c if c in PAIRS[:6] else pytest.param(c, marks=pytest.mark.slow) for c in COMBINATIONS],
+    [c if c in PAIRS[:3] else pytest.param(c, marks=pytest.mark.slow) for c in COMBINATIONS],
     ids=lambda c: "-".join(map(str, c)),
 )
 def test_a_thousand_updates_end_where_pytorchs_do(combination):

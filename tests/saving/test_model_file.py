@@ -152,7 +152,7 @@ def test_our_files_are_for_stock_algorithms_to_learn_on_and_for_ours_as_they_wer
     kinds = {**MODELS, "plain": lambda: LectureDQN("FrozenLake-v1"), "no clipping": lambda: LectureQRDQN("Taxi-v3")}
     kinds["clipping"] = lambda: LectureDQN("FrozenLake-v1", max_grad_norm=3.5, target_update_interval=7)
     for name, make in kinds.items():
-        model = make().learn(total_timesteps=45)
+        model = make().learn(total_timesteps=20)
         model.save(tmp_path / "model")
         algorithm = QRDQN if isinstance(model, LectureQRDQN) else DQN
         stock = algorithm.load(tmp_path / "model", env=model.get_env())
@@ -160,8 +160,8 @@ def test_our_files_are_for_stock_algorithms_to_learn_on_and_for_ours_as_they_wer
         assert type(stock.target_update_interval) is int
         before = copy.deepcopy(stock.policy.state_dict())
         stock.learning_starts = 0
-        stock.learn(30)
-        assert stock.num_timesteps >= 30
+        stock.learn(10)
+        assert stock.num_timesteps >= 10
         weights = stock.policy.state_dict()
         assert any((before[key] != weight).any() for key, weight in weights.items()), name
         for trust in (False, True):

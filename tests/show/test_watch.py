@@ -132,11 +132,11 @@ class Watched(gym.Wrapper):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: (optimal_model(), make_env("Taxi-v3", 6)),
-        lambda: (LectureDQN("Taxi-v3", use_masking=True, seed=0), make_env("Taxi-v3", 6)),
-        lambda: (LectureDQN("FrozenLake-v1", use_masking=True, seed=0), Watched(make_env("FrozenLake-v1", 6))),
-        lambda: (LectureDQN("MlpPolicy", "CartPole-v1", seed=0), make_env("CartPole-v1", 6)),
-        lambda: (DQN("MlpPolicy", "CartPole-v1", seed=0), make_env("CartPole-v1", 6)),
+        lambda: (optimal_model(), make_env("Taxi-v3", 4)),
+        lambda: (LectureDQN("Taxi-v3", use_masking=True, seed=0), make_env("Taxi-v3", 4)),
+        lambda: (LectureDQN("FrozenLake-v1", use_masking=True, seed=0), Watched(make_env("FrozenLake-v1", 4))),
+        lambda: (LectureDQN("MlpPolicy", "CartPole-v1", seed=0), make_env("CartPole-v1", 4)),
+        lambda: (DQN("MlpPolicy", "CartPole-v1", seed=0), make_env("CartPole-v1", 4)),
     ],
     ids=["taxi", "masks", "alternating", "vectors", "stock"],
 )

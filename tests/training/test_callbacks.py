@@ -367,7 +367,14 @@ def test_a_callback_that_ended_one_training_does_not_end_the_next_at_once():
 
 SMALL = {
     "dqn": lambda env: DQN("MlpPolicy", env, learning_starts=10, buffer_size=500, seed=0),
-    "qrdqn": lambda env: QRDQN("MlpPolicy", env, learning_starts=10, buffer_size=500, seed=0),
+    "qrdqn": lambda env: QRDQN(
+        "MlpPolicy",
+        env,
+        learning_starts=10,
+        buffer_size=500,
+        seed=0,
+        policy_kwargs={"n_quantiles": 5, "net_arch": [16]},
+    ),
     "ppo": lambda env: PPO("MlpPolicy", env, n_steps=128, batch_size=32, n_epochs=1, seed=0),
 }
 

@@ -19,6 +19,11 @@ from sb3_lecture_dqn import LectureDQN, LectureQRDQN, SuccessFailReplayBuffer
 PAIRS = [(LectureDQN, DQN), (LectureQRDQN, QRDQN)]
 SMALL = {"buffer_size": 500, "learning_starts": 40, "target_update_interval": 30, "policy_kwargs": {"net_arch": [8]}}
 
+# With fewer quantiles than the default
+SMALL_PAIRS = [
+    (LectureDQN, DQN, SMALL),
+    (LectureQRDQN, QRDQN, {**SMALL, "policy_kwargs": {"net_arch": [8], "n_quantiles": 20}}),
+]
 NO_TIMEOUTS = {"replay_buffer_kwargs": {"handle_timeout_termination": False}}
 
 
@@ -64,22 +69,22 @@ class Pace(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@pytest.mark.parametrize(("ours", "theirs", "small"), SMALL_PAIRS)
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_the_pace_of_training_is_theirs(ours, theirs, n_envs):
+def test_the_pace_of_training_is_theirs(ours, theirs, small, n_envs):
     seen = []
     for make in (ours.with_sb3_defaults, theirs):
-        model = make("MlpPolicy", make_vec_env("CartPole-v1", n_envs, seed=0), seed=0, **SMALL)
+        model = make("MlpPolicy", make_vec_env("CartPole-v1", n_envs, seed=0), seed=0, **small)
         model.learn(200, callback=(pace := Pace()))
         seen.append((pace.seen, model.num_timesteps, model._n_updates))
     assert seen[0] == seen[1]
     assert seen[0][2] > 30 / n_envs
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_updates_from_the_same_memory_are_theirs_bit_by_bit(ours, theirs):
-    stock = theirs("MlpPolicy", "CartPole-v1", seed=3, **SMALL).learn(100)
-    model = ours.with_sb3_defaults("MlpPolicy", "CartPole-v1", seed=3, engine="torch", **SMALL).learn(0)
+@pytest.mark.parametrize(("ours", "theirs", "small"), SMALL_PAIRS)
+def test_updates_from_the_same_memory_are_theirs_bit_by_bit(ours, theirs, small):
+    stock = theirs("MlpPolicy", "CartPole-v1", seed=3, **small).learn(100)
+    model = ours.with_sb3_defaults("MlpPolicy", "CartPole-v1", seed=3, engine="torch", **small).learn(0)
     model.set_parameters(copy.deepcopy(stock.get_parameters()))  # Adam would share its moments
     model.replay_buffer = stock.replay_buffer
     for one in (stock, model):
