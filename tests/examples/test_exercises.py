@@ -204,7 +204,7 @@ def test_both_languages_have_the_same_code():
 
 # nbclient and its dependencies warn about pipes to the kernel and about the event loop
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("language", ["en", "ko"])
+@pytest.mark.parametrize("language", ["en", pytest.param("ko", marks=pytest.mark.slow)])
 def test_the_notebook_runs_with_the_solutions_and_stops_at_a_blank(language, tmp_path, monkeypatch):
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError

@@ -79,7 +79,7 @@ def weights(good):
         yield f"a moment of {dtype}", swapped("policy.optimizer.pth", torch_file(changed))
     yield "a weight too many", swapped("policy.pth", torch_file({**policy, "\x1b[31mq_net.evil": policy[first]}))
     many_names = {f"{first}{i}": th.zeros(0) for i in range(30_000)}
-    yield "many weights of nothing", swapped("policy.pth", torch_file({**policy, **many_names}))
+    yield "many weights of nothing", lambda: swapped("policy.pth", torch_file({**policy, **many_names}))
     yield "weights of another shape", swapped("policy.pth", torch_file({**policy, first: th.zeros(2)}))
     yield "weights under another name", swapped("policy.pth", torch_file({"x": th.zeros(2)}))
     shared = ()
@@ -463,9 +463,9 @@ def memories(good):
     for name, content in members.items():
         yield f"without {name}", archive_of({key: other for key, other in members.items() if key != name})
         yield f"{name} twice", archive_of([*members.items(), (name, content)])
-    yield "a bomb", archive_of({**members, "1.npy": bytes(2**28)}, zipfile.ZIP_DEFLATED)
+    yield "a bomb", lambda: archive_of({**members, "1.npy": bytes(2**28)}, zipfile.ZIP_DEFLATED)
     yield "one array more", archive_of({**members, "2.npy": members["1.npy"]})
-    yield "100,000 arrays more", archive_of({**members, **{f"{i}.npy": b"" for i in range(2, 100_000)}})
+    yield "100,000 arrays more", lambda: archive_of({**members, **{f"{i}.npy": b"" for i in range(2, 100_000)}})
     yield "something behind", good + b"evil"
     yield "something before", b"evil" + good
     yield "something before, with right places", shifted(good)

@@ -177,7 +177,7 @@ def check(case: Case) -> None:
     event("stretches" if n_stretches else "no stretches")
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(cases())
 def test_stretches_come_to_what_steps_come_to(case):
     check(case)
@@ -333,7 +333,7 @@ def test_a_failing_update_leaves_what_it_leaves_step_by_step(interval, double_dq
 @pytest.mark.parametrize("kwargs", [{"learning_starts": 1000}, {"gradient_steps": 0}, {"learning_starts": 100}])
 @pytest.mark.parametrize("train_freq", [3, (2, "episode")])
 def test_before_the_first_update_the_optimizer_has_no_state(kwargs, train_freq, tmp_path):
-    checkpoints = ("checkpoints", 30)
+    checkpoints = ("checkpoints", 75)
     case = lake(1, settings={"train_freq": train_freq, **kwargs}, callbacks=[checkpoints], cuts=(0, 3))
     assert compare(case, tmp_path) > 0
 
