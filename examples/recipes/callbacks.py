@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_lecture_dqn import LectureDQN, LectureTestCallback, make_env
 
-model = LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0)  # 8 environments, 10,000 steps
+model = LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0)  # 8 environments
 
 # SB3 counts calls of env.step, which steps all environments: 50 calls are 400 timesteps here.
 checkpoints = CheckpointCallback(save_freq=50, save_path="runs/checkpoints", save_replay_buffer=True)
@@ -27,7 +27,7 @@ evaluation = EvalCallback(
     log_path="runs/best",
 )
 test = LectureTestCallback(test_freq=400, n_test_episodes=10)  # ours counts timesteps, or (n, "episode")
-model.learn(callback=CallbackList([checkpoints, evaluation, test]))
+model.learn(10_000, callback=CallbackList([checkpoints, evaluation, test]))  # without a number it ends when solved
 
 best = LectureDQN.load("runs/best/best_model")
 going_on = LectureDQN.load("runs/checkpoints/rl_model_400_steps", env=model.get_env())
