@@ -13,7 +13,10 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
+try:
+    import nbformat
+except ImportError:
+    raise SystemExit("make_exercises.py needs nbformat: pip install nbformat") from None
 
 FOLDER = Path(__file__).resolve().parent / "exercises"
 SOURCE = FOLDER / "source.py"
@@ -118,7 +121,8 @@ def python_file(language: str, fill: object = blank) -> str:
             parts.append(fill(cell.text))
     intro = {
         "en": "Seven exercises. Fill them in, then: python examples/exercises/check.py",
-        "ko": "연습 문제 일곱 개. 채운 다음: python examples/exercises/check.py exercises_ko.py --language ko",
+        "ko": "연습 문제 일곱 개. 채운 다음: "
+        "python examples/exercises/check.py examples/exercises/exercises_ko.py --language ko",
     }[language]
     title = "The solutions of the exercises." if fill is solved else intro
     return f'"""{title}"""\n\nimport torch\n' + "\n".join(parts) + "\n"

@@ -75,6 +75,8 @@ def load_run(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
     path = pathlib.Path(path)
     if path.is_dir():
         has_checkpoints = checkpoints_in(path) or checkpoints_in(path / "checkpoints")
+        if not has_checkpoints and not (path / MODEL).is_file():
+            raise FileNotFoundError(f"{str(path)!r} is not the folder of a run: it has no checkpoint and no {MODEL}")
         file = newest_whole(path) if has_checkpoints else path / MODEL
     else:
         file = path

@@ -79,8 +79,10 @@ def checker(language: str) -> Callable[[Callable[..., Any]], None]:
 
 
 def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise SystemExit(f"check.py: there is no file {path}")
     spec = importlib.util.spec_from_file_location("answers", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None:
         raise SystemExit(f"check.py: {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""연습 문제 일곱 개. 채운 다음: python examples/exercises/check.py exercises_ko.py --language ko"""
+"""연습 문제 일곱 개. 채운 다음: python examples/exercises/check.py examples/exercises/exercises_ko.py --language ko"""
 
 import torch
 

@@ -147,12 +147,12 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         "wrong_axis": (
             "max over the wrong axis: this is the best transition for each action. Rows are transitions, columns are "
             "actions; max over the columns of a row.",
-            "max의 축이 틀렸습니다. 지금은 행동마다 가장 큰 전이를 고릅니다. 행이 전이, 열이 행동이므로 각 행 "
+            "max의 축이 틀렸습니다. 지금은 행동마다 값이 가장 큰 전이를 고릅니다. 행이 전이, 열이 행동이므로 각 행 "
             "안에서 최댓값을 구하세요.",
         ),
         "max_of_all": (
             "max over the whole minibatch: every transition gets the same number. Each row needs its own maximum.",
-            "미니배치 전체의 최댓값을 구해 모든 전이가 같은 값을 씁니다. 행마다 최댓값을 따로 구하세요.",
+            "미니배치 전체에서 최댓값 하나를 구했으므로 모든 전이가 같은 값을 씁니다. 행마다 최댓값을 따로 구하세요.",
         ),
         "mean": (
             "This is the mean over the actions. Q-learning assumes that the best action follows: the maximum.",
@@ -201,8 +201,8 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         "column": (
             "The shape is {given}, a column. Minus a row of shape {expected}, PyTorch makes a square matrix, and the "
             "loss compares every transition with every other.",
-            "모양이 {given}인 열벡터입니다. 모양이 {expected}인 벡터와 빼면 PyTorch가 정사각 행렬을 만들어 "
-            "모든 전이끼리 비교하게 됩니다.",
+            "모양이 {given}인 열벡터입니다. 모양이 {expected}인 벡터를 빼면 PyTorch가 정사각 행렬을 만들어 모든 "
+            "전이끼리 비교하게 됩니다.",
         ),
         "not_a_tensor": (
             "The answer is a {given}. Return a tensor with one number for each transition.",
@@ -212,7 +212,7 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
     "sgd_step": {
         "no_step": (
             "No weight changes. backward() only computes gradients; who makes the step?",
-            "가중치가 변하지 않습니다. backward()는 기울기만 계산합니다. 실제로 한 걸음 움직이는 것은 무엇일까요?",
+            "가중치가 변하지 않습니다. backward()는 기울기만 계산합니다. 실제로 가중치를 바꾸는 것은 무엇일까요?",
         ),
         "no_zero_grad": (
             "The first step is right, the next are not: gradients add up until they are cleared.",
@@ -239,8 +239,8 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         "columns": (
             "Shapes (B, 1) and (B,) make a (B, B) difference: every Q is compared with every y. With one transition "
             "nobody notices.",
-            "모양 (B, 1)과 (B,)를 빼면 (B, B)가 되어 모든 Q를 모든 y와 비교합니다. 전이가 하나일 때는 드러나지 "
-            "않습니다.",
+            "모양이 (B, 1)인 텐서에서 (B,)인 텐서를 빼면 모양이 (B, B)가 되어 모든 Q를 모든 y와 비교합니다. 전이가 "
+            "하나일 때는 드러나지 않습니다.",
         ),
         "all_actions": (
             "The values of all actions are pulled towards y. Only the action that was taken has been seen: "
@@ -249,19 +249,19 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "sum": (
             "The step is B times too long: the loss is the sum over the minibatch. Take the mean.",
-            "걸음이 B배 깁니다. 손실이 미니배치의 합이기 때문입니다. 평균을 쓰세요.",
+            "스텝이 B배로 큽니다. 손실이 미니배치 전체의 합이기 때문입니다. 평균을 쓰세요.",
         ),
         "half": (
             "The step is half as long: the loss has a factor 1/2. The lecture's squared error has none.",
-            "걸음이 절반입니다. 손실에 1/2이 곱해져 있습니다. 강의의 제곱오차에는 1/2이 없습니다.",
+            "스텝이 절반으로 작습니다. 손실에 1/2이 곱해져 있습니다. 강의의 제곱 오차에는 1/2이 없습니다.",
         ),
         "absolute": (
             "The loss is the absolute error. The lecture takes the square.",
-            "손실로 절대오차를 썼습니다. 강의에서는 제곱오차를 씁니다.",
+            "손실로 절대 오차를 썼습니다. 강의에서는 제곱 오차를 씁니다.",
         ),
         "huber": (
             "The loss is Huber's: it helps against divergence, but the lecture takes the square.",
-            "손실로 후버(Huber) 손실을 썼습니다. 발산을 막는 데 도움이 되지만 강의에서는 제곱오차를 씁니다.",
+            "손실로 후버(Huber) 손실을 썼습니다. 발산을 막는 데 도움이 되지만 강의에서는 제곱 오차를 씁니다.",
         ),
         "changes_target": (
             "The step changes the target network. Only net learns; target waits for its copy.",
@@ -279,12 +279,12 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
             "This shares the weights instead of copying them: when net learns, target moves with it, as if "
             "there were "
             "no target network.",
-            "가중치를 복사하지 않고 참조합니다. net이 학습하면 target도 함께 움직여 타깃 네트워크가 없는 것과 "
+            "가중치를 복사하지 않고 함께 씁니다. net이 학습하면 target도 함께 움직여 타깃 네트워크가 없는 것과 "
             "같습니다.",
         ),
         "rebinds": (
             "target never changes. `target = ...` only gives another object this name inside the function.",
-            "target이 전혀 바뀌지 않습니다. `target = ...`은 함수 안에서 이름만 다른 객체에 붙일 뿐입니다.",
+            "target이 전혀 바뀌지 않습니다. `target = ...`은 함수 안에서 그 이름을 다른 객체에 붙일 뿐입니다.",
         ),
         "returns_copy": (
             "target itself does not change: the function returns something new ({given}). Change the given network.",
@@ -327,7 +327,7 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "limit_is_solved": (
             "An episode that reaches the step limit counts as solved. Only `terminated` means that it was delivered.",
-            "스텝 제한에 걸린 에피소드까지 해결한 것으로 셉니다. terminated일 때만 손님을 내려 준 것입니다.",
+            "스텝 제한에 걸린 에피소드까지 해결한 것으로 셉니다. terminated일 때만 승객을 내려 준 것입니다.",
         ),
         "solved_below_limit": (
             "An episode that delivers with its last allowed step counts as unsolved. Look at `terminated`, not "

@@ -35,6 +35,8 @@ class Parser(argparse.ArgumentParser):
             known = [option for option in self._option_string_actions if option.startswith("--")]
             names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
             hints = [nearest(name, known) for name in names]
+            if "--set" in known and names and not any(hints):
+                hints = [f"a setting of the algorithm is --set {names[0].strip('-').replace('-', '_')}=VALUE"]
             hint = " ".join(filter(None, hints)) or f"see `{self.prog} --help`"
             self.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}")
         return namespace, unknown
@@ -65,7 +67,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     :param known: The words that are known
     :return: Such as ``did you mean --episodes?``; empty if no word is near
     """
-    near = difflib.get_close_matches(word, list(known), n=1)
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"did you mean {near[0]}?" if near else ""
 
 
@@ -106,7 +108,9 @@ def model_file(path: str) -> pathlib.Path:
     :raises FileNotFoundError: If there is none
     """
     if os.path.isdir(path):
-        return existing(pathlib.Path(path) / MODEL)
+        if not (pathlib.Path(path) / MODEL).is_file():
+            raise FileNotFoundError(f"{path!r} is not the folder of a run: it has no {MODEL}")
+        return pathlib.Path(path) / MODEL
     with_suffix = pathlib.Path(f"{path}.zip")
     return with_suffix if not os.path.exists(path) and with_suffix.exists() else existing(path)
 

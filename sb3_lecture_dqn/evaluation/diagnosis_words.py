@@ -15,7 +15,7 @@ SUMMARIES: _Words = {
     "optimal": (
         "The policy is optimal: it solves {solved:.3%} of the starts, and its mean reward is {reward:.3f}, the highest "
         "possible.",
-        "정책이 최적입니다. 시작 상태의 {solved:.3%}를 해결하며, 평균 보상 {reward:.3f}은 가능한 최댓값입니다.",
+        "정책이 최적입니다. 시작 상태의 {solved:.3%}를 해결하며, 평균 보상은 가능한 최댓값인 {reward:.3f}입니다.",
     ),
     "limited": (
         "No policy is better within the step limit: the policy solves {solved:.1%} of the starts, and its mean reward "
@@ -45,9 +45,9 @@ SUMMARIES: _Words = {
         "The model has no environment that can be looked at, so the best policy is not known; a tabular one can be "
         "given as env. The model was trained for {steps} steps ({episodes} episodes). This is what it and its memory "
         "({n_held} transitions) tell.",
-        "모델에 살펴볼 수 있는 환경이 없어서 최적 정책을 알 수 없습니다. 표로 주어지는 환경이면 env로 줄 수 있습니다. "
-        "모델은 {steps}스텝({episodes} 에피소드) 동안 학습했습니다. 모델과 리플레이 메모리(전이 {n_held}개)에서 알 수 "
-        "있는 것은 다음과 같습니다.",
+        "모델에 살펴볼 수 있는 환경이 없어서 최적 정책을 알 수 없습니다. 표로 주어지는 환경이라면 인수 env로 넘길 수 "
+        "있습니다. 모델은 {steps}스텝({episodes} 에피소드) 동안 학습했습니다. 모델과 리플레이 메모리(전이 "
+        "{n_held}개)에서 알 수 있는 것은 다음과 같습니다.",
     ),
 }
 
@@ -64,17 +64,17 @@ TITLES: _Words = {
     "memory_small": ("The memory is too small", "리플레이 메모리가 너무 작음"),
     "memory_distorts": ("The memory distorts chances", "리플레이 메모리가 확률을 왜곡함"),
     "never_tried": ("Right actions never tried", "한 번도 해 보지 않은 올바른 행동"),
-    "ties": ("Ties decide", "같은 값끼리의 우연한 선택"),
+    "ties": ("Ties decide", "값이 같아 우연에 맡겨진 선택"),
     "overestimated": ("Action values are too high", "행동 가치의 과대평가"),
     "loop": ("Loops", "제자리 맴돌기"),
     "illegal": ("Illegal actions without end", "끝없이 되풀이되는 잘못된 행동"),
-    "bad_end": ("Episodes end badly", "나쁘게 끝나는 에피소드"),
-    "cut": ("Episodes are cut", "도중에 끊기는 에피소드"),
-    "detour": ("Detours", "돌아가는 길"),
+    "bad_end": ("Episodes end badly", "실패로 끝나는 에피소드"),
+    "cut": ("Episodes are cut", "도착하기 전에 끊기는 에피소드"),
+    "detour": ("Detours", "멀리 돌아서 가는 길"),
     "not_learned": ("Values are not learnt yet", "아직 다 배우지 못한 행동 가치"),
     "no_rewards": ("Nothing to learn from in the memory", "배울 것이 없는 리플레이 메모리"),
     "one_action": ("The policy always does the same", "늘 같은 행동만 하는 정책"),
-    "returns": ("Returns of the last training episodes", "최근 학습 에피소드의 보상 합"),
+    "returns": ("Returns of the last training episodes", "최근 학습 에피소드의 누적 보상"),
     "values": ("Action values of the memory's states", "리플레이 메모리에 있는 상태의 행동 가치"),
     "no_memory": ("The memory was not saved", "저장되지 않은 리플레이 메모리"),
 }
@@ -91,7 +91,7 @@ SENTENCES: _Words = {
     "beyond_bound": (
         "The largest action value is {largest:.3g} in size, but no return can be beyond {bound:.3g} (largest reward / "
         "(1 - γ)). {share:.1%} of the action values are beyond it.",
-        "행동 가치의 크기가 최대 {largest:.3g}인데, 어떤 보상 합도 {bound:.3g}(가장 큰 보상 / (1 − γ))을 넘을 수 "
+        "행동 가치의 크기가 최대 {largest:.3g}인데, 어떤 누적 보상도 {bound:.3g}(가장 큰 보상 / (1 − γ))을 넘을 수 "
         "없습니다. 행동 가치의 {share:.1%}가 이 한계를 넘었습니다.",
     ),
     "beyond_where": ("The largest is at {state}.", "가장 큰 곳은 {state}입니다."),
@@ -103,21 +103,20 @@ SENTENCES: _Words = {
     "epsilon_gone_episode": (
         "The memory has no success. ε is {epsilon:.3f}: it reached its lowest value at episode {since}, and "
         "{share:.0%} of the episodes came after that. The policy repeats itself and finds nothing new.",
-        "리플레이 메모리에 성공이 하나도 없습니다. ε은 {epsilon:.3f}입니다. 에피소드 {since}에서 가장 낮은 값이 "
-        "되었고, 전체 에피소드의 {share:.0%}가 그 뒤였습니다. 정책은 같은 행동을 되풀이할 뿐 새로운 것을 "
-        "찾지 못합니다.",
+        "리플레이 메모리에 성공이 하나도 없습니다. ε은 {epsilon:.3f}입니다. 에피소드 {since}에서 최솟값에 도달했고, "
+        "전체 에피소드의 {share:.0%}가 그 뒤였습니다. 정책은 같은 행동을 되풀이할 뿐 새로운 것을 찾지 못합니다.",
     ),
     "epsilon_gone_step": (
         "The memory has no success. ε is {epsilon:.3f}: it reached its lowest value at step {since}, and {share:.0%} "
         "of the steps came after that. The policy repeats itself and finds nothing new.",
-        "리플레이 메모리에 성공이 하나도 없습니다. ε은 {epsilon:.3f}입니다. 스텝 {since}에서 가장 낮은 값이 되었고, "
-        "전체 스텝의 {share:.0%}가 그 뒤였습니다. 정책은 같은 행동을 되풀이할 뿐 새로운 것을 찾지 못합니다.",
+        "리플레이 메모리에 성공이 하나도 없습니다. ε은 {epsilon:.3f}입니다. 스텝 {since}에서 최솟값에 도달했고, 전체 "
+        "스텝의 {share:.0%}가 그 뒤였습니다. 정책은 같은 행동을 되풀이할 뿐 새로운 것을 찾지 못합니다.",
     ),
     "epsilon_late": (
         "The first test that solved a start came after episode {first}, when ε had been at its lowest value, "
         "{epsilon:.3g}, since episode {since}. When the training itself first succeeded is not logged.",
-        "테스트에서 처음 성공한 것은 에피소드 {first} 뒤인데, ε은 에피소드 {since}부터 이미 가장 낮은 값 "
-        "{epsilon:.3g}이었습니다. 학습 중에 처음 성공한 때는 기록되어 있지 않습니다.",
+        "테스트에서 처음 성공한 것은 에피소드 {first} 뒤인데, ε은 에피소드 {since}부터 이미 "
+        "최솟값({epsilon:.3g})이었습니다. 학습 중에 언제 처음 성공했는지는 기록되어 있지 않습니다.",
     ),
     "never_seen": (
         "In {episodes} episodes ({steps} steps), {n} of {n_ends} successful ends never happened: {ends}.",
@@ -142,14 +141,14 @@ SENTENCES: _Words = {
         "With γ = {gamma:g}, rewards count for about {horizon:.1f} steps. In {share:.0%} of the {n_wrong} states where "
         "the policy goes wrong, even the exact values of the right action and of the others differ by too little to be "
         "learnt (median {gap:.2g}; all values range over {range:.3g}).",
-        "γ = {gamma:g}이면 보상을 약 {horizon:.1f}스텝 앞까지만 셈합니다. 정책이 잘못 행동하는 상태 {n_wrong}개 중 "
-        "{share:.0%}에서는, 정확한 값으로도 올바른 행동과 다른 행동의 차이가 너무 작아 배울 수 없습니다(중앙값 "
-        "{gap:.2g}, 전체 값의 범위 {range:.3g}).",
+        "γ = {gamma:g}이면 약 {horizon:.1f}스텝 뒤의 보상까지만 의미가 있습니다. 정책이 잘못 행동하는 상태 "
+        "{n_wrong}개 중 {share:.0%}에서는, 정확한 값조차 올바른 행동과 다른 행동의 차이가 너무 작아 배울 수 "
+        "없습니다(중앙값 {gap:.2g}, 전체 값의 범위 {range:.3g}).",
     ),
     "no_replay": (
         "Every update uses only the transition just seen: what was learnt about the other {needed} state-action pairs "
         "is overwritten meanwhile.",
-        "업데이트마다 방금 본 전이만 씁니다. 그동안 상태-행동 쌍 {needed}개의 나머지에 대해 배운 것이 덮어씌워집니다.",
+        "업데이트마다 방금 본 전이만 씁니다. 그동안 다른 상태-행동 쌍 {needed}개에 대해 배운 것은 덮어쓰입니다.",
     ),
     "no_replay_of_world": (
         "Every update uses only the transition just seen: older ones are forgotten.",
@@ -158,8 +157,8 @@ SENTENCES: _Words = {
     "memory_small": (
         "The memory holds transitions of {held} state-action pairs ({share:.1%}); there are {needed}. It forgets the "
         "others, and the network is never reminded of them.",
-        "리플레이 메모리에는 상태-행동 쌍 {needed}개 중 {held}개({share:.1%})의 전이만 있습니다. 나머지는 잊으므로 "
-        "신경망이 다시 배우지 못합니다.",
+        "리플레이 메모리에는 상태-행동 쌍 {needed}개 중 {held}개({share:.1%})의 전이만 있습니다. 나머지는 "
+        "잊어버리므로 신경망이 다시 학습할 기회가 없습니다.",
     ),
     "memory_of_last_steps": (
         "The memory holds {held} transitions, {share:.2%} of the training's {steps} steps.",
@@ -168,8 +167,9 @@ SENTENCES: _Words = {
     "memory_distorts": (
         "An action has up to {n_outcomes} outcomes, so an action value is a mean, for which each outcome must weigh as "
         "often as it happens. The states' values are off by {mean_over:+.3g} on average, by {max_over:+.3g} at most.",
-        "한 행동의 결과가 최대 {n_outcomes}가지이므로 행동 가치는 평균입니다. 각 결과는 일어나는 만큼의 비중으로 "
-        "뽑혀야 합니다. 상태의 가치가 참값과 평균 {mean_over:+.3g}, 최대 {max_over:+.3g} 차이 납니다.",
+        "한 행동의 결과가 최대 {n_outcomes}가지이므로 행동 가치는 여러 결과의 평균입니다. 따라서 각 결과를 실제로 "
+        "일어나는 비율대로 뽑아야 합니다. 상태의 가치는 참값과 평균 {mean_over:+.3g}, 최대 {max_over:+.3g} 차이가 "
+        "납니다.",
     ),
     "stored_once": (
         "But the memory stores equal transitions once, so a rare outcome weighs as much as a frequent one.",
@@ -192,27 +192,27 @@ SENTENCES: _Words = {
     "ties": (
         "In {n} of the {n_wrong} states where the policy goes wrong, the two highest action values differ by less than "
         "{tie:g}: the choice among them means nothing.",
-        "정책이 잘못 행동하는 상태 {n_wrong}개 중 {n}개에서, 가장 높은 두 행동 가치의 차이가 {tie:g}보다 작습니다. 그 "
-        "선택에는 의미가 없습니다.",
+        "정책이 잘못 행동하는 상태 {n_wrong}개 중 {n}개에서, 가장 높은 두 행동 가치의 차이가 {tie:g}보다 작습니다. "
+        "그중 무엇을 고르는지는 의미가 없습니다.",
     ),
     "ties_in_memory": (
         "In {share:.0%} of {n} states of the memory, the two highest action values differ by less than {tie:g}: the "
         "choice among them means nothing.",
-        "메모리의 상태 {n}개 중 {share:.0%}에서, 가장 높은 두 행동 가치의 차이가 {tie:g}보다 작습니다. 그 선택에는 "
-        "의미가 없습니다.",
+        "메모리의 상태 {n}개 중 {share:.0%}에서, 가장 높은 두 행동 가치의 차이가 {tie:g}보다 작습니다. 그중 무엇을 "
+        "고르는지는 의미가 없습니다.",
     ),
     "overestimated": (
         "In {n} of the {n_wrong} states where the policy goes wrong, the chosen action is overestimated, by {mean:.3g} "
         "on average. Most at {state}: the value of {action} is {q:.3g}, the optimal one {optimal_q:.3g}. A maximum "
         "over noisy values is too high, and targets pass that on.",
-        "정책이 잘못 행동하는 상태 {n_wrong}개 중 {n}개에서, 선택한 행동의 가치가 평균 {mean:.3g} 과대평가되어 "
+        "정책이 잘못 행동하는 상태 {n_wrong}개 중 {n}개에서, 선택한 행동의 가치가 평균 {mean:.3g}만큼 과대평가되어 "
         "있습니다. 가장 심한 곳은 {state}입니다. {action}의 가치는 {q:.3g}인데 최적값은 {optimal_q:.3g}입니다. 오차가 "
-        "있는 값들의 최댓값은 너무 높아지고, 타깃을 통해 퍼집니다.",
+        "있는 값들 가운데 최댓값을 고르면 실제보다 높아지고, 이것이 타깃을 통해 퍼집니다.",
     ),
     "above_returns": (
         "The highest action values are {mean:.3g} on average over the states of the memory, but none of the last {n} "
         "training episodes had a return above {high:.3g}.",
-        "메모리의 상태에서 가장 높은 행동 가치는 평균 {mean:.3g}인데, 최근 학습 에피소드 {n}개의 보상 합은 모두 "
+        "메모리의 상태에서 가장 높은 행동 가치는 평균 {mean:.3g}인데, 최근 학습 에피소드 {n}개의 누적 보상은 모두 "
         "{high:.3g} 이하입니다.",
     ),
     "loop": (
@@ -229,7 +229,7 @@ SENTENCES: _Words = {
     ),
     "loops_drawn": (
         "Most of them ({n_first}) end in the loop that is drawn first; arrows and letters are the chosen actions.",
-        "가장 많은 시작 상태({n_first}개)가 끝나는 고리를 먼저 그렸습니다. 화살표와 글자는 선택한 행동입니다.",
+        "가장 많은 시작 상태({n_first}개)에서 빠지는 고리를 먼저 그렸습니다. 화살표와 글자는 선택한 행동입니다.",
     ),
     "bad_end": (
         "From {n} of {n_starts} starts, episodes mostly end without success (with probability {probability:.0%}).",
@@ -242,14 +242,14 @@ SENTENCES: _Words = {
     "detour": (
         "From {n} of {n_starts} starts, the policy succeeds as often as possible, but loses {lost:.3g} of the "
         "best reward on average.",
-        "시작 상태 {n_starts}개 중 {n}개에서, 정책이 가능한 만큼 성공하지만 최고 보상보다 평균 {lost:.3g} 적게 "
-        "얻습니다.",
+        "시작 상태 {n_starts}개 중 {n}개에서, 정책이 최대한 성공하기는 하지만, 보상이 가능한 최댓값보다 평균 "
+        "{lost:.3g}만큼 적습니다.",
     ),
     "not_learned": (
         "The greedy action is wrong in {n} of {n_visited} states on the way. The action values are off by {mean:.3g} "
         "on average, the highest of a state by {mean_over:+.3g}; the optimal ones range over {range:.3g}.",
-        "가는 길의 상태 {n_visited}개 중 {n}개에서 탐욕 행동이 틀렸습니다. 행동 가치의 오차는 평균 {mean:.3g}(상태마다 "
-        "가장 높은 값은 {mean_over:+.3g})이고, 최적값의 범위는 {range:.3g}입니다.",
+        "도중에 지나는 상태 {n_visited}개 중 {n}개에서 탐욕 행동이 틀립니다. 행동 가치의 오차는 평균 "
+        "{mean:.3g}(상태별 최댓값의 오차는 평균 {mean_over:+.3g})이고, 최적값의 범위는 {range:.3g}입니다.",
     ),
     "memory_error": (
         "On the transitions of the memory, the values miss their targets by {memory_error:.3g} on average.",
@@ -257,7 +257,7 @@ SENTENCES: _Words = {
     ),
     "no_rewards": (
         "All {n} transitions of the memory have the same reward, {reward:g}, and none ends an episode.",
-        "메모리의 전이 {n}개가 모두 보상 {reward:g}이고, 에피소드를 끝내는 것이 없습니다.",
+        "메모리의 전이 {n}개가 모두 보상 {reward:g}이고, 에피소드를 끝내는 전이가 하나도 없습니다.",
     ),
     "only_zero_rewards": (
         "All {n} transitions of the memory have the reward 0: in {episodes} episodes, nothing good or bad is recorded.",
@@ -270,8 +270,8 @@ SENTENCES: _Words = {
     "returns": (
         "The last {n} episodes had returns from {low:.3g} to {high:.3g}; the mean of the earlier half is {early:.3g}, "
         "of the later half {late:.3g}. ε is {epsilon:.3g} now, so they include random actions.",
-        "최근 에피소드 {n}개의 보상 합은 {low:.3g}에서 {high:.3g} 사이입니다. 앞 절반의 평균은 {early:.3g}, 뒤 절반의 "
-        "평균은 {late:.3g}입니다. 지금 ε이 {epsilon:.3g}이므로 무작위 행동도 들어 있습니다.",
+        "최근 에피소드 {n}개의 누적 보상은 {low:.3g}에서 {high:.3g} 사이입니다. 앞 절반의 평균은 {early:.3g}, 뒤 "
+        "절반의 평균은 {late:.3g}입니다. 지금 ε이 {epsilon:.3g}이므로 무작위 행동의 결과도 섞여 있습니다.",
     ),
     "values_of_memory": (
         "Over {n} states of the memory, the highest action value is {mean:.3g} on average ({low:.3g} to {high:.3g}). "
@@ -283,7 +283,7 @@ SENTENCES: _Words = {
     ),
     "bound_of_returns": (
         "With these rewards, no return can be beyond {bound:.3g}.",
-        "이 보상으로는 어떤 보상 합도 {bound:.3g}을 넘을 수 없습니다.",
+        "이 보상으로는 어떤 누적 보상도 {bound:.3g}을 넘을 수 없습니다.",
     ),
     "no_memory": (
         "The model has no replay memory with it, so what it saw in training cannot be known.",
@@ -315,7 +315,7 @@ ADVICE: _Words = {
         "강의 슬라이드에는 lr=0.01이라고 쓰여 있지만 실제 옵티마이저는 0.001로 학습합니다",
     ),
     "huber": ("loss='huber' (it is {loss!r})", "loss='huber' (지금 {loss!r})"),
-    "clip": ("max_grad_norm=10 (gradients are not clipped)", "max_grad_norm=10 (지금은 그래디언트를 자르지 않음)"),
+    "clip": ("max_grad_norm=10 (gradients are not clipped)", "max_grad_norm=10 (지금은 기울기를 제한하지 않음)"),
     "step_limit": ("a higher max_episode_steps (it is {limit})", "더 큰 max_episode_steps (지금 {limit})"),
     "longer": (
         "a longer training (so far {episodes} episodes, {steps} steps)",

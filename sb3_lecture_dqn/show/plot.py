@@ -32,6 +32,7 @@ _NOT_OF_SETTING = (
     "checkpoint_freq",
     "pictures",
     "image_freq",
+    "page",
 )
 #: Options of a run with the lecture's settings; they do not decide the colour of its line
 _LECTURE = {"env=Taxi-v3", "algo=lecture_dqn", "store_and_replay", "double_dqn", "engine=auto"}

@@ -55,6 +55,12 @@ def test_json_and_korean(run, capsys):
     assert data["findings"][0]["title"] == "학습 중 한 번도 보지 못한 성공"
 
 
+@pytest.mark.parametrize("command", ["diagnose", "test", "watch"])
+def test_a_folder_that_is_no_run_is_named(tmp_path, capsys, command):
+    assert main([command, str(tmp_path)]) == 2
+    assert f"{str(tmp_path)!r} is not the folder of a run: it has no" in capsys.readouterr().err
+
+
 def test_mistakes_are_named_in_one_line(tmp_path, capsys):
     LectureDQN("FrozenLake-v1", seed=0).save(tmp_path / "model")
     assert main(["diagnose", str(tmp_path / "model"), "--env", "Taxi-v3"]) == 2

@@ -65,6 +65,11 @@ def test_a_blank_is_told_kindly(exercise, language, told):
     assert caught.value._render_traceback_() == [str(caught.value)]
 
 
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(SystemExit, match="there is no file"):
+        check._load(tmp_path / "mine.py")
+
+
 @pytest.mark.parametrize("exercise", [name for name in GRADERS if name not in ("store", "sgd_step", "renew_target")])
 def test_a_forgotten_return_is_told(exercise):
     assert check.grade(exercise, lambda *args: None).key == "nothing"

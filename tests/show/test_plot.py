@@ -202,7 +202,7 @@ def test_runs_with_other_options_are_other_curves_labelled_by_the_difference(tmp
     common = {"env": "Taxi-v3", "policy": None, "engine": "auto", "tuned": False, "use_masking": False, "set": []}
     runs = [
         {"seed": 1},
-        {"seed": 2, "episodes": 7, "pictures": True},
+        {"seed": 2, "episodes": 7, "pictures": True, "page": True},
         {"seed": 1, "tuned": True, "use_masking": True},
         {"env": "FrozenLake-v1", "set": ["gamma=0.5"]},
     ]
