@@ -38,7 +38,7 @@ def draw(success, fail, rng):
 # ## 4. 타깃 값
 #
 # 에피소드가 종료되면 $y = r$, 그렇지 않으면 $y = r + \gamma \max_{a'} Q_{target}(s', a')$입니다. 1000스텝에서
-# 중단된 (`truncated`) 에피소드는 종료된 것이 아닙니다. `terminated`만 종료입니다. 전이 B개의 미니배치에 대해 $y$를
+# 중단된(`truncated`) 에피소드는 종료된 것이 아닙니다. `terminated`만 종료입니다. 전이 B개의 미니배치에 대해 $y$를
 # 계산하세요. `reward`, `terminated`, `truncated`의 모양은 (B,)이고 `next_values`의 모양은 (B, n_actions)입니다.
 def target_value(reward, terminated, truncated, next_values, gamma):
     """Return the targets y, a tensor of shape (B,). reward is float32, terminated and truncated are bool."""
