@@ -33,7 +33,7 @@ from stable_baselines3.common.logger import configure
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, TestResult, exact_test, run_test
 
 RESULTS = Path(__file__).parent / "results"
-FIRST_SEED = 20_000
+FIRST_SEED = 30_000
 TABULAR = (
     "Taxi-v3",
     "TaxiRainy-v3",

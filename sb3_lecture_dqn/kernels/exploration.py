@@ -24,6 +24,12 @@ def cost(tried, way, state, a):
 
 
 @jit
+def leads_somewhere(way, state, least_tried):
+    """Whether there is a short way to an untried action."""
+    return least_tried == ANYWHERE and way[1][state] < way[4]
+
+
+@jit
 def random_action(rng, state, n_actions, masks, tried, way, least_tried):
     """An action drawn uniformly: of all, of the valid ones, or of those of them that were tried least."""
     fewest = MANY

@@ -10,7 +10,7 @@ import numpy as np
 from sb3_lecture_dqn.kernels import places as at
 from sb3_lecture_dqn.kernels.compiling import jit, slow_entry
 from sb3_lecture_dqn.kernels.draws import random
-from sb3_lecture_dqn.kernels.exploration import find_ways, note_step, random_action
+from sb3_lecture_dqn.kernels.exploration import find_ways, leads_somewhere, note_step, random_action
 from sb3_lecture_dqn.kernels.index import add, find, remove
 from sb3_lecture_dqn.kernels.networks import N_ACTIONS, N_STATES, action_values, best_allowed, values_of
 from sb3_lecture_dqn.kernels.updates import MASK_WORD, copy_target, train_on
@@ -193,6 +193,8 @@ def run_on(limits, counts, switches, tau, gamma, fraction, env, episodes, rngs, 
                 last[at.LAST_EPSILON] = epsilons[counts[at.EPISODES] + 1 - switches[at.EPSILONS_FROM]]
             for i in range(n_envs):
                 explores[i] = starting or random(explore_rng) < last[at.LAST_EPSILON]
+                if leads_somewhere(way, states[i], switches[at.LEAST_TRIED]):
+                    explores[i] = True
             for i in range(n_envs):
                 before[i] = states[i]
                 if explores[i]:

@@ -255,7 +255,9 @@ class LectureAlgorithm(LectureModel):
             actions = exploration.draw(n_envs, obs, masks)
         else:
             self._refresh_engine()
-            actions = exploration.choose(self.exploration_rate, obs, self._engine.greedy_actions, masks)
+            actions = exploration.choose(
+                self.exploration_rate, obs, self._engine.greedy_actions, masks, is_training=True
+            )
         return actions, actions
 
     def _step(self, env: VecEnv, actions: np.ndarray) -> Any:

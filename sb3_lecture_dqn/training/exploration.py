@@ -37,7 +37,9 @@ class WayToUntried:
 
     To try an action for the n-th time more costs ``n * REPEATED``, and to walk costs 1 per step. The cost of an action
     is the least of both: of trying it here, and of taking it as the first step to an action elsewhere. So exploration
-    goes to the nearest untried action. Where all are tried, it goes on with those that were tried least.
+    goes to the nearest untried action. Where all are tried, it goes on with those that were tried least. In training,
+    trying comes first: as long as there is a way to an untried action of less than ``REPEATED`` steps, every action is
+    one of exploration, whatever ε is.
 
     The costs are those of the best ways through the last successor that each action had: exact in a deterministic
     environment, a guess in a stochastic one. At every step, they are computed once more for up to ``SWEPT`` states.
@@ -100,6 +102,16 @@ class WayToUntried:
         self.costs_of_states[swept] = costs.min(axis=1)
         self.costs_of_states[-1] = (swept[-1] + 1) % n_states
 
+    def leads_somewhere(self, states: np.ndarray) -> np.ndarray:
+        """
+        Look whether there is a short way to an untried action.
+
+        :param states: States, int64 of shape ``(n,)``
+        :return: bool of shape ``(n,)``
+        """
+        short: np.ndarray = self.costs_of_states[states] < self.REPEATED
+        return short
+
     def get_state(self) -> dict[str, np.ndarray]:
         """
         Return the state for a checkpoint.
@@ -156,6 +168,7 @@ class Exploration:
         obs: Observation,
         greedy: Callable[..., np.ndarray],
         action_masks: np.ndarray | None = None,
+        is_training: bool = False,
     ) -> np.ndarray:
         """
         Choose one action per observation.
@@ -164,15 +177,19 @@ class Exploration:
         :param obs: Batch of ``n`` observations
         :param greedy: Function that chooses greedy actions from observations, and from masks if there are any
         :param action_masks: Valid actions, bool of shape ``(n, n_actions)``; ``None`` if all are valid
+        :param is_training: Whether to explore where a short way leads to an untried action, see :class:`WayToUntried`
         :return: Actions, int64 of shape ``(n,)``
         """
+        seeks: Any = False
+        if is_training and self.way is not None:
+            seeks = self.way.leads_somewhere(np.asarray(obs, np.int64) - self.first_state)
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         if n == 1:  # the usual case in training: faster, with the same draws as below
-            if self.rng.random() < epsilon:
+            if self.rng.random() < epsilon or np.all(seeks):
                 return self.draw(1, obs, action_masks)
             return greedy(obs) if action_masks is None else greedy(obs, action_masks)
         masks = () if action_masks is None else (action_masks,)
-        explores = self.rng.random(n) < epsilon
+        explores: np.ndarray = (self.rng.random(n) < epsilon) | seeks
         actions = greedy(obs, *masks)
         exploring = obs[explores] if self.counts is not None else obs  # type: ignore[index]
         actions[explores] = self.draw(int(explores.sum()), exploring, *(mask[explores] for mask in masks))

@@ -125,6 +125,20 @@ def test_it_goes_to_untried_actions_of_other_states():
     assert (local.counts == 0).sum() > n / 2
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_in_training_trying_comes_before_epsilon(n):
+    explorer = Exploration(make_rng(0, "exploration"), 3, spaces.Discrete(2), anywhere=True)
+    obs = np.zeros(n, int)
+    for i in range(3):
+        actions = explorer.choose(0.0, obs, greedy, is_training=True)
+        assert (explorer.counts[0, actions] == 0).all()
+        explorer.count(obs[:1], np.array([i]), np.array([0]))
+        assert (explorer.choose(0.0, obs, greedy) == 2).all()  # a prediction
+    for _ in range(30):
+        explorer.count(obs[:1], np.array([0]), np.array([0]))
+    assert (explorer.choose(0.0, obs, greedy, is_training=True) == 2).all()
+
+
 def test_it_goes_on_with_the_actions_tried_least():
     explorer, _ = explore_everything(corridor(10), 4000)
     assert explorer.counts.min() > 50
