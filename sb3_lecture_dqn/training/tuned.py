@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
 from sb3_lecture_dqn.envs.make import make_training_env
 from sb3_lecture_dqn.saving.model_env import announce_env
+from sb3_lecture_dqn.training.exploration import ANYWHERE
 
 FOLDER = files("sb3_lecture_dqn") / "hyperparams"
 #: Key of the entry for environments without an entry of their own
@@ -132,9 +133,10 @@ def default_settings(
     kind = policy or _policy_for(space, policies)
     if kind == "TablePolicy":
         # The gradient of the squared error is twice the error. With a learning rate of 0.5, an update therefore moves
-        # an entry of the table at most to the mean of its targets, whatever the rewards and the minibatch are.
-        keywords |= {"policy_kwargs": {}, "learning_rate": LinearSchedule(0.5, 0.0, 1.0), "batch_size": 32}
-        keywords |= {"train_freq": 1, "gradient_steps": 4, "target_update_interval": 4}
+        # an entry of the table at most to its target, whatever the rewards are. Of a minibatch of n transitions, each
+        # would move its entry by an n-th only: in a table of thousands of states, values would not come far.
+        keywords |= {"policy_kwargs": {}, "learning_rate": LinearSchedule(0.5, 0.0, 1.0), "batch_size": 1}
+        keywords |= {"train_freq": 1, "gradient_steps": 64, "target_update_interval": 4}
     elif kind in ("CnnPolicy", "MultiInputPolicy") and any(map(is_image_space, _parts(space))):
         keywords |= {"learning_rate": 1e-4, "batch_size": 32, "train_freq": 4, "gradient_steps": 1}
         keywords |= {"learning_starts": 1000, "target_update_interval": 1000, "max_grad_norm": 10.0}
@@ -148,7 +150,7 @@ def default_settings(
         keywords["gamma"] = 0.99
     keywords["policy"] = kind
     if isinstance(space, spaces.Discrete) and int(space.n) * n_actions <= _MAX_COUNTS:
-        keywords["explore_least_tried"] = True
+        keywords["explore_least_tried"] = ANYWHERE
     keywords["buffer_size"] = min(keywords["buffer_size"], max(1000, _MEMORY_BYTES // (2 * _bytes_of(space))))
     keywords["replay_buffer_kwargs"]["success_capacity"] = keywords["buffer_size"]
     updates_per_step = keywords["gradient_steps"] / keywords["train_freq"]
