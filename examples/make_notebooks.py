@@ -4,7 +4,7 @@ Make ``lecture_walkthrough.ipynb`` and ``lecture_walkthrough_ko.ipynb`` from the
     python examples/make_notebooks.py
 
 A cell of the source begins with a line ``# %% en`` or ``# %% ko`` (text in English or Korean, in comments) or ``# %%``
-(code of both notebooks).
+(code of both notebooks). The last cell, ``# %% words``, has the English words of the code and the Korean ones.
 """
 
 import os
@@ -28,12 +28,16 @@ def build(language: str) -> nbformat.NotebookNode:
     :param language: "en" or "ko"
     :return: The notebook, without outputs
     """
-    _, *cells = re.split(r"^# %%", SOURCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    _, *cells, words = re.split(r"^# %%", SOURCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    translations = [line.removeprefix("# ").split(" => ") for line in words.splitlines()[1:]]
     notebook = nbformat.v4.new_notebook()
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     for cell in cells:
         kind, _, content = cell.partition("\n")
         if not kind:
+            if language == "ko":
+                for english, korean in translations:
+                    content = content.replace(english, korean)
             notebook.cells.append(nbformat.v4.new_code_cell(content.strip()))
         elif kind.strip() == language:
             text = re.sub("^# ?", "", content, flags=re.MULTILINE)
@@ -66,12 +70,9 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 def main() -> None:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pictures without a window
-    with tempfile.TemporaryDirectory() as folder:
-        run = execute(build("en"), Path(folder))
     for language, path in NOTEBOOKS.items():
-        notebook = build(language)
-        for cell, executed in zip(code_cells(notebook), code_cells(run), strict=True):
-            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = execute(build(language), Path(folder))
         nbformat.write(notebook, path)
         print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
