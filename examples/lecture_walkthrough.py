@@ -25,14 +25,13 @@
 # %% ko
 # # 강의의 Deep Q-Network, 한 단계씩 배우기
 #
-# *심층 강화학습: Deep Q-Net (2)* 강의를 위한 실습 수업입니다. Gymnasium의 Taxi 환경과 `sb3_lecture_dqn`을 사용하며, 전체를
-# 실행하는 데 2분이 걸리지 않습니다.
+# *심층 강화학습: Deep Q-Net (2)* 강의를 위한 실습 수업입니다. Gymnasium의 Taxi 환경과 `sb3_lecture_dqn`을 사용하며, 전체 실행 시간은 2분이 채 되지 않습니다.
 #
 # **이 수업을 마치면 다음을 할 수 있습니다.**
 #
 # 1. Q-테이블을 쓰는 Q-러닝을 열 줄로 작성하고, 신경망을 쓰면 무엇이 달라지는지 설명한다.
 # 2. 단순한(naive) DQN의 두 가지 문제를 말하고, 둘 다 직접 *측정*한다.
-# 3. 리플레이 메모리와 타깃 네트워크가 그 문제에 어떤 역할을 하는지, 그 대가는 무엇인지 설명한다.
+# 3. 리플레이 메모리와 타깃 네트워크가 그 문제를 어떻게 줄이는지, 그 대가는 무엇인지 설명한다.
 # 4. 같은 학습량, 여러 시드, 정확한 테스트로 설정을 공정하게 비교한다.
 # 5. 신경망을 저장하고, TensorBoard에서 학습 과정을 읽는다.
 # 6. 신경망을 쓸 만한 문제인지 판단한다.
@@ -101,7 +100,7 @@ print("Everything is written to", folder)
 # 종료(termination)가 아닙니다. 그래서 마지막 전이(transition)를 `done = False`로 저장하고, 그 타깃에는 다음 상태의 가치를
 # 그대로 반영합니다.
 #
-# **질문.** 가장 잘하는 운전사는 에피소드 하나에서 평균 보상을 얼마나 받을까요? 가중치가 무작위인 신경망은 어떨까요?
+# **질문.** 최고의 운전사는 에피소드마다 평균 얼마의 보상을 받을까요? 가중치가 무작위인 신경망은 어떨까요?
 
 # %%
 env = make_env("Taxi-v3")  # with the lecture's limit of 1000 steps
@@ -120,7 +119,7 @@ print(f"random network:   {exact_test(LectureDQN('Taxi-v3', seed=0)).mean_reward
 
 # %% en
 # **Answer.** The environment is a table, so the best values can be computed: **7.93** over the 300 possible starts. An
-# agent that never delivers gets −1000 or less. Everything below is tested *exactly*, on all 300 starts. The lecture
+# agent that never delivers gets −1000 or less. Unless a cell says otherwise, everything below is tested *exactly*, on all 300 starts. The lecture
 # tests 100 random episodes instead, which is what you must do where there is no table.
 #
 # ## 2. The Q-table
@@ -137,8 +136,7 @@ print(f"random network:   {exact_test(LectureDQN('Taxi-v3', seed=0)).mean_reward
 # **Question.** How many episodes does a table of 3000 numbers need?
 # %% ko
 # **답.** 이 환경은 표(table)로 주어지므로 최적값을 정확히 계산할 수 있습니다. 가능한 시작 상태 300개의 평균은 **7.93**입니다.
-# 승객을 한 번도 내려 주지 못하는 에이전트의 보상은 −1000 이하입니다. 아래에서는 모든 결과를 시작 상태 300개 전체에서
-# *정확하게* 테스트합니다. 강의에서는 무작위 에피소드 100개로 테스트하며, 표가 없는 환경에서는 그렇게 할 수밖에 없습니다.
+# 승객을 한 번도 내려 주지 못하는 에이전트의 보상은 −1000 이하입니다. 따로 밝히지 않으면, 아래의 결과는 모두 시작 상태 300개 전체에 대해 *정확하게* 계산한 값입니다. 강의에서는 무작위 에피소드 100개로 테스트하며, 표가 없는 환경에서는 그렇게 할 수밖에 없습니다.
 #
 # ## 2. Q-테이블
 #
@@ -151,7 +149,7 @@ print(f"random network:   {exact_test(LectureDQN('Taxi-v3', seed=0)).mean_reward
 # 무작위 행동을 하고, 나머지 경우에는 가치가 가장 높은 행동을 합니다. 강의에서 ε은 에피소드 번호 $i$에 따라
 # $\max(0.1,\ 0.99^i)$로 줄어듭니다.
 #
-# **질문.** 숫자 3000개로 된 테이블은 에피소드 몇 개면 충분할까요?
+# **질문.** 칸이 3000개인 테이블은 에피소드를 몇 번 겪으면 Taxi를 풀 수 있을까요?
 
 # %%
 gamma, learning_rate = 0.75, 0.2
@@ -194,16 +192,15 @@ print(
 #
 # **Question.** Why an embedding? What would a network make of the state's *number* as its input?
 # %% ko
-# **답.** 수백 개면 됩니다. 이 과제에서 테이블은 아주 잘 동작합니다. 상태와 행동의 쌍마다 칸이 하나씩 있고, 칸마다 따로
+# **답.** 수백 번이면 됩니다. 이 과제에서 테이블은 아주 잘 동작합니다. 상태와 행동의 쌍마다 칸이 하나씩 있고, 칸마다 따로
 # 배우기 때문입니다. 9절에서 다시 생각해 봅시다.
 #
 # ## 3. 테이블에서 신경망으로
 #
-# 테이블에는 쌍마다 칸이 하나씩 있어서, 한 칸에서 배운 것이 다른 칸에 아무 도움이 되지 않습니다. 신경망에는 여러 상태가
-# 함께 쓰는 가중치가 있습니다. 강의에는 두 가지 모양이 나옵니다.
+# 테이블에는 쌍마다 칸이 하나씩 있어서, 한 칸에서 배운 것이 다른 칸에 아무 도움이 되지 않습니다. 신경망에는 여러 상태가 공유하는 가중치가 있습니다. 강의에는 두 가지 구조가 나옵니다.
 #
-# * **상태와 행동을 넣으면 값 하나가 나오는 신경망**: 행동 6개 중 가장 좋은 것을 고르려면 6번 계산해야 합니다.
-# * **상태를 넣으면 모든 행동의 값이 나오는 신경망**: 한 번만 계산하면 됩니다. 강의에서 쓰는 신경망으로, 임베딩 층
+# * **상태와 행동을 넣으면 값 하나가 나오는 신경망**: 행동 6개 중 가장 좋은 것을 고르려면 순전파를 6번 해야 합니다.
+# * **상태를 넣으면 모든 행동의 값이 나오는 신경망**: 순전파 한 번이면 됩니다. 강의에서 쓰는 신경망으로, 임베딩 층
 #   하나와 선형 층 세 개, 그 사이의 PReLU로 이루어집니다. 여기서 은닉층의 크기는 $h = 32$입니다.
 #
 # **질문.** 왜 임베딩을 쓸까요? 상태의 *번호*를 그대로 입력하면 신경망은 그것을 어떻게 받아들일까요?
@@ -230,7 +227,7 @@ print(lecture.q_net)
 # **Question.** The table solved Taxi in a few hundred episodes. What does the naive network reach after 100?
 # %% ko
 # **답.** 숫자로 보면 상태 400은 상태 200의 "두 배"이고, 399는 400과 거의 같습니다. 하지만 번호는 이름일 뿐이므로 그렇게
-# 보면 안 됩니다. 임베딩은 상태마다 자기만의 행을 주고, 그 뒤의 층은 모든 상태가 함께 씁니다.
+# 보면 안 됩니다. 임베딩은 상태마다 고유한 행(벡터)을 하나씩 두고, 그 뒤의 층은 모든 상태가 공유합니다.
 #
 # ## 4. 단순한(naive) DQN과 두 가지 문제
 #
@@ -238,10 +235,9 @@ print(lecture.q_net)
 #
 # $$\left(r + \gamma \max_{a'} Q_\theta(s', a') - Q_\theta(s, a)\right)^2$$
 #
-# 이 방법은 너무 단순합니다. 업데이트마다 방금 본 전이만 쓰고, 지금 바뀌고 있는 바로 그 신경망으로 타깃을 계산하기
-# 때문입니다.
+# 이것을 *단순한*(naive) DQN이라고 합니다. 업데이트마다 방금 본 전이만 쓰고, 지금 학습하고 있는 바로 그 신경망으로 타깃을 계산합니다.
 #
-# **질문.** 테이블은 에피소드 수백 개 만에 Taxi를 풀었습니다. 단순한 신경망은 에피소드 100개 뒤에 어디까지 갈까요?
+# **질문.** 테이블은 에피소드 수백 개 만에 Taxi를 풀었습니다. 단순한 신경망은 에피소드 100개를 학습하면 시작 상태를 얼마나 해결할까요?
 
 # %%
 naive = LectureDQN("Taxi-v3", store_and_replay=False, double_dqn=False, seed=0)
@@ -249,7 +245,8 @@ naive.learn(total_episodes=100)
 print(f"after {naive.num_timesteps} steps: {exact_test(naive).success_rate:.1%} of the starts solved")
 
 # %% en
-# **Answer.** Nearly nothing. There are two reasons.
+# **Answer.** Nearly nothing at this budget. (After 5000 episodes it solves most starts, but it needs many more steps.)
+# There are two reasons.
 #
 # ### Problem 1: consecutive samples are correlated
 #
@@ -264,16 +261,15 @@ print(f"after {naive.num_timesteps} steps: {exact_test(naive).success_rate:.1%} 
 # **Question.** We let the agent drive for 3000 steps, and draw 3000 samples from a memory. How often was a state among
 # the 10 samples before it, in each of the two?
 # %% ko
-# **답.** 거의 아무것도 풀지 못합니다. 이유는 두 가지입니다.
+# **답.** 이 학습량으로는 거의 풀지 못합니다. (에피소드 5000개를 학습하면 대부분 풀지만, 훨씬 많은 스텝이 듭니다.) 이유는 두 가지입니다.
 #
 # ### 문제 1: 연속된 샘플은 서로 상관관계가 있습니다
 #
-# 택시는 한 번에 한 칸씩 움직이므로 이어지는 전이는 서로 비슷합니다. 그런 전이로 업데이트하면 함께 쓰는 가중치가 바뀌고,
-# 다른 모든 상태의 가치까지 따라 움직이는데, 이를 붙잡아 줄 것이 없습니다.
+# 택시는 한 번에 한 칸씩 움직이므로 이어지는 전이는 서로 비슷합니다. 그런 전이로 업데이트하면 공유하는 가중치가 바뀌고,
+# 다른 모든 상태의 가치까지 따라 움직이는데, 이를 막아 줄 장치가 없습니다.
 #
 # **해결책: 경험 리플레이(experience replay).** 강의의 리플레이 메모리에는 목록이 두 개 있습니다. `success`에는 승객을
-# 내려 주고 끝난 전이를 모두 보관하고, `fail`에는 나머지를 최대 1000개까지 보관합니다. `fail`이 가득 차면 새 전이가
-# 무작위로 고른 옛 전이를 대신하고, 이미 들어 있는 전이는 다시 저장하지 않습니다. 업데이트할 때는 두 목록을 합쳐 모든
+# 내려 주고 끝난 전이를 모두 보관하고, `fail`에는 나머지를 최대 1000개까지 보관합니다. `fail`이 가득 차면 무작위로 고른 옛 전이의 자리에 새 전이를 덮어쓰고, 이미 들어 있는 전이는 다시 저장하지 않습니다. 업데이트할 때는 두 목록을 합쳐 모든
 # 전이를 같은 확률로 뽑습니다.
 #
 # **질문.** 에이전트가 3000스텝을 달리게 하고, 메모리에서 샘플 3000개를 뽑습니다. 어떤 상태가 바로 앞 10개의 샘플 안에
@@ -330,14 +326,13 @@ plt.show()
 # **Question.** We look at $\max_a Q_{\text{target}}(s, a)$ of all 500 states at every 100th step of training. In how
 # many of these intervals do the targets move, without and with a target network?
 # %% ko
-# **답.** 거의 항상, 그리고 거의 없음입니다. 메모리에서 뽑은 샘플은 서로 독립이라고 보아도 좋습니다.
+# **답.** 연속된 샘플에서는 거의 항상 있었고, 메모리에서 뽑은 샘플에서는 거의 없었습니다. 메모리에서 뽑은 샘플은 서로 독립이라고 보아도 좋습니다.
 #
 # ### 문제 2: 타깃이 움직입니다
 #
 # 업데이트할 때마다 신경망이 바뀌고, 그와 함께 다른 모든 전이의 타깃도 바뀝니다.
 #
-# **해결책: 타깃 네트워크.** 타깃을 계산하는 신경망을 따로 복사해 두고, 에피소드가 20개 끝날 때마다 새로 복사합니다. 그
-# 사이에 타깃은 움직이지 않습니다. 강의 코드에서 이 스위치의 이름은 `double_dqn`입니다. 하지만 van Hasselt의 Double
+# **해결책: 타깃 네트워크.** 타깃을 계산하는 신경망을 따로 복사해 두고, 에피소드가 20개 끝날 때마다 새로 복사합니다. 그 사이에는 타깃이 움직이지 않습니다. 강의 코드에서 이 스위치의 이름은 `double_dqn`입니다. 하지만 van Hasselt의 Double
 # DQN(여기서는 `double_q=True`)과는 *다릅니다*. Double DQN에서는 한 신경망이 다음 행동을 고르고, 다른 신경망이 그
 # 행동의 가치를 평가합니다.
 #
@@ -393,10 +388,9 @@ plt.show()
 # ### 해결책이 정말 도움이 될까요?
 #
 # 멈춰 있는 타깃과 독립적인 샘플은 수단일 뿐이고, 중요한 것은 에이전트의 성적입니다. 그래서 모든 단계를 **같은 학습량**인
-# 300,000스텝 동안, 각각 **시드 3개**로 학습시키면서 중간중간 **정확하게** 테스트합니다. (테이블의 칸은 따로 배우므로
-# 학습률이 더 커야 합니다. 나머지는 모두 강의의 설정입니다.)
+# 300,000스텝 동안, 각각 **시드 3개**로 학습시키면서 중간중간 **정확하게** 테스트합니다. (테이블은 칸마다 따로 배우므로 더 큰 학습률이 필요합니다. 나머지는 모두 강의의 설정입니다.)
 #
-# **질문.** 셀을 실행하기 전에 곡선 다섯 개의 순위를 예상해 보세요. 어느 것이 가장 잘할까요?
+# **질문.** 셀을 실행하기 전에 곡선 다섯 개의 순위를 예상해 보세요. 어느 설정이 가장 좋을까요?
 
 # %%
 alone = {"store_and_replay": False, "double_dqn": False}
@@ -427,16 +421,17 @@ plt.show()
 # %% en
 # **Answer.**
 #
-# * **The replay memory helps at once.** It is the difference between nothing and nearly everything.
+# * **The replay memory helps at once.** At this budget it is the difference between nearly
+#   nothing and nearly everything.
 # * **The target network does *not* help at this budget: it slows the learning down.** A value travels back by one state
-#   for each copy, and 20 episodes of up to 1000 steps lie between two copies. What it buys is safety: without it, some
-#   trainings diverge (section 5). The lecture trains for 5000 episodes, where it has caught up.
+#   for each copy, and 20 episodes of up to 1000 steps lie between two copies. What it buys is safety: without it,
+#   some trainings diverge ([study](guide/studies.md)). The lecture trains for 5000 episodes, where it has caught up.
 # * **Double Q-learning changes little.** It is against values that are too high because the maximum picks out noise.
 #   Taxi has no random rewards, so there is little noise to pick out.
 # * **The table wins.** 500 states are few.
 #
 # Three seeds are few, too: look at the thin lines before you trust a mean.
-# `sb3-lecture-dqn ablate` does this with 20 seeds and intervals.
+# `sb3-lecture-dqn ablate` compares the lecture's two switches with 20 seeds and intervals.
 #
 # ## 5. When it diverges
 #
@@ -447,16 +442,14 @@ plt.show()
 # %% ko
 # **답.**
 #
-# * **리플레이 메모리는 바로 효과가 있습니다.** 거의 못 풀던 문제를 거의 다 풀게 됩니다.
+# * **리플레이 메모리는 바로 효과가 있습니다.** 이 학습량에서, 거의 못 풀던 문제를 거의 다 풀게 됩니다.
 # * **타깃 네트워크는 이 학습량에서는 도움이 *되지 않고*, 오히려 학습을 늦춥니다.** 가치는 복사할 때마다 한 상태씩만 뒤로
-#   전달되는데, 복사와 복사 사이에는 최대 1000스텝짜리 에피소드가 20개나 있습니다. 그 대신 안정성을 얻습니다. 타깃 네트워크가
-#   없으면 학습이 발산하기도 합니다(5절). 강의처럼 에피소드 5000개를 학습하면 차이가 거의 사라집니다.
+#   전달되는데, 복사와 복사 사이에는 최대 1000스텝짜리 에피소드가 20개나 있습니다. 그 대신 안정성을 얻습니다. 타깃 네트워크가 없으면 학습이 발산하기도 합니다([연구](guide/studies.md)). 강의처럼 에피소드 5000개를 학습하면 차이가 거의 사라집니다.
 # * **Double Q-러닝은 차이가 거의 없습니다.** Double Q-러닝은 최댓값이 잡음을 골라 가치를 과대평가하는 문제를 줄이는
 #   방법인데, Taxi의 보상은 무작위가 아니어서 골라낼 잡음이 별로 없습니다.
 # * **테이블이 이깁니다.** 상태가 500개뿐이기 때문입니다.
 #
-# 시드 3개도 적은 편입니다. 평균을 믿기 전에 가는 선들을 먼저 보세요. `sb3-lecture-dqn ablate`는 같은 비교를 시드 20개와
-# 신뢰 구간으로 해 줍니다.
+# 시드 3개도 충분하지 않습니다. 평균을 믿기 전에 가는 선들을 먼저 보세요. `sb3-lecture-dqn ablate`는 강의의 두 스위치를 시드 20개로 비교하고 신뢰 구간까지 보여 줍니다.
 #
 # ## 5. 발산할 때
 #
@@ -472,11 +465,13 @@ except DivergedError as error:
     print(error)
 
 # %% en
-# **Answer.** An error makes the values larger, larger values make larger targets, and those a larger error. After about
-# 20 steps the numbers are beyond float32. A smaller step, a target that stands still, an error that is bounded (Huber),
-# or a gradient that is bounded (clipping) breaks this circle.
+# **Answer.** The step is too large. An update moves the value beyond its target, the next error is larger than the last,
+# and so is its gradient. After about 20 steps the numbers are beyond float32. The target network did not help: it stood
+# still all the time. A smaller step, a bounded error (Huber) or a bounded gradient (clipping) helps. Without a target
+# network there is a second circle: larger values make larger targets, and those make larger values. That one a target
+# network slows down.
 #
-# ## 6. Beside the DQN of 2015
+# ## 6. Compared with the DQN of 2015
 #
 # | | Mnih et al., *Nature* 2015 | the lecture |
 # |---|---|---|
@@ -485,15 +480,17 @@ except DivergedError as error:
 # | update | 32 transitions, every 4 steps | 1 transition, 5 times a step |
 # | target network | copied every 10,000 updates | copied every 20 episodes |
 # | ε | from 1 to 0.1 over 1,000,000 frames | $\max(0.1,\ 0.99^i)$ in episode $i$ |
-# | loss | squared error, clipped to [−1, 1] | squared error |
+# | loss | squared error, with the error clipped to [−1, 1] | squared error |
 # | optimiser | RMSProp, learning rate 0.00025 | SGD, learning rate 0.001 |
 # | γ | 0.99 | 0.75 |
 #
 # **Question.** With γ = 0.75, what is a delivery worth that is 13 steps away?
 # %% ko
-# **답.** 오차가 가치를 키우고, 커진 가치가 타깃을 키우고, 커진 타깃이 다시 오차를 키웁니다. 약 20스텝 만에 숫자가 float32의
-# 범위를 벗어납니다. 학습률을 줄이거나, 타깃을 멈춰 두거나, 오차를 제한하거나(Huber), 기울기를 제한하면(클리핑) 이 고리가
-# 끊어집니다.
+# **답.** 학습률이 너무 커서, 업데이트가 가치를 타깃 너머로 보내고 다음 오차는 더 커집니다. 오차가 커지면 기울기도
+# 커집니다. 약 20스텝 만에 숫자가 float32의 범위를 벗어납니다. 그동안 타깃 네트워크는 멈춰 있었으므로 도움이 되지
+# 않았습니다. 학습률을 줄이거나, 오차를 제한하거나(Huber), 기울기를 제한하면(클리핑) 막을 수 있습니다. 타깃 네트워크가
+# 없으면 악순환이 하나 더 생깁니다. 커진 가치가 타깃을 키우고, 커진 타깃이 다시 가치를 키웁니다. 타깃 네트워크는 이
+# 악순환을 늦춥니다.
 #
 # ## 6. 2015년의 DQN과 비교
 #
@@ -508,15 +505,15 @@ except DivergedError as error:
 # | 옵티마이저 | RMSProp, 학습률 0.00025 | SGD, 학습률 0.001 |
 # | γ | 0.99 | 0.75 |
 #
-# **질문.** γ = 0.75일 때, 13스텝 뒤에 승객을 내려 주는 일의 가치는 지금 얼마일까요?
+# **질문.** γ = 0.75일 때, 13스텝 뒤에 받을 +20의 현재 가치는 얼마일까요?
 
 # %%
 for discount in (0.75, 0.9, 0.99):
     print(f"γ = {discount}: 20 points in 13 steps are worth {20 * discount**13:.2f} points now")
 
 # %% en
-# **Answer.** Half a point of 20. Small differences between actions are then all that tells the way, and a network must
-# learn them exactly. This is one of the settings that section 9 changes.
+# **Answer.** Half a point of 20. Then only small differences between action values show the way, and a
+# network must learn them exactly. This is one of the settings that section 9 changes.
 #
 # ## 7. Saving and loading with PyTorch
 #
@@ -524,7 +521,7 @@ for discount in (0.75, 0.9, 0.99):
 #
 # **Question.** Which of the tensors below is the largest, and why?
 # %% ko
-# **답.** 20점 가운데 약 0.5점입니다. 그러면 행동 사이의 작은 차이만이 길을 알려 주고, 신경망은 그 차이를 정확하게 배워야
+# **답.** 20점 가운데 약 0.5점입니다. 그러면 어느 길로 갈지가 행동 가치의 아주 작은 차이로만 정해지고, 신경망은 그 차이를 정확하게 배워야
 # 합니다. 9절에서 바꾸는 설정 가운데 하나가 바로 이것입니다.
 #
 # ## 7. PyTorch로 저장하고 불러오기
@@ -568,8 +565,7 @@ with SummaryWriter(folder / "runs" / "epsilon") as writer:
 # the other tabs: the network's graph, histograms, the embedding projector, images. In a callback of your own, write
 # `self.logger.record("name", value)`.
 # %% ko
-# 학습할 때는 이 패키지의 콜백이 대신 기록합니다. `LectureTestCallback`은 강의의 테스트(탐욕 정책으로 에피소드 100개, 첫
-# 에피소드와 이후 에피소드 50개마다)를 하고 *Steps*, *Penalty*, *Reward*를 기록합니다. `LectureTensorBoardCallback`은 나머지
+# 학습할 때는 이 패키지의 콜백이 대신 기록합니다. `LectureTestCallback`은 강의의 테스트(탐욕 정책으로 에피소드 100개. 에피소드 1번, 그리고 50번, 100번, …이 끝난 뒤)를 하고 *Steps*, *Penalty*, *Reward*를 기록합니다. `LectureTensorBoardCallback`은 나머지
 # 탭(신경망의 그래프, 히스토그램, 임베딩 프로젝터, 이미지)을 채웁니다. 직접 만든 콜백에서는
 # `self.logger.record("이름", 값)`을 쓰면 됩니다.
 
@@ -607,7 +603,7 @@ Image(events.Images("values/learned")[-1].encoded_image_string, width=620)
 #
 # **Question.** What would you change in the lecture's settings, after all of the above?
 # %% ko
-# ## 9. 강의의 결과와 도달 가능한 최적 성능
+# ## 9. 강의의 결과와 최적 성능
 #
 # 강의에서는 에피소드 5000개 뒤에 23.18스텝, 벌점 0.0, 보상 −2.39가 출력됩니다. 에피소드 100개 중 99개를 해결한 것입니다.
 # `sb3-lecture-dqn train`으로 몇 초 만에 실행할 수 있습니다. 추천 설정을 쓰면 훨씬 적은 스텝으로 최적 성능에 도달합니다.
@@ -618,10 +614,10 @@ Image(events.Images("values/learned")[-1].encoded_image_string, width=620)
 best = LectureDQN.tuned("Taxi-v3", use_masking=True, seed=0).learn()
 result = exact_test(best)
 print(f"{best.num_timesteps} steps: {result.success_rate:.1%} of the starts solved, reward {result.mean_reward:.2f}\n")
-before, after = model_settings(LectureDQN("Taxi-v3")), model_settings(best)
+before, after = model_settings(LectureDQN("Taxi-v3", seed=0)), model_settings(best)
 print(f"{'setting':24} {'lecture':16} recommended")
 for name in after:
-    if before.get(name) != after[name] and name != "seed":
+    if before.get(name) != after[name]:
         print(f"{name:24} {before.get(name)!s:16} {after[name]}")
 
 # %%
@@ -637,16 +633,17 @@ Image(folder / "taxi.gif", width=620)
 # ### Why a network at all?
 #
 # On Taxi the table was best. Make the world larger: 20 × 20 cells and two passengers are 160,000 states, three
-# passengers 3.2 million, and a picture of 84 × 84 pixels has more states than there are atoms. A table must visit every
+# passengers 3.2 million, and there are more pictures of 84 × 84 pixels than atoms in the universe. A table must visit every
 # state. A network with one embedding for each *part* of the state has a few hundred rows, and what it learns about a
 # cell holds for every trip of the other passenger.
 #
 # ![Share of solved starts in the large world](guide/large_world.png)
 #
-# After 120,000 steps the table solves no start, and the network with masks two thirds
+# After 120,000 steps the table solves no start even with masks, and the network with masks two thirds; without masks,
+# the networks solve none either
 # ([how this was measured](guide/large_world.md); `python examples/large_world.py` repeats it).
 # %% ko
-# **답.** 위에 나온 줄이 모두 다릅니다. 가장 중요한 것은 전이 하나 대신 64개짜리 미니배치, SGD 대신 Adam, γ = 0.9, 한 번도
+# **답.** 위에 나온 설정이 모두 다릅니다. 가장 중요한 것은 전이 하나 대신 64개짜리 미니배치, SGD 대신 Adam, γ = 0.9, 한 번도
 # 해 보지 않은 행동을 찾아가는 탐험(`explore_least_tried`), 그리고 할 수 있는 행동을 알려 주는 **마스크**입니다. 마스크는 강의의
 # 에이전트에게 없는 지식이므로, "같은 알고리즘인데 성적만 좋다"라고 할 수는 없습니다. 마스크가 없으면 스텝이 세 배쯤
 # 필요합니다.
@@ -655,12 +652,12 @@ Image(folder / "taxi.gif", width=620)
 #
 # Taxi에서는 테이블이 가장 좋았습니다. 이제 세계를 키워 봅시다. 20 × 20칸에 승객이 두 명이면 상태는 160,000개, 세 명이면
 # 320만 개이고, 84 × 84 픽셀 이미지의 상태 수는 우주의 원자 수보다 많습니다. 테이블은 모든 상태를 직접 방문해야 합니다. 상태의
-# *부분*마다 임베딩을 하나씩 두는 신경망은 행이 수백 개면 되고, 한 칸에 대해 배운 것은 다른 승객이 어디로 가든 그대로 쓸
+# *요소*마다 임베딩을 하나씩 두는 신경망은 행이 수백 개면 되고, 한 칸에 대해 배운 것은 다른 승객이 어디로 가든 그대로 쓸
 # 수 있습니다.
 #
 # ![큰 세계에서 해결한 시작 상태의 비율](guide/large_world.png)
 #
-# 120,000스텝 뒤에 테이블은 시작 상태를 하나도 해결하지 못하지만, 마스크를 쓰는 신경망은 3분의 2를 해결합니다
+# 120,000스텝 뒤에 테이블은 마스크를 써도 시작 상태를 하나도 해결하지 못하지만, 마스크를 쓰는 신경망은 3분의 2를 해결합니다. 마스크가 없으면 신경망도 해결하지 못합니다
 # ([측정 방법](guide/large_world.md); `python examples/large_world.py`로 다시 해 볼 수 있습니다).
 
 # %% en
@@ -691,7 +688,7 @@ Image(folder / "taxi.gif", width=620)
 # | 연속된 샘플은 서로 상관관계가 있다 | 리플레이 메모리 | 저장 공간, 오래된 전이 |
 # | 타깃이 움직인다 | 타깃 네트워크 | 가치가 더 느리게 뒤로 전달된다 |
 # | 가치가 발산한다 | 타깃 네트워크, 작은 학습률, Huber 손실, 클리핑 | 느린 학습 |
-# | 테이블이 너무 크다 | 가중치를 함께 쓰는 신경망 | 데이터, 조정, 뜻밖의 결과 |
+# | 테이블이 너무 크다 | 가중치를 함께 쓰는 신경망 | 데이터, 하이퍼파라미터 조정, 예상 밖의 결과 |
 #
 # ## 더 해 보기
 #
@@ -699,7 +696,7 @@ Image(folder / "taxi.gif", width=620)
 # sb3-lecture-dqn train --page          # 강의의 학습, 그리고 에이전트의 생각을 보여 주는 페이지
 # sb3-lecture-dqn train --no-double-dqn # 타깃 네트워크 없이
 # sb3-lecture-dqn plot runs             # 모든 학습 곡선 그리기
-# sb3-lecture-dqn diagnose runs/NAME    # 에이전트가 실패하는 까닭을 말로 설명하기
+# sb3-lecture-dqn diagnose runs/NAME    # 에이전트가 실패하는 이유를 글로 설명하기
 # ```
 #
 # [연습 문제](exercises/)에서는 ε, 메모리, 타깃, 업데이트를 직접 작성하고 힌트를 받을 수 있습니다.
@@ -708,7 +705,7 @@ Image(folder / "taxi.gif", width=620)
 # Everything is written to => 결과를 저장하는 폴더:
 # the taxi is at row {row}, column {column}; => 택시는 {row}행 {column}열에 있고,
 # state {state}: => 상태 {state}:
-# the passenger is at {places[passenger]} and wants to go to {places[destination]} => 승객은 {places[passenger]}에서 {places[destination]}(으)로 가려고 합니다
+# the passenger is at {places[passenger]} and wants to go to {places[destination]} => 승객의 위치는 {places[passenger]}, 목적지는 {places[destination]}입니다
 # "the taxi" => "택시"
 # best mean reward: => 최적 평균 보상:
 # random network:   => 무작위 신경망:
