@@ -35,7 +35,8 @@ class Parser(argparse.ArgumentParser):
             known = [option for option in self._option_string_actions if option.startswith("--")]
             names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
             hints = [nearest(name, known) for name in names]
-            if "--set" in known and names and not any(hints):
+            is_setting = any("_" in name and name.replace("_", "-") not in known for name in names)
+            if "--set" in known and names and (is_setting or not any(hints)):
                 hints = [f"a setting of the algorithm is --set {names[0].strip('-').replace('-', '_')}=VALUE"]
             hint = " ".join(filter(None, hints)) or f"see `{self.prog} --help`"
             self.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}")

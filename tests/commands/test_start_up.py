@@ -87,6 +87,7 @@ def test_the_words_of_algorithms_and_policies_are_all_of_them():
         (["train", "--engine", "nubma"], "did you mean numba?"),
         (["train", "--engine", "gpu"], "choose from auto, torch, numba"),
         (["train", "--gamma", "0.9"], "a setting of the algorithm is --set gamma=VALUE"),
+        (["train", "--double_q"], "a setting of the algorithm is --set double_q=VALUE"),
         (["train", "--loss", "huber"], "a setting of the algorithm is --set loss=VALUE"),
         (["train", "--learning-rate=1"], "a setting of the algorithm is --set learning_rate=VALUE"),
         (["train", "runs"], "unrecognized arguments: runs; see `sb3-lecture-dqn train --help`"),

@@ -211,6 +211,8 @@ class Page {
         if (this.explores) this.setExplores(false);
         this.setStart(this.runs[0].starts[failing[this.failingAt]], true);
         byId("failing-text").textContent = say("failingText", { i: this.failingAt + 1, n: failing.length });
+        // On a telephone the map is above the button.
+        document.querySelector(".world").scrollIntoView({ block: "nearest" });
         if (!prefersStillness()) this.play();
     }
 
