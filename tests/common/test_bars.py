@@ -57,7 +57,8 @@ def train_in_a_terminal(columns, folder, *options, seconds=120):
                 output += os.read(terminal, 4096)
             except OSError:  # the process has ended
                 break
-        if not pressed and b"Episode 1," in output and output.endswith(b"]"):
+        # A bar, whatever else has come with it in one piece
+        if not pressed and re.search(rb"Episode 1,.*/s\]", output, re.DOTALL):
             os.write(terminal, b"\x03")
             pressed = True
     os.close(terminal)
