@@ -173,9 +173,7 @@ plt.yscale("log")
 plt.title("Q-table: steps of every training episode")
 plt.xlabel("episode")
 plt.show()
-print(
-    f"{sum(lengths)} steps in 1000 episodes; the last 100 took {np.mean(lengths[-100:]):.1f} steps each, with ε = 0.1"
-)
+print(f"{sum(lengths)} steps in 1000 episodes; the last 100 took {np.mean(lengths[-100:]):.1f} each (ε = 0.1)")
 
 # %% en
 # **Answer.** A few hundred. On this task the table is very good: it has one cell for each pair of state and action, and
@@ -370,6 +368,7 @@ for name, double_dqn in {"without a target network": False, "with a target netwo
 left.set(title="mean target value", xlabel="thousand steps")
 left.legend()
 right.set(title="change in 100 steps (no dot: none)", xlabel="thousand steps", yscale="log")
+right.yaxis.set_major_formatter("{x:g}")
 plt.show()
 
 # %% en
@@ -578,7 +577,7 @@ for panel, name in zip(axes, ["Steps", "Penalty", "Reward"], strict=True):
     points = events.Scalars(name)
     panel.plot([point.step for point in points], [point.value for point in points], marker=".")
     panel.set(title=name, xlabel="episode")
-    panel.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
+axes[1].set_ylim(-1, 10)  # the line is flat
 plt.show()
 print("To see all of it, in a terminal:")
 print(f"tensorboard --logdir {folder / 'runs'}")
@@ -712,7 +711,7 @@ Image(folder / "taxi.gif", width=620)
 # Q-table: steps of every training episode => Q-테이블: 학습 에피소드별 스텝 수
 # xlabel="episode" => xlabel="에피소드"
 # xlabel("episode") => xlabel("에피소드")
-# {sum(lengths)} steps in 1000 episodes; the last 100 took {np.mean(lengths[-100:]):.1f} steps each, with ε = 0.1 => 에피소드 1000개에 {sum(lengths)}스텝. 마지막 100개는 평균 {np.mean(lengths[-100:]):.1f}스텝 (ε = 0.1)
+# {sum(lengths)} steps in 1000 episodes; the last 100 took {np.mean(lengths[-100:]):.1f} each (ε = 0.1) => 에피소드 1000개에 {sum(lengths)}스텝. 마지막 100개는 평균 {np.mean(lengths[-100:]):.1f}스텝 (ε = 0.1)
 # after {naive.num_timesteps} steps: {exact_test(naive).success_rate:.1%} of the starts solved => {naive.num_timesteps}스텝 뒤: 시작 상태의 {exact_test(naive).success_rate:.1%} 해결
 # in the memory: {memory.success_size} successes, from the states {memory.success_states or '–'} => 메모리: 성공한 전이 {memory.success_size}개, 그 상태 {memory.success_states or '–'}
 #                {memory.fail_size} other transitions =>         그 밖의 전이 {memory.fail_size}개
@@ -729,6 +728,7 @@ Image(folder / "taxi.gif", width=620)
 # xlabel="thousand steps") => xlabel="천 스텝")
 # xlabel="thousand steps", => xlabel="천 스텝",
 # change in 100 steps (no dot: none) => 100스텝 동안의 변화량 (점이 없으면 변화 없음)
+# the line is flat => 값이 변하지 않는다
 # "table" => "테이블"
 # "naive DQN" => "단순한 DQN"
 # "replay memory" => "리플레이 메모리"

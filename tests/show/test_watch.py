@@ -227,7 +227,7 @@ def test_a_model_that_has_diverged_is_watched_too(tmp_path, capsys):
 def test_the_command_makes_a_gif_beside_the_model(file, capsys):
     assert main(["watch", str(file), "--episodes", "1", "--seed", "1", "--max-episode-steps", "4"]) == 0
     assert len(pictures_of(file.with_name("watch.gif"))) == 5
-    assert f"Video: {file.with_name('watch.gif')} (5 pictures of 1 episodes)" in (printed := capsys.readouterr()).out
+    assert f"Video: {file.with_name('watch.gif')} (5 pictures of 1 episode)" in (printed := capsys.readouterr()).out
     assert "0/5 [" in printed.err
 
 

@@ -166,7 +166,7 @@ def test_train_and_enjoy(recorded):
         model = LectureDQN.load(logs / f"{name}.zip")  # without unpickling, and without the zoo's custom objects
         assert model.num_timesteps in (160, 320)
         assert model.learning_rate(0.5) == 0.002
-        assert (model.gamma, model.explore_least_tried) == (0.9, True)
+        assert (model.gamma, model.explore_least_tried) == (0.9, "anywhere")
         assert isinstance(model.policy.optimizer, th.optim.Adam)
         assert (model.replay_buffer_kwargs, model.n_envs) == ({"success_fraction": 0.1}, 8)
 
