@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import sys
 import termios
@@ -48,6 +49,7 @@ def train_in_a_terminal(columns, folder, *options, seconds=120):
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ |= {"OMP_NUM_THREADS": "1", "TERM": "xterm"}
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
         os.execv(sys.executable, [sys.executable, "-c", TRAINING, str(folder), *options])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     output, pressed, deadline = b"", False, time.monotonic() + seconds
