@@ -308,7 +308,7 @@ def test_a_file_has_the_options_of_the_command_line(tmp_path, monkeypatch):
         return {name: value for name, value in vars(args).items() if name not in ("run", "words")}
 
     given = []
-    monkeypatch.setattr(train_run, "train", lambda args: given.append(options_of(args)) or 0)
+    monkeypatch.setattr(train_run, "train", lambda args, kept: given.append(options_of(args)) or 0)
     words = ["--env", "FrozenLake-v1", "--algo", "lecture_qrdqn", "--policy", "LecturePolicy", "--timesteps", "7"]
     words += ["--seed", "3", "--no-store-and-replay", "--no-double-dqn", "--use-masking", "--tuned", "--pictures"]
     words += ["--image-freq", "9"]

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         args = _with_options_of_file(args, existing(args.config))
     from sb3_lecture_dqn.commands.train_run import train
 
-    return train(args)
+    return train(args, config_options())
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import secrets
 import sys
 import traceback
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -15,7 +16,6 @@ from stable_baselines3.common.logger import configure
 from sb3_lecture_dqn.algorithms import ALGORITHMS
 from sb3_lecture_dqn.commands import lecture_words
 from sb3_lecture_dqn.commands.parser import named_errors, nearest
-from sb3_lecture_dqn.commands.train import config_options
 from sb3_lecture_dqn.common.run_files import CONFIG, MODEL, PAGE
 from sb3_lecture_dqn.common.text import shown
 from sb3_lecture_dqn.common.user_yaml import read_yaml
@@ -40,11 +40,12 @@ FAILED, DIVERGED = 1, 3
 _HOW_IT_ENDED = {0: "Done", FAILED: "Failed", DIVERGED: "Diverged"}
 
 
-def train(args: argparse.Namespace) -> int:
+def train(args: argparse.Namespace, kept: Collection[str]) -> int:
     """
     Train, test and save a model.
 
     :param args: The options of `train`
+    :param kept: Names of the options that :data:`CONFIG` keeps
     :return: The exit code
     """
     verbose = 0 if args.quiet else 1
@@ -62,11 +63,11 @@ def train(args: argparse.Namespace) -> int:
     if args.resume is None:
         if args.seed is None:
             args.seed = secrets.randbelow(2**31)
-        model = _new_model(args)
+        model = _new_model(args, kept)
         if args.page:
             check_can_be_shown(model)
         run = model.make_run_folder()
-        write_config(run / CONFIG, {name: getattr(args, name) for name in config_options()})
+        write_config(run / CONFIG, {name: getattr(args, name) for name in kept})
     else:
         run = pathlib.Path(args.resume)
         with warnings.catch_warnings(record=True) as skipped_checkpoints:
@@ -95,11 +96,11 @@ def train(args: argparse.Namespace) -> int:
     return _finish(model, args, run, test, exit_code)
 
 
-def _new_model(args: argparse.Namespace) -> LectureAlgorithm:
+def _new_model(args: argparse.Namespace, kept: Collection[str]) -> LectureAlgorithm:
     algorithm = ALGORITHMS[args.algo]
     cls: Any = algorithm.cls
     keywords = set(inspect.signature(cls.__init__).parameters) - _NOT_BY_SET
-    options = {name: getattr(args, name) for name in config_options() if name in keywords}
+    options = {name: getattr(args, name) for name in kept if name in keywords}
     settings: dict[str, Any] = {}
     for entry in args.set:
         name, _, value = entry.partition("=")
