@@ -1,9 +1,11 @@
 SHELL := /bin/bash
 
-.PHONY: api help pytest pytest-all type lint format check-codestyle commit-checks
+.PHONY: api help pytest pytest-all mutants sb3-tests type lint format check-codestyle commit-checks
 
 help:
 	@echo "pytest           run the tests (pytest-all: the slow ones too)"
+	@echo "mutants          put mistakes into a copy of the package, and see whether the tests notice"
+	@echo "sb3-tests        run the tests of DQN and QRDQN from SB3 and sb3-contrib (downloads them)"
 	@echo "type             check the types"
 	@echo "lint             look for mistakes and style errors"
 	@echo "format           reformat the code and sort the imports"
@@ -16,6 +18,12 @@ pytest:
 
 pytest-all:
 	python -m pytest -m ""
+
+mutants:
+	python tests/mutants/run.py
+
+sb3-tests:
+	bash .ci/sb3-tests
 
 type:
 	python -m mypy

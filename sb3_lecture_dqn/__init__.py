@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from sb3_lecture_dqn.registration import register_ids
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 register_ids()
 

@@ -2,8 +2,8 @@
 A pytest plugin that puts ``LectureDQN`` in the place of SB3's ``DQN``, and ``LectureQRDQN`` in that of sb3-contrib's
 ``QRDQN``, to run their own tests against ours.
 
-They come with the source distributions (``pip download --no-deps --no-binary :all: stable_baselines3 sb3_contrib``).
-From the folder that was unpacked there, of SB3 or of sb3-contrib::
+They come with the source distributions; ``make sb3-tests`` downloads and runs them. By hand, from
+the folder that was unpacked there, of SB3 or of sb3-contrib::
 
     PYTHONPATH=<this folder> python -m pytest -p sb3_dropin tests -k "DQN or dqn" --sb3-defaults
 

@@ -1,0 +1,381 @@
+"""Small mistakes in the package, each of which a named test has to notice; ``run.py`` beside this file tries them."""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """
+    One mistake.
+
+    :param file: File in the package
+    :param old: Text that stands in the file exactly once
+    :param new: Text in its place
+    :param tests: What ``pytest`` is called with; one of these tests has to fail
+    """
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _tests(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{folder}/{name}" for name in names)
+
+
+BUFFERS = _tests("common", "test_buffers.py")
+STRETCHES = _tests("training", "test_stretches.py")
+SCHEDULE = _tests("training", "test_schedule.py")
+EXPLORATION = _tests("training", "test_exploration.py")
+DUE = _tests("training", "test_due.py")
+GOAL = _tests("training", "test_goal.py")
+MASKS = _tests("envs", "test_masks.py")
+UPDATES = _tests("engine", "test_updates.py", "test_kinds.py")
+FILES = _tests("saving", "test_files.py")
+CHECKPOINT = _tests("saving", "test_checkpoint.py")
+
+MUTANTS = {
+    # ------------------------------------------------------------------------------------------------ replay memory
+    "memory: a full partition never overwrites its last row": Mutant(
+        "common/partition.py", "at = int(rng.random() * self.size)", "at = int(rng.random() * (self.size - 1))", BUFFERS
+    ),
+    "memory: a removed row stays in the index": Mutant(
+        "common/partition.py",
+        "for row in {at, last} if self.index is not None else ():",
+        "for row in {last} if self.index is not None else ():",
+        BUFFERS,
+    ),
+    "memory: of two equally large partitions the other one forgets": Mutant(
+        "common/buffers.py",
+        "partition.size >= other.size else other",
+        "partition.size > other.size else other",
+        BUFFERS,
+    ),
+    "memory: a duplicate makes room": Mutant(
+        "common/buffers.py",
+        "if self.size() < self.buffer_size or partition.holds(self.row.words):",
+        "if self.size() < self.buffer_size:",
+        BUFFERS,
+    ),
+    "memory: a time limit counts as an end": Mutant(
+        "common/buffers.py", 'info.get("TimeLimit.truncated", False)', 'info.get("truncated", False)', BUFFERS
+    ),
+    "memory: the share of successes is rounded to the nearest number": Mutant(
+        "common/buffers.py",
+        "int(batch_size * self.success_fraction + self.rng.random())",
+        "int(batch_size * self.success_fraction + 0.5)",
+        BUFFERS,
+    ),
+    "memory: it is full one transition too late": Mutant(
+        "common/buffers.py",
+        "self.full = self.pos >= self.buffer_size",
+        "self.full = self.pos > self.buffer_size",
+        BUFFERS,
+    ),
+    "memory: a refused state has already changed the memory": Mutant(
+        "common/buffers.py",
+        """        with _errors_name("success partition"):
+            success = self.success.holding(state["success"])
+""",
+        """        with _errors_name("success partition"):
+            self.success = success = self.success.holding(state["success"])
+""",
+        BUFFERS,
+    ),
+    "memory: the last transition is lost where its mask is not known": Mutant(
+        "common/buffers.py",
+        "if before is not None and self.size() == 0:",
+        "if before is not None and self.size() < 0:",
+        (*BUFFERS, *MASKS),
+    ),
+    "memory: minus zero is another reward than zero": Mutant(
+        "common/transition_row.py", "floats[REWARD_FLOAT] = reward + 0.0", "floats[REWARD_FLOAT] = reward", BUFFERS
+    ),
+    "memory: a terminal transition is stored with the mask that the environment says": Mutant(
+        "common/transition_row.py", "= self._all_valid if terminal else mask", "= mask", (*BUFFERS, *MASKS)
+    ),
+    "memory: a row of a file that is not filled is read": Mutant(
+        "saving/memory_file.py",
+        'has_next = buffer.optimize_memory_usage and name == "observations" and pos > 0',
+        "has_next = False",
+        _tests("saving", "test_memory_file.py"),
+    ),
+    # ------------------------------------------------------------------------------------------------ kernels
+    "index: a removal moves no entry of which the home is the hole": Mutant(
+        "kernels/index.py",
+        "if (at - home) & last >= (at - hole) & last:",
+        "if (at - home) & last > (at - hole) & last:",
+        _tests("kernels", "test_index.py"),
+    ),
+    "kernel: in an Adam step the second moment is as if it were the first step": Mutant(
+        "kernels/minibatches.py", "np.sqrt(1 - beta2**step)", "np.sqrt(1 - beta2)", UPDATES
+    ),
+    "kernel: AdamW adds its decay to the gradient": Mutant(
+        "kernels/minibatches.py", "np.float32(0.0 if decoupled else decay)", "np.float32(decay)", UPDATES
+    ),
+    "kernel: Nesterov's momentum is plain momentum": Mutant(
+        "kernels/minibatches.py", "g = fma(keep, m, g) if nesterov else m", "g = m", UPDATES
+    ),
+    "kernel: the norm that is clipped leaves out the embeddings": Mutant(
+        "kernels/minibatches.py",
+        "        norm2 += squares(gradient, rows[i] * width, (rows[i] + 1) * width)\n",
+        "        pass\n",
+        UPDATES,
+    ),
+    "kernel: the gradient of embeddings is not cleared": Mutant(
+        "kernels/minibatches.py",
+        """        for k in range(rows[i] * width, (rows[i] + 1) * width):
+            gradient[k] = np.float32(0.0)
+""",
+        """        for k in range(rows[i] * width, (rows[i] + 1) * width - 1):
+            gradient[k] = np.float32(0.0)
+""",
+        UPDATES,
+    ),
+    "kernel: the target network chooses the next action of a minibatch": Mutant(
+        "kernels/minibatches.py",
+        "best = best_action(online_q, i * n_outputs, net, masks, i, mean)",
+        "best = best_action(source, at, net, masks, i, mean)",
+        UPDATES,
+    ),
+    "kernel: the target network chooses the next action of one transition": Mutant(
+        "kernels/updates.py",
+        """        action_values(online, net, next_state, x, z, h, values, 0)
+        best = best_allowed(values, 0, n_actions, words, row, MASK_WORD)
+    if known""",
+        """        action_values(target, net, next_state, x, z, h, values, 0)
+        best = best_allowed(values, 0, n_actions, words, row, MASK_WORD)
+    if known""",
+        UPDATES,
+    ),
+    "kernel: far quantiles are weighted as near ones": Mutant(
+        "kernels/minibatches.py",
+        "near_e = np.float32(1) if e > 1 else np.float32(-1) if e < -1 else e",
+        "near_e = np.float32(1) if e > 1 else e",
+        UPDATES,
+    ),
+    "kernel: Huber's loss is squared up to an error of 2": Mutant(
+        "kernels/minibatches.py", "if abs(error) < 1:", "if abs(error) < 2:", UPDATES
+    ),
+    "kernel: the bias of the last layer does not learn": Mutant(
+        "kernels/updates.py", "    online[net[last + BIAS] + output] -= lr * slope\n", "", UPDATES
+    ),
+    "kernel: the slope of a PReLU does not learn": Mutant(
+        "kernels/updates.py", "    flat[slope_at] -= lr * total(change)\n", "", UPDATES
+    ),
+    "kernel: of a mask only the first 64 actions are looked at": Mutant(
+        "kernels/networks.py",
+        "allowed = (masks[row, word + a // 64] >> (a % 64)) & 1",
+        "allowed = (masks[row, word] >> (a % 64)) & 1",
+        (*STRETCHES, *MASKS),
+    ),
+    "kernel: of two equal actions the last one is greedy": Mutant(
+        "kernels/networks.py",
+        "if allowed and (best < 0 or values[at + a] > values[at + best]):",
+        "if allowed and (best < 0 or values[at + a] >= values[at + best]):",
+        (*STRETCHES, *MASKS),
+    ),
+    "loop: an episode is one step longer than the limit": Mutant(
+        "kernels/rollouts.py",
+        "counts[at.CLOCK] - began[i] >= switches[at.STEP_LIMIT]",
+        "counts[at.CLOCK] - began[i] > switches[at.STEP_LIMIT]",
+        STRETCHES,
+    ),
+    "loop: values of the old target are used after a copy": Mutant(
+        "kernels/rollouts.py",
+        """                copy_target(online, target, tau)
+                forget_values(known)
+            counts[at.COPIES_COUNTED] = now""",
+        """                copy_target(online, target, tau)
+            counts[at.COPIES_COUNTED] = now""",
+        STRETCHES,
+    ),
+    "loop: of two equally large partitions the other one forgets": Mutant(
+        "kernels/rollouts.py",
+        "forgets_success = n_success >= n_fail if",
+        "forgets_success = n_success > n_fail if",
+        STRETCHES,
+    ),
+    "loop: a success of which there is no failure is drawn as a mixture": Mutant(
+        "kernels/rollouts.py",
+        "mixed = fraction >= 0 and n_success != 0 and n_success != n",
+        "mixed = fraction >= 0 and n_success != 0",
+        STRETCHES,
+    ),
+    "loop: masks of exactly 64 actions are cut": Mutant(
+        "kernels/rollouts.py", "np.int64(-1) if left >= 64 else", "np.int64(-1) if left > 64 else", STRETCHES
+    ),
+    "loop: a terminal transition has the mask of its last state": Mutant(
+        "kernels/rollouts.py",
+        "every if terminal else masks[next_states[outcome], k - MASK_WORD]",
+        "masks[next_states[outcome], k - MASK_WORD]",
+        STRETCHES,
+    ),
+    "loop: ways are computed from the first state on each time": Mutant(
+        "kernels/exploration.py",
+        "costs_of_states[n_states] = (first + fresh.shape[0]) % n_states",
+        "costs_of_states[n_states] = fresh.shape[0] % n_states",
+        (*STRETCHES, *EXPLORATION),
+    ),
+    "loop: a linear schedule is left one step too early": Mutant(
+        "kernels/rollouts.py", "if 1 - remaining > end_fraction:", "if 1 - remaining >= end_fraction:", STRETCHES
+    ),
+    # ------------------------------------------------------------------------------------------------ exploration
+    "exploration: the first episode has the ε of before it": Mutant(
+        "training/exploration.py", "initial * decay**episode)\n", "initial * decay ** (episode - 1))\n", EXPLORATION
+    ),
+    "exploration: masks of other environments are taken": Mutant(
+        "training/exploration.py",
+        "*(mask[explores] for mask in masks)",
+        "*(mask[: explores.sum()] for mask in masks)",
+        EXPLORATION,
+    ),
+    "exploration: actions are counted by the state's own number": Mutant(
+        "training/exploration.py", "states = obs - self.first_state\n", "states = obs\n", EXPLORATION
+    ),
+    "exploration: equal steps of several environments count once": Mutant(
+        "training/exploration.py",
+        "np.add.at(self.counts, (states, actions), 1)",
+        "self.counts[states, actions] += 1",
+        EXPLORATION,
+    ),
+    "exploration: a sweep begins where the last one began": Mutant(
+        "training/exploration.py", "(swept[-1] + 1) % n_states", "swept[0]", EXPLORATION
+    ),
+    "exploration: a way in a checkpoint may have costs below 0": Mutant(
+        "training/exploration.py", 'or state["costs_of_states"].min() < 0', "", EXPLORATION
+    ),
+    # ------------------------------------------------------------------------------------------------ schedules
+    "schedule: the first time comes before anything was counted": Mutant(
+        "training/schedule.py",
+        "(self.first and self.counted == 0 < now)",
+        "(self.first and self.counted == 0)",
+        SCHEDULE,
+    ),
+    "schedule: what is due in a checkpoint is not due afterwards": Mutant(
+        "training/schedule.py", "now // self.n * self.n - 1", "now // self.n * self.n", SCHEDULE
+    ),
+    "schedule: a budget ends one step too late": Mutant(
+        "training/schedule.py", "return steps >= self.until_steps or", "return steps > self.until_steps or", SCHEDULE
+    ),
+    "schedule: a tenth of a later budget counts the steps before it": Mutant(
+        "training/schedule.py",
+        "max((self.until_steps - self.steps_before) // 10, 1)",
+        "max(self.until_steps // 10, 1)",
+        SCHEDULE,
+    ),
+    "schedule: a callback is called a step too early to have its steps": Mutant(
+        "training/due.py",
+        "max(1, -(-missing // callback.model.n_envs))",
+        "max(1, missing // callback.model.n_envs)",
+        DUE,
+    ),
+    "schedule: the end of an episode in several environments comes unseen": Mutant(
+        "training/due.py",
+        "episodes = due.episodes - model.n_envs * model.train_freq.frequency",
+        "episodes = due.episodes - model.train_freq.frequency",
+        DUE,
+    ),
+    "schedule: a progress bar counts one step for several environments": Mutant(
+        "training/due.py", "update(n_calls * callback.training_env.num_envs)", "update(n_calls)", DUE
+    ),
+    # ------------------------------------------------------------------------------------------------ masks
+    "masks: a forbidden action has the value 0": Mutant(
+        "common/masks.py", "masked_fill(~masks, -th.inf)", "masked_fill(~masks, 0.0)", MASKS
+    ),
+    "masks: a mask without a valid action is taken": Mutant(
+        "common/masks.py", "if not masks.any(axis=1).all():", "if not masks.any():", MASKS
+    ),
+    "masks: the action before the drawn one is taken": Mutant(
+        "common/masks.py", "> rank[:, None]).argmax(axis=1)", ">= rank[:, None]).argmax(axis=1)", MASKS
+    ),
+    "masks: the state after an episode's end stands for its last state": Mutant(
+        "envs/masks.py", "            reached[i] = False\n", "", MASKS
+    ),
+    # ------------------------------------------------------------------------------------------------ goal
+    "goal: good tests need not follow each other": Mutant(
+        "training/goal.py", "self._in_a_row + 1 if is_good else 0", "self._in_a_row + is_good", GOAL
+    ),
+    "goal: the solved test is not kept if an earlier one had more": Mutant(
+        "training/goal.py",
+        "result.mean_reward > self._best.mean_reward or self.is_solved:",
+        "result.mean_reward > self._best.mean_reward:",
+        GOAL,
+    ),
+    "goal: the best weights are those of the end": Mutant(
+        "training/goal.py", 'value.detach().to("cpu", copy=True)', "value.detach()", GOAL
+    ),
+    "goal: tests draw from the system's randomness": Mutant(
+        "training/goal.py",
+        '        copies.seed(int(make_rng(model.seed or 0, "test").integers(2**31 - 1)))\n',
+        "",
+        GOAL,
+    ),
+    "goal: one more budget than allowed": Mutant(
+        "training/goal.py", ">= MAX_BUDGETS * self.n_timesteps", "> MAX_BUDGETS * self.n_timesteps", GOAL
+    ),
+    "goal: a resumed run begins to count good tests anew": Mutant(
+        "training/goal.py",
+        '        weights = state["weights"]\n',
+        '        weights = state["weights"]\n        state = {**state, "in_a_row": 0}\n',
+        GOAL,
+    ),
+    # ------------------------------------------------------------------------------------------------ saving, resuming
+    "files: a file has its name before it is on the disk": Mutant(
+        "saving/files.py", "            os.fsync(file.fileno())\n", "", FILES
+    ),
+    "files: an existing file is overwritten in its place": Mutant(
+        "saving/files.py",
+        "        os.replace(beside, target)\n",
+        "        target.write_bytes(beside.read_bytes())\n        beside.unlink()\n",
+        FILES,
+    ),
+    "files: the new name may be lost in a power cut": Mutant(
+        "saving/files.py", "    flush_folder(target.parent)\n", "", FILES
+    ),
+    "checkpoint: a changed part is not noticed": Mutant(
+        "saving/checkpoint_file.py", 'if sha256.hexdigest() != checksum["sha256"]:', "if False:", CHECKPOINT
+    ),
+    "checkpoint: the oldest is taken for the newest": Mutant(
+        "saving/checkpoint_folder.py",
+        "key=lambda path: steps[path], reverse=True)",
+        "key=lambda path: steps[path])",
+        CHECKPOINT,
+    ),
+    "checkpoint: going on from an older one removes that one too": Mutant(
+        "saving/checkpoint_folder.py", "if steps > n_steps]", "if steps >= n_steps]", CHECKPOINT
+    ),
+    "checkpoint: one more than asked for is kept": Mutant(
+        "saving/checkpointer.py",
+        "checkpoints_in(self.folder)[self.keep :]",
+        "checkpoints_in(self.folder)[self.keep + 1 :]",
+        CHECKPOINT,
+    ),
+    "resume: generators of Python, NumPy and PyTorch begin anew": Mutant(
+        "saving/run_state.py", '        set_global_generators(resumed.state["generators"])\n', "", CHECKPOINT
+    ),
+    "resume: what waits to be logged is lost": Mutant(
+        "saving/run_state.py", '        set_pending_logs(model.logger, resumed.state["pending_logs"])\n', "", CHECKPOINT
+    ),
+    "resume: a run goes on with other rounding": Mutant(
+        "saving/run_state.py", "    if before != now:\n", "    if False:\n", _tests("saving", "test_golden_files.py")
+    ),
+    "resume: speed is measured over the steps since the restart": Mutant(
+        "saving/run_state.py", "        model._num_timesteps_at_start = model._budget.steps_before\n", "", CHECKPOINT
+    ),
+    "resume: the discounted return of VecNormalize begins anew": Mutant(
+        "saving/env_state.py",
+        '        wrapper.returns = _array_like("returns of VecNormalize", state["returns"], wrapper.returns)\n',
+        "",
+        CHECKPOINT,
+    ),
+    "resume: later lines of the log stay": Mutant(
+        "saving/logs.py",
+        "                opened.truncate(sizes[file.name])\n",
+        "                pass\n",
+        _tests("saving", "test_event_files.py", "test_checkpoint.py"),
+    ),
+    "resume: arguments of callbacks that were changed are set back": Mutant(
+        "saving/callback_state.py", "if name not in arguments})", "})", CHECKPOINT
+    ),
+}
