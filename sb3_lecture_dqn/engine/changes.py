@@ -27,6 +27,7 @@ from sb3_lecture_dqn.engine.known import (
     counts_steps,
     from_known_package,
     moment_names,
+    overridden,
     setting_reasons,
     shadowed,
 )
@@ -322,9 +323,10 @@ def calls_user_code_at_rollout_start(callback: BaseCallback) -> bool:
 
 
 def _overrides(callbacks: list[BaseCallback], *methods: str) -> bool:
-    """Return whether a callback of the user overrides one of the methods."""
-    classes = [type(callback) for callback in callbacks if not _is_known(callback)]
-    return any(getattr(cls, method) is not getattr(BaseCallback, method) for cls in classes for method in methods)
+    """Return whether a callback has one of the methods from the user. A subclass may inherit it from this package."""
+    return any(
+        overridden(type(callback), methods) or not vars(callback).keys().isdisjoint(methods) for callback in callbacks
+    )
 
 
 def _layers_of(env: Any) -> Iterator[Any]:

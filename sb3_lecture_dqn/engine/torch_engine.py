@@ -21,11 +21,18 @@ class TorchEngine:
     """
 
     name = "torch"
-    arithmetic = "torch"
     was_in_version_1 = False
 
     def __init__(self, model: Any) -> None:
         self.model = model
+
+    @property
+    def arithmetic(self) -> str:
+        """See :attr:`engine.choice.Engine.arithmetic`. It names the kind of GPU, because each rounds otherwise."""
+        device = self.model.device
+        if device.type == "cpu":
+            return "torch"
+        return f"torch on {device.type}" + (f" ({th.cuda.get_device_name(device)})" if device.type == "cuda" else "")
 
     def train(self, gradient_steps: int, batch_size: int) -> float:
         """See :meth:`engine.choice.Engine.train`."""

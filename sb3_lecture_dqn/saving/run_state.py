@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import check_for_correct_spaces
@@ -117,12 +118,15 @@ def read_run(
     :param cls: The algorithm
     :param path: The checkpoint
     :param env: The environment; ``None`` to make it by the id in the checkpoint
-    :param device: Device on which the code should run
+    :param device: Device on which the code should run; ``"auto"`` for the kind of device on which the run was, if this
+        machine has one
     :param custom_objects: Settings that replace settings of the file
     :param exact: Whether to refuse a checkpoint whose run would go on with other rounding
     :return: A model in the middle of its training
     """
     checkpoint = checkpoint_file.read_checkpoint(path, cls.word_in_files, cls.policy_aliases, custom_objects)
+    if device == "auto":
+        device = _device_of_run(checkpoint.state)
     model = make_model(cls, path, checkpoint.settings, checkpoint.parameters, None, device, False, {})
     if env is None and model.env_id is None:
         raise ValueError("env=None, but the run had an environment object without an id: pass a similar one")
@@ -145,19 +149,26 @@ def read_run(
     return model
 
 
+def _device_of_run(state: dict[str, Any]) -> str:
+    arithmetic = str(state.get("arithmetic", "auto"))
+    if arithmetic == "torch":
+        return "cpu"
+    return "cuda" if arithmetic.startswith("torch on cuda") and th.cuda.is_available() else "auto"
+
+
 def _check_arithmetic(model: Any, state: dict[str, Any], path: pathlib.Path) -> None:
     """Check that the run goes on with the bits that it would have had if it had not been stopped."""
     # Version 1.0 did not write it. Its compiled engine knew fewer networks, and rounded otherwise.
     before = state.get("arithmetic", "numba 1" if model._engine.was_in_version_1 else "torch")
-    if before == "torch" and model.engine == "auto":
+    if str(before).startswith("torch") and model.engine == "auto":
         model.engine = "torch"
         model._make_engine()
     now = model._engine.arithmetic
     if before != now:
         raise OtherArithmeticError(
             f"path={str(path)!r}: the run has been computed by {shown(str(before))!r} (the engine, the version of its "
-            f"arithmetic, and whether the processor fuses products and sums), and would go on by {now!r}, with other "
-            "rounding: resume it where and with the version with which it began, or pass exact=False (--inexact on the "
+            f"arithmetic, and the kind of processor or GPU), and would go on by {now!r}, with other rounding: resume "
+            "it where, on the device, and with the version with which it began, or pass exact=False (--inexact on the "
             "command line) to go on nearly as it would have"
         )
 

@@ -268,11 +268,11 @@ class Saveable(OffPolicyAlgorithm):
             damaged one is passed over, with a warning
         :param env: An environment that was made and wrapped like the one of the run. If ``None``, it is made by the id
             of the run's environment. If its position in the episode cannot be restored, it is reset, with a warning
-        :param device: Device on which the code should run
+        :param device: Device on which the code should run; ``"auto"`` for the one that the run was on, if there is one
         :param custom_objects: As for :meth:`load`
         :param exact: Whether to refuse a checkpoint if the run would go on with other rounding: by another engine,
             unless ``custom_objects`` has one, by another version of the compiled engine, such as that of 1.0, or on
-            another kind of processor. With it, a run that PyTorch computed goes on by PyTorch
+            another kind of processor or GPU. With it, a run that PyTorch computed goes on by PyTorch
         :return: A model in the middle of its training
         :raises UnsafeFileError: If all checkpoints are damaged, or the one to use does not fit this algorithm
         :raises FileNotFoundError: If there is no checkpoint

@@ -315,9 +315,10 @@ def test_weights_of_before_may_come_back(callback, batch_size, tmp_path):
     assert compare(lake(settings=settings_of_case, callbacks=[(callback, calls)]), tmp_path) > 0
 
 
+@pytest.mark.parametrize("kind", ["test", "test of a user"])
 @pytest.mark.parametrize("name", CHANGES_IN_TESTS)
-def test_what_a_callback_changes_after_a_test_is_followed(name, tmp_path):
-    changed_by_a_callback(tmp_path, name, ("test", 40, 1, True, {2: name, 6: "nothing"}), 2)
+def test_what_a_callback_changes_after_a_test_is_followed(name, kind, tmp_path):
+    changed_by_a_callback(tmp_path, name, (kind, 40, 1, True, {2: name, 6: "nothing"}), 2)
 
 
 @pytest.mark.parametrize("interval", [9, (9, "step"), (4, "episode")])

@@ -40,6 +40,7 @@ from sb3_lecture_dqn import (
     LectureTestCallback,
     TabularModel,
     TabularVecEnv,
+    TestResult,
     UnsafeFileError,
 )
 from sb3_lecture_dqn.common.callback_tree import callback_tree
@@ -307,6 +308,25 @@ class Sometimes(Always):
         return Due(calls=min(later) - self.n_calls) if later else Due()
 
 
+class TestOfAUser(LectureTestCallback):
+    """
+    A test of this package in which a user has replaced what is done with a result: it may change something.
+
+    :param changes: What to do after which test
+    """
+
+    def __init__(self, changes: dict[int, str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.changes = dict(changes)
+        self.seen: list[Any] = []
+
+    def _log(self, result: TestResult) -> None:
+        super()._log(result)
+        self.seen.append(bits(state_of(self.model)))
+        if (change := self.changes.get(len(self.seen))) is not None:
+            CHANGES[change](self.model)
+
+
 # ---------------------------------------------------------------------------------------- what comes of a training
 
 
@@ -501,10 +521,12 @@ def made_callback(case: Case, folder: pathlib.Path, kind: str, *args: Any) -> Ba
             env, callback_after_eval=after, n_eval_episodes=episodes, eval_freq=every, deterministic=deterministic,
             log_path=str(folder / "evaluations"), verbose=0,
         )  # fmt: skip
-    if kind == "test":
+    if kind in ("test", "test of a user"):
         every, n_episodes, exact, changes = args
         # An own environment, as a copy has a generator that the system has seeded until the first reset
         env = env_of(case, None if exact else 2)
+        if kind == "test of a user":
+            return TestOfAUser(changes, env, n_episodes, every, exact=exact, seed=4, verbose=0)
         after = Sometimes(changes) if changes else None
         return LectureTestCallback(env, n_episodes, every, exact=exact, seed=4, verbose=0, callback_after_test=after)
     if kind == "checkpoints":
