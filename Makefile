@@ -1,15 +1,10 @@
 SHELL := /bin/bash
 
 .PHONY: api help pytest pytest-all pytest-gpu mutants sb3-tests type lint format check-codestyle commit-checks
-||||||| parent of d11d85d (Runs on a GPU: named as such, resumed there, tested by 'make pytest-gpu')
-.PHONY: api help pytest pytest-all type lint format check-codestyle commit-checks
-=======
-.PHONY: api help pytest pytest-all pytest-gpu type lint format check-codestyle commit-checks
->>>>>>> d11d85d (Runs on a GPU: named as such, resumed there, tested by 'make pytest-gpu')
 
 help:
 	@echo "pytest           run the tests (pytest-all: the slow ones too)"
-<<<<<<< HEAD
+	@echo "pytest-gpu       run the tests that need a GPU of NVIDIA"
 	@echo "mutants          put mistakes into a copy of the package, and see whether the tests notice"
 	@echo "sb3-tests        run the tests of DQN and QRDQN from SB3 and sb3-contrib (downloads them)"
 	@echo "type             check the types"
