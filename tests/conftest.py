@@ -36,6 +36,7 @@ def pytest_collection_finish():
     """Spare Python's collector the hundreds of thousands of objects that imports have made: it finds nothing there."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)  # a collection in place of dozens
 
 
 @pytest.hookimpl(optionalhook=True)

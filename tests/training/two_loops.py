@@ -189,7 +189,7 @@ CHANGES = {
     "gradient_steps": _set("gradient_steps", 3),
     "gradient_steps=0": _set("gradient_steps", 0),
     "train_freq": _set("train_freq", TrainFreq(3, TrainFrequencyUnit.STEP)),
-    "learning_starts": _set("learning_starts", 200),
+    "learning_starts": _set("learning_starts", 100),
     "max_grad_norm": _set("max_grad_norm", 0.05),
     "huber": lambda model: (_set("loss", "huber")(model), _set("loss_function", F.smooth_l1_loss)(model)),
     "copies by calls": _set("target_update_interval", 5),
