@@ -1,6 +1,5 @@
 """The result of the Deep RL course: its seeds, its loop, its numbers."""
 
-
 import gymnasium as gym
 import numpy as np
 import pytest
