@@ -15,6 +15,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError, check_number
+from sb3_lecture_dqn.common.state_numbers import StateNumbers
 
 
 def hidden_widths(hidden_dim: int) -> list[int]:
@@ -253,21 +254,22 @@ class TableNetwork(EmbeddingQNetwork):
     """
     A Q-table: one parameter for every state and action, all 0 at first.
 
-    :param observation_space: ``Discrete`` observation space
+    An observation of several parts has the row of its number, see :class:`StateNumbers`.
+
+    :param observation_space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, or a ``Dict`` of these
     :param action_space: ``Discrete`` action space
     """
 
-    observation_space: spaces.Discrete
-
-    def __init__(self, observation_space: spaces.Discrete, action_space: spaces.Discrete) -> None:
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Discrete) -> None:
         super().__init__(observation_space, action_space)
-        table = nn.Embedding(int(observation_space.n), self.n_actions)
+        self.numbers = StateNumbers(observation_space)
+        table = nn.Embedding(self.numbers.n, self.n_actions)
         nn.init.zeros_(table.weight)
         self.layers = nn.Sequential(table)
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """See :meth:`EmbeddingQNetwork.forward`."""
-        values: th.Tensor = self.layers(to_numbers(obs, self.observation_space))
+        values: th.Tensor = self.layers(self.numbers.of_tensors(obs))
         return values
 
 

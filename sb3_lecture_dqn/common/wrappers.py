@@ -13,9 +13,9 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 from sb3_lecture_dqn.common.seeding import generator_state, set_generator_state
+from sb3_lecture_dqn.common.state_numbers import MAX_STATES, children_of, discrete_parts
 from sb3_lecture_dqn.common.step_checks import StepCheck
 
-MAX_STATES = 1_000_000
 #: Most steps that are replayed to restore the running episodes
 MAX_REPLAYED = 10**6
 
@@ -59,7 +59,7 @@ def _flat(value: Any, space: spaces.Space[Any], key: str = "") -> dict[str, Any]
     if isinstance(value, tuple | list) and len(value) != len(space.spaces):
         raise ValueError(f"env observed {value}, which is not in {space}")
     parts: dict[str, Any] = {}
-    for name, child in _children(space).items():
+    for name, child in children_of(space).items():
         for child_key, part in _flat(value[name], child, f"{key}_{name}" if key else str(name)).items():
             if child_key in parts:
                 raise ValueError(f"two parts of the observation space {space} would have the key {child_key!r}")
@@ -84,7 +84,7 @@ class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstru
         gym.utils.RecordConstructorArgs.__init__(self)
         gym.ObservationWrapper.__init__(self, env)
         space = env.observation_space
-        parts = None if isinstance(space, spaces.Discrete) else _discrete_parts(space)
+        parts = None if isinstance(space, spaces.Discrete) else discrete_parts(space)
         if parts is None:
             raise UnsupportedSpaceError(
                 f"env has the observation space {space}, it must be a MultiDiscrete, a MultiBinary, or a Tuple or Dict "
@@ -119,35 +119,15 @@ class DiscreteObservationWrapper(gym.ObservationWrapper, gym.utils.RecordConstru
         return int(parts.astype(np.int64) @ self._numbered_strides)
 
 
-def _discrete_parts(space: spaces.Space[Any]) -> list[tuple[int, int]] | None:
-    """Number of values and first value of every number in an observation; ``None`` if a part is not discrete."""
-    if isinstance(space, spaces.Discrete):
-        return [(int(space.n), int(space.start))]
-    if isinstance(space, spaces.MultiBinary):
-        return [(2, 0)] * math.prod(space.shape)
-    if isinstance(space, spaces.MultiDiscrete):
-        starts = getattr(space, "start", np.zeros_like(space.nvec))
-        return list(zip(space.nvec.ravel().tolist(), starts.ravel().tolist(), strict=True))
-    if not isinstance(space, spaces.Tuple | spaces.Dict):
-        return None
-    children = [_discrete_parts(child) for child in _children(space).values()]
-    return None if None in children else [part for child in children for part in child or []]
-
-
 def _numbers(value: Any, space: spaces.Space[Any]) -> list[Any]:
-    """Return all numbers of an observation, in the order of :func:`_discrete_parts`."""
+    """Return all numbers of an observation, in the order of :func:`discrete_parts`."""
     if not isinstance(space, spaces.Tuple | spaces.Dict):
         if np.shape(value) != (space.shape or ()):
             raise ValueError("another shape")
         return list(np.ravel(value))
     if isinstance(space, spaces.Tuple) and len(value) != len(space.spaces):
         raise ValueError("another number of parts")
-    return [number for key, child in _children(space).items() for number in _numbers(value[key], child)]
-
-
-def _children(space: Any) -> dict[Any, spaces.Space[Any]]:
-    """Return the parts of a space by the index or key of the part in an observation."""
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else dict(enumerate(space.spaces))
+    return [number for key, child in children_of(space).items() for number in _numbers(value[key], child)]
 
 
 def needs_flattening(space: spaces.Space[Any]) -> bool:

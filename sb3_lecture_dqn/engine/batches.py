@@ -116,7 +116,7 @@ def _read_rows(
     )  # fmt: skip
     both = [(partition.words.view(np.int32), partition.floats) for partition in (success, fail)]
     read_rows(*both, success.size, positions, fields, places, gamma, starts, batch)
-    return batch
+    return layout.joined(batch[0]), batch[1], layout.joined(batch[2]), *batch[3:]
 
 
 def _of_stock_memory(

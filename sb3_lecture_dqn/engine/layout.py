@@ -114,10 +114,14 @@ class Layout:
             self.parts.append(part._replace(first=self.n_numbers if is_number else self.n_codes))
             self.n_numbers += sum(part.sizes) if is_number else 0
             self.n_codes += 0 if is_number else len(part.sizes)
+        # Of a table for several parts, the factors that make one code, the number of a row, of the parts' codes
+        numbers = network.numbers if isinstance(network, TableNetwork) else None
+        self._strides = None if numbers is None or numbers.is_one else numbers.strides
         self._embeds = any(part.kind == EMBEDDED for part in self.parts)
         #: The part if there is only one, and its codes count from 0
         self.only_part: OnlyPart | None = None
-        if len(self.parts) == 1 and self.parts[0].key is None and self.parts[0].starts is None:
+        is_plain = len(self.parts) == 1 and self.parts[0].key is None and self.parts[0].starts is None
+        if is_plain and self._strides is None:
             dtype, length = (np.int64, self.n_codes) if self.n_codes else (np.float32, self.n_numbers)
             self.only_part = OnlyPart(np.dtype(dtype), length)
         #: ``net`` of :mod:`kernels.networks`, int64
@@ -138,6 +142,9 @@ class Layout:
         if anatomy.actions is not None:
             width = int(anatomy.actions.weight.shape[1])
         parts, n_in, n_rows = self._describe_parts(width)
+        if self._strides is not None:  # the kernels are given one code
+            n_rows, n_in = int(network.numbers.n), width
+            parts = [EMBEDDED, 0, n_rows, 0, 0]
         tables = [embedding for embedding in (table, anatomy.actions) if embedding is not None]
         n_embedded = sum(embedding.weight.numel() for embedding in tables)
         fits = table is None or (places[id(table.weight)] == 0 and tuple(table.weight.shape) == (n_rows, width))
@@ -151,7 +158,7 @@ class Layout:
         self.n_products *= 1 if anatomy.actions is None else self.n_actions
         if not fits or end != at:
             raise UnknownNetworkError(f"a network of type {type(network).__name__} whose layers have other shapes")
-        is_one_code = self.n_codes == 1 and self.n_numbers == 0
+        is_one_code = self._strides is not None or (self.n_codes == 1 and self.n_numbers == 0)
         kind = PARTS_IN
         if isinstance(network, TableNetwork):
             kind = TABLE
@@ -161,7 +168,7 @@ class Layout:
         described = [number for layer in layers for number in layer] or [0] * _PER_LAYER
         header = [
             kind,
-            self.parts[0].sizes[0] if is_one_code else 0,
+            parts[2] if is_one_code else 0,
             self.n_actions,
             self.n_quantiles,
             -1 if anatomy.actions is None else n_rows,
@@ -222,7 +229,8 @@ class Layout:
 
         :param obs: Observations of the network's space, an array or a dictionary of arrays
         :param n: How many there are
-        :return: Codes, int64 of shape ``(n, n_codes)``, and numbers, float32 of shape ``(n, n_numbers)``
+        :return: Codes, int64 of shape ``(n, n_codes)``, see :meth:`joined`, and numbers, float32 of shape
+            ``(n, n_numbers)``
         """
         codes, numbers = np.empty((n, self.n_codes), np.int64), np.empty((n, self.n_numbers), np.float32)
         for key, kind, sizes, starts, first in self.parts:
@@ -233,7 +241,16 @@ class Layout:
                 codes[:, first : first + len(sizes)] = value
                 if starts is not None:
                     codes[:, first : first + len(sizes)] -= starts
-        return codes, numbers
+        return self.joined(codes), numbers
+
+    def joined(self, codes: np.ndarray) -> np.ndarray:
+        """
+        Make one code of the codes of an observation, if the network is a table for several parts.
+
+        :param codes: int64 of shape ``(n, n_codes)``, each from 0 on
+        :return: The codes for the kernels, int64 of shape ``(n, 1)`` or as they were
+        """
+        return codes if self._strides is None else (codes @ self._strides)[:, None]
 
 
 def _anatomy(network: Any) -> _Anatomy:

@@ -10,6 +10,7 @@ from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, Mult
 
 from sb3_lecture_dqn.common.checks import UnsupportedSpaceError
 from sb3_lecture_dqn.common.masks import MaskablePolicyMixin
+from sb3_lecture_dqn.common.state_numbers import MAX_STATES, n_states_of
 from sb3_lecture_dqn.common.torch_layers import (
     ActionInNetwork,
     EmbeddingQNetwork,
@@ -99,27 +100,28 @@ class TablePolicy(EmbeddingPolicy):
     """
     Policy with a Q-table, :class:`TableNetwork`.
 
-    :param observation_space: ``Discrete`` observation space
+    :param observation_space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, or a ``Dict`` of these, with at most
+        ``MAX_STATES`` states
     :param action_space: ``Discrete`` action space
     :param lr_schedule: Learning rate schedule (could be constant)
     :param optimizer_class: The optimizer to use, ``th.optim.SGD`` by default as in the lecture
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
-    :raises ValueError: If the observations are not ``Discrete``
+    :raises ValueError: If a part of the observations is not discrete, or there are more states
     """
-
-    observation_space: spaces.Discrete
 
     def __init__(
         self,
-        observation_space: spaces.Discrete,
+        observation_space: spaces.Space[Any],
         action_space: spaces.Discrete,
         lr_schedule: Schedule,
         optimizer_class: type[th.optim.Optimizer] = th.optim.SGD,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if not isinstance(observation_space, spaces.Discrete):
+        n_states = n_states_of(observation_space)
+        if n_states is None or (n_states > MAX_STATES and not isinstance(observation_space, spaces.Discrete)):
             raise UnsupportedSpaceError(
-                f"TablePolicy needs a Discrete observation space, not {observation_space}; LecturePolicy takes any"
+                f"TablePolicy needs a Discrete observation space, or discrete parts with at most {MAX_STATES:,} states "
+                f"together, not {observation_space}; LecturePolicy takes any"
             )
         super().__init__(observation_space, action_space, lr_schedule, [], optimizer_class, optimizer_kwargs)
 

@@ -82,7 +82,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
     :param explore_least_tried: Whether to explore only by the actions that were tried least often in the state, with
         ties broken at random, instead of by all actions. ``"anywhere"``: to go, by the shortest way through the steps
         seen so far, to the nearest state with an action that was tried less often, see :class:`WayToUntried`. Only for
-        ``Discrete`` observations
+        observations whose parts are all discrete, with at most ``MAX_STATES`` states together
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """

@@ -13,9 +13,12 @@ from gymnasium import spaces
 from sb3_lecture_dqn.common.checks import Observation, UnsafeFileError
 from sb3_lecture_dqn.common.masks import draw_allowed
 from sb3_lecture_dqn.common.seeding import draw_indices, generator_state, new_generator, set_generator_state
+from sb3_lecture_dqn.common.state_numbers import StateNumbers
 
 #: A value of ``explore_least_tried``: exploration goes to actions of other states too
 ANYWHERE = "anywhere"
+#: Most counts of actions, one for every state and action, if an observation has several parts
+MAX_COUNTS = 10**7
 
 
 def lecture_epsilon(episode: int, initial: float, decay: float, final: float) -> float:
@@ -146,20 +149,21 @@ class Exploration:
 
     :param rng: Random generator
     :param n_actions: Number of actions
-    :param states: Observation space. If given, actions are counted in each state, and exploration draws among those
-        that were tried least often; if ``None``, it draws among all actions
+    :param states: Observation space, all of whose parts are discrete. If given, actions are counted in each state, and
+        exploration draws among those that were tried least often; if ``None``, it draws among all actions. A state of
+        several parts has a number, see :class:`StateNumbers`
     :param anywhere: Whether exploration goes to actions of other states that were tried less often, see
         :class:`WayToUntried`
     """
 
     def __init__(
-        self, rng: np.random.Generator, n_actions: int, states: spaces.Discrete | None = None, anywhere: bool = False
+        self, rng: np.random.Generator, n_actions: int, states: spaces.Space[Any] | None = None, anywhere: bool = False
     ) -> None:
         self.rng = rng
         self.n_actions = n_actions
-        self.first_state = 0 if states is None else int(states.start)
+        self._numbers = None if states is None else StateNumbers(states)
         #: Number of times each action was tried in each state, int64 of shape ``(n_states, n_actions)``
-        self.counts = None if states is None else np.zeros((int(states.n), n_actions), np.int64)
+        self.counts = None if self._numbers is None else np.zeros((self._numbers.n, n_actions), np.int64)
         self.way = WayToUntried(self.counts) if anywhere and self.counts is not None else None
 
     def choose(
@@ -182,7 +186,7 @@ class Exploration:
         """
         seeks: Any = False
         if is_training and self.way is not None:
-            seeks = self.way.leads_somewhere(np.asarray(obs, np.int64) - self.first_state)
+            seeks = self.way.leads_somewhere(self._states(obs))
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         if n == 1:  # the usual case in training: faster, with the same draws as below
             if self.rng.random() < epsilon or np.all(seeks):
@@ -191,7 +195,7 @@ class Exploration:
         masks = () if action_masks is None else (action_masks,)
         explores: np.ndarray = (self.rng.random(n) < epsilon) | seeks
         actions = greedy(obs, *masks)
-        exploring = obs[explores] if self.counts is not None else obs  # type: ignore[index]
+        exploring = {key: part[explores] for key, part in obs.items()} if isinstance(obs, dict) else obs[explores]
         actions[explores] = self.draw(int(explores.sum()), exploring, *(mask[explores] for mask in masks))
         return actions
 
@@ -205,7 +209,7 @@ class Exploration:
         :return: Actions, int64 of shape ``(n,)``
         """
         if self.counts is not None:
-            states = np.asarray(obs, np.int64) - self.first_state
+            states = self._states(obs)
             tries = self.counts[states] if self.way is None else self.way.costs(self.counts, states)
             if action_masks is not None:
                 tries = np.where(action_masks, tries, np.iinfo(tries.dtype).max)
@@ -218,17 +222,21 @@ class Exploration:
         """
         Count the actions of a step. Do nothing if actions are not counted.
 
-        :param obs: States in which the actions were taken, int64 of shape ``(n,)``
+        :param obs: Batch of ``n`` observations in which the actions were taken
         :param actions: Actions, int64 of shape ``(n,)``
-        :param new_obs: States in which the environments went on, int64 of shape ``(n,)``
+        :param new_obs: Observations with which the environments went on
         :param action_masks: Valid actions in ``obs``, bool of shape ``(n, n_actions)``; ``None`` if all are valid
         """
         if self.counts is not None:
-            states = obs - self.first_state
+            states = self._states(obs)
             np.add.at(self.counts, (states, actions), 1)
             if self.way is not None:
-                next_states = np.asarray(new_obs, np.int64) - self.first_state
-                self.way.learn(self.counts, states, actions, next_states, action_masks)
+                self.way.learn(self.counts, states, actions, self._states(new_obs), action_masks)
+
+    def _states(self, obs: Observation) -> np.ndarray:
+        """Number observations, int64 of shape ``(n,)``."""
+        assert self._numbers is not None
+        return self._numbers.of(obs)
 
     def get_state(self) -> dict[str, Any]:
         """

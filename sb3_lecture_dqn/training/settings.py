@@ -12,10 +12,11 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
+from sb3_lecture_dqn.common.state_numbers import MAX_STATES, n_states_of
 from sb3_lecture_dqn.common.stock import stock_algorithm, stock_memory
 from sb3_lecture_dqn.common.torch_layers import check_counts_from_zero
 from sb3_lecture_dqn.engine.choice import ENGINES
-from sb3_lecture_dqn.training.exploration import ANYWHERE
+from sb3_lecture_dqn.training.exploration import ANYWHERE, MAX_COUNTS
 from sb3_lecture_dqn.training.keywords import check_memory_keywords, check_policy_keywords
 
 
@@ -100,13 +101,28 @@ def check_settings(model: Any) -> None:
         parse_frequency("train_freq", model.train_freq)
     wanted = model.explore_least_tried
     check_choice("explore_least_tried", wanted, (False, True, ANYWHERE))
-    if wanted and not isinstance(model.observation_space, spaces.Discrete):
+    if wanted and not can_count(model.observation_space, model.action_space.n):
         raise ValueError(
-            f"explore_least_tried={wanted!r} counts actions by state, which needs a Discrete observation space, not "
-            f"{model.observation_space}"
+            f"explore_least_tried={wanted!r} counts actions by state, which needs a Discrete observation space, or "
+            f"discrete parts with at most {MAX_STATES:,} states together and {MAX_COUNTS:,} of states times actions, "
+            f"not {model.observation_space}"
         )
     if model.action_space.start != 0:
         raise ValueError(f"action_space={model.action_space} must start at 0, as SB3's DQN numbers actions from 0")
+
+
+def can_count(space: spaces.Space[Any], n_actions: int) -> bool:
+    """
+    Decide whether ``explore_least_tried`` can count the actions in every state.
+
+    :param space: Observation space
+    :param n_actions: Number of actions
+    :return: Whether it can
+    """
+    if isinstance(space, spaces.Discrete):
+        return True
+    n_states = n_states_of(space)
+    return n_states is not None and n_states <= MAX_STATES and n_states * n_actions <= MAX_COUNTS
 
 
 def memory_class(model: Any) -> Any:

@@ -16,18 +16,20 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture_dqn.common.state_numbers import n_states_of
 from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
 from sb3_lecture_dqn.envs.make import make_training_env
 from sb3_lecture_dqn.saving.model_env import announce_env
-from sb3_lecture_dqn.training.exploration import ANYWHERE
+from sb3_lecture_dqn.training.exploration import ANYWHERE, MAX_COUNTS
+from sb3_lecture_dqn.training.settings import can_count
 
 FOLDER = files("sb3_lecture_dqn") / "hyperparams"
 #: Key of the entry for environments without an entry of their own
 DEFAULT = "default"
 # Largest size of the observations in a memory whose size the user has not set
 _MEMORY_BYTES = 2**30
-# Largest number of counters for `explore_least_tried`, one per state and action
-_MAX_COUNTS = 10**7
+# Largest number of states of several parts that get a table
+_MAX_TABLE = 10**5
 
 
 def read_hyperparams(name: str) -> dict[str, dict[str, Any]]:
@@ -114,8 +116,9 @@ def default_settings(
 
     The settings are the entry :data:`DEFAULT` of a file, which is for networks with embeddings, with these changes:
 
-    - ``Discrete`` observations: a table, if the algorithm has one. It distinguishes all states, it does not depend on
-      the scale of the rewards, and it cannot diverge.
+    - ``Discrete`` observations, and those of several discrete parts with at most 100,000 states together: a table, if
+      the algorithm has one. It distinguishes all states, it does not depend on the scale of the rewards, and it cannot
+      diverge. Exploration goes to untried actions.
     - Observations with vectors: SB3's networks with RL Zoo's settings for CartPole, the Huber loss and clipped
       gradients.
     - Observations with images: SB3's networks with the settings of the DQN paper.
@@ -149,7 +152,7 @@ def default_settings(
     if kind not in ("LecturePolicy", "TablePolicy"):
         keywords["gamma"] = 0.99
     keywords["policy"] = kind
-    if isinstance(space, spaces.Discrete) and int(space.n) * n_actions <= _MAX_COUNTS:
+    if can_count(space, n_actions) and (n_states_of(space) or 0) * n_actions <= MAX_COUNTS:
         keywords["explore_least_tried"] = ANYWHERE
     keywords["buffer_size"] = min(keywords["buffer_size"], max(1000, _MEMORY_BYTES // (2 * _bytes_of(space))))
     keywords["replay_buffer_kwargs"]["success_capacity"] = keywords["buffer_size"]
@@ -161,8 +164,10 @@ def default_settings(
 
 
 def _policy_for(space: spaces.Space[Any], policies: Container[str]) -> str:
-    if isinstance(space, spaces.Discrete):
-        return "TablePolicy" if "TablePolicy" in policies else "LecturePolicy"
+    n_states = n_states_of(space)
+    has_table = n_states is not None and (n_states <= _MAX_TABLE or isinstance(space, spaces.Discrete))
+    if has_table and "TablePolicy" in policies:
+        return "TablePolicy"
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy" if any(isinstance(part, spaces.Box) for part in _parts(space)) else "LecturePolicy"
     if isinstance(space, spaces.Box):

@@ -180,10 +180,10 @@ BEST = -2 + 5 - 3 + 20  # two steps to the parcel, three to the door
 SPACES = {
     "discrete": "TablePolicy",
     "from 7 on": "TablePolicy",
-    "numbers": "LecturePolicy",
-    "bits": "LecturePolicy",
-    "tuple": "LecturePolicy",
-    "dict": "LecturePolicy",
+    "numbers": "TablePolicy",
+    "bits": "TablePolicy",
+    "tuple": "TablePolicy",
+    "dict": "TablePolicy",
     "vector": "MlpPolicy",
     "mixed": "MultiInputPolicy",
     "image": "CnnPolicy",
@@ -235,7 +235,8 @@ def test_several_environments_at_once_get_as_many_updates_a_step(n_envs):
     [(LectureDQN, "numbers"), (LectureDQN, "tuple"), (LectureDQN, "vector"), (LectureQRDQN, "discrete")],
 )
 def test_networks_solve_it_too(algorithm, kind):
-    model = algorithm.tuned(depot(kind), seed=0, device="cpu").learn(30_000)
+    policy = SPACES[kind].replace("Table", "Lecture")
+    model = algorithm.tuned(depot(kind), policy=policy, seed=0, device="cpu").learn(30_000)
     assert run_test(model, model.get_env(), n_episodes=1, max_episode_steps=None).mean_reward == BEST
 
 
@@ -273,7 +274,7 @@ def test_what_was_chosen_is_said_in_a_line_and_overrides_count_more(capsys):
     model = LectureDQN.tuned(depot("numbers"), verbose=1, gamma=0.5, batch_size=8, device="cpu")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("There are no settings")]
     assert "an environment object, so it gets the default for MultiDiscrete([4 4 2]) observations" in line
-    assert "LecturePolicy, Adam, minibatches of 8, a target network, gamma=0.5, 50,000 timesteps" in line
+    assert "TablePolicy, SGD, minibatches of 8, a target network, gamma=0.5, 50,000 timesteps" in line
     assert line.endswith("That is a start, not a tuned result.")
     assert (model.gamma, model.batch_size) == (0.5, 8)
     LectureDQN.tuned("FrozenLakeNotSlippery-v1", verbose=1)
