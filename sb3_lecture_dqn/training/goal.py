@@ -1,4 +1,4 @@
-"""The end of a training whose budget the user leaves to the model: the first solved test, and the best model."""
+"""The end of a training whose budget the user leaves to the model: a solved test or a plateau, and the best model."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ from sb3_lecture_dqn.evaluation.result import TestResult
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
 from sb3_lecture_dqn.training.callbacks import result_of
 from sb3_lecture_dqn.training.due import Due
+from sb3_lecture_dqn.training.plateau import Plateau, check_weights_of_test, mean_return_since
 from sb3_lecture_dqn.training.schedule import Budget, Every
+from sb3_lecture_dqn.training.tuned import has_own_settings
 
 #: Lowest optimality of an exact test that counts as solved: if outcomes are certain, if they are not, and if they are
 #: not and the budget is spent
@@ -37,9 +39,13 @@ class Goal:
     - In a tabular environment, exact tests look at all starts. A test is solved if no policy is better; if outcomes are
       uncertain, with an optimality of at least ``UNCERTAIN``, or ``UNCERTAIN_AT_END`` when a budget is spent. In
       another environment whose registration has a reward threshold, the last of ``STABLE`` tests in a row that reach
-      the threshold is solved. In all others, the budget is trained, and there are no tests.
-    - Training ends at the first solved test. If the budget is spent before, it is extended by as many steps again, up
-      to ``MAX_BUDGETS`` times; schedules, such as that of the learning rate, stretch to the new end.
+      the threshold is solved. Training ends at the first solved test.
+    - In all others, no test is solved. Training ends with a budget at whose end tests no longer improve, see
+      :class:`Plateau`. A test plays episodes that no test played before; if the environment cannot be copied, or has no
+      known step limit, the training's own episodes since the last test stand in for them. An environment with settings
+      of its own, such as Blackjack, has one budget and no tests.
+    - If a budget is spent and training has not ended, it is extended by as many steps again, up to ``MAX_BUDGETS``
+      times; schedules, such as that of the learning rate, stretch to the new end.
     - At the end, the model gets the weights of the best test.
 
     :param n_timesteps: The budget in environment steps; ``None`` for no goal
@@ -54,6 +60,10 @@ class Goal:
         self._n_tests = self._in_a_row = self._best_step = 0
         self._best: TestResult | None = None
         self._weights: dict[str, th.Tensor] = {}
+        #: Of tests that cannot be solved; ``None`` if they can
+        self._plateau: Plateau | None = None
+        self._plays = True  # whether tests are episodes of their own
+        self._n_episodes = 0  # that had ended at the last test
 
     def begin(self, model: Any) -> None:
         """
@@ -67,13 +77,21 @@ class Goal:
         if self._n_tests == 0:
             self._every.start(model.num_timesteps, 0)
         is_exact = _table_of(model) is not None
-        if not is_exact and (_threshold_of(model) is None or not _can_be_copied(model)):
+        can_be_solved = is_exact or (_threshold_of(model) is not None and _can_be_copied(model))
+        if not can_be_solved and has_own_settings(model):
             self.n_timesteps = None
             return
+        if not can_be_solved:
+            self._plateau = self._plateau or Plateau()
+            self._plays = model.max_episode_steps is not None and _can_be_copied(model)
+            if self._n_tests == 0:
+                self._n_episodes = model._episode_num
         self._every.n = max(self.n_timesteps // (_EXACT_TESTS if is_exact else _TESTS), 1)
         shapes = {name: value.shape for name, value in model._networks[0].state_dict().items()}
-        if self._weights and {name: value.shape for name, value in self._weights.items()} != shapes:
-            raise UnsafeFileError("the weights of the best test do not fit the model")
+        kept = [self._weights] if self._plateau is None else [self._plateau.weights, self._plateau._weights_in_block]
+        for weights in kept:
+            if weights and {name: value.shape for name, value in weights.items()} != shapes:
+                raise UnsafeFileError("the weights of the best test do not fit the model")
 
     def goes_on(self, model: Any, budget: Budget) -> bool:
         """
@@ -86,17 +104,29 @@ class Goal:
         steps, is_spent = model.num_timesteps, budget.is_spent(model.num_timesteps, model._episode_num)
         if self.n_timesteps is None:
             return not is_spent
+        if self._plateau is not None:
+            if self._every.due(steps, 0):
+                self._test_for_plateau(model)
+            if not is_spent or not self._plateau.improves:
+                return not is_spent
+            return self._extend(model, budget, str(self._plateau))
         if self._every.due(steps, 0) or is_spent:
             self._test(model)
             self.is_solved |= is_spent and self._is_enough(model)
         if self.is_solved or not is_spent:
             return not self.is_solved
+        return self._extend(model, budget, f"best test: {self._best}")
+
+    def _extend(self, model: Any, budget: Budget, reason: str) -> bool:
+        """Extend a spent budget by as many steps again; return ``False`` if there were ``MAX_BUDGETS``."""
+        assert self.n_timesteps is not None
         if budget.until_steps - budget.steps_before >= MAX_BUDGETS * self.n_timesteps:
             return False
         budget.until_steps += self.n_timesteps
         model._total_timesteps = budget.until_steps
         if model.verbose >= 1:
-            print(f"Not solved at step {steps:,} (best test: {self._best}): {self.n_timesteps:,} steps more")
+            words = "Not solved" if self._plateau is None else "Still better"
+            print(f"{words} at step {model.num_timesteps:,} ({reason}): {self.n_timesteps:,} steps more")
         return True
 
     def next_due(self, steps: int) -> Due:
@@ -114,11 +144,19 @@ class Goal:
 
         :param model: The model
         """
-        if self.n_timesteps is None or self._best is None:
+        if self._plateau is not None:
+            if self._plateau.weights:
+                model._networks[0].load_state_dict(self._plateau.weights)
+            verdict = "Stopped with the last budget" if self._plateau.improves else "Stopped at a plateau"
+            kind = "tests of new episodes" if self._plays else "means of training episodes"
+            self.summary = f"{verdict} at step {model.num_timesteps:,} ({kind}): {self._plateau}"
+        elif self._best is not None:
+            model._networks[0].load_state_dict(self._weights)
+            verdict = "Solved" if self.is_solved else "Not solved, so the best model is kept"
+            steps = f"{self._best_step:,} of {model.num_timesteps:,}"
+            self.summary = f"{verdict}: the test at step {steps} had {self._best}"
+        else:
             return
-        model._networks[0].load_state_dict(self._weights)
-        verdict = "Solved" if self.is_solved else "Not solved, so the best model is kept"
-        self.summary = f"{verdict}: the test at step {self._best_step:,} of {model.num_timesteps:,} had {self._best}"
         if model.verbose >= 1:
             print(self.summary)
 
@@ -134,6 +172,20 @@ class Goal:
             self._best, self._best_step = result, model.num_timesteps
             weights = model._networks[0].state_dict()
             self._weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+
+    def _test_for_plateau(self, model: Any) -> None:
+        assert self._plateau is not None
+        score: float | None = None
+        if self._plays:
+            try:
+                score = self._stepped_test(model)[0].mean_reward
+            except CannotCopyError:
+                self._plays = False
+        if score is None:
+            score = mean_return_since(model, self._n_episodes)
+        if score is not None:
+            self._n_tests, self._n_episodes = self._n_tests + 1, model._episode_num
+            self._plateau.note(score, model.num_timesteps, model._networks[0])
 
     def _exact_test(self, model: Any) -> tuple[TestResult, bool] | None:
         """Test exactly, and return the result and whether it is solved; ``None`` if the model has no table."""
@@ -152,9 +204,15 @@ class Goal:
         return best.optimality >= UNCERTAIN_AT_END
 
     def _stepped_test(self, model: Any) -> tuple[TestResult, bool]:
-        """Test by episodes, the same ones every time, and return the result and whether it is good."""
+        """
+        Test by episodes, and return the result and whether it is good.
+
+        They are the same ones every time if a test can be solved, else new ones, so that tests differ by chance alone
+        where the model is the same.
+        """
         copies, threshold = make_test_env(model, None, None, _TEST_EPISODES), _threshold_of(model)
-        copies.seed(int(make_rng(model.seed or 0, "test").integers(2**31 - 1)))
+        seed = int(make_rng(model.seed or 0, "test").integers(2**31 - 1))
+        copies.seed(seed if self._plateau is None else seed + self._n_tests * _TEST_EPISODES)
         try:
             result = run_test_on(model, copies, _TEST_EPISODES, None, PENALTY_REWARD)
         finally:
@@ -173,7 +231,9 @@ class Goal:
         numbers = (self.n_timesteps, self._every.counted, self._n_tests, self._in_a_row, self._best_step)
         best = None if self._best is None else dict(vars(self._best))
         counters = dict(zip(_COUNTERS, numbers, strict=True))
-        return {**counters, "is_solved": self.is_solved, "best": best, "weights": self._weights}
+        plateau = None if self._plateau is None else self._plateau.get_state()
+        more = {"plateau": plateau, "n_episodes": self._n_episodes}
+        return {**counters, "is_solved": self.is_solved, "best": best, "weights": self._weights, **more}
 
     def set_state(self, state: Any) -> None:
         """
@@ -187,10 +247,12 @@ class Goal:
             return
         for name in _COUNTERS:
             check_number(f"goal: {name}", state[name], 0, integer=True)
-        weights = state["weights"]
-        for name, value in weights.items():
-            if not isinstance(value, th.Tensor) or not th.isfinite(value).all():
-                raise UnsafeFileError(f"the weights of the best test: {name!r} must be finite numbers")
+        check_weights_of_test(weights := state["weights"])
+        check_number("goal: n_episodes", n_episodes := state.get("n_episodes", 0), 0, integer=True)
+        if (plateau := state.get("plateau")) is not None:
+            self._plateau = Plateau()
+            self._plateau.set_state(plateau)
+        self._n_episodes = n_episodes
         self.n_timesteps, self._every.counted, self._n_tests, self._in_a_row, self._best_step = (
             state[name] for name in _COUNTERS
         )

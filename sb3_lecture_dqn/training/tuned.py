@@ -30,6 +30,14 @@ DEFAULT = "default"
 _MEMORY_BYTES = 2**30
 # Largest number of states of several parts that get a table
 _MAX_TABLE = 10**5
+# Why a default has its policy, for `about_default`
+_WHY = {
+    "TablePolicy": "a row for each of the states, which are few",
+    "LecturePolicy": "an embedding for each value of each part",
+    "MlpPolicy": "a network for vectors",
+    "MultiInputPolicy": "a network for several parts, with vectors among them",
+    "CnnPolicy": "a network for images",
+}
 
 
 def read_hyperparams(name: str) -> dict[str, dict[str, Any]]:
@@ -106,6 +114,17 @@ def has_settings(name: str, env_id: str) -> bool:
     :return: Whether the file exists and has an entry for the id
     """
     return env_id != DEFAULT and (FOLDER / f"{name}.yml").is_file() and env_id in read_hyperparams(name)
+
+
+def has_own_settings(model: Any) -> bool:
+    """
+    Check whether a file has settings for the environment of a model.
+
+    :param model: The model
+    :return: Whether there are some; ``False`` for an environment object
+    """
+    file = f"{model.hyperparams}_masked" if model.use_masking else model.hyperparams
+    return model.env_id is not None and has_settings(file, model.env_id)
 
 
 def default_settings(
@@ -191,12 +210,13 @@ def about_default(model: Any, source: str) -> str:
     :param source: The id of its environment in quotes, or other words for the environment
     :return: The line
     """
-    policy = next(name for name, kind in model.policy_aliases.items() if kind is model.policy_class)
+    policy = next((name for name, kind in model.policy_aliases.items() if kind is model.policy_class), "its policy")
+    why = _WHY.get(policy, "as asked for")
     optimizer, space = type(model.policy.optimizer).__name__, " ".join(str(model.observation_space).split())
     return (
         f"There are no settings for {source}, so it gets the default for {space} observations: "
-        f"{policy}, {optimizer}, minibatches of {model.batch_size}, a target network, gamma={model.gamma:g}, "
-        f"{model._default_timesteps:,} timesteps. That is a start, not a tuned result."
+        f"{policy} ({why}), {optimizer}, minibatches of {model.batch_size}, a target network, gamma={model.gamma:g}, "
+        f"{model._default_timesteps:,} timesteps and more while tests improve. That is a start, not a tuned result."
     )
 
 

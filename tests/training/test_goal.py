@@ -142,11 +142,18 @@ def test_without_a_table_a_few_tests_in_a_row_must_reach_the_threshold(reaches):
     assert STABLE * 200 <= model.num_timesteps < 4000
 
 
-def test_without_a_table_and_a_threshold_there_is_no_goal(reaches):
-    model = LectureDQN.tuned("ReachesNothing-v0", seed=0, device="cpu", gradient_steps=0)
+def test_settings_that_a_search_has_found_have_one_budget():
+    model = LectureDQN.tuned("Blackjack-v1", seed=0, device="cpu", gradient_steps=0)  # no table, and no threshold
     model._default_timesteps = 512
     assert model.learn().num_timesteps == 512
     assert model.goal_summary == ""
+
+
+def test_without_a_table_and_a_threshold_training_ends_at_a_plateau(reaches):
+    model = LectureDQN.tuned("ReachesNothing-v0", seed=0, device="cpu", gradient_steps=0, train_freq=4)
+    model._default_timesteps = 400
+    assert model.learn().num_timesteps == 400
+    assert model.goal_summary.startswith("Stopped at a plateau at step 400 (tests of new episodes): the last 5 had ")
 
 
 @pytest.mark.parametrize(

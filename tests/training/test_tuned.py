@@ -274,7 +274,8 @@ def test_what_was_chosen_is_said_in_a_line_and_overrides_count_more(capsys):
     model = LectureDQN.tuned(depot("numbers"), verbose=1, gamma=0.5, batch_size=8, device="cpu")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("There are no settings")]
     assert "an environment object, so it gets the default for MultiDiscrete([4 4 2]) observations" in line
-    assert "TablePolicy, SGD, minibatches of 8, a target network, gamma=0.5, 50,000 timesteps" in line
+    assert "TablePolicy (a row for each of the states, which are few), SGD, minibatches of 8, a target network" in line
+    assert "gamma=0.5, 50,000 timesteps and more while tests improve" in line
     assert line.endswith("That is a start, not a tuned result.")
     assert (model.gamma, model.batch_size) == (0.5, 8)
     LectureDQN.tuned("FrozenLakeNotSlippery-v1", verbose=1)
