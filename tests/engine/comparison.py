@@ -146,5 +146,5 @@ def assert_near(one, other, tolerance=1e-4):
 
 
 def trained(engine, optimizer="adam", **kwargs):
-    model, _ = run(engine, 60, policy_kwargs=policy_kwargs(optimizer), batch_size=4, **kwargs)
+    model, _ = run(engine, 40, policy_kwargs=policy_kwargs(optimizer), batch_size=4, **kwargs)
     return model

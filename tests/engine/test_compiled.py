@@ -31,7 +31,7 @@ from tests.lecture_dqn.test_oracle import NearlyThere, memory_as_tuples
 pytest.importorskip("numba")
 
 
-@pytest.mark.parametrize("n_steps", [400, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_steps", [250, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("seed", "kwargs"),
     [

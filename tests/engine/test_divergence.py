@@ -183,7 +183,7 @@ def test_measuring_the_growth_changes_nothing(monkeypatch):
     for measures in (True, False):
         monkeypatch.setattr(Growth, "note", Growth.note if measures else lambda self: None)
         for engine in ("numba", "torch"):
-            model = LectureDQN("Taxi-v3", seed=0, engine=engine).learn(300)
+            model = LectureDQN("Taxi-v3", seed=0, engine=engine).learn(150)
             runs.append((model.exploration_rng.random(), model.replay_buffer.rng.random(), model.q_net.state_dict()))
     for one, other in zip(runs[:2], runs[2:], strict=True):
         assert one[:2] == other[:2]

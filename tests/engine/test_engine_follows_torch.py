@@ -26,8 +26,8 @@ OPTIMIZERS = {
     "adam": {"optimizer_class": th.optim.Adam},
 }
 LEARNING_RATES = {"sgd": 1e-2, "momentum": 1e-2, "adam": 1e-3}
-MOMENTS = [1, 60]  # before the first update, and in the middle
-STEPS_AFTER = 60  # with these rates, a change that has an effect is seen in the weights by then
+MOMENTS = [1, 30]  # before the first update, and in the middle
+STEPS_AFTER = 50  # with these rates, a change that has an effect is seen in the weights by then
 
 
 def layers(model):
@@ -416,9 +416,9 @@ def one_case_of_each():
     for i, name in enumerate(CHANGES):
         option = name.split("=")[0]
         if option in OF_MOMENTUM:
-            yield name, 60, "momentum"
+            yield name, MOMENTS[1], "momentum"
         elif option in OF_ADAM:
-            yield name, 60, "adam"
+            yield name, MOMENTS[1], "adam"
         else:
             yield name, MOMENTS[i % 2], list(OPTIMIZERS)[i // 2 % 3]
 

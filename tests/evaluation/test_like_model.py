@@ -33,6 +33,7 @@ from sb3_lecture_dqn import (
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError, same
 from sb3_lecture_dqn.evaluation.environment import make_test_env
 from sb3_lecture_dqn.evaluation.like_model import env_like_model, step_limit_of
+from tests.pairs import every
 
 LIMIT = 40
 
@@ -114,9 +115,9 @@ def plain_test(model, env, n_episodes, seed, normalize):
     return steps / n_episodes, total / n_episodes
 
 
-@pytest.mark.parametrize("algorithm", [LectureDQN, DQN])
-@pytest.mark.parametrize("with_vec_normalize", [False, True])
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize(
+    ("name", "with_vec_normalize", "algorithm"), every(2, CHAINS, [False, True], [LectureDQN, DQN])
+)
 def test_the_figures_are_those_of_a_plain_loop_on_an_environment_made_by_hand(name, with_vec_normalize, algorithm):
     wrap, as_tested = CHAINS[name]
     env = wrap(gym.make("CartPole-v1", max_episode_steps=LIMIT))

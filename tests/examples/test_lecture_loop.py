@@ -17,7 +17,7 @@ ALONE = """
 import runpy, sys
 for name in ("sb3_lecture_dqn", "stable_baselines3", "sb3_contrib", "numba", "matplotlib", "pandas", "tqdm"):
     sys.modules[name] = None  # an import of it is an ImportError
-sys.argv = ["lecture_loop.py", "--episodes", "2", "--tests", "1", "--no-double-dqn"]
+sys.argv = ["lecture_loop.py", "--episodes", "1", "--tests", "1", "--no-double-dqn"]
 runpy.run_path({loop!r}, run_name="__main__")
 """
 

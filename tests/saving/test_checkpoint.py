@@ -294,7 +294,7 @@ def test_every_checkpoint_of_a_run_ends_alike_also_one_at_which_callbacks_have_s
     run, expected = pathlib.Path(model.logger.dir), everything(model)
     checkpoints = checkpoints_in(run / "checkpoints")
     assert len(checkpoints) == 8
-    for i, path in enumerate(checkpoints[1:]):
+    for i, path in enumerate(checkpoints[1::2]):  # of episodes 12 (with pictures), 8, 4, and the start
         again = shutil.copytree(run, tmp_path / str(i) / run.name)
         resumed = LectureDQN.resume(again / "checkpoints" / path.name)
         given_again = callbacks()
