@@ -57,6 +57,7 @@ SCRIPTS = {
     "make_page_pictures.py": ("--episodes 20 --out .", r"Picture: page_phone\.png(.*\n)*\d+ frames a second", False),
     "make_pictures.py": ("--only taxi curves --episodes 20 --seeds 2 --out .", r"Done: curves", False),
     "own_tasks.py": ("--tasks KeyAndDoor --seeds 1 --timesteps 400 --out .", r"'task': 'KeyAndDoor'", False),
+    "reproduce.py": ("--only stored short", r"4 short runs: 4 hold.*\nAll figures hold", False),
     "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
     "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),
