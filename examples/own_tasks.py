@@ -7,15 +7,13 @@ From the root of the repository::
     python examples/own_tasks.py --tasks Warehouse --seeds 2 --timesteps 5000
 
 Each task is a class as a user would write it, registered nowhere: a warehouse, an elevator, a card game, a Taxi of
-10 x 10 cells, a grid with a key and a door, and a slippery bridge. They list their outcomes, so that the best policy
-can be computed; training does not use that. The size of the updates of a Q-table, and how it explores, were chosen on
-the card game, the Taxi, the grid and the bridge, with other seeds. The result is exact: the share of the way from the
-random policy's expected reward to that of the best one. Every run is a row of ``results/own_tasks.csv``,
-and ``results/own_tasks.md`` has the table.
+10 x 10 cells, a grid with a key and a door, a slippery bridge, and two worlds in the manner of MiniGrid. They list
+their outcomes, so that the best policy can be computed; training does not use that. The result is exact: the share of
+the way from the random policy's expected reward to that of the best one. Every run is a row of
+``results/own_tasks.csv``, and ``results/own_tasks.md`` has the table. Rows that are there are not run again.
 """
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,12 +21,13 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import torch as th
+from result_rows import markdown_table, read_rows, write_rows
 
 from sb3_lecture_dqn import LectureDQN
 from sb3_lecture_dqn.engine.divergence import DivergedError
 
 RESULTS = Path(__file__).parent / "results"
-FIRST_SEED = 20_000
+FIRST_SEED = 40_000
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 Outcome = tuple[float, tuple[int, ...], float, bool]
 
@@ -41,18 +40,24 @@ class Task(gym.Env):
     ``outcomes``. An outcome is its probability, the next state, the reward, and whether the episode ends.
     """
 
-    parts: ClassVar[tuple[int, ...]]
-    n_actions: ClassVar[int]
-    limit: ClassVar[int] = 200
+    parts: tuple[int, ...]
+    n_actions: int
+    limit: int = 200
     #: Whether the agent sees the state as one number instead of its parts
-    as_number: ClassVar[bool] = False
+    as_number: bool = False
+    #: Names of the parts, if the agent sees them as a dictionary
+    names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         spaces = gym.spaces
-        self.observation_space = (
-            spaces.Discrete(int(np.prod(self.parts))) if self.as_number else spaces.MultiDiscrete(self.parts)
-        )
         self.action_space = spaces.Discrete(self.n_actions)
+        if self.as_number:
+            self.observation_space: gym.Space[Any] = spaces.Discrete(int(np.prod(self.parts)))
+        elif self.names:
+            parts = zip(self.names, self.parts, strict=True)
+            self.observation_space = spaces.Dict({name: spaces.Discrete(n) for name, n in parts})
+        else:
+            self.observation_space = spaces.MultiDiscrete(self.parts)
 
     def starts(self) -> list[tuple[int, ...]]:
         raise NotImplementedError
@@ -60,7 +65,16 @@ class Task(gym.Env):
     def outcomes(self, state: tuple[int, ...], action: int) -> list[Outcome]:
         raise NotImplementedError
 
+    def observed(self, states: list[tuple[int, ...]]) -> Any:
+        """A batch of observations."""
+        array = np.array(states)
+        if self.as_number:
+            return np.ravel_multi_index(array.T, self.parts)
+        return dict(zip(self.names, array.T, strict=True)) if self.names else array
+
     def observation(self) -> Any:
+        if self.names:
+            return dict(zip(self.names, self.state, strict=True))
         return int(np.ravel_multi_index(self.state, self.parts)) if self.as_number else np.array(self.state)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -204,7 +218,83 @@ class Bridge(Task):
         return ends
 
 
-TASKS = {task.__name__: task for task in (Warehouse, Elevator, Cards, LargeTaxi, KeyAndDoor, Bridge)}
+class MiniGrid(Task):
+    """
+    Two rooms with a door between them, seen from above: turn left, turn right, go forward, pick up, toggle.
+
+    A state has the row, the column, the direction, what is carried (1: the key), and whether the door is open. The
+    last two actions reach what is in front of the agent.
+    """
+
+    n_actions, n_rows, n_columns, wall, door_row, key = 5, 6, 7, 3, 2, (5, 0)
+
+    def starts(self) -> list[tuple[int, ...]]:
+        cells = [(row, column) for row in range(self.n_rows) for column in range(self.wall)]
+        return [(*cell, direction, 0, 0) for cell in cells if cell != self.key for direction in range(4)]
+
+    def is_free(self, cell: tuple[int, int], carried: int, is_open: int) -> bool:
+        row, column = cell
+        if column == self.wall and not (row == self.door_row and is_open):
+            return False
+        key_lies_there = cell == self.key and not carried and not is_open
+        return 0 <= row < self.n_rows and 0 <= column < self.n_columns and not key_lies_there
+
+    def outcomes(self, state: tuple[int, ...], action: int) -> list[Outcome]:
+        row, column, direction, carried, is_open = state
+        ahead = (row + (-1, 0, 1, 0)[direction], column + (0, 1, 0, -1)[direction])
+        if action < 2:
+            return self.turned(state, (direction + (-1, 1)[action]) % 4)
+        if action == 2 and self.is_free(ahead, carried, is_open):
+            row, column = ahead
+        elif action == 3 and ahead == self.key and not carried and not is_open:
+            carried = 1
+        elif action == 4 and ahead == (self.door_row, self.wall) and carried == 1 and not is_open:
+            carried, is_open = 0, 1
+        return self.entered((row, column, direction, carried, is_open), ahead, action)
+
+    def turned(self, state: tuple[int, ...], direction: int) -> list[Outcome]:
+        return [(1.0, (*state[:2], direction, *state[3:]), -0.01, False)]
+
+    def entered(self, state: tuple[int, ...], ahead: tuple[int, int], action: int) -> list[Outcome]:
+        raise NotImplementedError
+
+
+class DoorKey(MiniGrid):
+    """Fetch the key, open the door, go to the green square. The agent sees a dictionary."""
+
+    parts, names = (6, 7, 4, 2, 2), ("row", "column", "direction", "carried", "door")
+
+    def entered(self, state: tuple[int, ...], ahead: tuple[int, int], action: int) -> list[Outcome]:
+        reached = state[:2] == (5, 6)
+        return [(1.0, state, 1.0 if reached else -0.01, reached)]
+
+
+class FetchBall(MiniGrid):
+    """Fetch the key, open the door, and take the ball behind it to the box in the first room. Turns may fail."""
+
+    parts = (6, 7, 4, 3, 2)  # 2: the ball is carried
+    ball, box = (5, 6), (0, 0)
+
+    def turned(self, state: tuple[int, ...], direction: int) -> list[Outcome]:
+        return [(0.9, (*state[:2], direction, *state[3:]), -0.01, False), (0.1, state, -0.01, False)]
+
+    def is_free(self, cell: tuple[int, int], carried: int, is_open: int) -> bool:
+        ball_lies_there = cell == self.ball and carried != 2
+        return super().is_free(cell, carried, is_open) and cell != self.box and not ball_lies_there
+
+    def starts(self) -> list[tuple[int, ...]]:
+        return [start for start in super().starts() if start[:2] != self.box]
+
+    def entered(self, state: tuple[int, ...], ahead: tuple[int, int], action: int) -> list[Outcome]:
+        if action == 3 and ahead == self.ball and state[3] == 0:
+            state = (*state[:3], 2, state[4])
+        delivered = action == 4 and ahead == self.box and state[3] == 2
+        return [(1.0, state, 1.0 if delivered else -0.01, delivered)]
+
+
+ALL = (Warehouse, Elevator, Cards, LargeTaxi, KeyAndDoor, Bridge, DoorKey, FetchBall)
+TASKS: dict[str, type[Task]] = {task.__name__: task for task in ALL}
+FIELDS = ("task", "seed", "policy", "steps", "diverged", "reward", "best", "optimality", "seconds")
 
 
 class Table:
@@ -234,6 +324,21 @@ class Table:
         return float(values[: self.n_starts].mean())
 
 
+def optimality_of(model: Any, task: Task) -> tuple[float, float, float]:
+    """
+    Compare a model's policy exactly with the random and the best one.
+
+    :param model: The model
+    :param task: The task
+    :return: Its expected reward, that of the best policy, and the share of the way from the random to the best one
+    """
+    table = Table(task)
+    actions, every = model.predict(task.observed(table.states), deterministic=True)[0], np.arange(len(table.states))
+    random, best = table.values(lambda q: q.mean(axis=1)), table.values(lambda q: q.max(axis=1))
+    reward = table.values(lambda q: q[every, actions])
+    return reward, best, (reward - random) / (best - random)
+
+
 def train(name: str, seed: int, timesteps: int | None) -> dict[str, Any]:
     """
     Train once.
@@ -243,23 +348,15 @@ def train(name: str, seed: int, timesteps: int | None) -> dict[str, Any]:
     :param timesteps: The budget; ``None`` for that of ``tuned``
     :return: A row of the results
     """
-    task, begin = TASKS[name](), time.process_time()
-    table, has_diverged = Table(task), False
-    model = LectureDQN.tuned(task, seed=seed, device="cpu")
+    begin, has_diverged = time.process_time(), False
+    model = LectureDQN.tuned(TASKS[name](), seed=seed, device="cpu")
     try:
         model.learn(timesteps)
     except DivergedError:
         has_diverged = True
-    seconds, states = time.process_time() - begin, np.array(table.states)
-    obs = np.ravel_multi_index(states.T, task.parts) if task.as_number else states
-    actions = model.predict(obs, deterministic=True)[0]
-    every = np.arange(len(states))
-    random, best = table.values(lambda q: q.mean(axis=1)), table.values(lambda q: q.max(axis=1))
-    reward = table.values(lambda q: q[every, actions])
-    optimality = (reward - random) / (best - random)
-    policy = type(model.policy).__name__
-    row = {"task": name, "seed": seed, "policy": policy, "steps": model.num_timesteps, "diverged": has_diverged}
-    return {**row, "reward": reward, "best": best, "optimality": optimality, "seconds": round(seconds, 1)}
+    seconds = round(time.process_time() - begin, 1)
+    figures = (type(model.policy).__name__, model.num_timesteps, has_diverged, *optimality_of(model, TASKS[name]()))
+    return dict(zip(FIELDS, (name, seed, *figures, seconds), strict=True))
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -269,21 +366,19 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     :param rows: Results of every run
     :return: The table in Markdown
     """
-    lines = [
-        "Written by `python examples/own_tasks.py` from `own_tasks.csv`: exact, medians with the lowest and highest.",
-        "",
-        "| task | seeds | diverged | steps | reward | the best policy's | optimality |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for name in dict.fromkeys(row["task"] for row in rows):
         runs = [row for row in rows if row["task"] == name]
-        reward, optimality = ([float(run[figure]) for run in runs] for figure in ("reward", "optimality"))
-        lines.append(
-            f"| {name} | {len(runs)} | {sum(str(run['diverged']) == 'True' for run in runs)} | "
-            f"{int(runs[0]['steps']):,} | {np.median(reward):.3f} | {float(runs[0]['best']):.3f} | "
-            f"{np.median(optimality):.4f} ({min(optimality):.4f} – {max(optimality):.4f}) |"
+        steps, reward, optimality = (
+            [float(run[figure]) for run in runs] for figure in ("steps", "reward", "optimality")
         )
-    return "\n".join(lines) + "\n"
+        n_diverged = sum(str(run["diverged"]) == "True" for run in runs)
+        spread = f"{np.median(optimality):.4f} ({min(optimality):.4f} – {max(optimality):.4f})"
+        cells = [f"{np.median(steps):,.0f}", f"{np.median(reward):.3f}", f"{float(runs[0]['best']):.3f}", spread]
+        lines.append([name, str(len(runs)), str(n_diverged), *cells])
+    about = "Written by `python examples/own_tasks.py` from `own_tasks.csv`: exact, medians, lowest and highest."
+    titles = ("task", "seeds", "diverged", "steps", "reward", "the best policy's", "optimality")
+    return markdown_table(about, titles, lines)
 
 
 def main() -> None:
@@ -295,15 +390,17 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for name in args.tasks.split(","):
-        for seed in range(FIRST_SEED, FIRST_SEED + args.seeds):
+    file, names = args.out / "own_tasks.csv", list(TASKS)
+    rows = read_rows(file)
+    done = {(row["task"], int(row["seed"])) for row in rows}
+    for seed in range(FIRST_SEED, FIRST_SEED + args.seeds):
+        for name in args.tasks.split(","):
+            if (name, seed) in done:
+                continue
             rows.append(train(name, seed, args.timesteps))
             print(rows[-1], flush=True)
-            with (args.out / "own_tasks.csv").open("w", encoding="utf-8", newline="") as stream:
-                writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            rows.sort(key=lambda row: (names.index(row["task"]), int(row["seed"])))
+            write_rows(file, FIELDS, rows)
             (args.out / "own_tasks.md").write_text(markdown(rows), encoding="utf-8")
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
+from result_rows import markdown_table, read_rows, write_rows
 from stable_baselines3.common.logger import configure
 
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, LectureTestCallback, TestResult, exact_test, run_test
@@ -134,13 +135,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     :param rows: Results of every run
     :return: The table in Markdown
     """
-    lines = [
-        "Written by `python examples/tuned_results.py` from `tuned.csv`. Medians over seeds, with the lowest and",
-        'highest. "Steps" are those at the first solved test, or the whole first budget. Seconds are of CPU time.',
-        "",
-        "| task | seeds | steps | solved | reward | optimality | first optimal | optimal from then on | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(str(row[key]) for key in KEYS[:-1]), []).append(row)
@@ -151,8 +146,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         )
         cells = [name, str(len(runs))]
         cells += [spread([run[figure] for run in runs], digits) for figure, digits in COLUMNS]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    about = (
+        "Written by `python examples/tuned_results.py` from `tuned.csv`. Medians over seeds, with the lowest and\n"
+        'highest. "Steps" are those at the first solved test, or the whole first budget. Seconds are of CPU time.'
+    )
+    columns = ("steps", "solved", "reward", "optimality", "first optimal", "optimal from then on", "seconds")
+    return markdown_table(about, ("task", "seeds", *columns), lines)
 
 
 COLUMNS = tuple(zip(FIGURES, (0, 4, 4, 4, 0, 0, 1), strict=True))
@@ -180,10 +180,7 @@ def main() -> None:
     th.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "tuned.csv"
-    rows: list[dict[str, Any]] = []
-    if file.exists():
-        with file.open(encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+    rows = read_rows(file)
     done = {tuple(str(row[key]) for key in KEYS) for row in rows}
     for task in args.tasks.split(","):
         ALGORITHMS[args.algo].tuned(task, args.masked, seed=0).learn(10)  # compiles before times are taken
@@ -194,10 +191,7 @@ def main() -> None:
             figures = train(task, args.algo, args.masked, args.whole, seed)
             rows.append({**dict.fromkeys(FIGURES), **dict(zip(KEYS, key, strict=True)), **figures})
             print(rows[-1], flush=True)
-            with file.open("w", encoding="utf-8", newline="") as stream:
-                writer = csv.DictWriter(stream, (*KEYS, *FIGURES), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(file, (*KEYS, *FIGURES), rows)
             (args.out / "tuned.md").write_text(markdown(rows), encoding="utf-8")
 
 

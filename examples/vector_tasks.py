@@ -16,7 +16,6 @@ not run again.
 """
 
 import argparse
-import csv
 import tempfile
 import time
 from importlib.resources import files
@@ -27,6 +26,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 import yaml
+from result_rows import markdown_table, read_rows, write_rows
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.monitor import Monitor
@@ -62,24 +62,25 @@ def greedy(model: Any) -> Any:
     return lambda obs: int(model.predict(obs, deterministic=True)[0])
 
 
-def train_stock(task: str, seed: int) -> dict[str, Any]:
+def train_stock(task: str, seed: int, timesteps: int | None) -> dict[str, Any]:
     """Train as ``rl_zoo3.train`` does."""
     settings = yaml.safe_load((files("rl_zoo3") / "hyperparams" / "dqn.yml").read_text(encoding="utf-8"))[task]
     n_timesteps = int(settings.pop("n_timesteps"))
     if "policy_kwargs" in settings:
         settings["policy_kwargs"] = eval(settings["policy_kwargs"], {"dict": dict})  # RL Zoo writes them as code
     with tempfile.TemporaryDirectory() as folder:
-        tests = EvalCallback(Monitor(gym.make(task)), eval_freq=25_000, best_model_save_path=folder, verbose=0)
-        model = DQN(env=task, seed=seed, device="cpu", **settings).learn(n_timesteps, tests)
+        every = min(25_000, timesteps or n_timesteps)
+        tests = EvalCallback(Monitor(gym.make(task)), eval_freq=every, best_model_save_path=folder, verbose=0)
+        model = DQN(env=task, seed=seed, device="cpu", **settings).learn(timesteps or n_timesteps, tests)
         best = DQN.load(Path(folder) / "best_model", device="cpu")
     rewards = mean_return(task, greedy(model), seed), mean_return(task, greedy(best), seed)
     return {"steps": model.num_timesteps, "diverged": False, "reward": rewards[0], "best_reward": rewards[1]}
 
 
-def train_tuned(task: str, seed: int) -> dict[str, Any]:
+def train_tuned(task: str, seed: int, timesteps: int | None) -> dict[str, Any]:
     model, has_diverged = LectureDQN.tuned(task, seed=seed, device="cpu"), False
     try:
-        model.learn()
+        model.learn(timesteps)
     except DivergedError:
         has_diverged = True
     return {
@@ -89,7 +90,7 @@ def train_tuned(task: str, seed: int) -> dict[str, Any]:
     }
 
 
-def play_randomly(task: str, seed: int) -> dict[str, Any]:
+def play_randomly(task: str, seed: int, timesteps: int | None) -> dict[str, Any]:
     rng, n_actions = np.random.default_rng(seed), gym.make(task).action_space.n  # type: ignore[attr-defined]
     return {"reward": mean_return(task, lambda _: int(rng.integers(n_actions)), seed)}
 
@@ -104,13 +105,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     :param rows: Results of every run
     :return: The table in Markdown
     """
-    lines = [
-        f"Written by `python examples/vector_tasks.py` from `vector_tasks.csv`: mean returns of {N_EPISODES} episodes,",
-        "means over seeds with the lowest and highest.",
-        "",
-        "| task | algorithm | seeds | diverged | steps | reward | share of stock |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     means: dict[tuple[str, str], float] = {}
     for row in rows:
         key = row["task"], row["algo"]
@@ -131,8 +126,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             steps = [int(run["steps"]) for run in runs if run["steps"] not in (None, "")]
             cells += [f"{int(np.median(steps)):,}" if steps else ""]
             cells += [f"{np.mean(rewards):.1f} ({min(rewards):.1f} – {max(rewards):.1f})", share]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            lines.append(cells)
+    about = (
+        "Written by `python examples/vector_tasks.py` from `vector_tasks.csv`: mean returns of "
+        f"{N_EPISODES} episodes,\nmeans over seeds with the lowest and highest."
+    )
+    titles = ("task", "algorithm", "seeds", "diverged", "steps", "reward", "share of stock")
+    return markdown_table(about, titles, lines)
 
 
 def main() -> None:
@@ -140,15 +140,13 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS), help="ids, separated by commas")
     parser.add_argument("--algos", default="random,stock,tuned", help="of random, stock and tuned")
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds")
+    parser.add_argument("--timesteps", type=int, help="the budget of a training, instead of its own")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
     th.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "vector_tasks.csv"
-    rows: list[dict[str, Any]] = []
-    if file.exists():
-        with file.open(encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
+    rows = read_rows(file)
     done = {tuple(str(row[key]) for key in KEYS) for row in rows}
     order = {algo: place for place, algo in enumerate(("random", "stock", "tuned"))}
     for seed in range(FIRST_SEED, FIRST_SEED + args.seeds):
@@ -157,15 +155,12 @@ def main() -> None:
                 if (task, algo, str(seed)) in done:
                     continue
                 begin = time.process_time()
-                figures = RUNS[algo](task, seed)
+                figures = RUNS[algo](task, seed, args.timesteps)
                 row = {**dict.fromkeys((*KEYS, *FIGURES)), "task": task, "algo": algo, "seed": seed, **figures}
                 rows.append({**row, "seconds": round(time.process_time() - begin, 1)})
                 print(rows[-1], flush=True)
                 rows.sort(key=lambda row: (TASKS.index(row["task"]), order[row["algo"]], int(row["seed"])))
-                with file.open("w", encoding="utf-8", newline="") as stream:
-                    writer = csv.DictWriter(stream, (*KEYS, *FIGURES), lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(rows)
+                write_rows(file, (*KEYS, *FIGURES), rows)
                 (args.out / "vector_tasks.md").write_text(markdown(rows), encoding="utf-8")
 
 

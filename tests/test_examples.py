@@ -59,7 +59,13 @@ SCRIPTS = {
     "own_tasks.py": ("--tasks KeyAndDoor --seeds 1 --timesteps 400 --out .", r"'task': 'KeyAndDoor'", False),
     "reproduce.py": ("--only stored short", r"4 short runs: 4 hold.*\nAll figures hold", False),
     "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
+    "search_defaults.py": (
+        "--tasks 1 --timesteps 300 --candidates network --out .",
+        r"'candidate': 'network', 'task': 0",
+        False,
+    ),
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
+    "vector_tasks.py": ("--tasks Acrobot-v1 --seeds 1 --timesteps 600 --out .", r"'algo': 'tuned'", False),
     "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),
     "benchmarks/profile_step.py": ("--steps 100 --repeats 1", r"\*\*the compiled loop\*\* \| [\d,]+ \|", False),
     "benchmarks/run.py": ("--quick --rows 1,3,4,5,6,7,8,11,16,18,19,20 --repeats 1", BENCHMARK, False),
