@@ -88,7 +88,8 @@ class LectureAlgorithm(LectureModel):
         :param reset_num_timesteps: Whether to start counting steps and episodes from zero
         :param progress_bar: Show a progress bar, over episodes if the budget is in episodes
         :param total_episodes: Budget in episodes; 5000 if no budget is given, unless the model is :meth:`tuned`, which
-            then trains until a test is solved, and keeps the model of the best test, see :class:`Goal`
+            then trains until a test is solved or tests no longer improve, and keeps the model of the best test, see
+            :class:`Goal`
         :return: The trained model
         :raises DivergedError: If a loss or a weight is NaN or infinite; the message says what helps. If it was a loss,
             the model keeps the weights from before that update

@@ -32,7 +32,7 @@ _COUNTERS = ("n_timesteps", "tested_at", "n_tests", "in_a_row", "best_step")
 
 class Goal:
     """
-    Train until a test is solved, and keep the model of the best test.
+    Train until a test is solved or tests no longer improve, and keep the model of the best test.
 
     ``learn`` follows a goal if the model is :meth:`tuned` and the user gives no budget:
 

@@ -169,7 +169,7 @@ class LectureModel(Saveable):
         file with its own name.
 
         Other ids and environment objects get default settings that depend on the observation space, see
-        :func:`default_settings`: a table for ``Discrete`` observations and networks for others, with a replay memory
+        :func:`default_settings`: a table for discrete observations and networks for others, with a replay memory
         for the whole training, a target network and Adam. These settings do not diverge, but they are not tuned; with
         ``verbose=1``, they are printed. If the environment has action masks, ``use_masking=True`` improves them most.
 

@@ -219,6 +219,23 @@ def test_the_default_solves_a_task_of_ones_own_whatever_the_scale_of_its_rewards
     assert (result.success_rate, result.mean_reward) == (1, pytest.approx(BEST * scale))
 
 
+@given(
+    kind=st.sampled_from(["discrete", "numbers", "dict", "vector", "mixed"]),
+    power=st.sampled_from([-6, -3, 3, 6]),
+    seed=st.integers(0, 10**6),
+    has_table=st.booleans(),
+)
+@hypothesis.settings(max_examples=8, deadline=None)
+def test_no_scale_of_rewards_makes_the_default_diverge_and_none_is_changed(kind, power, seed, has_table):
+    settings = {} if has_table or SPACES[kind] != "TablePolicy" else {"policy": "LecturePolicy"}
+    settings |= {"learning_starts": 50, "train_freq": 4, "gradient_steps": 2}
+    model = LectureDQN.tuned(depot(kind, 10.0**power), seed=seed, device="cpu", **settings).learn(400)
+    assert model._n_updates > 100
+    check_finite(model.get_parameters())
+    rewards = model.replay_buffer.rewards.ravel() / 10.0**power
+    assert set(np.round(rewards, 3).tolist()) <= {-50, -10, -1, 5, 20}
+
+
 @pytest.mark.parametrize("n_envs", [3, 8])
 def test_several_environments_at_once_get_as_many_updates_a_step(n_envs):
     one = LectureDQN.tuned(depot(), seed=0)
