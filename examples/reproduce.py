@@ -214,11 +214,13 @@ def stored() -> list[str]:
     """Compare the stored tables in Markdown with the stored runs that they were made of."""
     import ablation as ablation_script
     import own_tasks as own_tasks_script
+    import search_defaults
     import tuned_results
 
     made = {
         "tuned.md": tuned_results.markdown(figures.csv_rows("tuned.csv")),
         "own_tasks.md": own_tasks_script.markdown(figures.csv_rows("own_tasks.csv")),
+        "defaults.md": search_defaults.markdown(figures.csv_rows("defaults.csv"), search_defaults.TIMESTEPS),
         "ablation.md": ablation_script.markdown(json.loads((figures.RESULTS / "ablation.json").read_text("utf-8"))),
     }
     wrong = [name for name, text in made.items() if (figures.RESULTS / name).read_text(encoding="utf-8") != text]

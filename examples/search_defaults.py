@@ -30,6 +30,7 @@ from sb3_lecture_dqn.engine.divergence import DivergedError
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_SEED = 1000
+TIMESTEPS = 10_000
 FIELDS = ("candidate", "task", "kind", "seed", "diverged", "optimality", "seconds")
 TABLE = {"policy": "TablePolicy"}
 # In a minibatch of 8, a transition moves its entry half of the way to its target
@@ -192,7 +193,7 @@ def markdown(rows: list[dict[str, Any]], timesteps: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=12, help="number of tasks")
-    parser.add_argument("--timesteps", type=int, default=10_000, help="environment steps of a training")
+    parser.add_argument("--timesteps", type=int, default=TIMESTEPS, help="environment steps of a training")
     parser.add_argument("--candidates", default=None, help="one of them, instead of all")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
