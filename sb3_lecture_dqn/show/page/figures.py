@@ -208,12 +208,12 @@ def rounded(number: float) -> float | None:
     return round(float(number), 7) if np.isfinite(number) else None
 
 
-def _set_arrays(network: th.nn.Module, arrays: dict[str, Any]) -> None:
+def _set_arrays(network: th.nn.Module, arrays: dict[str, np.ndarray]) -> None:
     state = network.state_dict()
     if state.keys() != arrays.keys():
         raise ValueError(f"the recording has the arrays {sorted(arrays)}, and the model's network {sorted(state)}")
     for name, tensor in state.items():
-        array = th.as_tensor(arrays[name])
+        array = th.tensor(arrays[name])
         if array.shape != tensor.shape:
             raise ValueError(
                 f"{name}: the recording has the shape {tuple(array.shape)}, the model {tuple(tensor.shape)}"

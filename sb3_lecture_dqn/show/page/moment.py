@@ -52,8 +52,8 @@ class Moment:
     episode: int
     why: list[str]
     epsilon: float
-    online: dict[str, Any]
-    target: dict[str, Any] | None
+    online: dict[str, np.ndarray]
+    target: dict[str, np.ndarray] | None
     optimizer: dict[str, Any]
     n_successes: int
     n_failures: int
@@ -87,10 +87,12 @@ class Taker:
 
     def __init__(self, model: Any, table: TabularModel, updates_before: int) -> None:
         self.model, self.table, self.updates_before = model, table, updates_before
-        self._rng = np.random.default_rng(0)  # a new one for each moment
+        self._back = np.random.PCG64(0)  # takes draws back
         # The pairs held by each partition, and the number of rows that they stand for
         self._held: dict[int, tuple[np.ndarray, int]] = {}
-        self._arrays: dict[th.nn.Module, list[tuple[str, dict[str, Any], str, th.Tensor]]] = {}
+        # Of each network, its arrays, and where they come from
+        self._arrays: dict[th.nn.Module, tuple[dict[str, np.ndarray], list[tuple[dict[str, Any], str, th.Tensor, int]]]]
+        self._arrays = {}
 
     def take(self, why: list[str], has_updated: bool = True) -> Moment:
         """
@@ -101,7 +103,6 @@ class Taker:
         :return: Its numbers; arrays of the networks, of the optimiser and of the memory are not copied
         """
         model: Any = self.model
-        self._rng = np.random.default_rng(model.num_timesteps)
         online, target = (vars(model)[name] for name in model.network_names)
         memory = model.replay_buffer
         in_memory = (
@@ -111,7 +112,7 @@ class Taker:
         )
         online_state = self._arrays_of(online)
         target_state = None if target is online else self._arrays_of(target)
-        if target_state is not None and all(map(_equal, online_state.values(), target_state.values())):
+        if target_state is not None and all(map(np.array_equal, online_state.values(), target_state.values())):
             target_state = None
             if "test" in why and model._n_updates > 0:  # the target network was copied just now
                 why = [*dict.fromkeys([*why, "target_copy"])]
@@ -123,20 +124,29 @@ class Taker:
             epsilon=float(model.epsilon(model._episode_num + 1) if by_episode else model.exploration_rate),
             online=online_state,
             target=target_state,
-            optimizer=with_tensors(vars(model)["policy"].optimizer.state_dict(), on_cpu),
+            optimizer=_state_of(vars(model)["policy"].optimizer),
             **in_memory,
         )
 
-    def _arrays_of(self, network: th.nn.Module) -> dict[str, th.Tensor]:
+    def _rng(self) -> np.random.Generator:
+        """Return a generator of this moment alone."""
+        return np.random.default_rng(self.model.num_timesteps)
+
+    def _arrays_of(self, network: th.nn.Module) -> dict[str, np.ndarray]:
         """Return the arrays of a network's ``state_dict``, in a tenth of its time."""
-        found = self._arrays.get(network)
-        if found is None or any(tensors.get(key) is not tensor for _, tensors, key, tensor in found):
-            tensors = network.state_dict(keep_vars=True)
-            holders = [holder for module in network.modules() for holder in (module._parameters, module._buffers)]
-            places = {id(tensor): (holder, key) for holder in holders for key, tensor in holder.items()}
-            found = [(name, *places[id(tensor)], tensor) for name, tensor in tensors.items()]
-            self._arrays[network] = found
-        return {name: on_cpu(tensor) for name, _, _, tensor in found}
+        arrays, places = self._arrays.get(network, ({}, []))
+        if places and all(at[key] is tensor and tensor.data_ptr() == address for at, key, tensor, address in places):
+            return arrays
+        state = network.state_dict(keep_vars=True)
+        arrays = {name: on_cpu(tensor).numpy() for name, tensor in state.items()}
+        if all(tensor.device.type == "cpu" for tensor in state.values()):  # so that the arrays are no copies
+            holders: list[dict[str, Any]] = [
+                holder for module in network.modules() for holder in (module._parameters, module._buffers)
+            ]
+            found = {id(tensor): (holder, key, tensor) for holder in holders for key, tensor in holder.items()}
+            places = [(*found[id(tensor)], tensor.data_ptr()) for tensor in state.values()]
+            self._arrays[network] = arrays, places
+        return arrays
 
     def _of_ours(self, memory: SuccessFailReplayBuffer, has_updated: bool) -> dict[str, Any]:
         success, fail = (part.words[: part.size] for part in (memory.success, memory.fail))
@@ -149,7 +159,7 @@ class Taker:
         if n_success + n_fail <= MAX_IN_LOSS:
             sample = np.concatenate([success, fail])
         else:
-            chosen = self._rng.integers(n_success + n_fail, size=MAX_IN_LOSS)
+            chosen = self._rng().integers(n_success + n_fail, size=MAX_IN_LOSS)
             sample = _rows_at(success, fail, chosen)
         return {
             "n_successes": n_success,
@@ -178,10 +188,14 @@ class Taker:
         model: Any = self.model
         if n == 0 or model._n_updates == self.updates_before:
             return np.zeros(0, np.int64), None
-        positions = None if not has_updated else last_draws(memory, model.batch_size, self._updates_after_a_rollout())
+        positions = (
+            None
+            if not has_updated
+            else last_draws(memory, model.batch_size, self._updates_after_a_rollout(), self._back)
+        )
         if positions is not None:
             return positions, "last"
-        return self._rng.integers(n, size=min(MAX_UPDATES, n)), "sample"
+        return self._rng().integers(n, size=min(MAX_UPDATES, n)), "sample"
 
     def _updates_after_a_rollout(self) -> int:
         """Return how many updates follow a rollout, at least."""
@@ -207,8 +221,8 @@ class Taker:
         floats = rows.view(np.float32)
         is_success = (floats[:, 7] == 1) & np.isin(floats[:, 6], good_ends)
         has_learned = self.model._n_updates > 0 and len(rows) > 0
-        drawn = self._rng.integers(len(rows), size=MAX_UPDATES) if has_learned else np.zeros(0, np.int64)
-        chosen = slice(None) if len(rows) <= MAX_IN_LOSS else self._rng.integers(len(rows), size=MAX_IN_LOSS)
+        drawn = self._rng().integers(len(rows), size=MAX_UPDATES) if has_learned else np.zeros(0, np.int64)
+        chosen = slice(None) if len(rows) <= MAX_IN_LOSS else self._rng().integers(len(rows), size=MAX_IN_LOSS)
         return {
             "n_successes": int(is_success.sum()),
             "n_failures": int(len(rows) - is_success.sum()),
@@ -220,7 +234,9 @@ class Taker:
         }
 
 
-def last_draws(memory: SuccessFailReplayBuffer, batch_size: int, n_updates: int) -> np.ndarray | None:
+def last_draws(
+    memory: SuccessFailReplayBuffer, batch_size: int, n_updates: int, back: np.random.PCG64
+) -> np.ndarray | None:
     """
     Find the transitions that were drawn last from a memory, if nothing was stored since.
 
@@ -230,6 +246,7 @@ def last_draws(memory: SuccessFailReplayBuffer, batch_size: int, n_updates: int)
     :param memory: The memory, which stays unchanged
     :param batch_size: Number of transitions in a minibatch
     :param n_updates: Number of updates since the last transition was stored, at least
+    :param back: Any generator, which is set back
     :return: Positions, see :meth:`SuccessFailReplayBuffer.draw_minibatches`, of the last :data:`MAX_UPDATES` updates if
         each has one transition, else of the end of the last minibatch; ``None`` if the generator cannot be set back
     """
@@ -238,7 +255,6 @@ def last_draws(memory: SuccessFailReplayBuffer, batch_size: int, n_updates: int)
         return None
     n_batches = 1 if batch_size > 1 else min(MAX_UPDATES, n_updates)
     is_mixed = memory.success_fraction is not None and 0 < memory.success.size < memory.size()
-    back = np.random.PCG64()
     back.state = state = bits.state
     back.advance(-n_batches * (batch_size + is_mixed))
     training_rng, memory.rng = memory.rng, np.random.Generator(back)
@@ -251,6 +267,18 @@ def last_draws(memory: SuccessFailReplayBuffer, batch_size: int, n_updates: int)
     return positions.reshape(-1)[-MAX_UPDATES:]
 
 
+def _state_of(optimizer: th.optim.Optimizer) -> dict[str, Any]:
+    """Return the ``state_dict`` of an optimiser, on the CPU."""
+    groups = optimizer.param_groups
+    if optimizer.state or len(groups) > 1 or type(optimizer).state_dict is not th.optim.Optimizer.state_dict:
+        return dict(with_tensors(optimizer.state_dict(), on_cpu))
+    settings = {name: value for name, value in groups[0].items() if name != "params"}  # in a tenth of the time
+    return {
+        "state": {},
+        "param_groups": [with_tensors(settings, on_cpu) | {"params": [*range(len(groups[0]["params"]))]}],
+    }
+
+
 def on_cpu(tensor: th.Tensor) -> th.Tensor:
     """
     Return a tensor without its gradient, on the CPU.
@@ -259,10 +287,6 @@ def on_cpu(tensor: th.Tensor) -> th.Tensor:
     :return: The same memory if it is there already
     """
     return tensor.detach().cpu()
-
-
-def _equal(one: th.Tensor, other: th.Tensor) -> bool:
-    return np.array_equal(one.numpy(), other.numpy())
 
 
 def _rows_at(success: np.ndarray, fail: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -1,16 +1,14 @@
 """
-The recording of a training: a folder with the moments, one small file each, and with what is needed to read them later.
+The recording of a training: a folder with a file of its moments, and one of what is needed to read them later.
 
-Files are quick to write: nothing is compressed, and nothing waits for the disk. After a power cut the last ones may be
-damaged; they are then left out, with a warning.
+The files are quick to write: nothing is compressed, and nothing waits for the disk. After a power cut the last moments
+may be damaged; they are then left out, with a warning.
 """
 
 import json
-import math
 import pathlib
-import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,14 +23,10 @@ from sb3_lecture_dqn.saving.from_file import make_model
 from sb3_lecture_dqn.saving.model_file import DERIVED, decoded_settings
 from sb3_lecture_dqn.saving.weights import with_tensors
 from sb3_lecture_dqn.show.page.moment import WHY, Moment, on_cpu
+from sb3_lecture_dqn.show.page.record_file import Record, RecordFile, read_records
 
 RECORDING_VERSION = 1
-_RUN = "run.bin"
-#: Types of the arrays of a moment
-_DTYPES = {dtype: np.dtype(dtype) for dtype in ("<f2", "<f4", "<f8", "<i4", "<i8", "|u1", "|b1")}
-_FILE_NAME = re.compile(r"moment_(\d{12})\.bin")
-
-
+_RUN, _MOMENTS = "run.bin", "moments.bin"
 #: Fields of a moment that are JSON, and those that are arrays
 _PLAIN = ("step", "episode", "why", "epsilon", "n_successes", "n_failures", "drawn")
 _ARRAYS = ("held", "successes", "sample", "drawn_rows")
@@ -63,6 +57,7 @@ class Recording:
         self.folder = folder
         #: The moments, in the order of time
         self.entries: list[Entry] = []
+        self._file = RecordFile(folder / _MOMENTS)
 
     def exists(self) -> bool:
         """
@@ -70,7 +65,7 @@ class Recording:
 
         :return: Whether the folder has one
         """
-        return (self.folder / _RUN).is_file() and bool(self._files())
+        return (self.folder / _RUN).is_file() and self._file.path.is_file()
 
     def begin(self, model: Any, world: dict[str, Any]) -> None:
         """
@@ -100,10 +95,9 @@ class Recording:
         :param moment: The moment; one of the same step is replaced
         :raises OSError: If it cannot be written
         """
-        plain = {name: getattr(moment, name) for name in _PLAIN}
-        state: dict[Any, dict[str, Any]] = moment.optimizer["state"]
-        arrays = {f"online/{name}": array.numpy() for name, array in moment.online.items()}
-        arrays |= {f"target/{name}": array.numpy() for name, array in (moment.target or {}).items()}
+        groups, state = moment.optimizer["param_groups"], moment.optimizer["state"]
+        arrays = {f"online/{name}": array for name, array in moment.online.items()}
+        arrays |= {f"target/{name}": array for name, array in (moment.target or {}).items()}
         arrays |= {name: getattr(moment, name) for name in _ARRAYS if getattr(moment, name) is not None}
         rest: dict[str, dict[str, Any]] = {}
         for number, entries in state.items():
@@ -112,13 +106,8 @@ class Recording:
                     arrays[f"optimizer/{number}/{name}"] = entry.numpy()
                 else:
                     rest.setdefault(str(number), {})[name] = entry
-        described = {
-            "version": RECORDING_VERSION,
-            **plain,
-            "optimizer": encode([moment.optimizer["param_groups"], rest], {}),
-            "arrays": [[name, array.dtype.str, array.shape] for name, array in arrays.items()],
-        }
-        _write(self._file(moment.step), described, [np.ascontiguousarray(array).data for array in arrays.values()])
+        plain = {name: getattr(moment, name) for name in _PLAIN}
+        self._file.append({"version": RECORDING_VERSION, **plain}, encode([groups, rest], {}), arrays)
         entry = Entry(moment.step, moment.episode, moment.why)
         self.entries = [other for other in self.entries if other.step != moment.step] + [entry]
 
@@ -128,25 +117,30 @@ class Recording:
 
         :param before: Moments of this step or later are removed: the run was stopped after it, and goes on from there
         """
-        self.entries = []
-        for step, file in self._files().items():
-            try:
-                described = _read(file)[0] if step < before else None
-            except UnsafeFileError:
-                described = None
-            if described is None:
-                file.unlink()
+        entries: dict[int, Entry] = {}
+        end = 0
+        for record in self._records(lambda _: None):
+            step = record.described["step"]
+            if step >= before:
+                break
+            end = record.end
+            if "removed" in record.described:
+                for removed in record.described["removed"]:
+                    entries.pop(removed, None)
             else:
-                self.entries.append(Entry(step, described["episode"], list(described["why"])))
+                entries[step] = Entry(step, record.described["episode"], list(record.described["why"]))
+        self.entries = list(entries.values())
+        self._file.cut(end)
 
     def remove(self, entries: list[Entry]) -> None:
         """
-        Remove moments.
+        Remove moments. The file says that they are removed, and keeps their bytes.
 
         :param entries: Some of :attr:`entries`
+        :raises OSError: If the file cannot be written
         """
-        for entry in entries:
-            self._file(entry.step).unlink(missing_ok=True)
+        steps = [entry.step for entry in entries]
+        self._file.append({"version": RECORDING_VERSION, "step": self.entries[-1].step, "removed": steps}, None, {})
         self.entries = [entry for entry in self.entries if entry not in entries]
 
     def run(self) -> tuple[Any, dict[str, Any]]:
@@ -185,20 +179,28 @@ class Recording:
 
         :return: The moments, in the order of time
         """
-        moments = []
-        for file in self._files().values():
-            try:
-                moments.append(_moment(file))
-            except UnsafeFileError as error:
-                warnings.warn(f"a moment is left out: {error}")
-        return moments
+        moments: dict[int, Moment] = {}
+        damages: list[str] = []
+        for record in self._records(damages.append):
+            for step in record.described.get("removed", ()):
+                moments.pop(step, None)
+            if "removed" not in record.described:
+                try:
+                    moment = _moment(record)
+                    moments[moment.step] = moment
+                except UnsafeFileError as error:
+                    damages.append(str(error))
+        if damages:
+            others = f", and {len(damages) - 1} others" if len(damages) > 1 else ""
+            warnings.warn(f"{self._file.path}: a damaged moment is left out{others}: {damages[0]}")
+        return list(moments.values())
 
-    def _file(self, step: int) -> pathlib.Path:
-        return self.folder / f"moment_{step:012d}.bin"
-
-    def _files(self) -> dict[int, pathlib.Path]:
-        paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-        return {int(match[1]): path for path in paths if (match := _FILE_NAME.fullmatch(path.name)) is not None}
+    def _records(self, note_damage: Callable[[str], None]) -> Iterator[Record]:
+        for record in read_records(self._file.path, note_damage) if self._file.path.is_file() else ():
+            version = record.described.get("version")
+            if version != RECORDING_VERSION:
+                return note_damage(f"it is of version {version}, and this package reads version {RECORDING_VERSION}")
+            yield record
 
 
 def _write(path: pathlib.Path, described: dict[str, Any], contents: Sequence[memoryview]) -> None:
@@ -222,19 +224,11 @@ def _read(path: pathlib.Path) -> tuple[dict[str, Any], bytes]:
         raise UnsafeFileError(f"{path} is no part of a recording, or it is damaged: {error!r}") from None
 
 
-def _moment(path: pathlib.Path) -> Moment:
-    """Read a moment."""
-    described, numbers = _read(path)
-    arrays: dict[str, np.ndarray] = {}
-    at = 0
+def _moment(record: Record) -> Moment:
+    """Make a moment of a record."""
+    described, arrays = record.described, record.arrays
     try:
-        for name, kind, shape in described["arrays"]:
-            dtype, count = _DTYPES[kind], math.prod(shape)
-            arrays[name] = np.frombuffer(numbers, dtype, count, at).reshape(shape)
-            at += count * dtype.itemsize
-        if at != len(numbers):
-            raise UnsafeFileError("its arrays have another length")
-        groups, state = decode(described["optimizer"], {})
+        groups, state = decode(record.common, {})
         of_optimizer: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in state.items()}
         for name, array in _under("optimizer/", arrays).items():
             number, _, entry = name.partition("/")
@@ -243,15 +237,14 @@ def _moment(path: pathlib.Path) -> Moment:
             Moment(
                 **{name: described[name] for name in _PLAIN},
                 **{name: arrays.get(name) for name in _ARRAYS},  # type: ignore[arg-type]
-                online={name: th.tensor(array) for name, array in _under("online/", arrays).items()},
-                target={name: th.tensor(array) for name, array in _under("target/", arrays).items()} or None,
+                online=_under("online/", arrays),
+                target=_under("target/", arrays) or None,
                 optimizer={"state": of_optimizer, "param_groups": groups},
             )
         )
-    except UnsafeFileError as error:
-        raise UnsafeFileError(f"{path}: {error}") from None
     except DAMAGED as error:
-        raise UnsafeFileError(f"{path} is damaged: {error!r}") from None
+        reason = str(error) if isinstance(error, UnsafeFileError) else repr(error)
+        raise UnsafeFileError(f"moment at step {described.get('step')}: {reason}") from None
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -275,5 +268,5 @@ def _checked(moment: Moment) -> Moment:
         if not (moment.held is None or (isinstance(moment.held, np.ndarray) and moment.held.dtype == np.uint8)):
             raise ValueError("held has no bits")
     except (ValueError, TypeError) as error:
-        raise UnsafeFileError(f"moment at step {moment.step}: {error}") from None
+        raise UnsafeFileError(str(error)) from None
     return moment

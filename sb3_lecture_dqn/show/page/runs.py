@@ -1,6 +1,7 @@
 """Runs as a page takes them: recorded ones, those with checkpoints, and models."""
 
 import contextlib
+import copy
 import dataclasses
 import pathlib
 from typing import Any
@@ -11,7 +12,6 @@ from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.common.run_files import MODEL, RECORDING
 from sb3_lecture_dqn.envs.tabular import NotTabularError
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoint_steps
-from sb3_lecture_dqn.saving.weights import with_tensors
 from sb3_lecture_dqn.show.page.callback import LecturePageCallback, check_can_be_shown
 from sb3_lecture_dqn.show.page.moment import Moment, Taker
 from sb3_lecture_dqn.show.page.recording import Recording
@@ -120,9 +120,4 @@ def _world_of(name: str, model: Any) -> World:
 
 def _kept(moment: Moment) -> Moment:
     """Copy the arrays of a moment, which are those of a model."""
-    arrays = {name: getattr(moment, name) for name in ("online", "target", "optimizer")}
-    return dataclasses.replace(moment, **{name: _copied(value) for name, value in arrays.items()})
-
-
-def _copied(value: Any) -> Any:
-    return with_tensors(value, lambda tensor: tensor.clone())
+    return copy.deepcopy(moment)
