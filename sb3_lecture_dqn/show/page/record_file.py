@@ -77,7 +77,7 @@ class RecordFile:
         if self._common != (common, layout):
             self._common, self._text = (common, layout), json.dumps([common, layout]).encode()
         text = json.dumps(described).encode()
-        numbers = [np.ascontiguousarray(array) for array in arrays.values()]
+        numbers: list[Any] = [np.ascontiguousarray(array) for array in arrays.values()]
         lengths = _LENGTHS.pack(len(text), len(self._text), sum(array.nbytes for array in numbers))
         checksum = 0
         for content in (lengths, text, self._text, *numbers):
