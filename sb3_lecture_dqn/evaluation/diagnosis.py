@@ -265,7 +265,9 @@ def _symptoms(case: Case, layout: GridLayout | None) -> list[Fact]:
             can_mask = table.action_masks is not None and getattr(case.model, "use_masking", None) is False
             ideas = ("masks",) if kind == "illegal" and can_mask else ("longer", *tuned_settings(case.model))
             n |= {"n_loops": len(loops), "n_drawn": len(drawn), "n_first": loops[0].n_starts}
-            facts.append(Fact(kind, (kind, "loops_drawn"), n, ideas, in_loops, (), "\n\n".join(drawn)))
+            n_standing = sum(len(loop.states) == 1 for loop in loops) if kind == "loop" else 0
+            said = kind if n_standing == 0 else "stands" if n_standing == len(loops) else "loop_or_stands"
+            facts.append(Fact(kind, (said, "loops_drawn"), n, ideas, in_loops, (), "\n\n".join(drawn)))
         elif kind == "bad_end":
             n["probability"] = float((failures.ended - failures.figures.successes)[starts].mean())
             n["least"] = float((failures.ended - failures.figures.successes)[starts].min())
@@ -275,7 +277,8 @@ def _symptoms(case: Case, layout: GridLayout | None) -> list[Fact]:
     if len(failures.detours):
         lost = table.optimum(failures.limit).values[failures.detours] - failures.figures.returns[failures.detours]
         n = {**numbers, "n": len(failures.detours), "lost": float(lost.mean()), "n_wrong": len(case.wrong)}
-        facts.append(Fact("detour", ("detour",), n, (), tuple(failures.detours.tolist())))
+        ideas = ("longer", *tuned_settings(case.model))
+        facts.append(Fact("detour", ("detour",), n, ideas, tuple(failures.detours.tolist())))
     return facts
 
 

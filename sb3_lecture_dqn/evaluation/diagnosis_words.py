@@ -221,6 +221,18 @@ SENTENCES: _Words = {
         "시작 상태 {n_starts}개 중 {n}개에서, 정책이 {limit}스텝 제한까지 같은 길을 맴돕니다. 이런 고리가 {n_loops}개 "
         "있습니다.",
     ),
+    "stands": (
+        "From {n} of {n_starts} starts, the policy ends up standing still, as at a wall: its action changes nothing, "
+        "until the limit of {limit} steps (number of such states: {n_loops}).",
+        "시작 상태 {n_starts}개 중 {n}개에서, 정책이 벽에 막힌 듯 한자리에 멈춥니다. 행동해도 상태가 바뀌지 않은 채 "
+        "{limit}스텝 제한에 이릅니다. 이런 상태가 {n_loops}개 있습니다.",
+    ),
+    "loop_or_stands": (
+        "From {n} of {n_starts} starts, the policy walks in a circle or stands still, until the limit of {limit} steps "
+        "(number of such loops: {n_loops}).",
+        "시작 상태 {n_starts}개 중 {n}개에서, 정책이 {limit}스텝 제한까지 같은 길을 맴돌거나 한자리에 멈춥니다. 이런 "
+        "고리가 {n_loops}개 있습니다.",
+    ),
     "illegal": (
         "From {n} of {n_starts} starts, the policy repeats illegal actions until the limit of {limit} steps "
         "(number of such loops: {n_loops}).",

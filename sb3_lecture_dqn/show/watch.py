@@ -24,6 +24,8 @@ from sb3_lecture_dqn.show import pictures
 VIDEO_SUFFIXES = (".gif", ".mp4")
 _CLEAR_SCREEN = "\x1b[2J\x1b[H"
 _BAR = 32
+#: Pictures that the colours of a GIF are chosen by
+_IN_PALETTE = 8
 #: Taxi's stops, in the colours of its picture
 _STOPS = {"R": "R (red)", "G": "G (green)", "Y": "Y (yellow)", "B": "B (blue)"}
 
@@ -155,10 +157,12 @@ def record(
     if env.render_mode != "rgb_array":
         raise ValueError(f"env: its render_mode is {env.render_mode!r}, a video needs 'rgb_array'")
     pictures.require_viz("a video")
-    try:
-        import imageio.v2 as imageio
-    except ImportError as error:
-        raise ImportError("a video needs imageio: pip install 'sb3-lecture-dqn[viz]'") from error
+    is_gif = path.suffix.lower() == ".gif"
+    if not is_gif:
+        try:
+            import imageio.v2 as imageio
+        except ImportError as error:
+            raise ImportError("a video needs imageio: pip install 'sb3-lecture-dqn[viz]'") from error
 
     names = action_names(env)
     with without_screen():
@@ -166,15 +170,32 @@ def record(
     low, high = _scale(moments)
     room = 0.05 * (high - low)
     bars = pictures.ActionBars(names, (low - room, high + room), _has_masks(moments))
-    options: dict[str, Any] = {"loop": 0, "duration": 1000 / fps}
-    if path.suffix.lower() == ".mp4":
-        options = {"fps": fps, "macro_block_size": 2, "codec": "libx264", "quality": 8}
     path.parent.mkdir(parents=True, exist_ok=True)
-    video: Any = imageio.get_writer(path, **options)
-    with video:
-        for moment in Bar(moments, unit="picture", leave=False, disable=not progress):
-            video.append_data(_frame(moment, bars))
+    frames = (_frame(moment, bars) for moment in Bar(moments, unit="picture", leave=False, disable=not progress))
+    if is_gif:
+        _write_gif(path, frames, _palette(moments, bars), fps)
+    else:
+        video: Any = imageio.get_writer(path, fps=fps, macro_block_size=2, codec="libx264", quality=8)
+        with video:
+            for frame in frames:
+                video.append_data(frame)
     return len(moments)
+
+
+def _palette(moments: Sequence[Moment], bars: pictures.ActionBars) -> Any:
+    """Choose the colours of a GIF by some of its pictures: for each picture, it would take longer than all else."""
+    from PIL import Image
+
+    some = [moments[i] for i in sorted({*np.linspace(0, len(moments) - 1, _IN_PALETTE).astype(int).tolist()})]
+    return Image.fromarray(np.concatenate([_frame(moment, bars)[::2, ::2] for moment in some])).quantize(256)
+
+
+def _write_gif(path: pathlib.Path, frames: Iterator[np.ndarray], palette: Any, fps: int) -> None:
+    from PIL import Image
+
+    no_dots = Image.Dither.NONE
+    images = (Image.fromarray(frame).quantize(palette=palette, dither=no_dots) for frame in frames)
+    next(images).save(path, save_all=True, append_images=images, duration=1000 / fps, loop=0, optimize=False)
 
 
 def _scale(moments: Sequence[Moment]) -> tuple[float, float]:

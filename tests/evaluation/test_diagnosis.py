@@ -250,6 +250,38 @@ def test_an_illegal_action_for_ever_is_no_loop_of_moves():
     assert len(find_failures(table, np.full(500, 0), 200, -10).by_kind["loop"]) == 300
 
 
+def policy_of(env_id, actions):
+    """A Q-table that chooses these actions."""
+    model = LectureDQN("TablePolicy", env_id, seed=0)
+    values = th.nn.functional.one_hot(th.as_tensor(actions), model.action_space.n).float()
+    model.q_net.load_state_dict({"layers.0.weight": values})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("actions", "said"),
+    [
+        ({}, "standing still, as at a wall: its action changes nothing"),  # left
+        ({0: 2}, "walks in a circle until"),  # right, left, right
+    ],
+)
+def test_a_policy_that_stands_at_a_wall_does_not_walk_in_a_circle(actions, said):
+    policy = [actions.get(state, 0) for state in range(16)]
+    (loop,) = (f for f in diagnose(policy_of("FrozenLakeNotSlippery-v1", policy)).findings if f.kind == "loop")
+    assert said in loop.text
+
+
+def test_detours_have_advice():
+    up, right, down = 0, 1, 2
+    policy = [right] * 48
+    policy[36], policy[24] = up, up  # along the row that is farthest from the cliff
+    policy[12] = up
+    policy[11] = policy[23] = policy[35] = down
+    found = {finding.kind: finding for finding in diagnose(policy_of("CliffWalking-v1", policy)).findings}
+    assert "loses 4 of the best reward" in found["detour"].text
+    assert "a longer training" in found["detour"].advice
+
+
 def test_a_loop_is_drawn_on_its_grid():
     env = gym.make("Taxi-v3").unwrapped
     layout = grid_layout(env)
