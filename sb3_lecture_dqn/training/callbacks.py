@@ -429,7 +429,10 @@ class EpisodeProgressBarCallback(BaseCallback):
     def _on_training_start(self) -> None:
         budget = getattr(self.model, "_budget", None)
         total = None if budget is None else budget.until_episode
-        self.bar = Bar(total=total, initial=self.model._episode_num, unit="episode")
+        self._begin(Bar(total=total, initial=self.model._episode_num, unit="episode"))
+
+    def _begin(self, bar: Bar) -> None:
+        self.bar, self._has_moved = bar, False
 
     def _on_step(self) -> bool:
         self.count_episodes(int(np.count_nonzero(self.locals["dones"])))
@@ -449,6 +452,9 @@ class EpisodeProgressBarCallback(BaseCallback):
 
         :param n: Number of episodes that have ended
         """
+        if not self._has_moved:
+            self.bar.unpause()  # the first steps wait for the compiler, and the time left must not be told by that
+            self._has_moved = True
         if n:
             self.bar.update(n)
 
@@ -461,7 +467,7 @@ class StepProgressBarCallback(EpisodeProgressBarCallback):
 
     def _on_training_start(self) -> None:
         budget: Any = self.model._budget  # type: ignore[attr-defined]
-        self.bar = Bar(total=budget.until_steps, initial=self.num_timesteps, unit="step")
+        self._begin(Bar(total=budget.until_steps, initial=self.num_timesteps, unit="step"))
 
     def _on_step(self) -> bool:
         self.count_episodes(0)
@@ -481,4 +487,4 @@ class StepProgressBarCallback(EpisodeProgressBarCallback):
 
         :param n: Number of episodes that have ended
         """
-        self.bar.update(self.num_timesteps - self.bar.n)
+        super().count_episodes(self.num_timesteps - self.bar.n)

@@ -77,5 +77,5 @@ def test_a_bar_ends_once_after_ctrl_c(columns, options, tmp_path):
     (end,) = [i for i, line in enumerate(lines) if line.startswith("Interrupted after")]
     assert len(bars) == 1, lines
     assert bars == [lines[end - 1]]
-    assert re.search(r"(step|episode)/s\](\^C)?$", bars[0])
+    assert re.search(r"((step|episode)/s|s/(step|episode))\](\^C)?$", bars[0])
     assert not any(line.startswith("C") and not line.startswith("Curves") for line in lines)

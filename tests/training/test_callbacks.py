@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import re
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -29,6 +30,7 @@ from sb3_lecture_dqn import (
     exact_test,
     run_test,
 )
+from sb3_lecture_dqn.training.callbacks import StepProgressBarCallback
 
 
 def taxi(**kwargs):
@@ -531,3 +533,24 @@ def test_a_checkpoint_callback_knows_the_timestep(tmp_path):
     look = At(lambda child: seen.append((saves.num_timesteps, saves.n_calls)))
     taxi().learn(total_episodes=2, callback=[saves, look])
     assert seen == [(step, step) for step in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("make_bar", "budget"),
+    [(EpisodeProgressBarCallback, "total_episodes"), (StepProgressBarCallback, "total_timesteps")],
+)
+def test_the_time_left_does_not_count_the_wait_for_the_compiler(make_bar, budget):
+    class Wait(BaseCallback):
+        """Takes as long as a compilation, after the bar has begun."""
+
+        def _on_training_start(self):
+            time.sleep(0.5)
+
+        def _on_step(self):
+            return True
+
+    bar = make_bar()
+    began = time.perf_counter()
+    taxi().learn(callback=[bar, Wait()], **{budget: 20})
+    assert bar.bar.n == 20
+    assert bar.bar.format_dict["elapsed"] < time.perf_counter() - began - 0.45

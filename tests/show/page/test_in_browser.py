@@ -13,7 +13,7 @@ from tests.show.page.browser import Opener, launch, need_chromium
 
 
 @pytest.fixture(scope="module")
-def browser(lecture, tuned, lake):
+def browser(lecture, tuned, until_solved, lake):
     """Chromium, after the trainings: Playwright's thread may change anything, so training would go step by step."""
     need_chromium()
     from playwright.sync_api import sync_playwright
@@ -61,6 +61,12 @@ def tuned(tmp_path_factory):
     """Taxi with masks."""
     model = LectureDQN.tuned("Taxi-v3", use_masking=True, seed=0, target_update_interval=2000)
     return Trained(tmp_path_factory.mktemp("page") / "tuned", model, total_timesteps=10_000)
+
+
+@pytest.fixture(scope="module")
+def until_solved(tmp_path_factory):
+    """Taxi without a budget: it ends with the model of the best test, which is not the last one trained."""
+    return Trained(tmp_path_factory.mktemp("page") / "until_solved", LectureDQN.tuned("Taxi-v3", seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +142,7 @@ def click_cell(page, row, column):
 STARTS = np.flatnonzero(TAXI.initial_state_distrib).tolist()
 
 
-@pytest.mark.parametrize("name", ["lecture", "tuned"])
+@pytest.mark.parametrize("name", ["lecture", "tuned", "until_solved"])
 def test_all_300_greedy_episodes_are_those_of_python(name, request, open_page):
     trained = request.getfixturevalue(name)
     actions = greedy_actions(trained.model)
