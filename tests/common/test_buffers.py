@@ -348,6 +348,13 @@ def test_minus_zero_equals_zero():
     box.check_valid()
 
 
+def test_a_reward_of_minus_zero_equals_one_of_zero():
+    buffer = SuccessFailReplayBuffer(10, spaces.Discrete(9), ACTIONS, seed=0)
+    for zero in (0.0, -0.0):
+        add_one(buffer, 1, reward=zero)
+    assert buffer.size() == 1
+
+
 def test_images_that_differ_in_one_pixel_are_both_stored_and_equal_ones_once():
     space = spaces.Box(0, 255, (1, 84, 84), np.uint8)
     buffer = SuccessFailReplayBuffer(10, space, ACTIONS, seed=0)
@@ -456,6 +463,13 @@ def test_successes_stay_until_they_are_half_of_a_full_memory():
     add_one(buffer, 700)
     assert (buffer.success_size, buffer.fail_size) == (5, 5)
     assert 700 in buffer.observations.ravel().tolist()
+
+
+def test_a_transition_that_is_held_makes_no_room():
+    buffer = numbered(4, 6, buffer_size=10, success_capacity=None)
+    before = contents(buffer)
+    add_one(buffer, 500)
+    assert contents(buffer) == before
 
 
 def test_what_is_forgotten_is_a_uniformly_random_one_of_the_larger_part():

@@ -3,6 +3,7 @@
 import copy
 import functools
 import warnings
+from contextlib import nullcontext
 
 import gymnasium as gym
 import numpy as np
@@ -36,6 +37,7 @@ from sb3_lecture_dqn import (
     make_env,
     run_test,
 )
+from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
 from sb3_lecture_dqn.common.masks import draw_allowed, pack_masks, unpack_masks
 from sb3_lecture_dqn.common.seeding import draw_indices
 from sb3_lecture_dqn.envs.masks import MaskReader, give_mask_infos
@@ -241,6 +243,16 @@ def test_a_cut_episode_whose_last_masks_are_unknown_is_not_bootstrapped_from():
             assert model.replay_buffer.size() == n_stored
         finally:
             env.close()
+
+
+def test_without_replay_a_step_of_unknown_masks_does_not_empty_the_memory():
+    """There is always a transition to learn from: the last one of which the masks are known."""
+    buffer = LatestTransitionBuffer(10, spaces.Discrete(9), spaces.Discrete(3), use_masking=True, seed=0)
+    for state, mask in ((1, [True, False, False]), (2, [False, False, True]), (3, [False, False, False])):
+        x, cut = np.array([state]), [{"TimeLimit.truncated": True}]
+        with nullcontext() if any(mask) else pytest.warns(UserWarning, match="ActionMaskInfo"):
+            buffer.add(x, x, np.zeros(1), np.zeros(1), np.array([True]), cut, np.array([mask]))
+    assert buffer.observations.ravel().tolist() == [2]
 
 
 class Offers(gym.Env):

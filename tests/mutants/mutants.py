@@ -19,58 +19,86 @@ class Mutant(NamedTuple):
     tests: tuple[str, ...]
 
 
-def _tests(folder: str, *names: str) -> tuple[str, ...]:
-    return tuple(f"tests/{folder}/{name}" for name in names)
+def _tests(file: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"tests/{file}.py::test_{name}" for name in names) or (f"tests/{file}.py",)
 
 
-BUFFERS = _tests("common", "test_buffers.py")
-STRETCHES = _tests("training", "test_stretches.py")
-SCHEDULE = _tests("training", "test_schedule.py")
-EXPLORATION = _tests("training", "test_exploration.py")
-DUE = _tests("training", "test_due.py")
-GOAL = _tests("training", "test_goal.py")
-MASKS = _tests("envs", "test_masks.py")
-UPDATES = _tests("engine", "test_updates.py", "test_kinds.py")
-FILES = _tests("saving", "test_files.py")
-CHECKPOINT = _tests("saving", "test_checkpoint.py")
+def buffers(*names: str) -> tuple[str, ...]:
+    return _tests("common/test_buffers", *names)
+
+
+def masks(*names: str) -> tuple[str, ...]:
+    return _tests("envs/test_masks", *names)
+
+
+def checkpoint(*names: str) -> tuple[str, ...]:
+    return _tests("saving/test_checkpoint", *names)
+
+
+UPDATES = (*_tests("engine/test_kinds"), *_tests("engine/test_updates"))
+STRETCHES = _tests("training/test_stretches", "stretches_come_to_what_steps_come_to", "every_setting")
+EXPLORATION = _tests("training/test_exploration")
+SCHEDULE = _tests("training/test_schedule")
+DUE = _tests("training/test_due")
+GOAL = _tests("training/test_goal")
+FILES = _tests("saving/test_files")
 
 MUTANTS = {
     # ------------------------------------------------------------------------------------------------ replay memory
     "memory: a full partition never overwrites its last row": Mutant(
-        "common/partition.py", "at = int(rng.random() * self.size)", "at = int(rng.random() * (self.size - 1))", BUFFERS
+        "common/partition.py",
+        "at = int(rng.random() * self.size)",
+        "at = int(rng.random() * (self.size - 1))",
+        buffers("the_overwritten_slot_is_uniform"),
     ),
     "memory: a removed row stays in the index": Mutant(
         "common/partition.py",
         "for row in {at, last} if self.index is not None else ():",
         "for row in {last} if self.index is not None else ():",
-        BUFFERS,
+        buffers(
+            "no_more_than_buffer_size_transitions_are_ever_held", "successes_stay_until_they_are_half_of_a_full_memory"
+        ),
     ),
     "memory: of two equally large partitions the other one forgets": Mutant(
         "common/buffers.py",
         "partition.size >= other.size else other",
         "partition.size > other.size else other",
-        BUFFERS,
+        buffers(
+            "what_is_forgotten_is_a_uniformly_random_one_of_the_larger_part",
+            "successes_stay_until_they_are_half_of_a_full_memory",
+            "no_more_than_buffer_size_transitions_are_ever_held",
+        ),
     ),
     "memory: a duplicate makes room": Mutant(
         "common/buffers.py",
         "if self.size() < self.buffer_size or partition.holds(self.row.words):",
         "if self.size() < self.buffer_size:",
-        BUFFERS,
+        buffers(
+            "no_more_than_buffer_size_transitions_are_ever_held",
+            "buffer_size_bounds_the_whole_memory_of_an_algorithm_and_is_used_up",
+            "successes_stay_until_they_are_half_of_a_full_memory",
+        ),
     ),
     "memory: a time limit counts as an end": Mutant(
-        "common/buffers.py", 'info.get("TimeLimit.truncated", False)', 'info.get("truncated", False)', BUFFERS
+        "common/buffers.py",
+        'info.get("TimeLimit.truncated", False)',
+        'info.get("truncated", False)',
+        buffers("a_truncated_episode_is_stored_as_not_done_and_as_a_failure"),
     ),
     "memory: the share of successes is rounded to the nearest number": Mutant(
         "common/buffers.py",
         "int(batch_size * self.success_fraction + self.rng.random())",
         "int(batch_size * self.success_fraction + 0.5)",
-        BUFFERS,
+        buffers("the_share_of_successes_is_rounded_at_random_and_exactly"),
     ),
     "memory: it is full one transition too late": Mutant(
         "common/buffers.py",
         "self.full = self.pos >= self.buffer_size",
         "self.full = self.pos > self.buffer_size",
-        BUFFERS,
+        buffers(
+            "buffer_size_bounds_the_whole_memory_of_an_algorithm_and_is_used_up",
+            "no_more_than_buffer_size_transitions_are_ever_held",
+        ),
     ),
     "memory: a refused state has already changed the memory": Mutant(
         "common/buffers.py",
@@ -80,32 +108,46 @@ MUTANTS = {
         """        with _errors_name("success partition"):
             self.success = success = self.success.holding(state["success"])
 """,
-        BUFFERS,
+        buffers("a_wrong_state_is_refused_and_changes_nothing"),
     ),
     "memory: the last transition is lost where its mask is not known": Mutant(
         "common/buffers.py",
         "if before is not None and self.size() == 0:",
         "if before is not None and self.size() < 0:",
-        (*BUFFERS, *MASKS),
+        (
+            *buffers("the_latest_transition_buffer_holds_the_last_step_of_all_environments_only"),
+            *masks("a_cut_episode_whose_last_masks_are_unknown_is_not_bootstrapped_from"),
+        ),
     ),
     "memory: minus zero is another reward than zero": Mutant(
-        "common/transition_row.py", "floats[REWARD_FLOAT] = reward + 0.0", "floats[REWARD_FLOAT] = reward", BUFFERS
+        "common/transition_row.py",
+        "floats[REWARD_FLOAT] = reward + 0.0",
+        "floats[REWARD_FLOAT] = reward",
+        buffers("minus_zero_equals_zero"),
     ),
     "memory: a terminal transition is stored with the mask that the environment says": Mutant(
-        "common/transition_row.py", "= self._all_valid if terminal else mask", "= mask", (*BUFFERS, *MASKS)
+        "common/transition_row.py",
+        "= self._all_valid if terminal else mask",
+        "= mask",
+        masks(
+            "masked_actions_are_not_executed_explored_or_bootstrapped_from",
+            "masks_are_a_part_of_what_makes_transitions_equal",
+            "each_transition_has_a_mask_of_its_own",
+            "an_update_is_that_of_the_equation",
+        ),
     ),
     "memory: a row of a file that is not filled is read": Mutant(
         "saving/memory_file.py",
         'has_next = buffer.optimize_memory_usage and name == "observations" and pos > 0',
         "has_next = False",
-        _tests("saving", "test_memory_file.py"),
+        _tests("saving/test_memory_file", "what_is_not_filled_is_not_read"),
     ),
     # ------------------------------------------------------------------------------------------------ kernels
     "index: a removal moves no entry of which the home is the hole": Mutant(
         "kernels/index.py",
         "if (at - home) & last >= (at - hole) & last:",
         "if (at - home) & last > (at - hole) & last:",
-        _tests("kernels", "test_index.py"),
+        _tests("kernels/test_index"),
     ),
     "kernel: in an Adam step the second moment is as if it were the first step": Mutant(
         "kernels/minibatches.py", "np.sqrt(1 - beta2**step)", "np.sqrt(1 - beta2)", UPDATES
@@ -167,13 +209,18 @@ MUTANTS = {
         "kernels/networks.py",
         "allowed = (masks[row, word + a // 64] >> (a % 64)) & 1",
         "allowed = (masks[row, word] >> (a % 64)) & 1",
-        (*STRETCHES, *MASKS),
+        (
+            *STRETCHES,
+            *masks(
+                "an_update_is_that_of_the_equation", "compiled_updates_are_masked_where_the_memory_is_not_read_directly"
+            ),
+        ),
     ),
     "kernel: of two equal actions the last one is greedy": Mutant(
         "kernels/networks.py",
         "if allowed and (best < 0 or values[at + a] > values[at + best]):",
         "if allowed and (best < 0 or values[at + a] >= values[at + best]):",
-        (*STRETCHES, *MASKS),
+        STRETCHES,
     ),
     "loop: an episode is one step longer than the limit": Mutant(
         "kernels/rollouts.py",
@@ -281,16 +328,36 @@ MUTANTS = {
     ),
     # ------------------------------------------------------------------------------------------------ masks
     "masks: a forbidden action has the value 0": Mutant(
-        "common/masks.py", "masked_fill(~masks, -th.inf)", "masked_fill(~masks, 0.0)", MASKS
+        "common/masks.py",
+        "masked_fill(~masks, -th.inf)",
+        "masked_fill(~masks, 0.0)",
+        masks(
+            "masked_actions_are_not_executed_explored_or_bootstrapped_from",
+            "an_update_is_that_of_the_equation",
+            "a_cut_episode_whose_last_masks_are_unknown_is_not_bootstrapped_from",
+        ),
     ),
     "masks: a mask without a valid action is taken": Mutant(
-        "common/masks.py", "if not masks.any(axis=1).all():", "if not masks.any():", MASKS
+        "common/masks.py",
+        "if not masks.any(axis=1).all():",
+        "if not masks.any():",
+        masks("predict_takes_masks_as_maskable_ppo_does"),
     ),
     "masks: the action before the drawn one is taken": Mutant(
-        "common/masks.py", "> rank[:, None]).argmax(axis=1)", ">= rank[:, None]).argmax(axis=1)", MASKS
+        "common/masks.py",
+        "> rank[:, None]).argmax(axis=1)",
+        ">= rank[:, None]).argmax(axis=1)",
+        masks("exploration_is_uniform_over_valid_actions"),
     ),
     "masks: the state after an episode's end stands for its last state": Mutant(
-        "envs/masks.py", "            reached[i] = False\n", "", MASKS
+        "envs/masks.py",
+        "            reached[i] = False\n",
+        "",
+        masks(
+            "masked_actions_are_not_executed_explored_or_bootstrapped_from",
+            "an_update_is_that_of_the_equation",
+            "a_cut_episode_whose_last_masks_are_unknown_is_not_bootstrapped_from",
+        ),
     ),
     # ------------------------------------------------------------------------------------------------ goal
     "goal: good tests need not follow each other": Mutant(
@@ -334,48 +401,81 @@ MUTANTS = {
         "saving/files.py", "    flush_folder(target.parent)\n", "", FILES
     ),
     "checkpoint: a changed part is not noticed": Mutant(
-        "saving/checkpoint_file.py", 'if sha256.hexdigest() != checksum["sha256"]:', "if False:", CHECKPOINT
+        "saving/checkpoint_file.py",
+        'if sha256.hexdigest() != checksum["sha256"]:',
+        "if False:",
+        checkpoint("a_damaged_one_is_passed_over_with_the_reason"),
     ),
     "checkpoint: the oldest is taken for the newest": Mutant(
         "saving/checkpoint_folder.py",
         "key=lambda path: steps[path], reverse=True)",
         "key=lambda path: steps[path])",
-        CHECKPOINT,
+        checkpoint("a_damaged_one_is_passed_over_with_the_reason", "the_newest_are_kept"),
     ),
     "checkpoint: going on from an older one removes that one too": Mutant(
-        "saving/checkpoint_folder.py", "if steps > n_steps]", "if steps >= n_steps]", CHECKPOINT
+        "saving/checkpoint_folder.py",
+        "if steps > n_steps]",
+        "if steps >= n_steps]",
+        checkpoint("a_run_that_goes_on_from_an_older_one_gives_up_the_later_ones"),
     ),
     "checkpoint: one more than asked for is kept": Mutant(
         "saving/checkpointer.py",
         "checkpoints_in(self.folder)[self.keep :]",
         "checkpoints_in(self.folder)[self.keep + 1 :]",
-        CHECKPOINT,
+        checkpoint("the_newest_are_kept"),
     ),
     "resume: generators of Python, NumPy and PyTorch begin anew": Mutant(
-        "saving/run_state.py", '        set_global_generators(resumed.state["generators"])\n', "", CHECKPOINT
+        "saving/run_state.py",
+        '        set_global_generators(resumed.state["generators"])\n',
+        "",
+        checkpoint(
+            "a_run_that_is_stopped_three_times_ends_like_one_that_is_not",
+            "every_checkpoint_of_a_run_ends_alike_also_one_at_which_callbacks_have_something_to_do",
+        ),
     ),
     "resume: what waits to be logged is lost": Mutant(
-        "saving/run_state.py", '        set_pending_logs(model.logger, resumed.state["pending_logs"])\n', "", CHECKPOINT
+        "saving/run_state.py",
+        '        set_pending_logs(model.logger, resumed.state["pending_logs"])\n',
+        "",
+        checkpoint(
+            "a_run_that_is_stopped_three_times_ends_like_one_that_is_not",
+            "every_checkpoint_of_a_run_ends_alike_also_one_at_which_callbacks_have_something_to_do",
+        ),
     ),
     "resume: a run goes on with other rounding": Mutant(
-        "saving/run_state.py", "    if before != now:\n", "    if False:\n", _tests("saving", "test_golden_files.py")
+        "saving/run_state.py",
+        "    if before != now:\n",
+        "    if False:\n",
+        _tests("saving/test_golden_files", "checkpoints_of_every_version_resume"),
     ),
     "resume: speed is measured over the steps since the restart": Mutant(
-        "saving/run_state.py", "        model._num_timesteps_at_start = model._budget.steps_before\n", "", CHECKPOINT
+        "saving/run_state.py",
+        "        model._num_timesteps_at_start = model._budget.steps_before\n",
+        "",
+        checkpoint(
+            "a_run_that_is_stopped_three_times_ends_like_one_that_is_not",
+            "every_checkpoint_of_a_run_ends_alike_also_one_at_which_callbacks_have_something_to_do",
+        ),
     ),
     "resume: the discounted return of VecNormalize begins anew": Mutant(
         "saving/env_state.py",
         '        wrapper.returns = _array_like("returns of VecNormalize", state["returns"], wrapper.returns)\n',
         "",
-        CHECKPOINT,
+        checkpoint(
+            "a_run_that_is_stopped_three_times_ends_like_one_that_is_not",
+            "every_checkpoint_of_a_run_ends_alike_also_one_at_which_callbacks_have_something_to_do",
+        ),
     ),
     "resume: later lines of the log stay": Mutant(
         "saving/logs.py",
         "                opened.truncate(sizes[file.name])\n",
         "                pass\n",
-        _tests("saving", "test_event_files.py", "test_checkpoint.py"),
+        _tests("saving/test_event_files", "curves_are_those_of_a_run_alone_whatever_the_clock_does"),
     ),
     "resume: arguments of callbacks that were changed are set back": Mutant(
-        "saving/callback_state.py", "if name not in arguments})", "})", CHECKPOINT
+        "saving/callback_state.py",
+        "if name not in arguments})",
+        "})",
+        checkpoint("arguments_of_callbacks_that_are_changed_on_resuming_stay_changed"),
     ),
 }
