@@ -333,6 +333,9 @@ def test_predict_takes_masks_as_maskable_ppo_does(algorithm, exploration_rate):
             with pytest.raises(ValueError, match=message):
                 model.predict(7, deterministic=deterministic, action_masks=masks)
     np.testing.assert_array_equal(model.policy.predict(np.arange(6), action_masks=only)[0], np.arange(6))
+    only[4] = False
+    with pytest.raises(ValueError, match=r"action_masks\[4\] allows no action"):
+        model.predict(np.arange(6), action_masks=only)
 
 
 def masked_taxi():

@@ -277,8 +277,11 @@ MUTANTS = {
         "*(mask[: explores.sum()] for mask in masks)",
         EXPLORATION,
     ),
-    "exploration: actions are counted by the state's own number": Mutant(
-        "training/exploration.py", "states = obs - self.first_state\n", "states = obs\n", EXPLORATION
+    "exploration: ways lead over forbidden actions": Mutant(
+        "training/exploration.py",
+        "np.where(self.allowed[swept], self.costs(counts, swept), np.iinfo(np.int64).max)",
+        "self.costs(counts, swept)",
+        EXPLORATION,
     ),
     "exploration: equal steps of several environments count once": Mutant(
         "training/exploration.py",
@@ -311,10 +314,10 @@ MUTANTS = {
         "max(self.until_steps // 10, 1)",
         SCHEDULE,
     ),
-    "schedule: a callback is called a step too early to have its steps": Mutant(
+    "schedule: a callback is called a step too late": Mutant(
         "training/due.py",
         "max(1, -(-missing // callback.model.n_envs))",
-        "max(1, missing // callback.model.n_envs)",
+        "max(1, 1 - (-missing // callback.model.n_envs))",
         DUE,
     ),
     "schedule: the end of an episode in several environments comes unseen": Mutant(
@@ -372,10 +375,10 @@ MUTANTS = {
     "goal: the best weights are those of the end": Mutant(
         "training/goal.py", 'value.detach().to("cpu", copy=True)', "value.detach()", GOAL
     ),
-    "goal: tests draw from the system's randomness": Mutant(
+    "goal: each test plays other episodes": Mutant(
         "training/goal.py",
-        '        copies.seed(int(make_rng(model.seed or 0, "test").integers(2**31 - 1)))\n',
-        "",
+        'make_rng(model.seed or 0, "test")',
+        'make_rng(model.num_timesteps, "test")',
         GOAL,
     ),
     "goal: one more budget than allowed": Mutant(
@@ -383,8 +386,8 @@ MUTANTS = {
     ),
     "goal: a resumed run begins to count good tests anew": Mutant(
         "training/goal.py",
-        '        weights = state["weights"]\n',
-        '        weights = state["weights"]\n        state = {**state, "in_a_row": 0}\n',
+        "numbers = (self.n_timesteps, self._every.counted, self._n_tests, self._in_a_row, self._best_step)",
+        "numbers = (self.n_timesteps, self._every.counted, self._n_tests, 0, self._best_step)",
         GOAL,
     ),
     # ------------------------------------------------------------------------------------------------ saving, resuming
@@ -446,7 +449,7 @@ MUTANTS = {
         "saving/run_state.py",
         "    if before != now:\n",
         "    if False:\n",
-        _tests("saving/test_golden_files", "checkpoints_of_every_version_resume"),
+        _tests("saving/test_golden_files", "checkpoints_from_before_version_2_resume"),
     ),
     "resume: speed is measured over the steps since the restart": Mutant(
         "saving/run_state.py",

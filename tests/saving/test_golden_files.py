@@ -1,5 +1,7 @@
 """
 Files of released versions, and of 2.0 before its source was moved: made by `python tests/saving/golden/make.py`.
+
+From 2.0.0 on, there are those of both engines.
 """
 
 import json
@@ -9,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureQRDQN, OtherArithmeticError
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, OtherArithmeticError
 from sb3_lecture_dqn.study import read_rows
 from tests.saving.golden import make
 from tests.saving.helpers import no_unpickling
@@ -22,14 +24,22 @@ def arrays_of(name):
         return dict(file)
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "1.0.0", "2.0.0.dev0"])
-@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
-def test_files_of_every_version_load(name, version):
-    algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
+MODELS = sorted(path.name.removesuffix(".expected.npz") for path in GOLDEN.glob("*.expected.npz"))
+
+
+def test_there_are_files_of_every_version():
+    of_each_engine = [f"{name}-{version}" for version in ("0.1.0", "1.0.0", "2.0.0.dev0") for name in make.ALGORITHMS]
+    of_each_engine += [f"{name}{engine}-2.0.0" for name in make.ALGORITHMS for engine in ("", "-torch")]
+    assert sorted(of_each_engine) == MODELS
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_files_of_every_version_load(name):
+    algorithm = make.ALGORITHMS[name.split("-")[0]]
     with no_unpickling():
-        model = algorithm.load(GOLDEN / f"{name}-{version}.zip")
-        model.load_replay_buffer(GOLDEN / f"{name}-{version}.npz")
-    expected = arrays_of(f"{name}-{version}.expected.npz")
+        model = algorithm.load(GOLDEN / f"{name}.zip")
+        model.load_replay_buffer(GOLDEN / f"{name}.npz")
+    expected = arrays_of(f"{name}.expected.npz")
     actions, _ = model.predict(np.arange(16), deterministic=True)
     assert (actions == expected["actions"]).all()
     assert (model.replay_buffer.observations == expected["observations"]).all()
@@ -38,8 +48,8 @@ def test_files_of_every_version_load(name, version):
 
 @pytest.mark.parametrize("version", ["1.0.0", "2.0.0.dev0"])
 @pytest.mark.parametrize("name", ["dqn", "qrdqn"])
-def test_checkpoints_of_every_version_resume(name, version, tmp_path):
-    algorithm = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}[name]
+def test_checkpoints_from_before_version_2_resume(name, version, tmp_path):
+    algorithm = make.ALGORITHMS[name]
     path = GOLDEN / f"{name}-{version}.checkpoint.zip"
     if name == "dqn":  # it was trained by the compiled engine, which rounded otherwise
         with pytest.raises(OtherArithmeticError, match=r"computed by 'numba 1' .* pass exact=False"):
@@ -48,15 +58,31 @@ def test_checkpoints_of_every_version_resume(name, version, tmp_path):
         model = algorithm.resume(path, device="cpu", exact=name != "dqn")
     assert model.num_timesteps == 60
     assert model.engine_in_use == {"dqn": "numba", "qrdqn": "torch"}[name]  # as it was, so that it goes on exactly
-    model.learn(callback=LectureCheckpointCallback(60, tmp_path))
-    expected = arrays_of(f"{name}-{version}.after.npz")
+    goes_on_as(f"{name}-{version}", model, tmp_path)
+
+
+@pytest.mark.parametrize("version", ["2.0.0"])
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+@pytest.mark.parametrize("name", make.ALGORITHMS)
+def test_checkpoints_of_every_version_resume(name, engine, version, tmp_path):
+    path = f"{name}{'-torch' if engine == 'torch' else ''}-{version}"
+    with no_unpickling():
+        # The processor may round otherwise than that with which the file was made.
+        model = make.ALGORITHMS[name].resume(GOLDEN / f"{path}.checkpoint.zip", device="cpu", exact=engine == "torch")
+    assert (model.num_timesteps, model.engine_in_use) == (60, engine)
+    goes_on_as(path, model, tmp_path)
+
+
+def goes_on_as(name, model, folder):
+    model.learn(callback=LectureCheckpointCallback(60, folder))
+    expected = arrays_of(f"{name}.after.npz")
     assert (model.replay_buffer.observations == expected["observations"]).all()
     assert (model.exploration_rng.random(3) == expected["drawn"]).all()
     assert (model.num_timesteps, model._episode_num) == tuple(expected["counts"])
 
 
 @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
-@pytest.mark.parametrize("version", ["1.0.0"])
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
 def test_callbacks_of_every_version_go_on(version, tmp_path):
     path = GOLDEN / f"callbacks-{version}.checkpoint.zip"
     with no_unpickling():
@@ -73,7 +99,7 @@ def test_callbacks_of_every_version_go_on(version, tmp_path):
     assert (type(collecting.steps[0]), type(collecting.rewards[0])) == (int, np.float32)
 
 
-@pytest.mark.parametrize("version", ["1.0.0"])
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
 def test_results_of_studies_of_every_version_are_read(version, tmp_path):
     shutil.copy(GOLDEN / f"study-{version}.sqlite", tmp_path / "results.sqlite")
     rows = read_rows(tmp_path)

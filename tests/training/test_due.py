@@ -36,8 +36,8 @@ from sb3_lecture_dqn.training.due import Due, next_due, silent_callback
 from sb3_lecture_dqn.training.stretches import Stretches
 
 
-def lake(n_envs=1, **kwargs):
-    env = TabularVecEnv("FrozenLake-v1", n_envs, 9, seed=0)
+def lake(n_envs=1, limit=9, **kwargs):
+    env = TabularVecEnv("FrozenLake-v1", n_envs, limit, seed=0)
     model = LectureDQN(env, **{"seed": 0, "policy_kwargs": {"hidden_dim": 4}, **kwargs})
     model.set_logger(configure(None, []))
     return model
@@ -341,6 +341,18 @@ def test_training_stops_at_the_episode_at_which_it_stops_step_by_step(n_envs, tr
         ends.append((model.num_timesteps, model._episode_num, stop.n_episodes, stop.n_calls, capsys.readouterr().out))
     assert ends[0] == ends[1]
     assert 12 * n_envs <= ends[0][2] < 13 * n_envs + n_envs
+
+
+def test_training_stops_in_the_step_in_which_episodes_of_several_environments_end():
+    stop = StopTrainingOnMaxEpisodes(12)
+    model = lake(4, limit=1).learn(10_000, callback=stop)  # so that all four end in every step
+    assert (stop.n_episodes, model.num_timesteps) == (48, 48)
+
+
+def test_a_progress_bar_counts_the_steps_of_all_environments():
+    bar = ProgressBarCallback()
+    model = lake(3).learn(90, callback=bar)
+    assert bar.pbar.n == model.num_timesteps == 90
 
 
 @pytest.mark.parametrize("save_freq", [0, -5])

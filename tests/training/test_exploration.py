@@ -52,6 +52,20 @@ def test_masked_actions_are_never_chosen(n):
     assert set(actions.ravel()) == {3, 4}
 
 
+def test_each_observation_has_a_mask_of_its_own():
+    explorer = exploration()
+    for _ in range(30):
+        actions = explorer.choose(0.5, np.zeros(5, int), greedy, np.eye(5, dtype=bool))
+        np.testing.assert_array_equal(actions, np.arange(5))
+
+
+def test_equal_steps_of_several_environments_count_as_many():
+    explorer = exploration(states=STATES)
+    explorer.count(np.array([12, 12, 13]), np.array([1, 1, 1]))
+    assert explorer.counts[2:, 1].tolist() == [2, 1]
+    assert explorer.counts.sum() == 3
+
+
 def test_the_actions_tried_least_often_explore():
     explorer = exploration(states=STATES)
     for _ in range(10):
@@ -175,6 +189,16 @@ def test_many_states_are_swept_in_turn(monkeypatch):
     assert 0 <= explorer.way.costs_of_states[-1] < 20
 
 
+def test_a_sweep_begins_where_the_last_one_ended(monkeypatch):
+    monkeypatch.setattr(WayToUntried, "SWEPT", 7)
+    counts, begins = np.ones((20, 2), np.int64), []
+    way, step = WayToUntried(counts), np.array([0])
+    for _ in range(6):
+        begins.append(int(way.costs_of_states[-1]))
+        way.learn(counts, step, step, step, None)
+    assert begins == [0, 7, 14, 1, 8, 15]
+
+
 def test_the_way_is_part_of_the_state():
     explorer, _ = explore_everything(corridor(9), 30)
     other = Exploration(make_rng(1, "exploration"), 2, spaces.Discrete(9), anywhere=True)
@@ -194,6 +218,11 @@ def test_the_way_is_part_of_the_state():
         },
         {"next_states": np.zeros((9, 2), int), "costs_of_states": np.zeros(9, int), "allowed": np.ones((9, 2), bool)},
         {"next_states": np.zeros((9, 2), int), "costs_of_states": -np.ones(10, int), "allowed": np.ones((9, 2), bool)},
+        {
+            "next_states": np.zeros((9, 2), int),
+            "costs_of_states": np.array([*[-1] * 9, 0]),
+            "allowed": np.ones((9, 2), bool),
+        },
     ],
 )
 def test_a_way_that_leads_nowhere_is_refused(wrong):

@@ -7,6 +7,7 @@ import torch as th
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, exact_test
 from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.evaluation.result import TestResult
 from sb3_lecture_dqn.training import goal as goal_module
 from sb3_lecture_dqn.training.goal import MAX_BUDGETS, STABLE, Goal
 from tests.saving.test_checkpoint import Crash, CrashAt, equal, everything
@@ -179,3 +180,62 @@ def test_weights_of_another_network_are_refused():
     goal.set_state({**goal.get_state(), "n_tests": 1, "weights": {"w": th.zeros(3)}})
     with pytest.raises(UnsafeFileError, match="do not fit"):
         goal.begin(model)
+
+
+class Scripted(Goal):
+    """Its tests have given results: mean rewards, and whether they are good."""
+
+    def __init__(self, results):
+        super().__init__(1000)
+        self.results = iter(results)
+
+    def _exact_test(self, model):
+        return None
+
+    def _stepped_test(self, model):
+        mean_reward, is_good = next(self.results)
+        return TestResult(1.0, 0.0, mean_reward, 0.0, 1), is_good
+
+
+def after_each(results, goal=None):
+    """The goal and the model after each of these tests; the n-th is of weights that are all n."""
+    goal, model = goal or Scripted(results), lake()
+    for n in range(len(results)):
+        model.q_net.load_state_dict({name: th.full_like(value, n) for name, value in weights(model).items()})
+        goal._test(model)
+        yield goal, model
+
+
+def test_good_tests_must_follow_each_other():
+    good = [True] * (STABLE - 1) + [False] + [True] * STABLE
+    solved = [goal.is_solved for goal, _ in after_each([(1.0, is_good) for is_good in good])]
+    assert solved == [False] * (len(good) - 1) + [True]
+
+
+def test_a_solved_test_is_kept_although_an_earlier_one_had_more():
+    *_, (goal, model) = after_each([(9.0, False)] + [(1.0, True)] * STABLE)
+    goal.end(model)
+    assert {float(value) for tensor in weights(model).values() for value in tensor.ravel()} == {STABLE}
+
+
+def test_the_weights_of_the_best_test_stay_what_they_were():
+    *_, (goal, model) = after_each([(1.0, False), (3.0, False), (2.0, False)])
+    goal.end(model)
+    assert {float(value) for tensor in weights(model).values() for value in tensor.ravel()} == {1}
+
+
+def test_good_tests_before_a_checkpoint_count():
+    *_, (goal, _) = after_each([(1.0, True)] * (STABLE - 1))
+    other = Scripted([(1.0, True)])
+    other.set_state(goal.get_state())
+    ((other, _),) = after_each([(1.0, True)], other)
+    assert other.is_solved
+
+
+def test_all_tests_play_the_same_episodes():
+    model = LectureDQN("FrozenLake-v1", seed=3, gradient_steps=0)
+    results = []
+    for _ in range(3):
+        results.append(Goal(1000)._stepped_test(model.learn(50, reset_num_timesteps=False))[0])
+    assert results[0] == results[1] == results[2]
+    assert results[0].mean_steps > 1

@@ -80,6 +80,12 @@ def test_a_budget_is_spent_at_its_number_and_not_before():
     assert [by_episodes.is_spent(10**9, episodes) for episodes in (2, 3, 4)] == [False, True, True]
 
 
+def test_a_tenth_is_one_of_this_call():
+    assert Budget.parse(100, None, 2000, 50).tenth() == (10, "step")
+    assert Budget.parse(None, 30, 2000, 50).tenth() == (3, "episode")
+    assert Budget.parse(7, None, 2000, 50).tenth() == (1, "step")
+
+
 @pytest.mark.parametrize(
     ("steps", "episodes", "message"),
     [(1, 1, "give one budget, not both"), (-1, None, "total_timesteps=-1"), (None, 0.5, "total_episodes=0.5")],

@@ -4,6 +4,7 @@ Write the files of this version that later versions have to load: ``python tests
 Of a checkpoint, which is one of the middle of a run, ``<name>-<version>.after.npz`` says how that run ended.
 """
 
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -69,13 +70,17 @@ def outcome(model, test, _, evaluation, collecting):
     }
 
 
+ALGORITHMS = {"dqn": LectureDQN, "qrdqn": LectureQRDQN}
+
+
 def write_models():
-    for name, algorithm in {"dqn": LectureDQN, "qrdqn": LectureQRDQN}.items():
+    for name, engine in itertools.product(ALGORITHMS, ("numba", "torch")):
+        algorithm, of_engine = ALGORITHMS[name], "" if engine == "numba" else "-torch"
         more = {} if name == "dqn" else {"n_quantiles": 5}
-        settings = {"seed": 0, "device": "cpu", "policy_kwargs": {"hidden_dim": 4, **more}}
+        settings = {"seed": 0, "device": "cpu", "engine": engine, "policy_kwargs": {"hidden_dim": 4, **more}}
         model = algorithm("FrozenLake-v1", **settings)
         model.learn(total_timesteps=60)
-        start = FOLDER / f"{name}-{__version__}"
+        start = FOLDER / f"{name}{of_engine}-{__version__}"
         model.save(f"{start}.zip")
         model.save_replay_buffer(f"{start}.npz")
         np.savez(
