@@ -407,7 +407,7 @@ MUTANTS = {
         "saving/checkpoint_file.py",
         'if sha256.hexdigest() != checksum["sha256"]:',
         "if False:",
-        checkpoint("a_damaged_one_is_passed_over_with_the_reason"),
+        checkpoint("a_part_of_another_checkpoint_is_noticed"),
     ),
     "checkpoint: the oldest is taken for the newest": Mutant(
         "saving/checkpoint_folder.py",

@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import warnings
+import zipfile
 
 import gymnasium as gym
 import numpy as np
@@ -33,7 +34,7 @@ from sb3_lecture_dqn import (
     make_env,
 )
 from sb3_lecture_dqn.common.callback_tree import callback_tree
-from sb3_lecture_dqn.saving.checkpoint_file import STATE
+from sb3_lecture_dqn.saving.checkpoint_file import ARRAYS, MEMORY, STATE
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.saving.env_state import env_state
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
@@ -566,6 +567,18 @@ def test_a_damaged_one_is_passed_over_with_the_reason(tmp_path):
         path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UnsafeFileError, match="no checkpoint is whole"):
         LectureDQN.resume(run)
+
+
+@pytest.mark.parametrize("part", [STATE, ARRAYS, MEMORY])
+def test_a_part_of_another_checkpoint_is_noticed(part, tmp_path):
+    """The archive is whole, and so is the part."""
+    newest, older, *_ = checkpoints_in(tmp_path / stopped(tmp_path, keep=None) / "checkpoints")
+    members = {**members_of(newest.read_bytes()), part: members_of(older.read_bytes())[part]}
+    with zipfile.ZipFile(newest, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(UnsafeFileError, match=f"{part} has changed since it was saved"):
+        LectureDQN.resume(newest)
 
 
 def replace_state(path, change):
