@@ -102,10 +102,15 @@ def new_generator(state: Any) -> np.random.Generator:
 def _check_bits(kind: str, state: Any) -> None:
     if not isinstance(state, dict) or state.get("bit_generator") != kind:
         raise ValueError(f"not the state of a {kind}: {str(state)[:100]}")
+    if not isinstance(state["state"], dict):
+        raise ValueError(f"not the state of a {kind}: its state is {str(state['state'])[:100]}")
     if kind == "MT19937":
         check_number("position in MT19937", state["state"]["pos"], 0, _MT19937_WORDS, integer=True)
     elif kind == "Philox":
         check_number("position in Philox", state["buffer_pos"], 0, _PHILOX_NUMBERS, integer=True)
+    for name, numbers in state["state"].items():
+        if np.any(np.asarray(numbers) < 0):  # NumPy 1 would take them for other numbers
+            raise ValueError(f"not the state of a {kind}: {name} has numbers below 0")
 
 
 def _check_torch(state: Any) -> None:

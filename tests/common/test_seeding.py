@@ -170,6 +170,7 @@ def test_positions_beyond_the_words_are_refused(kind, position):
         lambda state: {},
         lambda state: {**state, "bit_generator": "Other"},
         lambda state: {**state, "state": {}},
+        lambda state: {**state, "state": [1, 2]},
         lambda state: {**state, "state": dict.fromkeys(state["state"], "text")},
         lambda state: {**state, "state": dict.fromkeys(state["state"], -1)},
     ],
