@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, ResumableEnv, make_env
 from sb3_lecture_dqn.common.checks import check_finite, check_rewards
 from sb3_lecture_dqn.envs.env_processes import EnvironmentProcessError
+from tests.pairs import every
 
 
 class Poison(BaseCallback):
@@ -59,8 +60,7 @@ def good_model_of(folder, n_steps, env=None):
     return model
 
 
-@pytest.mark.parametrize("engine", ["torch", "numba"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("value", "engine"), every(2, [np.nan, np.inf], ["torch", "numba"]))
 def test_weights_that_are_not_finite(value, engine, tmp_path):
     model = LectureDQN("Taxi-v3", seed=0, engine=engine)
     callbacks = [Poison(73, value), LectureCheckpointCallback(20, tmp_path)]

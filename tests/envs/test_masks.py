@@ -41,6 +41,7 @@ from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
 from sb3_lecture_dqn.common.masks import draw_allowed, pack_masks, unpack_masks
 from sb3_lecture_dqn.common.seeding import draw_indices
 from sb3_lecture_dqn.envs.masks import MaskReader, give_mask_infos
+from tests.pairs import every
 
 POISON = 1e6
 GAMMA = 0.5
@@ -132,9 +133,7 @@ def poison(model, masks):
         table(model, network)[~masks] = POISON
 
 
-@pytest.mark.parametrize("n_envs", [1, 8])
-@pytest.mark.parametrize("source", ["tabular", "info", "method"])
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(("learner", "source", "n_envs"), every(2, LEARNERS, ["tabular", "info", "method"], [1, 8]))
 @settings(max_examples=3)
 @given(data=st.data())
 def test_masked_actions_are_not_executed_explored_or_bootstrapped_from(learner, source, n_envs, data):
@@ -172,9 +171,15 @@ def test_masked_actions_are_not_executed_explored_or_bootstrapped_from(learner, 
     assert values[mdp.masks].abs().max() < 10 / (1 - GAMMA)
 
 
-@pytest.mark.parametrize("engine", ["torch", "numba"])
-@pytest.mark.parametrize(("batch_size", "double_q"), [(1, False), (1, True), (8, True)])
-@pytest.mark.parametrize("policy", ["LecturePolicy", "ActionInPolicy", "TablePolicy"])
+@pytest.mark.parametrize(
+    ("policy", "batch_size", "double_q", "engine"),
+    every(
+        2,
+        ["LecturePolicy", "ActionInPolicy", "TablePolicy"],
+        [(1, False), (1, True), (8, True)],
+        ["torch", "numba"],
+    ),
+)
 def test_an_update_is_that_of_the_equation(policy, batch_size, double_q, engine):
     """Against the equation in NumPy: gradient of ``mean (Q(s, a) - y)²`` with y under the stored mask."""
     mdp = Mdp(3, 9, 70)

@@ -65,9 +65,9 @@ def pictures_of(path):
 @pytest.mark.parametrize("suffix", ["gif", "mp4"])
 def test_a_video_has_a_picture_for_every_step_and_the_end(model, tmp_path, suffix):
     path = tmp_path / "new" / f"taxi.{suffix}"
-    env = make_env("Taxi-v3", 50)
+    env = make_env("Taxi-v3", 20)
     frames = record(model, env, path, n_episodes=2, seed=3)
-    assert frames == sum(n_steps(model, 3, 2, 50)) + 2
+    assert frames == sum(n_steps(model, 3, 2, 20)) + 2
     read = pictures_of(path)
     assert len(read) == frames
     height, width = env.render().shape[:2]

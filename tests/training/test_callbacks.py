@@ -31,6 +31,7 @@ from sb3_lecture_dqn import (
     run_test,
 )
 from sb3_lecture_dqn.training.callbacks import StepProgressBarCallback
+from tests.pairs import every
 
 
 def taxi(**kwargs):
@@ -381,8 +382,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("test_env", [None, "CartPole-v1"])
+@pytest.mark.parametrize(("name", "test_env"), every(2, SMALL, [None, "CartPole-v1"]))
 def test_the_test_works_with_other_algorithms_of_sb3(name, test_env, tmp_path):
     model = SMALL[name]("CartPole-v1")
     model.tensorboard_log = str(tmp_path)

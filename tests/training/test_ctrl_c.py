@@ -10,6 +10,7 @@ import traceback
 import pytest
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, TabularVecEnv
+from tests.pairs import every
 from tests.training.two_loops import bits, differences, state_of
 
 SETTINGS = {
@@ -119,8 +120,7 @@ def check(kind, tmp_path, has_checkpoints, n_calls, seed):
     return sum(lengths)
 
 
-@pytest.mark.parametrize("has_checkpoints", [False, True], ids=["alone", "with checkpoints"])
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize(("kind", "has_checkpoints"), every(2, SETTINGS, [False, True]))
 def test_training_goes_on_after_ctrl_c(kind, has_checkpoints, tmp_path):
     assert check(kind, tmp_path, has_checkpoints, 8, 0) > 110
 
