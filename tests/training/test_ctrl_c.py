@@ -82,7 +82,7 @@ def train_with_ctrl_c(settings, folder, n_calls, started):
     return bits(state_of(model)), [*lengths, 100]
 
 
-def interrupted(settings, folder, n_calls, seed):
+def interrupted(settings, folder, n_calls, seed, longest=0.03):
     """Train in a process of its own, which gets Ctrl-C at random moments; see :func:`train_with_ctrl_c`."""
     rng = random.Random(seed)
     (calls, started), (result, written) = os.pipe(), os.pipe()
@@ -103,7 +103,7 @@ def interrupted(settings, folder, n_calls, seed):
     os.close(started)
     os.close(written)
     while os.read(calls, 1):
-        time.sleep(rng.uniform(0, 0.03))
+        time.sleep(rng.uniform(0, longest))
         os.kill(process, signal.SIGINT)
     with os.fdopen(result, "rb") as file:
         content = file.read()
@@ -112,9 +112,9 @@ def interrupted(settings, folder, n_calls, seed):
     return pickle.loads(content)
 
 
-def check(kind, tmp_path, has_checkpoints, n_calls, seed):
+def check(kind, tmp_path, has_checkpoints, n_calls, seed, longest=0.03):
     folders = [tmp_path / name if has_checkpoints else None for name in ("interrupted", "in pieces")]
-    result, lengths = interrupted(SETTINGS[kind], folders[0], n_calls, seed)
+    result, lengths = interrupted(SETTINGS[kind], folders[0], n_calls, seed, longest)
     assert len(lengths) == n_calls + 2
     assert differences(result, train_in_pieces(SETTINGS[kind], folders[1], lengths)) == []
     return sum(lengths)
@@ -122,7 +122,9 @@ def check(kind, tmp_path, has_checkpoints, n_calls, seed):
 
 @pytest.mark.parametrize(("kind", "has_checkpoints"), every(2, SETTINGS, [False, True]))
 def test_training_goes_on_after_ctrl_c(kind, has_checkpoints, tmp_path):
-    assert check(kind, tmp_path, has_checkpoints, 8, 0) > 110
+    # On a busy machine, a process that waits for its turn gets every Ctrl-C before its first step.
+    longest = (0.03, 0.3, 3.0)
+    assert any(check(kind, tmp_path / str(most), has_checkpoints, 8, 0, most) > 110 for most in longest)
 
 
 @pytest.mark.slow
