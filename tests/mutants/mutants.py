@@ -188,7 +188,7 @@ MUTANTS = {
         """        action_values(target, net, next_state, x, z, h, values, 0)
         best = best_allowed(values, 0, n_actions, words, row, MASK_WORD)
     if known""",
-        UPDATES,
+        masks("an_update_is_that_of_the_equation"),
     ),
     "kernel: far quantiles are weighted as near ones": Mutant(
         "kernels/minibatches.py",
@@ -263,9 +263,6 @@ MUTANTS = {
         "costs_of_states[n_states] = (first + fresh.shape[0]) % n_states",
         "costs_of_states[n_states] = fresh.shape[0] % n_states",
         (*STRETCHES, *EXPLORATION),
-    ),
-    "loop: a linear schedule is left one step too early": Mutant(
-        "kernels/rollouts.py", "if 1 - remaining > end_fraction:", "if 1 - remaining >= end_fraction:", STRETCHES
     ),
     # ------------------------------------------------------------------------------------------------ exploration
     "exploration: the first episode has the ε of before it": Mutant(
