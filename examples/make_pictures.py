@@ -189,14 +189,15 @@ def _page(width: int, height: int) -> Iterator[Any]:
         browser.close()
 
 
-PICTURES: dict[str, Callable[[Runs, Path], None]] = {
-    "taxi": taxi,
-    "curves": curves,
-    "ladder": ladder,
-    "study": lecture_study,
-    "large_world": large_world,
-    "page": page,
-    "tensorboard": tensorboard,
+#: How the pictures are made, and their files
+PICTURES: dict[str, tuple[Callable[[Runs, Path], None], tuple[str, ...]]] = {
+    "taxi": (taxi, ("images/taxi.gif", "images/values.png")),
+    "curves": (curves, ("images/curves.png",)),
+    "ladder": (ladder, ("results/ladder.png",)),
+    "study": (lecture_study, ("results/lecture_study.png",)),
+    "large_world": (large_world, ("guide/large_world.png",)),
+    "page": (page, ("images/page.png", "images/page_phone.png")),
+    "tensorboard": (tensorboard, ("images/tensorboard.png", "images/tensorboard_projector.png")),
 }
 
 
@@ -212,8 +213,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(Path(folder), args.episodes, args.seeds)
         for name in args.only:
-            PICTURES[name](runs, args.out)
-            print(f"Done: {name}", flush=True)
+            make, files = PICTURES[name]
+            began = time.time_ns()
+            make(runs, args.out)
+            made = [
+                file for file in files if (args.out / file).exists() and (args.out / file).stat().st_mtime_ns >= began
+            ]
+            print(f"Done: {name}: {', '.join(made) or 'nothing'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every script of the examples runs as it stands, in a copy of its folder, the long ones with small sizes."""
 
 import ast
+import importlib
 import os
 import pathlib
 import re
@@ -55,7 +56,11 @@ SCRIPTS = {
     "lecture_statistics.py": ("--seeds 3 --episodes 20", r"\| 3 \|.*%", False),
     "make_exercises.py": ("--teacher made", r"made/exercises\.ipynb\nmade/exercises_ko\.ipynb", True),
     "make_page_pictures.py": ("--episodes 20 --out .", r"Picture: page_phone\.png(.*\n)*\d+ frames a second", False),
-    "make_pictures.py": ("--only taxi curves --episodes 20 --seeds 2 --out .", r"Done: curves", False),
+    "make_pictures.py": (
+        "--only taxi curves --episodes 20 --seeds 2 --out .",
+        r"Done: curves: images/curves\.png",
+        False,
+    ),
     "own_tasks.py": ("--tasks KeyAndDoor --seeds 1 --timesteps 400 --out .", r"'task': 'KeyAndDoor'", False),
     "reproduce.py": ("--only stored short", r"4 short runs: 4 hold.*\nAll figures hold", False),
     "resume_after_crash.py": ("--episodes 3", r"Beginning\n(.*\n)*.*Done after 3 episodes; SHA-256", False),
@@ -89,6 +94,25 @@ def test_every_script_is_here():
     # See test_notebooks.py and examples/test_exercises.py
     of_the_notebooks = {"lecture_walkthrough.py", "make_notebooks.py", "exercises/source.py"}
     assert there == {*SCRIPTS, *TOO_LONG, *called_by_others, *of_the_notebooks}
+
+
+def test_one_command_makes_every_picture(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    made = {file for _, files in importlib.import_module("make_pictures").PICTURES.values() for file in files}
+    pages = [ROOT / "README.md", *(ROOT / "examples").rglob("*.md")]
+    shown = {
+        (page.parent / link).resolve()
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+\.(?:png|gif|jpg|svg))\)", page.read_text(encoding="utf-8"))
+    }
+    assert shown == {(ROOT / "examples" / file).resolve() for file in made}
+    assert shown == {
+        path for folder in ("images", "results", "guide") for path in pictures_in(ROOT / "examples" / folder)
+    }
+
+
+def pictures_in(folder):
+    return [path.resolve() for path in folder.rglob("*") if path.suffix in (".png", ".gif", ".jpg", ".svg")]
 
 
 def copied_examples(folder):
