@@ -35,6 +35,7 @@ def open_page(browser: Any, file: Path, words: str, width: int, height: int, sca
         viewport={"width": width, "height": height}, device_scale_factor=scale, reduced_motion="reduce"
     )
     page: Page = context.new_page()
+    page.set_default_timeout(180_000)  # of a busy machine
     page.goto(f"{file.as_uri()}#{words}")
     page.wait_for_selector("#main:not([hidden])")
     return page

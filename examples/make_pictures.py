@@ -128,14 +128,14 @@ def tensorboard(runs: Runs, out: Path) -> None:
     first = sorted(path for path in runs.lecture().iterdir() if path.is_dir())[0]
     with _tensorboard(first.parent) as address, _page(1500, 480) as page:
         page.goto(f"{address}/?darkMode=false#scalars&tagFilter=%5E(Reward%7CSteps%7CSolved)%24&_smoothingWeight=0")
-        page.get_by_text("tag: Solved").first.wait_for(timeout=90_000)
+        page.get_by_text("tag: Solved").first.wait_for()
         page.wait_for_timeout(3000)
         page.screenshot(path=out / "images/tensorboard.png")
     with _tensorboard(runs.tuned()) as address, _page(1400, 857) as page:
         page.goto(f"{address}/?darkMode=false#projector")
         projector = page.frame_locator("iframe").frame_locator("iframe")
-        projector.get_by_text("tensors found").wait_for(timeout=90_000)
-        projector.get_by_text("Points: 400").wait_for(timeout=90_000)
+        projector.get_by_text("tensors found").wait_for()
+        projector.get_by_text("Points: 400").wait_for()
         page.wait_for_timeout(4000)
         page.screenshot(path=out / "images/tensorboard_projector.png")
 
@@ -185,7 +185,9 @@ def _page(width: int, height: int) -> Iterator[Any]:
         raise SystemExit("screenshots need Chromium: apt-get install -y chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
-        yield browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(180_000)  # of a busy machine
+        yield page
         browser.close()
 
 
