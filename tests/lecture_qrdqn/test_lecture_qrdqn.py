@@ -43,6 +43,21 @@ def test_an_update_is_bit_by_bit_that_of_sb3_contrib():
     assert all(th.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
 
 
+@pytest.mark.parametrize("n_quantiles", [5, 11])
+def test_quantiles_far_from_their_targets_are_compiled_as_pytorch_has_them(n_quantiles):
+    """Taxi's rewards of -10 are further away than the 1 at which Huber's loss becomes straight."""
+    weights = []
+    for engine in ("torch", "numba"):
+        kwargs = {"hidden_dim": 4, "n_quantiles": n_quantiles}
+        model = LectureQRDQN("Taxi-v3", engine=engine, seed=0, gradient_steps=0, device="cpu", policy_kwargs=kwargs)
+        model.learn(total_timesteps=60)
+        model.set_logger(configure(None, []))
+        model.train(3, 8)
+        weights.append(model.policy.state_dict())
+    for name, weight in weights[0].items():
+        th.testing.assert_close(weights[1][name], weight, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("double_q", [False, True])
 def test_the_target_is_that_of_the_best_valid_action(double_q):
     model = LectureQRDQN("Taxi-v3", use_masking=True, double_q=double_q, policy_kwargs=SMALL, seed=0, device="cpu")

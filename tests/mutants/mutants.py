@@ -73,11 +73,7 @@ MUTANTS = {
         "common/buffers.py",
         "if self.size() < self.buffer_size or partition.holds(self.row.words):",
         "if self.size() < self.buffer_size:",
-        buffers(
-            "no_more_than_buffer_size_transitions_are_ever_held",
-            "buffer_size_bounds_the_whole_memory_of_an_algorithm_and_is_used_up",
-            "successes_stay_until_they_are_half_of_a_full_memory",
-        ),
+        buffers("a_transition_that_is_held_makes_no_room"),
     ),
     "memory: a time limit counts as an end": Mutant(
         "common/buffers.py",
@@ -114,16 +110,13 @@ MUTANTS = {
         "common/buffers.py",
         "if before is not None and self.size() == 0:",
         "if before is not None and self.size() < 0:",
-        (
-            *buffers("the_latest_transition_buffer_holds_the_last_step_of_all_environments_only"),
-            *masks("a_cut_episode_whose_last_masks_are_unknown_is_not_bootstrapped_from"),
-        ),
+        masks("without_replay_a_step_of_unknown_masks_does_not_empty_the_memory"),
     ),
     "memory: minus zero is another reward than zero": Mutant(
         "common/transition_row.py",
         "floats[REWARD_FLOAT] = reward + 0.0",
         "floats[REWARD_FLOAT] = reward",
-        buffers("minus_zero_equals_zero"),
+        buffers("a_reward_of_minus_zero_equals_one_of_zero"),
     ),
     "memory: a terminal transition is stored with the mask that the environment says": Mutant(
         "common/transition_row.py",
@@ -194,7 +187,7 @@ MUTANTS = {
         "kernels/minibatches.py",
         "near_e = np.float32(1) if e > 1 else np.float32(-1) if e < -1 else e",
         "near_e = np.float32(1) if e > 1 else e",
-        UPDATES,
+        _tests("lecture_qrdqn/test_lecture_qrdqn", "quantiles_far_from_their_targets_are_compiled_as_pytorch_has_them"),
     ),
     "kernel: Huber's loss is squared up to an error of 2": Mutant(
         "kernels/minibatches.py", "if abs(error) < 1:", "if abs(error) < 2:", UPDATES
