@@ -199,6 +199,13 @@ def test_a_sweep_begins_where_the_last_one_ended(monkeypatch):
     assert begins == [0, 7, 14, 1, 8, 15]
 
 
+def test_a_forbidden_action_is_not_waited_for():
+    counts, step = np.array([[1, 0], [1, 1]]), np.array([0])
+    way = WayToUntried(counts)
+    way.learn(counts, step, step, step, np.array([[True, False]]))
+    assert way.costs_of_states[:2].tolist() == [1, 1]
+
+
 def test_the_way_is_part_of_the_state():
     explorer, _ = explore_everything(corridor(9), 30)
     other = Exploration(make_rng(1, "exploration"), 2, spaces.Discrete(9), anywhere=True)
