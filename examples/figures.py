@@ -206,7 +206,7 @@ def tuned() -> list[Row]:
 
 
 def own_tasks() -> list[Row]:
-    """Environments without settings: diverged runs and their number, optimality."""
+    """Environments without settings: diverged runs and their number, steps, optimality."""
     runs = csv_rows("own_tasks.csv")
     rows: list[Row] = []
     for task in dict.fromkeys(run["task"] for run in runs):
@@ -214,7 +214,8 @@ def own_tasks() -> list[Row]:
         optimality = [float(run["optimality"]) for run in of_task]
         diverged = sum(run["diverged"] == "True" for run in of_task)
         three = [statistics.median(optimality), min(optimality), max(optimality)]
-        rows.append((None, [diverged, len(of_task), *three]))
+        steps = statistics.median(float(run["steps"]) for run in of_task)
+        rows.append((None, [diverged, len(of_task), steps, *three]))
     return rows
 
 

@@ -196,6 +196,7 @@ RUNS = [
 #: What is not measured again here, and why
 LEFT_OUT = {
     "engines.md": "needs a C++ compiler and torch.compile: `python examples/benchmarks/engines.py --repeats 5`",
+    "vector_tasks.md": "stock DQN takes hours: `python examples/vector_tasks.py`",
     "time_to_optimal.md": "stock DQN takes half an hour: `python examples/benchmarks/time_to_optimal.py --seeds 5`",
     "the study of two switches": "`sb3-lecture-dqn ablate --out study`",
     "memory and long runs (rows 10 to 12)": "`python examples/benchmarks/run.py --rows 10,11,12`",

@@ -88,8 +88,7 @@ class Goal:
                 self._n_episodes = model._episode_num
         self._every.n = max(self.n_timesteps // (_EXACT_TESTS if is_exact else _TESTS), 1)
         shapes = {name: value.shape for name, value in model._networks[0].state_dict().items()}
-        kept = [self._weights] if self._plateau is None else [self._plateau.weights, self._plateau._weights_in_block]
-        for weights in kept:
+        for weights in [self._weights] if self._plateau is None else self._plateau.kept:
             if weights and {name: value.shape for name, value in weights.items()} != shapes:
                 raise UnsafeFileError("the weights of the best test do not fit the model")
 

@@ -65,6 +65,11 @@ class Plateau:
                 self.step, self.weights = self._step_in_block, self._weights_in_block
 
     @property
+    def kept(self) -> list[dict[str, th.Tensor]]:
+        """All weights that are kept, by name: of the best model, and of the best one in the block that is not whole."""
+        return [self.weights, self._weights_in_block]
+
+    @property
     def improves(self) -> bool:
         """Whether the last block of tests is better than the best one before, by more than the noise."""
         last, best, noise = compare(self.scores) or (0.0, 0.0, 0.0)
