@@ -68,7 +68,7 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
         settings = {"policy": "LecturePolicy", **RUNGS[rung]}
         model, budget = LectureDQN(env="Taxi-v3", seed=seed, device="cpu", **settings), timesteps
     often = timesteps // tests if budget else OURS_TESTED_EVERY
-    history = History(exact=True, test_freq=max(1, often), test_at_end=True)
+    history = History(exact=True, test_freq=max(1, often), test_at_end=budget is None)
     started, diverged = time.perf_counter(), False
     try:
         model.learn(budget, callback=history)
