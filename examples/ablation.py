@@ -88,7 +88,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
     :return: The table in Markdown
     """
     lines = [
-        f"Written by `python examples/ablation.py` from `ablation.csv`: {TASK}, with 95 % bootstrap intervals over seeds.",
+        f"Written by `python examples/ablation.py` from `ablation.csv`: {TASK}, 95 % bootstrap intervals over seeds.",
         "",
         "| change | seeds | never optimal | solved at the end | env steps until optimal, median | later by, mean |",
         "|---|---|---|---|---|---|",

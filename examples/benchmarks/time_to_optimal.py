@@ -6,8 +6,8 @@ Measure the time until a policy of Taxi is optimal from all 300 starts for good:
 Both have settings that a search has found on other seeds: ours are those of ``LectureDQN.tuned``, and those of SB3's
 ``DQN`` come from ``stock_search.py``. Both cut episodes after 200 steps. Exact tests, every 500 environment steps,
 check whether the policy is optimal: a mean reward of 7.90, which means that all starts are solved, with at most 9 extra
-steps over all 300. It is optimal for good at the first of the tests that are followed by optimal tests only. Ours trains
-for its first budget of 20,000 steps. SB3's trains until 20 tests in a row were optimal, or for 200,000 steps.
+steps over all 300. It is optimal for good at the first of the tests that are followed by optimal tests only. Ours
+trains for its first budget of 20,000 steps. SB3's trains until 20 tests in a row were optimal, or for 200,000 steps.
 
 Ours and SB3 take turns seed by seed. The times are CPU times of one core without the tests, so other programs do not
 count. Medians are those of a survival estimate (Kaplan & Meier 1958): all runs have the same limit, so a run that was
@@ -134,7 +134,8 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
     :return: Lines of a table in Markdown
     """
     lines = [
-        "| until optimal | ours: env steps | CPU time | SB3 `DQN`: env steps | CPU time | not optimal | SB3 / ours, time |",
+        "| until optimal | ours: env steps | CPU time | SB3 `DQN`: env steps | CPU time | not optimal "
+        "| SB3 / ours, time |",
         "|---|---|---|---|---|---|---|",
     ]
     names = ("ours", "stock")
@@ -182,10 +183,10 @@ def main() -> None:
         writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    found_by = (
-        "SB3's settings, the best of `stock_search.py`: " + ", ".join(f"{k}={v}" for k, v in settings.items()) + "."
+    chosen = ", ".join(f"{name}={value}" for name, value in settings.items())
+    text = "\n".join(
+        [sentence(machine), "", *summary(rows), "", f"SB3's settings, the best of `stock_search.py`: {chosen}.", ""]
     )
-    text = "\n".join([sentence(machine), "", *summary(rows), "", found_by, ""])
     (RESULTS / "time_to_optimal.md").write_text(text, encoding="utf-8")
     print(text)
 
