@@ -45,7 +45,7 @@ SCRIPTS = {
         False,
     ),
     "exercises/check.py": ("examples/exercises/solutions.py", r"✔ test: right \(2 points\)\n14 of 14 points", False),
-    "ablation.py": ("--rows nothing --seeds 1 --processes 1", r"\| nothing \| 1 \| 1 ", False),
+    "ablation.py": ("--rows nothing --seeds 1 --processes 1", r"\| nothing \| 1 \| 0 \| 100", False),
     "large_world.py": (
         "--steps 320 --seeds 1 --size 4 --stops 3 --tests 2 --starts 3 --out .",
         r"\| embeddings, masks \|",

@@ -184,9 +184,8 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     chosen = ", ".join(f"{name}={value}" for name, value in settings.items())
-    text = "\n".join(
-        [sentence(machine), "", *summary(rows), "", f"SB3's settings, the best of `stock_search.py`: {chosen}.", ""]
-    )
+    note = f"SB3's settings, the best of `stock_search.py`: {chosen}."
+    text = "\n".join([sentence(machine), "", *summary(rows), "", note, ""])
     (RESULTS / "time_to_optimal.md").write_text(text, encoding="utf-8")
     print(text)
 
