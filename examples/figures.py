@@ -150,7 +150,7 @@ def lecture(folder: Path = EXAMPLES / "benchmarks" / "results") -> list[Row]:
 
 
 def ladder() -> list[Row]:
-    """The rungs: steps, diverged runs, share of solved starts with its range, steps of an episode, reward, optimal at."""
+    """The rungs: steps, diverged, share of solved starts with its range, steps of an episode, reward, first optimal."""
     rows: list[Row] = []
     for rung, figures in markdown_rows(RESULTS / "ladder.md"):
         n_steps, diverged, n_runs, solved, _, low, high, steps, reward, *first, _ = figures

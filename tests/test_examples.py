@@ -17,7 +17,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # A row for every rung, of which the last has learnt it all
 LADDER = (
-    r"Q-table \| 200 \| 0 \|(.*\n){6}\| ours: .* 40,000 \| 0 \| 100\.0% \| .* \| 7\.9\d \| \d+ \|\nFigure and table"
+    r"Q-table \| 198 \| 0 of 1 \|(.*\n){6}\| ours: .* [\d,]+ \| 0 of 1 \| 100\.0% \| .* 7\.93 \| [\d,]+ \| \d+ \|\n"
+    r"Figure and table"
 )
 
 # A figure in every row, but for peers that are not installed; there is no git in the copy of the folder
