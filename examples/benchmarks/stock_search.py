@@ -22,11 +22,9 @@ import numpy as np
 import torch as th
 from contestants import SOLVING
 from measure import use_one_core
-from time_to_optimal import SEARCHED, train_stock
+from time_to_optimal import LONGEST, SEARCHED, train_stock
 
 FIRST_SEED = 1000
-#: Longest time of a trial in seconds
-LONGEST = 40.0
 SPACE: dict[str, tuple[Any, ...]] = {
     "n_envs": (1, 4, 8),
     "net_arch": ([], [64], [64, 64], [256]),
