@@ -131,7 +131,7 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
     :return: Lines of a table in Markdown
     """
     lines = [
-        "| until optimal | ours: env steps | CPU time | SB3 `DQN`: CPU time | not optimal: ours, SB3 | ratio of times |",
+        "| until optimal | ours: env steps | CPU time | SB3 `DQN`: CPU time | not optimal: ours, SB3 | ratio |",
         "|---|---|---|---|---|---|",
     ]
     n_seeds = len(rows) // 2
