@@ -153,7 +153,7 @@ def ladder() -> list[Row]:
     """The rungs: steps, diverged, share of solved starts with its range, steps of an episode, reward, first optimal."""
     rows: list[Row] = []
     for rung, figures in markdown_rows(RESULTS / "ladder.md"):
-        n_steps, diverged, n_runs, solved, _, low, high, steps, reward, *first, _ = figures
+        n_steps, diverged, n_runs, solved, _, low, high, steps, reward, *first = figures
         shares = [solved, low] if low == high else [solved, low, high]
         rows.append((rung, [n_steps, diverged, n_runs, *shares, steps, reward, *first]))
     return rows

@@ -24,7 +24,6 @@ import math
 import os
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -51,7 +50,7 @@ OURS_TESTED_EVERY = 500
 OPTIMAL = 7.90
 
 
-def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[int, TestResult]], float, bool]:
+def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[int, TestResult]], bool]:
     """
     Train one rung.
 
@@ -59,7 +58,7 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
     :param seed: Seed of the model
     :param timesteps: Environment steps; the recommended settings have their own
     :param tests: Number of tests in these steps
-    :return: Tests by environment step, seconds, and whether it diverged
+    :return: Tests by environment step, and whether it diverged
     """
     th.set_num_threads(1)
     if rung == OURS:
@@ -69,13 +68,13 @@ def run(rung: str, seed: int, timesteps: int, tests: int) -> tuple[list[tuple[in
         model, budget = LectureDQN(env="Taxi-v3", seed=seed, device="cpu", **settings), timesteps
     often = timesteps // tests if budget else OURS_TESTED_EVERY
     history = History(exact=True, test_freq=max(1, often), test_at_end=budget is None)
-    started, diverged = time.perf_counter(), False
+    diverged = False
     try:
         model.learn(budget, callback=history)
     except DivergedError as error:
         print(f"{rung}, seed {seed}: {error}", file=sys.stderr)
         diverged = True
-    return history.history, time.perf_counter() - started, diverged
+    return history.history, diverged
 
 
 def table_row(histories: Sequence[list[tuple[int, TestResult]]], diverged: Sequence[bool]) -> str:
@@ -143,8 +142,8 @@ def main() -> None:
         "means over the seeds, after the last step.",
         "",
         "| rung | env steps | diverged | solved starts | of the others | lowest – highest | steps | reward "
-        "| first optimal | seconds a seed |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| first optimal |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n")
     with ProcessPoolExecutor(args.processes) as pool:
@@ -153,7 +152,7 @@ def main() -> None:
             for rung in [*RUNGS, OURS]
         }
         for rung, of_seeds in futures.items():
-            histories, seconds, diverged = zip(*[future.result() for future in of_seeds], strict=True)
+            histories, diverged = zip(*[future.result() for future in of_seeds], strict=True)
             runs[rung] = [
                 {
                     "step": [step for step, _ in history],
@@ -163,7 +162,7 @@ def main() -> None:
                 }
                 for history, ended in zip(histories, diverged, strict=True)
             ]
-            lines.append(f"| {rung} | {table_row(histories, diverged)} | {statistics.median(seconds):.0f} |")
+            lines.append(f"| {rung} | {table_row(histories, diverged)} |")
             print(lines[-1], flush=True)
     stored.write_text(json.dumps(runs) + "\n", encoding="utf-8")
     draw(runs, args.out / "ladder.png")
