@@ -3,7 +3,7 @@ Measure which ideas matter: each is changed alone, on Taxi with the recommended 
 
 From the root of the repository::
 
-    python examples/ablation.py                                   # every row, 50 seeds, 2 processes
+    python examples/ablation.py                                   # every row, 30 seeds, 2 processes
     python examples/ablation.py --rows nothing,masks --seeds 10   # some rows
 
 Every run trains for the whole first budget, with exact tests at 80 steps of it. It has two measures: the share of the
@@ -115,7 +115,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default=",".join(ROWS), help="rows, separated by commas")
-    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()

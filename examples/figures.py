@@ -9,8 +9,10 @@ with tables that the same scripts write anew.
 import csv
 import json
 import re
+import sqlite3
 import statistics
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,6 +225,22 @@ def ablation() -> list[Row]:
     return [(label, figures) for label, (_, *figures) in markdown_rows(RESULTS / "ablation.md")]
 
 
+def lecture_study() -> list[Row]:
+    """The two switches: diverged runs, solved starts with these as 0, and the report's figures of the others."""
+    folder = RESULTS / "lecture_study"
+    with closing(sqlite3.connect(folder / "results.sqlite")) as table:
+        solved = dict(
+            table.execute("SELECT setting, SUM(success_rate) FROM trials WHERE state = 'done' GROUP BY setting")
+        )
+    rows: list[Row] = []
+    for _, setting, ended, failed, *cells in tables_of("report.md", (folder / "report.md").read_text("utf-8"))[0].rows:
+        share, reward, _, better = (numbers_in(cell) for cell in cells)
+        n_runs = int(ended) + int(failed)
+        figures = [number.value for part in (share, reward, better) for number in part]
+        rows.append((setting, [float(failed), float(n_runs), 100 * solved[setting] / n_runs, *figures]))
+    return rows
+
+
 def contestants() -> list[Row]:
     """A world too large for a table: learning rate, solved starts, delivered passengers, steps."""
     rows: list[Row] = []
@@ -328,7 +346,7 @@ TABLES = [
         ),
     ),
     Table("speed.md", "| engine |", engines),
-    Table("studies.md", "| setting |", reason="of version 1.0; `sb3-lecture-dqn ablate --out study` makes it anew"),
+    Table("studies.md", "| setting |", lecture_study),
     Table("large_world.md", "| contestant |", contestants),
 ]
 
