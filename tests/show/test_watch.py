@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import gymnasium as gym
 import imageio.v2 as imageio
@@ -164,14 +163,6 @@ def test_the_axes_are_the_same_in_all_pictures_and_hold_all_bars(make, tmp_path,
     low, high = bars.limits
     assert low < min(0, np.nanmin(drawn))
     assert max(0, np.nanmax(drawn)) < high
-
-
-def test_ten_pictures_of_a_gif_take_less_than_a_second_of_work(model, tmp_path):
-    env = make_env("Taxi-v3", 50)
-    record(model, env, tmp_path / "a.gif", seed=3)  # imports, and fills the caches of matplotlib
-    began = time.process_time()
-    n_pictures = record(model, env, tmp_path / "b.gif", n_episodes=2, seed=3)
-    assert n_pictures / (time.process_time() - began) > 10
 
 
 def test_bars_of_text_begin_at_zero_on_one_axis_that_is_told(model, capsys):
