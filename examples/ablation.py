@@ -43,10 +43,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "no replay": {"store_and_replay": False},
     "no target network": {"double_dqn": False},
     # All transitions are in one partition, so success_fraction has no effect
-    "one memory, not two": {"replay_buffer_kwargs": {**MEMORY, "success_criterion": never}},
+    "one memory instead of two": {"replay_buffer_kwargs": {**MEMORY, "success_criterion": never}},
     "no share of successes": {"replay_buffer_kwargs": {**MEMORY, "success_fraction": None}},
     "transitions stored again": {"replay_buffer_kwargs": {**MEMORY, "deduplicate": False}},
-    "least tried, in the state only": {"explore_least_tried": True},
+    "least tried in the state only": {"explore_least_tried": True},
     "plain ε-greedy": {"explore_least_tried": False},
     "constant learning rate": {"learning_rate": 0.004},
     "with Double-Q": {"double_q": True},
