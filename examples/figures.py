@@ -241,6 +241,12 @@ def lecture_study() -> list[Row]:
     return rows
 
 
+def time_to_optimal() -> list[Row]:
+    """Ours beside stock DQN: steps and seconds, the limit, runs that were not optimal, ratio; with intervals."""
+    path = EXAMPLES / "benchmarks" / "results" / "time_to_optimal.md"
+    return [(label, [*figures[:6], figures[6], *figures[9:]]) for label, figures in markdown_rows(path)]
+
+
 def contestants() -> list[Row]:
     """A world too large for a table: learning rate, solved starts, delivered passengers, steps."""
     rows: list[Row] = []
@@ -346,6 +352,7 @@ TABLES = [
         ),
     ),
     Table("speed.md", "| engine |", engines),
+    Table("speed.md", "| until optimal |", time_to_optimal),
     Table("studies.md", "| setting |", lecture_study),
     Table("large_world.md", "| contestant |", contestants),
 ]
