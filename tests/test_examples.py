@@ -79,7 +79,7 @@ SCRIPTS = {
     "benchmarks/studies.py": ("ceiling --trials 100", r"Ray Tune: 5 empty trials(.*\n)*table: 100 trials", False),
 }
 # These have no small size: torch.compile alone takes a minute, and stock SB3 two until it has solved Taxi.
-TOO_LONG = {"benchmarks/engines.py", "benchmarks/time_to_optimal.py"}
+TOO_LONG = {"benchmarks/engines.py", "benchmarks/stock_search.py", "benchmarks/time_to_optimal.py"}
 
 
 def is_script(path):

@@ -306,8 +306,15 @@ def test_goals_are_reached_with_hindsight_replay(discrete):
     assert result.success_rate == 1
 
 
-@pytest.mark.parametrize("space", OTHER_SPACES.values(), ids=OTHER_SPACES)
-def test_a_table_is_for_discrete_observations(space):
+@pytest.mark.parametrize(("name", "n_states"), [("MultiDiscrete", 6), ("MultiBinary", 8), ("Dict", 2)])
+def test_a_table_has_a_row_for_every_state_of_discrete_parts(name, n_states):
+    (table,) = make(TablePolicy, OTHER_SPACES[name]).q_net.parameters()
+    assert table.shape[0] == n_states
+
+
+@pytest.mark.parametrize("name", ["vector", "image", "mixed"])
+def test_a_table_is_for_discrete_observations(name):
+    space = OTHER_SPACES[name]
     with pytest.raises(ValueError, match=r"TablePolicy needs a Discrete observation space.*LecturePolicy"):
         make(TablePolicy, space)
 
