@@ -119,8 +119,11 @@ def own_tasks(folder: Path) -> Figures:
     }
 
 
-def n_seeds(task: str = "Warehouse") -> str:
-    return str(sum(run["task"] == task for run in figures.csv_rows("own_tasks.csv")))
+def own_tasks_commands(out: Path) -> list[list[str]]:
+    """Of each task as many seeds as are stored."""
+    tasks = [run["task"] for run in figures.csv_rows("own_tasks.csv")]
+    words = (["--tasks", task, "--seeds", str(tasks.count(task)), "--out", str(out)] for task in dict.fromkeys(tasks))
+    return [[str(EXAMPLES / "own_tasks.py"), *of_task] for of_task in words]
 
 
 def ablation(folder: Path) -> Figures:
@@ -181,10 +184,7 @@ def script(name: str, *words: str) -> Callable[[Path], list[list[str]]]:
 STORED_BENCHMARKS = EXAMPLES / "benchmarks" / "results"
 RUNS = [
     Run("tuned", 15, tuned_commands, tuned, runs=rows_without_seconds("tuned.csv")),
-    Run(
-        "own_tasks", 10, lambda out: script("own_tasks.py", "--seeds", n_seeds())(out), own_tasks,
-        runs=rows_without_seconds("own_tasks.csv"),
-    ),
+    Run("own_tasks", 30, own_tasks_commands, own_tasks, runs=rows_without_seconds("own_tasks.csv")),
     Run("ablation", 15, script("ablation.py", "--processes", "1"), ablation, runs=csv_runs("ablation.csv")),
     Run("lecture", 5, script("benchmarks/run.py", "--rows", "2"), lecture, STORED_BENCHMARKS, lecture_runs),
     Run("ladder", 3, script("lecture_ladder.py", "--seeds", "5", "--processes", "1"), ladder),
