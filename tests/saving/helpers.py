@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import io
 import json
+import resource
+import signal
 import sys
 import zipfile
 
@@ -24,6 +26,23 @@ def no_unpickling():
     yield
     names = _unpickled[before:]
     assert names == [], names
+
+
+@contextlib.contextmanager
+def files_of_at_most(n_bytes):
+    """
+    Within this context the system refuses to write more to a file of this process, as on a full disk.
+
+    Output of pytest may be such a file too: leave the context before the test ends.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def same_state(a, b):

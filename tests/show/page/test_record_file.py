@@ -77,22 +77,15 @@ def test_whatever_is_cut_or_changed_is_left_out_and_the_rest_is_read(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such limits")
 def test_a_record_for_which_there_is_no_room_leaves_the_file_as_it_was(tmp_path: pathlib.Path) -> None:
-    import resource
-    import signal
+    from tests.saving.helpers import files_of_at_most
 
     path = tmp_path / "records"
     record = {"a": 1}, None, {"numbers": np.arange(10_000.0)}
     file = RecordFile(path)
     file.append(*record)
     size = path.stat().st_size
-    limits, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            file.append(*record)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with files_of_at_most(size + 20_000), pytest.raises(OSError, match="File too large"):
+        file.append(*record)
     assert path.stat().st_size == size
     file.append(*record)
     assert_same(read(path)[0], [record, record])
