@@ -1,6 +1,7 @@
 """Settings of the whole suite."""
 
 import gc
+import multiprocessing
 import os
 
 import pytest
@@ -12,6 +13,9 @@ from sb3_lecture_dqn import LectureDQN
 
 # The networks here are small: more threads would only cost, and would fight with pytest-xdist's processes.
 th.set_num_threads(1)
+
+# Processes of environments are forked from one that has imported these, in place of importing them each.
+multiprocessing.set_forkserver_preload(["gymnasium", "stable_baselines3", "torch", "sb3_lecture_dqn.public"])
 
 # The same examples in every run, so that a failure appears everywhere; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)

@@ -26,7 +26,9 @@ STABLE = 3
 MAX_BUDGETS = 10
 # Number of tests in a budget. Exact ones take milliseconds
 _EXACT_TESTS, _TESTS = 80, 20
-_TEST_EPISODES = 20
+# Episodes of another test: as few as have the steps between two tests, for tests should not take longer than the
+# training; but fewer than five tell nothing
+_FEWEST_EPISODES, _EPISODES = 5, 20
 _COUNTERS = ("n_timesteps", "tested_at", "n_tests", "in_a_row", "best_step")
 
 
@@ -207,17 +209,29 @@ class Goal:
         Test by episodes, and return the result and whether it is good.
 
         They are the same ones every time if a test can be solved, else new ones, so that tests differ by chance alone
-        where the model is the same.
+        where the model is the same. Of long episodes there are few, and all of them only if these reach the threshold.
         """
-        copies, threshold = make_test_env(model, None, None, _TEST_EPISODES), _threshold_of(model)
+        threshold = _threshold_of(model) if self._plateau is None else None
+        result = self._play(model, self._n_episodes_of_test(model))
+        if threshold is None or result.mean_reward < threshold:
+            return result, False
+        if result.n_episodes < _EPISODES:
+            result = self._play(model, _EPISODES)
+        return result, result.mean_reward >= threshold
+
+    def _n_episodes_of_test(self, model: Any) -> int:
+        n_steps = model.max_episode_steps or 1
+        return min(max(self._every.n // n_steps, _FEWEST_EPISODES), _EPISODES)
+
+    def _play(self, model: Any, n_episodes: int) -> TestResult:
+        copies = make_test_env(model, None, None, n_episodes)
         seed = int(make_rng(model.seed or 0, "test").integers(2**31 - 1))
-        copies.seed(seed if self._plateau is None else seed + self._n_tests * _TEST_EPISODES)
+        copies.seed(seed if self._plateau is None else seed + self._n_tests * _EPISODES)
         try:
-            result = run_test_on(model, copies, _TEST_EPISODES, None, PENALTY_REWARD)
+            return run_test_on(model, copies, n_episodes, None, PENALTY_REWARD)
         finally:
             if is_own_to_close(copies, model, None):
                 copies.close()
-        return result, threshold is not None and result.mean_reward >= threshold
 
     def get_state(self) -> dict[str, Any] | None:
         """

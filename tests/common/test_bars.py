@@ -68,7 +68,9 @@ def train_in_a_terminal(columns, folder, *options, seconds=120):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")
-@pytest.mark.parametrize(("columns", "options"), [(70, ["50"]), (100, ["0", "--timesteps", "1000000"])])
+@pytest.mark.parametrize(
+    ("columns", "options"), [(70, ["50"]), pytest.param(100, ["0", "--timesteps", "1000000"], marks=pytest.mark.slow)]
+)
 def test_a_bar_ends_once_after_ctrl_c(columns, options, tmp_path):
     """Budgets in episodes and in steps have the same bar, and the terminal's ``^C`` fits beside it."""
     code, lines = train_in_a_terminal(columns, tmp_path, *options)

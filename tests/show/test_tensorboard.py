@@ -268,7 +268,10 @@ def test_both_sides_of_the_close_up_have_room(env, kwargs, size):
     assert (rows * (height + 1) - 1, columns * (width + 1) - 1) == size
 
 
-@pytest.mark.parametrize("budget", [{"total_episodes": 40}, {"total_timesteps": 200}, {"total_episodes": 3}])
+@pytest.mark.parametrize(
+    "budget",
+    [{"total_episodes": 40}, pytest.param({"total_timesteps": 200}, marks=pytest.mark.slow), {"total_episodes": 3}],
+)
 def test_there_are_about_ten_pictures_and_histograms_whatever_the_budget(budget, tmp_path):
     model = LectureDQN("FrozenLake-v1", seed=0, gradient_steps=0)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))

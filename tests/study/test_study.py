@@ -310,7 +310,11 @@ def test_a_checkpoint_that_was_on_its_way_when_another_attempt_ended_is_removed(
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(trial_module.CurveCallback, "_test"), (trial_module, "written_whole")], ids=["test", "result"]
+    ("where", "name"),
+    [
+        pytest.param(trial_module.CurveCallback, "_test", id="test", marks=pytest.mark.slow),
+        pytest.param(trial_module, "written_whole", id="result"),
+    ],
 )
 def test_after_a_full_disk_a_trial_goes_on(where, name, tmp_path, monkeypatch, long_result):
     def full(*args, **kwargs):

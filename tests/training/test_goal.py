@@ -239,3 +239,20 @@ def test_all_tests_play_the_same_episodes():
         results.append(Goal(1000)._stepped_test(model.learn(50, reset_num_timesteps=False))[0])
     assert results[0] == results[1] == results[2]
     assert results[0].mean_steps > 1
+
+
+@pytest.mark.parametrize(
+    ("n_timesteps", "threshold", "played"),
+    [(400, 475.0, [5]), (400, 1.0, [5, 20]), (10_000 * 20, 475.0, [20]), (7 * 500 * 20, 475.0, [7])],
+)
+def test_a_test_of_long_episodes_has_few_unless_they_reach_the_threshold(n_timesteps, threshold, played, monkeypatch):
+    """As many as have 500 steps each between two tests, of which a budget has twenty."""
+    model, found = LectureDQN("MlpPolicy", "CartPole-v1", seed=0), []
+    run_test_on = goal_module.run_test_on
+    monkeypatch.setattr(goal_module, "run_test_on", lambda *args: found.append(args[2]) or run_test_on(*args))
+    monkeypatch.setattr(goal_module, "_threshold_of", lambda model: threshold)
+    goal = Goal(n_timesteps)
+    goal.begin(model)
+    result, is_good = goal._stepped_test(model)
+    assert found == played
+    assert (result.n_episodes, is_good) == (played[-1], result.mean_reward >= threshold)
