@@ -114,7 +114,13 @@ CLOCKS = {
 }
 
 
-@pytest.mark.parametrize("shifts", CLOCKS.values(), ids=CLOCKS)
+@pytest.mark.parametrize(
+    "shifts",
+    [
+        pytest.param(shifts, id=name, marks=[] if i % 3 == 0 else pytest.mark.slow)
+        for i, (name, shifts) in enumerate(CLOCKS.items())
+    ],
+)
 def test_curves_are_those_of_a_run_alone_whatever_the_clock_does(shifts, alone, clock, tmp_path):
     model = make(tensorboard_log=str(tmp_path))
     stops = iter((90, 130, 170))

@@ -477,7 +477,7 @@ def test_a_run_that_continues_hides_the_events_that_it_overwrites(tmp_path):
     assert [event.step for event in resumed.Histograms("weights/layers.0.weight")] == steps
 
 
-@pytest.mark.parametrize("algorithm", [DQN, QRDQN])
+@pytest.mark.parametrize("algorithm", [QRDQN, pytest.param(DQN, marks=pytest.mark.slow)])
 def test_it_works_with_the_algorithms_of_sb3(tmp_path, algorithm):
     model = algorithm("MlpPolicy", "FrozenLake-v1", seed=0, learning_starts=10, buffer_size=100)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
@@ -489,7 +489,7 @@ def test_it_works_with_the_algorithms_of_sb3(tmp_path, algorithm):
     assert tags["graph"]
 
 
-@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize("algorithm", [LectureDQN, pytest.param(LectureQRDQN, marks=pytest.mark.slow)])
 def test_masks_count(tmp_path, algorithm):
     """All greedy actions are valid."""
     model = algorithm("Taxi-v3", seed=0, use_masking=True, max_episode_steps=20)
