@@ -4,10 +4,8 @@ import os
 import re
 import runpy
 import signal
-import subprocess
 import sys
 import time
-from functools import partial
 
 import gymnasium as gym
 import pytest
@@ -26,6 +24,7 @@ from sb3_lecture_dqn.commands import train as train_command
 from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.study import lecture_plan
 from sb3_lecture_dqn.training import schedule
+from tests.forked import Forked
 
 RUN_NAME = r"SR_{}_DD_{}_\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?"
 AVERAGES = r"[\d.]+ steps, [\d.]+ penalties, -?[\d.]+ reward, [\d.]+% solved(, optimality [\d.]+)?"
@@ -481,9 +480,9 @@ def test_an_error_before_the_first_step_is_a_mistake(tmp_path, capsys):
 
 
 def test_no_bar_is_drawn_below_the_last_lines(tmp_path):
-    running = process("train", *DIVERGING, "--out", str(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 3
+    running = process("train", *DIVERGING, "--out", tmp_path / "runs", folder=tmp_path)
+    assert running.wait() == 3
+    _, err = running.printed
     assert "%|" not in err[err.index("sb3-lecture-dqn: the loss of update") :]
 
 
@@ -735,10 +734,8 @@ def test_the_help_fits_a_narrow_terminal_and_its_examples_are_commands(argv, mon
 # As a process
 
 
-def process(*argv, **kwargs):
-    code = "import sys; from sb3_lecture_dqn.cli import main; sys.exit(main())"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, *argv], env=environment, text=True, **kwargs)
+def process(*argv, folder):
+    return Forked("import sys; from sb3_lecture_dqn.cli import main; sys.exit(main())", *argv, folder=folder)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another signal there")
@@ -749,21 +746,17 @@ def process(*argv, **kwargs):
 )
 def test_ctrl_c_and_sigterm_save_the_run_and_say_how_to_go_on(number, exit_code, tmp_path):
     argv = ["train", "--env", "FrozenLake-v1", "--test-episodes", "5", "--out", str(tmp_path / "runs")]
-    argv += ["--engine", "torch"]
-    with open(tmp_path / "out", "w") as out, open(tmp_path / "err", "w") as err:
-        # Background jobs of a shell ignore Ctrl-C, and their children inherit that.
-        heed_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        running = process(*argv, stdout=out, stderr=err, preexec_fn=heed_ctrl_c)
-        # The test after the first episode shows that the training runs.
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and running.poll() is None:
-            # The bytes of a scalar of this name; reading curves takes as long as the training
-            if any(b"\n\x06Reward\x15" in file.read_bytes() for file in (tmp_path / "runs").glob("*/events*")):
-                break
-            time.sleep(0.2)
-        running.send_signal(number)
-        code = running.wait(timeout=120)
-    printed, errors = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
+    running = process(*argv, "--engine", "torch", folder=tmp_path)
+    # The test after the first episode shows that the training runs.
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and running.process.is_alive():
+        # The bytes of a scalar of this name; reading curves takes as long as the training
+        if any(b"\n\x06Reward\x15" in file.read_bytes() for file in (tmp_path / "runs").glob("*/events*")):
+            break
+        time.sleep(0.2)
+    os.kill(running.process.pid, number)
+    code = running.wait()
+    printed, errors = running.printed
     assert code == exit_code, errors
     assert "Traceback" not in errors
     loaded = LectureDQN.load(run_folder(tmp_path / "runs") / "model.zip")
@@ -776,9 +769,9 @@ def test_ctrl_c_and_sigterm_save_the_run_and_say_how_to_go_on(number, exit_code,
 
 
 def test_a_mistake_is_the_exit_code_of_the_process(tmp_path):
-    running = process("train", "--env", "Taxy-v3", cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = running.communicate(timeout=120)
-    assert running.returncode == 2
+    running = process("train", "--env", "Taxy-v3", folder=tmp_path)
+    assert running.wait() == 2
+    out, err = running.printed
     assert out == ""
     assert err.startswith("sb3-lecture-dqn: error: env='Taxy-v3'")
     assert len(err.splitlines()) == 1

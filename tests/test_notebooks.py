@@ -107,7 +107,9 @@ def test_it_runs_from_a_clean_kernel(as_it_stands, language, maker, tmp_path, mo
     if not as_it_stands:
         for cell in maker.code_cells(notebook):
             cell.source = re.sub(r"total_episodes=\d+", "total_episodes=5", cell.source)
-            cell.source = cell.source.replace("timesteps=300_000, test_freq=10_000", "timesteps=300, test_freq=100")
+            cell.source = cell.source.replace(
+                "seeds=3, timesteps=300_000, test_freq=10_000", "seeds=1, timesteps=300, test_freq=100"
+            )
             cell.source = cell.source.replace("progress=False)", "progress=False, processes=1)")
             cell.source = cell.source.replace("range(1, 1001)", "range(1, 101)")
     maker.execute(notebook, tmp_path)  # raises an error if a cell does

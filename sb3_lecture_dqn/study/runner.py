@@ -28,6 +28,8 @@ CHECKPOINT_FREQ = 10_000
 _POLL_SECONDS = 0.2
 
 Record = Callable[[Trial, Row], None]
+#: How Python starts the processes: anew, as on every system
+START_METHOD = "spawn"
 
 
 def trials_folder(folder: str | pathlib.Path) -> pathlib.Path:
@@ -123,7 +125,7 @@ class _Worker:
     """A process that runs one trial after another, in its own pool, so that its loss affects no other trial."""
 
     def __init__(self) -> None:
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_begin_worker)
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context(START_METHOD), initializer=_begin_worker)
         self._pid = self._pool.submit(os.getpid)
 
     def start(self, trial: Trial, folder: pathlib.Path, checkpoint_freq: int) -> "Future[Row]":

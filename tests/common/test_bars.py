@@ -5,13 +5,14 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
 import sys
 import termios
 import time
 
 import pytest
+
+from tests.forked import Forked
 
 TRAINING = """
 import sys
@@ -46,12 +47,11 @@ def test_the_screen_wraps_and_overwrites():
 
 def train_in_a_terminal(columns, folder, *options, seconds=120):
     """Train in a terminal until the first test is shown, press Ctrl-C, and return what the screen shows at the end."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ |= {"OMP_NUM_THREADS": "1", "TERM": "xterm"}
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
-        os.execv(sys.executable, [sys.executable, "-c", TRAINING, str(folder), *options])
+    terminal, inside = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    training = Forked(
+        TRAINING, folder, *options, folder=folder, environment={"TERM": "xterm"}, terminal=os.ttyname(inside)
+    )
     output, pressed, deadline = b"", False, time.monotonic() + seconds
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 1)[0]:
@@ -59,12 +59,15 @@ def train_in_a_terminal(columns, folder, *options, seconds=120):
                 output += os.read(terminal, 4096)
             except OSError:  # the process has ended
                 break
+            if inside is not None:  # the process has opened it
+                os.close(inside)
+                inside = None
         # A bar, whatever else has come with it in one piece
         if not pressed and re.search(rb"Episode 1,.*/s\]", output, re.DOTALL):
             os.write(terminal, b"\x03")
             pressed = True
     os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen(output.decode(), columns)
+    return training.wait(), screen(output.decode(), columns)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such terminals")

@@ -39,6 +39,12 @@ LONG = Plan([LAKE], {"lecture": {}}, seeds=1, timesteps=20_000, test_freq=1000)
 FREQ = 500
 
 
+@pytest.fixture(autouse=True)
+def _workers_are_forked_from_one_that_has_imported_everything(monkeypatch):
+    """Each would import for seconds; the tests of the notebooks and the slow ones spawn them."""
+    monkeypatch.setattr(runner_module, "START_METHOD", "forkserver")
+
+
 def same(row, result):
     """Whether a row of a table holds a trial's result, to the last bit."""
     return row["state"] == "done" and {name: row[name] for name in result} == result
@@ -254,8 +260,10 @@ def test_a_stopped_trial_continues_and_ends_like_an_uninterrupted_trial(tmp_path
 
 @pytest.fixture(scope="module")
 def worker():
-    """A worker of a study, which takes a while to import everything."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=runner_module._begin_worker) as pool:
+    """A worker of a study."""
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("forkserver"), initializer=runner_module._begin_worker
+    ) as pool:
         yield pool
 
 

@@ -29,6 +29,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sb3_lecture_dqn import LectureDQN, LectureQRDQN, make_env, zoo
 from sb3_lecture_dqn.training.tuned import read_hyperparams, tuned_settings
 from sb3_lecture_dqn.zoo.search import sample_for_zoo
+from tests.forked import Forked
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -84,16 +85,15 @@ print("changed", [name for name in before if after.get(name) is not before[name]
 
 def run_all(folder, *commands):
     """Commands one after the other: of each its exit code, what it printed, and its errors."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMANDS, json.dumps([[*map(str, words)] for words in commands])],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
+    done = Forked(
+        COMMANDS,
+        json.dumps([[*map(str, words)] for words in commands]),
+        folder=folder,
+        environment={"MPLBACKEND": "Agg"},
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "changed []"
-    out, err = (re.split(r"^exit code (\d+)\n", text, flags=re.MULTILINE) for text in (done.stdout, done.stderr))
+    assert done.wait(300) == 0, done.printed
+    assert done.printed[0].splitlines()[-1] == "changed []"
+    out, err = (re.split(r"^exit code (\d+)\n", text, flags=re.MULTILINE) for text in done.printed)
     return [*zip(map(int, out[1::2]), out[::2], err[::2], strict=False)]
 
 
