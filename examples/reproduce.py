@@ -5,7 +5,7 @@ From the root of the repository::
 
     python examples/reproduce.py --quick                 # half a minute: no long training
     python examples/reproduce.py                         # everything: some hours on one core
-    python examples/reproduce.py --only tuned lecture    # some of it; `--list` names all
+    python examples/reproduce.py --only tuned lecture    # some of it, such as what is left; `--list` names all
 
 Every number of the pages comes from a table in ``results``, ``benchmarks/results`` or ``guide``, which a script has
 written. So there are two comparisons. ``pages`` compares the pages with these tables (``figures.py`` says where each
@@ -14,24 +14,30 @@ what is random may differ as much as the rules below say, and how many runs are 
 (The compiled engine rounds alike on processors of one kind only.) Times of a processor are compared as ratios to the
 peer's, which ran beside.
 
-The exit code is 1 if something does not hold. A whole run writes ``results/reproduce.md``.
+The exit code is 1 if something does not hold. Each part that is repeated becomes a row of ``results/reproduce.csv``, in
+place of the one of the time before, and ``results/reproduce.md`` has the table of all. So a whole run can be made in
+several sittings.
 """
 
 import argparse
 import json
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parent
 sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "benchmarks")]
 
 import figures  # noqa: E402
-from machine import describe_machine, sentence  # noqa: E402
+from machine import cpu_name, load  # noqa: E402
+from result_rows import markdown_table, read_rows, write_rows  # noqa: E402
 
 #: How far a figure that was measured again may be from the stored one: relatively, or absolutely
 RULES = {
@@ -294,6 +300,28 @@ def repeat(run: Run) -> list[str]:
 QUICK = {"pages": pages, "stored": stored, "short": short}
 
 
+def when_and_where() -> dict[str, str]:
+    """Return the time, the commit and the machine of a repetition."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=EXAMPLES, capture_output=True, text=True)
+    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numba", "stable-baselines3"))
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit.stdout.strip() or "no repository",
+        "machine": f"{cpu_name()}, Python {platform.python_version()}, {packages}",
+    }
+
+
+def report(folder: Path, rows: list[dict[str, str]]) -> None:
+    """Write the rows of all repetitions, and their table."""
+    write_rows(folder / "reproduce.csv", rows[0], rows)
+    about = "Written by `python examples/reproduce.py`: the last repetition of each part, and the load before it."
+    text = markdown_table(about, list(rows[0]), [list(row.values()) for row in rows])
+    missing = [run.name for run in RUNS if run.name not in {row["what"] for row in rows}]
+    lines = [f"- Not repeated yet: {name}" for name in missing]
+    lines += [f"- Not measured again: {what}: {why}" for what, why in LEFT_OUT.items()]
+    (folder / "reproduce.md").write_text(text + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """
     Compare.
@@ -306,26 +334,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--only", nargs="+", choices=by_name, metavar="NAME", help="only some")
     parser.add_argument("--list", action="store_true", help="print the names and the minutes, and measure nothing")
-    parser.add_argument("--out", type=Path, help="the report of a run (default: results/reproduce.md, of a whole run)")
+    parser.add_argument("--out", type=Path, default=figures.RESULTS, help="folder of the report (default: results)")
     args = parser.parse_args(arguments)
     if args.list:
         print(*QUICK, *(f"{run.name}: {run.minutes} minutes" for run in RUNS), sep="\n")
         print(*(f"Not measured again: {what}: {why}" for what, why in LEFT_OUT.items()), sep="\n")
         return 0
     names = args.only or (QUICK if args.quick else by_name)
-    lines = [sentence(describe_machine("../reproduce.py")), "", "| what | seconds | does not hold |", "|---|---|---|"]
+    rows = {row["what"]: row for row in read_rows(args.out / "reproduce.csv")}
     wrong: list[str] = []
     for name in names:
-        begin = time.perf_counter()
+        begin, load_before = time.perf_counter(), load()
         found = by_name[name]()
-        print(*(f"DOES NOT HOLD: {line}" for line in found), sep="\n", end="\n" if found else "")
-        lines.append(f"| {name} | {time.perf_counter() - begin:.0f} | {len(found)} |")
+        print(*(f"DOES NOT HOLD: {line}" for line in found), sep="\n", end="\n" if found else "", flush=True)
         wrong += found
-    lines += ["", *(f"- {line}" for line in wrong)]
-    lines += [f"- Not measured again: {what}: {why}" for what, why in LEFT_OUT.items()]
-    out = args.out or (None if args.only or args.quick else figures.RESULTS / "reproduce.md")
-    if out is not None:
-        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if not args.quick:
+            seconds = f"{time.perf_counter() - begin:.0f}"
+            does_not_hold = "; ".join(found) or "nothing"
+            rows[name] = {"what": name, **when_and_where(), "load": load_before, "seconds": seconds}
+            rows[name]["does not hold"] = does_not_hold
+            report(args.out, [rows[what] for what in by_name if what in rows])
     print("All figures hold." if not wrong else f"{len(wrong)} figures do not hold.")
     return bool(wrong)
 

@@ -127,9 +127,29 @@ def test_a_script_that_fails_is_a_figure_that_does_not_hold(scripts, tmp_path, m
     reproduce, _ = scripts
     run = reproduce.Run("tiny", 1, lambda out: [["-c", "raise SystemExit('no memory left')"]], read, tmp_path)
     monkeypatch.setattr(reproduce, "RUNS", [run])
-    assert reproduce.main(["--only", "tiny", "--out", str(tmp_path / "report.md")]) == 1
+    assert reproduce.main(["--only", "tiny", "--out", str(tmp_path)]) == 1
     assert "no memory left" in capsys.readouterr().out
-    assert "| tiny | 0 | 1 |" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    (row,) = reproduce.read_rows(tmp_path / "reproduce.csv")
+    assert "no memory left" in row["does not hold"]
+
+
+def test_parts_are_repeated_one_by_one_and_the_report_has_the_last_of_each(scripts, tmp_path, monkeypatch):
+    reproduce, _ = scripts
+    (tmp_path / "table.txt").write_text("1.0 50 7")
+    runs = [reproduce.Run(name, 1, written("0.9 50 7"), read, tmp_path) for name in ("one", "two", "three")]
+    monkeypatch.setattr(reproduce, "RUNS", runs)
+    reproduce.main(["--only", "two", "--out", str(tmp_path)])
+    reproduce.main(["--only", "one", "--out", str(tmp_path)])
+    runs[1] = reproduce.Run("two", 1, written("1.0 50 7"), read, tmp_path)
+    reproduce.main(["--only", "two", "--out", str(tmp_path)])
+    rows = reproduce.read_rows(tmp_path / "reproduce.csv")
+    assert [(row["what"], row["does not hold"]) for row in rows] == [
+        ("one", "one: a task: 0.9, stored 1"),
+        ("two", "nothing"),
+    ]
+    table = (tmp_path / "reproduce.md").read_text(encoding="utf-8")
+    assert "| one | " in table
+    assert "- Not repeated yet: three\n" in table
 
 
 def test_stored_figures_of_every_run_can_be_read_and_are_like_themselves(scripts):
