@@ -107,7 +107,7 @@ def _check_bits(kind: str, state: Any) -> None:
     if kind == "MT19937":
         check_number("position in MT19937", state["state"]["pos"], 0, _MT19937_WORDS, integer=True)
     elif kind == "Philox":
-        check_number("position in Philox", state["buffer_pos"], 0, _PHILOX_NUMBERS, integer=True)
+        check_number("position in Philox", state["buffer_pos"], 1, _PHILOX_NUMBERS, integer=True)
     for name, numbers in state["state"].items():
         if np.any(np.asarray(numbers) < 0):  # NumPy 1 would take them for other numbers
             raise ValueError(f"not the state of a {kind}: {name} has numbers below 0")

@@ -152,9 +152,9 @@ def test_every_kind_comes_back(kind, n):
 def test_positions_beyond_the_words_are_refused(kind, position):
     generator = np.random.Generator(KINDS[kind](5))
     state = copy.deepcopy(generator_state(generator))
-    where, name, most = (state["state"], "pos", 624) if kind == "MT19937" else (state, "buffer_pos", 4)
+    where, name, least, most = (state["state"], "pos", 0, 624) if kind == "MT19937" else (state, "buffer_pos", 1, 4)
     where[name] = position
-    if 0 <= position <= most:
+    if least <= position <= most:
         set_generator_state(generator, state)
         draw(generator)
     else:

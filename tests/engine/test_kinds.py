@@ -378,7 +378,10 @@ def test_a_run_is_resumed_exactly(case, tmp_path):
         assert max(distances(numbers(other), numbers(whole)).values()) == 0
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+# A later PyTorch says the same by a FutureWarning.
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning", "ignore:`torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning"
+)
 @each([case for case in KINDS if case["space"] != "Dict"])
 def test_it_is_traced_by_torchscript(case):
     model = make("numba", case)

@@ -766,18 +766,18 @@ def test_the_results_of_version_1_0_are_read_and_numbered(tmp_path):
     plan = Plan([LAKE], {"mine": {}}, episodes=1, seeds=1)
     table = ResultTable(tmp_path)
     table.add(plan.trials())
-    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "results.sqlite")) as connection, connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         connection.execute("PRAGMA user_version = 0")  # as version 1.0 wrote it
     assert len(read_rows(tmp_path)) == 1
     assert len(ResultTable(tmp_path).rows()) == 1
-    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "results.sqlite")) as connection, connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 def test_a_table_of_a_later_version_is_refused_by_its_number(tmp_path):
     ResultTable(tmp_path)
-    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "results.sqlite")) as connection, connection:
         connection.execute("PRAGMA user_version = 2")
     with pytest.raises(OSError, match="its table has version 2, and this package reads versions up to 1"):
         read_rows(tmp_path)
@@ -796,5 +796,5 @@ def test_a_new_column_finds_its_way_into_an_old_table(tmp_path, monkeypatch):
     table = ResultTable(tmp_path)
     table.record(plan.trials()[1], {"mean_return": 0.5, "error": "stopped"})
     assert [row["mean_return"] for row in table.rows()] == [None, 0.5]
-    with sqlite3.connect(tmp_path / "results.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "results.sqlite")) as connection, connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
