@@ -51,7 +51,9 @@ def written_whole(path: Path, suffix: str) -> Iterator[IO[bytes]]:
         given = open_path(path, "w", suffix=suffix)
         content = io.BytesIO()
         yield content
-        given.write(content.getbuffer())
+        # Released also if the file raises: Python 3.13 complains of a view that is left.
+        with content.getbuffer() as view:
+            given.write(view)
         return
     target = _target(pathlib.Path(path), suffix)
     if target.exists() and not target.is_file():  # a device or a pipe, which has to stay one
