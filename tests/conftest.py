@@ -7,7 +7,7 @@ import os
 import pytest
 import torch as th
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from sb3_lecture_dqn import LectureDQN
 
@@ -17,9 +17,12 @@ th.set_num_threads(1)
 # Processes of environments are forked from one that has imported these, in place of importing them each.
 multiprocessing.set_forkserver_preload(["gymnasium", "stable_baselines3", "torch", "sb3_lecture_dqn.public"])
 
-# The same examples in every run, so that a failure appears everywhere; HYPOTHESIS_PROFILE=search looks for new ones.
+# The same examples in every run, so that a failure appears everywhere. HYPOTHESIS_PROFILE=search looks for new ones;
+# with HYPOTHESIS_PROFILE=mutants a failure is enough, and no simpler one is looked for.
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.register_profile("search", deadline=None, max_examples=1000)
+phases = (Phase.explicit, Phase.reuse, Phase.generate)
+settings.register_profile("mutants", derandomize=True, deadline=None, database=None, phases=phases)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

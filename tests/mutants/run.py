@@ -55,6 +55,7 @@ def run_tests(copy: Path, tests: tuple[str, ...], cache: Path, timeout: float) -
         "PYTHONDONTWRITEBYTECODE": "1",  # a changed file may have the size and the second of the one before
         "NUMBA_CACHE_DIR": str(cache),
         "OMP_NUM_THREADS": "1",
+        "HYPOTHESIS_PROFILE": "mutants",
     }
     process = subprocess.Popen(
         command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
