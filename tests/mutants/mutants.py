@@ -213,7 +213,13 @@ MUTANTS = {
         "kernels/networks.py",
         "if allowed and (best < 0 or values[at + a] > values[at + best]):",
         "if allowed and (best < 0 or values[at + a] >= values[at + best]):",
-        STRETCHES,
+        _tests("training/test_stretches", "of_equal_actions_the_first_valid_one_is_greedy"),
+    ),
+    "kernel: of two equal actions the last one is greedy, without masks": Mutant(
+        "kernels/networks.py",
+        "            if values[at + a] > values[at + best]:\n                best = a\n        return best",
+        "            if values[at + a] >= values[at + best]:\n                best = a\n        return best",
+        _tests("training/test_stretches", "of_equal_actions_the_first_valid_one_is_greedy"),
     ),
     "loop: an episode is one step longer than the limit": Mutant(
         "kernels/rollouts.py",

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch as th
 from hypothesis import event, given, settings
@@ -464,3 +465,18 @@ def test_a_copy_in_the_step_in_which_the_target_was_changed_is_not_lost(train_fr
     assert not (next(iter(weights.values())) == 3.0).any()
     if gradient_steps == 0:  # else the copy comes before the last update
         assert all(map(th.equal, weights.values(), model.q_net.state_dict().values()))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_of_equal_actions_the_first_valid_one_is_greedy(engine, masked):
+    always_greedy = {"exploration_decay": None, "exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
+    kwargs = {"max_episode_steps": 5, "gradient_steps": 0, "use_masking": masked, "engine": engine, **always_greedy}
+    model = LectureDQN("TablePolicy", "Taxi-v3", seed=0, **kwargs)
+    with th.no_grad():
+        model.q_net.layers[0].weight.zero_()
+    memory = model.learn(600).replay_buffer
+    states, actions = memory.observations[: memory.size()].ravel(), memory.actions[: memory.size()].ravel()
+    masks = model.get_env().model.action_masks if masked else np.ones((500, 6), bool)
+    assert len(states) > 50
+    assert actions.tolist() == masks[states].argmax(axis=1).tolist()
