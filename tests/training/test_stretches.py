@@ -213,6 +213,8 @@ def lake(n_envs: int = 2, **kwargs: Any) -> Case:
 
 ENDING = Table(5, 9, 4, 3, "odd", True, 0.3)
 LARGE = Table(6, 12, 130, 2, "few", True, 0.1)
+ONE_WORD = Table(8, 10, 64, 2, "few", True, 0.2)  # of masks
+ONLY_SUCCESSES = Table(7, 6, 3, 2, "few", False, 1.0)
 MIXED = {"success_fraction": 0.3, "deduplicate": False}
 ADAM = {"optimizer_class": th.optim.Adam, "hidden_dim": 6}
 LINEAR = {"exploration_decay": None, "learning_rate": LinearSchedule(1e-2, 1e-4, 0.6), "exploration_fraction": 0.4}
@@ -239,6 +241,8 @@ SETTINGS = [
     (ENDING, "TablePolicy", {"policy_kwargs": {}, "learning_starts": 200, **LINEAR}),
     (ENDING, "TablePolicy", {"policy_kwargs": {}, "train_freq": 12, **LINEAR}),
     (LARGE, "LecturePolicy", {"use_masking": True, "policy_kwargs": ADAM}),
+    (ONE_WORD, "LecturePolicy", {"use_masking": True}),
+    (ONLY_SUCCESSES, "LecturePolicy", {"replay_buffer_kwargs": MIXED, "batch_size": 7}),
     (LARGE, "TablePolicy", {"use_masking": True, "explore_least_tried": True, "policy_kwargs": {}, **LINEAR}),
 ]
 
