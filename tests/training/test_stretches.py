@@ -214,6 +214,7 @@ def lake(n_envs: int = 2, **kwargs: Any) -> Case:
 ENDING = Table(5, 9, 4, 3, "odd", True, 0.3)
 LARGE = Table(6, 12, 130, 2, "few", True, 0.1)
 ONE_WORD = Table(8, 10, 64, 2, "few", True, 0.2)  # of masks
+MORE_THAN_A_SWEEP = Table(9, 1300, 2, 2, "few", False, 0.1)  # of the ways to untried actions
 ONLY_SUCCESSES = Table(7, 6, 3, 2, "few", False, 1.0)
 MIXED = {"success_fraction": 0.3, "deduplicate": False}
 ADAM = {"optimizer_class": th.optim.Adam, "hidden_dim": 6}
@@ -224,6 +225,7 @@ SETTINGS = [
     ("Taxi-v3", "LecturePolicy", {"use_masking": True, "explore_least_tried": True}),
     ("Taxi-v3", "LecturePolicy", {"use_masking": True, "explore_least_tried": "anywhere"}),
     (ENDING, "TablePolicy", {"policy_kwargs": {}, "explore_least_tried": "anywhere"}),
+    (MORE_THAN_A_SWEEP, "TablePolicy", {"policy_kwargs": {}, "explore_least_tried": "anywhere"}),
     ("Taxi-v3", "LecturePolicy", {"store_and_replay": False, "use_masking": True, "batch_size": 1}),
     ("FrozenLake-v1", "TablePolicy", {"policy_kwargs": {}, "explore_least_tried": True}),
     ("CliffWalking-v1", "ActionInPolicy", {"gradient_steps": -1, "batch_size": 1, "max_grad_norm": 0.1}),
