@@ -234,8 +234,8 @@ def main() -> None:
     torch.set_num_threads(1)  # more threads are slower for matrices this small
     torch.manual_seed(args.seed)
     env, test_env = make_taxi(), make_taxi()
-    n_states, n_actions = int(env.observation_space.n), int(env.action_space.n)
-    agent = Agent(config, QNet(n_states, n_actions, config.hidden_dim), *np.random.default_rng(args.seed).spawn(2))
+    net = QNet(int(env.observation_space.n), int(env.action_space.n), config.hidden_dim)
+    agent = Agent(config, net, *map(np.random.default_rng, np.random.SeedSequence(args.seed).spawn(2)))
     print(f"Action Space {env.action_space}\nState Space {env.observation_space}")
     print(f"Store & replay: {replays}\nDouble DQN: {doubles}")
     with SummaryWriter(f"runs/SR_{replays}_DD_{doubles}_{time.strftime('%Y-%m-%d_%H-%M-%S')}") as writer:

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 import gymnasium as gym
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -36,6 +37,8 @@ def picture(values, actions, layout):
 
 def share_of_other_pixels(drawn, name):
     """Return the share of pixels that clearly differ from the reference. UPDATE_IMAGES=1 replaces the reference."""
+    if tuple(map(int, matplotlib.__version__.split(".")[:2])) < (3, 11):
+        pytest.skip("the references are of matplotlib 3.11, and older ones set texts elsewhere")
     path = REFERENCES / f"{name}.png"
     if os.environ.get("UPDATE_IMAGES"):
         Image.fromarray(drawn).save(path, optimize=True)

@@ -579,7 +579,8 @@ def test_a_file_that_is_no_table_of_a_study_is_refused(written, message, tmp_pat
         ({"curve": json.dumps({**json.loads(done_row()["curve"]), "timesteps": [1, 2]})}, "'timesteps' must be a list"),
         ({"curve": json.dumps({**json.loads(done_row()["curve"]), "timesteps": ["a"]})}, "curve: timesteps='a'"),
         ({"curve": json.dumps({**json.loads(done_row()["curve"]), "episodes": 3})}, "must be a list"),
-        ({"weights_sha256": "x" * 2**21}, "string or blob too big"),
+        # Python 3.10 cannot set SQLite's limit.
+        ({"weights_sha256": "x" * 2**21}, "string or blob too big" if sys.version_info >= (3, 11) else None),
     ],
     ids=lambda value: str(value)[:40],
 )
