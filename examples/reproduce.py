@@ -224,11 +224,13 @@ def stored() -> list[str]:
     import own_tasks as own_tasks_script
     import search_defaults
     import tuned_results
+    import vector_tasks
 
     made = {
         "tuned.md": tuned_results.markdown(figures.csv_rows("tuned.csv")),
         "own_tasks.md": own_tasks_script.markdown(figures.csv_rows("own_tasks.csv")),
         "defaults.md": search_defaults.markdown(figures.csv_rows("defaults.csv"), search_defaults.TIMESTEPS),
+        "vector_tasks.md": vector_tasks.markdown(figures.csv_rows("vector_tasks.csv")),
         "ablation.md": ablation_script.markdown(figures.csv_rows("ablation.csv")),
     }
     wrong = [name for name, text in made.items() if (figures.RESULTS / name).read_text(encoding="utf-8") != text]
