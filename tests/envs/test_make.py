@@ -105,7 +105,8 @@ def test_make_env_puts_the_lectures_limit_in_place_of_the_ids(given, limit):
 @pytest.mark.parametrize(
     ("env_id", "limit"),
     [
-        *((env_id, 1000) for env_id in ("Taxi-v3", "Taxi-v4", *VARIANTS)),
+        *((env_id, 1000) for env_id in ("Taxi-v3", *VARIANTS)),
+        *((env_id, 1000) for env_id in ("Taxi-v4",) if env_id in gym.registry),  # gymnasium >= 1.3
         *(("CartPole-v1", 500), ("FrozenLake-v1", 100), ("MountainCar-v0", 200), ("Blackjack-v1", None)),
     ],
 )
