@@ -324,19 +324,11 @@ def _with_constant_statistics(env: gym.Env) -> gym.Env:
     counter = None
     for wrapper in chain_of(env):
         if isinstance(wrapper, NormalizeObservation | NormalizeReward):
-            _stop_updates(wrapper)
+            wrapper.update_running_mean = False
         if isinstance(wrapper, NormalizeReward):
             # It stays in the chain, because wrappers around it may depend on its rewards.
             counter = wrapper.env = _RewardCounter(wrapper.env)
     return env if counter is None else _RawReward(env, counter)
-
-
-def _stop_updates(wrapper: Any) -> None:
-    if hasattr(wrapper, "update_running_mean"):
-        wrapper.update_running_mean = False
-    else:  # gymnasium < 1.0
-        statistics = wrapper.obs_rms if isinstance(wrapper, NormalizeObservation) else wrapper.return_rms
-        vars(statistics)["update"] = lambda _: None
 
 
 class _RewardCounter(gym.Wrapper):

@@ -252,7 +252,7 @@ class Narrow(gym.Env):
         return self.observe(), 1.0, False, False, {}
 
 
-@pytest.mark.skipif("dtype" not in inspect.signature(spaces.Discrete).parameters, reason="gymnasium 1.0 has int64 only")
+@pytest.mark.skipif("dtype" not in inspect.signature(spaces.Discrete).parameters, reason="gymnasium 1.2 has int64 only")
 @pytest.mark.parametrize("narrow", [{"observations": np.int32}, {"actions": np.int32}, {"observations": np.uint8}])
 def test_narrow_integers_are_trained_on_like_wide_ones(narrow):
     """Rows of the memory then have another layout: taken for the usual one, they would be read out of bounds."""
