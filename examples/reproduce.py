@@ -21,22 +21,19 @@ several sittings.
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parent
 sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "benchmarks")]
 
 import figures  # noqa: E402
-from machine import cpu_name, load  # noqa: E402
+from machine import describe_machine  # noqa: E402
 from result_rows import markdown_table, read_rows, write_rows  # noqa: E402
 
 #: How far a figure that was measured again may be from the stored one: relatively, or absolutely
@@ -303,13 +300,20 @@ QUICK = {"pages": pages, "stored": stored, "short": short}
 
 
 def when_and_where() -> dict[str, str]:
-    """Return the time, the commit and the machine of a repetition."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=EXAMPLES, capture_output=True, text=True)
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numba", "stable-baselines3"))
+    """Return the time, the commit, the machine and its load, before a repetition."""
+    # The report itself changes from part to part.
+    changed = ["git", "diff", "--name-only", "HEAD", "--", ":/", ":(top,exclude)examples/results/reproduce.*"]
+    commit, dirty = (
+        subprocess.run(words, cwd=EXAMPLES, capture_output=True, text=True).stdout.strip()
+        for words in (["git", "rev-parse", "--short", "HEAD"], changed)
+    )
+    facts = describe_machine("../reproduce.py")
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": commit.stdout.strip() or "no repository",
-        "machine": f"{cpu_name()}, Python {platform.python_version()}, {packages}",
+        "date": facts["date"],
+        "commit": f"{commit}, changed" if dirty else commit or "no repository",
+        "machine": f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {packages}",
+        "load": facts["load"],
     }
 
 
@@ -317,7 +321,8 @@ def report(folder: Path, rows: list[dict[str, str]]) -> None:
     """Write the rows of all repetitions, and their table."""
     write_rows(folder / "reproduce.csv", rows[0], rows)
     about = "Written by `python examples/reproduce.py`: the last repetition of each part, and the load before it."
-    text = markdown_table(about, list(rows[0]), [list(row.values()) for row in rows])
+    cells = [[text.replace("|", r"\|") for text in row.values()] for row in rows]
+    text = markdown_table(about, list(rows[0]), cells)
     missing = [run.name for run in RUNS if run.name not in {row["what"] for row in rows}]
     lines = [f"- Not repeated yet: {name}" for name in missing]
     lines += [f"- Not measured again: {what}: {why}" for what, why in LEFT_OUT.items()]
@@ -346,15 +351,13 @@ def main(arguments: list[str] | None = None) -> int:
     rows = {row["what"]: row for row in read_rows(args.out / "reproduce.csv")}
     wrong: list[str] = []
     for name in names:
-        begin, load_before = time.perf_counter(), load()
+        begin, row = time.perf_counter(), {"what": name, **when_and_where()}
         found = by_name[name]()
         print(*(f"DOES NOT HOLD: {line}" for line in found), sep="\n", end="\n" if found else "", flush=True)
         wrong += found
         if not args.quick:
             seconds = f"{time.perf_counter() - begin:.0f}"
-            does_not_hold = "; ".join(found) or "nothing"
-            rows[name] = {"what": name, **when_and_where(), "load": load_before, "seconds": seconds}
-            rows[name]["does not hold"] = does_not_hold
+            rows[name] = {**row, "seconds": seconds, "does not hold": "; ".join(found) or "nothing"}
             report(args.out, [rows[what] for what in by_name if what in rows])
     print("All figures hold." if not wrong else f"{len(wrong)} figures do not hold.")
     return bool(wrong)
