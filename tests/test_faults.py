@@ -1,5 +1,6 @@
 """Training that goes wrong stops at once, says when, and leaves a checkpoint from which it can go on."""
 
+import gc
 import os
 import signal
 
@@ -14,6 +15,17 @@ from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCa
 from sb3_lecture_dqn.common.checks import check_finite, check_rewards
 from sb3_lecture_dqn.envs.env_processes import EnvironmentProcessError
 from tests.pairs import every
+
+# What multiprocessing could not send to a process that has died, of which Python >= 3.13 tells when it is collected
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:Exception ignored in. <_io\.BytesIO:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _it_is_collected_here():
+    yield
+    gc.collect()
 
 
 class Poison(BaseCallback):
