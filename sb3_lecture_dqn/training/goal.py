@@ -169,7 +169,7 @@ class Goal:
         self._n_tests += 1
         self._in_a_row = self._in_a_row + 1 if is_good else 0
         self.is_solved = self._in_a_row >= (1 if result.optimality is not None else STABLE)
-        if self._best is None or result.mean_reward > self._best.mean_reward or self.is_solved:
+        if self._best is None or result.mean_reward >= self._best.mean_reward:
             self._best, self._best_step = result, model.num_timesteps
             weights = model._networks[0].state_dict()
             self._weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
