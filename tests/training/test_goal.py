@@ -212,10 +212,12 @@ def test_good_tests_must_follow_each_other():
     assert solved == [False] * (len(good) - 1) + [True]
 
 
-def test_a_solved_test_is_kept_although_an_earlier_one_had_more():
-    *_, (goal, model) = after_each([(9.0, False)] + [(1.0, True)] * STABLE)
+@pytest.mark.parametrize(("rewards", "kept"), [((2.0, 3.0, 1.0), 1), ((2.0, 2.0, 2.0), 2), ((2.0, 1.0, 2.0), 2)])
+def test_of_tests_in_a_row_the_best_one_is_kept_the_latest_of_equals(rewards, kept):
+    *_, (goal, model) = after_each([(reward, True) for reward in rewards])
     goal.end(model)
-    assert {float(value) for tensor in weights(model).values() for value in tensor.ravel()} == {STABLE}
+    assert goal.is_solved
+    assert {float(value) for tensor in weights(model).values() for value in tensor.ravel()} == {kept}
 
 
 def test_the_weights_of_the_best_test_stay_what_they_were():
