@@ -27,7 +27,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _kernels_are_compiled_once(tmp_path_factory):
+def _sb3_makes_no_folders_elsewhere(tmp_path_factory):
+    """SB3's logger makes a folder for every run, also if it writes nothing: thousands in the system's one."""
+    os.environ["SB3_LOGDIR"] = str(tmp_path_factory.mktemp("logs"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_compiled_once(_sb3_makes_no_folders_elsewhere, tmp_path_factory):
     """Have pytest-xdist's processes compile the kernels once; the others read them from numba's cache."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         # Each has kernels of its own; without numba, this takes no time.
