@@ -218,7 +218,7 @@ def make_taxi() -> Env:
     return gym.make("Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3").unwrapped
 
 
-# Package: sb3_lecture_dqn/cli.py, main
+# Package: sb3_lecture_dqn/commands/train_run.py, train
 def main() -> None:
     """Train on Taxi, and print the results."""
     from torch.utils.tensorboard import SummaryWriter

@@ -1,4 +1,4 @@
-"""The lecture's run for several seeds, tested exactly over all starts. It takes about a minute a seed."""
+"""The lecture's run for several seeds, tested exactly over all starts. It takes some seconds a seed with numba."""
 
 import argparse
 import time

@@ -627,7 +627,7 @@ Image(folder / "taxi.gif", width=620)
 # **Answer.** All of the lines above differ. The ones that matter most: minibatches of 64 instead of single transitions, Adam
 # instead of SGD, γ = 0.9, exploration that seeks out actions never tried (`explore_least_tried`), and **masks**, which
 # tell the agent what is legal. A mask is knowledge that the lecture's agent does not have, so this is not "the same
-# algorithm, only better": without masks it takes about three times as many steps.
+# algorithm, only better": without masks it takes more than twice as many steps.
 #
 # ### Why a network at all?
 #
@@ -644,8 +644,8 @@ Image(folder / "taxi.gif", width=620)
 # %% ko
 # **답.** 위에 나온 설정이 모두 다릅니다. 가장 중요한 것은 전이 하나 대신 64개짜리 미니배치, SGD 대신 Adam, γ = 0.9, 한 번도
 # 해 보지 않은 행동을 찾아가는 탐험(`explore_least_tried`), 그리고 할 수 있는 행동을 알려 주는 **마스크**입니다. 마스크는 강의의
-# 에이전트에게 없는 지식이므로, "같은 알고리즘인데 성적만 좋다"라고 할 수는 없습니다. 마스크가 없으면 스텝이 세 배쯤
-# 필요합니다.
+# 에이전트에게 없는 지식이므로, "같은 알고리즘인데 성적만 좋다"라고 할 수는 없습니다. 마스크가 없으면 두 배가 넘는
+# 스텝이 필요합니다.
 #
 # ### 그렇다면 왜 신경망을 쓸까요?
 #

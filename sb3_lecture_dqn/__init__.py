@@ -8,7 +8,6 @@ further down.
 ``cli.py``, ``__main__.py``   the command ``sb3-lecture-dqn``
 ``commands/``                 its commands, one file each: train, test, diagnose, watch, …
 ``public.py``                 the names that the package exports
-``config_file.py``            the options of a run as ``config.yaml``
 ``zoo/``                      the plugin for RL Zoo, which trains and loads the algorithms by its own commands
 ``study/``                    studies: many tasks × settings × seeds, their tables and statistics
 ``show/``                     pictures, films, plots, TensorBoard and the page of a run
@@ -18,7 +17,7 @@ further down.
 ``training/``                 the training loop, exploration, settings, tuned settings (``hyperparams/``), callbacks
 ``saving/``                   files of models, replay memories and checkpoints
 ``evaluation/``               tests of models, and the environments for tests
-``engine/``                   gradient updates: by PyTorch for every model, by compiled loops for the lecture's
+``engine/``                   gradient updates: by PyTorch for every model, by compiled loops for all but images
 ``envs/``                     environments: made by id, as tables, with action masks
 ``common/``                   replay memory, network layers, wrappers, checks of input, random generators
 ``kernels/``                  the loops compiled by numba

@@ -8,14 +8,12 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
+from sb3_lecture_dqn.common.run_files import MODEL
 from sb3_lecture_dqn.lecture_dqn.lecture_dqn import LectureDQN
 from sb3_lecture_dqn.lecture_qrdqn.lecture_qrdqn import LectureQRDQN
 from sb3_lecture_dqn.saving.checkpoint_file import checkpoint_algorithm
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in, newest_whole
 from sb3_lecture_dqn.saving.model_file import read_summary
-
-#: Name of the model's file in the folder of a run
-MODEL = "model.zip"
 
 
 class Algorithm(NamedTuple):
@@ -52,12 +50,17 @@ def load_model(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
     :return: The model
     :raises UnsafeFileError: If the file is damaged, or holds no model of this package
     """
-    name = read_summary(path).algorithm
-    for algorithm in ALGORITHMS.values():
-        if algorithm.cls.word_in_files == name:
-            return algorithm.cls.load(path)
-    known = ", ".join(algorithm.cls.word_in_files for algorithm in ALGORITHMS.values())
-    raise UnsafeFileError(f"path={str(path)!r}: its algorithm is {name!r}; known are {known}")
+    return _class_of(read_summary(path).algorithm, path).load(path)
+
+
+def _class_of(word: str, path: str | pathlib.Path) -> type[LectureDQN] | type[LectureQRDQN]:
+    """Return the algorithm of this package that a file names."""
+    classes = {algorithm.cls.word_in_files: algorithm.cls for algorithm in ALGORITHMS.values()}
+    if word not in classes:
+        raise UnsafeFileError(
+            f"path={str(path)!r}: its algorithm is {shown(repr(word))}; known are {', '.join(classes)}"
+        )
+    return classes[word]
 
 
 def load_run(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
@@ -83,12 +86,7 @@ def load_run(path: str | pathlib.Path) -> LectureDQN | LectureQRDQN:
     word = checkpoint_algorithm(file)
     if word is None:
         return load_model(file)
-    classes = {algorithm.cls.word_in_files: algorithm.cls for algorithm in ALGORITHMS.values()}
-    if word not in classes:
-        raise UnsafeFileError(
-            f"path={str(path)!r}: its algorithm is {shown(repr(word))}; known are {', '.join(classes)}"
-        )
-    at_checkpoint = classes[word].resume(file, exact=False)
+    at_checkpoint = _class_of(word, path).resume(file, exact=False)
     if path.is_dir() and (path / MODEL).is_file():
         model = load_model(path / MODEL)
         if type(model) is type(at_checkpoint) and model.num_timesteps > at_checkpoint.num_timesteps:

@@ -1,4 +1,4 @@
-"""The names that ``from sb3_lecture_dqn import ...`` offers: what another name needs is a line and a word here."""
+"""The names that ``from sb3_lecture_dqn import ...`` offers. A new one is imported here, and added to ``__all__``."""
 
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import OtherArithmeticError, UnsafeFileError

@@ -10,7 +10,7 @@ from sb3_lecture_dqn.cli import main
 from sb3_lecture_dqn.commands import train
 from sb3_lecture_dqn.study import Plan
 from sb3_lecture_dqn.study.trial import make_model
-from sb3_lecture_dqn.training.stock import stock_algorithm
+from sb3_lecture_dqn.training.sb3_defaults import stock_algorithm
 from sb3_lecture_dqn.training.tuned import FOLDER
 
 

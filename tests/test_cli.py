@@ -1,5 +1,6 @@
 """The command line: its files, its output and its exit codes."""
 
+import argparse
 import os
 import re
 import runpy
@@ -378,7 +379,8 @@ def test_recommended_settings_of_an_environment_without_any_are_said_to_be_a_sta
 def test_recommended_settings_without_a_budget_train_until_a_test_is_solved(tmp_path, capsys):
     assert train(tmp_path, "--tuned", "--env", "FrozenLakeNotSlippery-v1", "--seed", "1", episodes=None) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"^Solved: the test at step [\d,]+ of [\d,]+ had 1 test episodes: 6\.00 steps", printed, re.M)
+    solved = r"^Solved: the test at step [\d,]+ of [\d,]+ had the only start, exactly: 6\.00 steps"
+    assert re.search(solved, printed, re.M)
     assert exact_test(LectureDQN.load(run_folder(tmp_path) / "model.zip")).optimality == 1
 
 
@@ -454,7 +456,9 @@ def test_the_last_checkpoint_replaces_weights_that_are_not_finite(tmp_path, caps
 
 def test_the_advice_after_divergence_is_new_to_the_run(tmp_path, capsys):
     assert train(tmp_path / "a", "--set", "learning_rate=0.01", "--quiet") == 3
-    assert "config.yaml --tuned\n" in capsys.readouterr().out
+    assert "config.yaml --set learning_rate=0.001\n" in capsys.readouterr().out
+    other = argparse.Namespace(double_dqn=True, tuned=False, set=["learning_starts=0"])
+    assert train_run._against_divergence(other, None) == "--tuned"
     options = ["--tuned", "--set", "learning_rate=1e30", "--set", "learning_starts=0", "--set", "max_grad_norm=null"]
     assert train(tmp_path / "b", *options, "--quiet") == 3
     printed = capsys.readouterr().out

@@ -43,13 +43,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"network: {', '.join(POLICY_WORDS)}; LecturePolicy, or that of --tuned, by default",
     )
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--episodes", type=int, metavar="N", help="budget in episodes; 5000 if no budget is given")
+    budget.add_argument(
+        "--episodes", type=int, metavar="N", help="budget in episodes; by default 5000, but not with --tuned"
+    )
     budget.add_argument("--timesteps", type=int, metavar="N", help="budget in environment steps")
     parser.add_argument("--seed", type=int, help="makes the run repeatable; drawn and kept in config.yaml by default")
     parser.add_argument("--store-and-replay", action=switch, default=True, help="learn from a replay memory")
     parser.add_argument("--double-dqn", action=switch, default=True, help="learn with a separate target network")
     parser.add_argument("--use-masking", action=switch, default=False, help="choose valid actions only")
-    parser.add_argument("--tuned", action=switch, default=False, help="take the recommended settings and budget")
+    parser.add_argument(
+        "--tuned", action=switch, default=False, help="recommended settings; without a budget until a test is solved"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting of the algorithm, as YAML"
     )
@@ -119,7 +123,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _with_options_of_file(args: argparse.Namespace, file: pathlib.Path) -> argparse.Namespace:
     """Parse the arguments again with the options of a file as defaults."""
-    from sb3_lecture_dqn.config_file import read_config
+    from sb3_lecture_dqn.commands.config_file import read_config
 
     defaults = read_config(file, config_options())
     if args.episodes is not None or args.timesteps is not None:  # instead of either budget of the file

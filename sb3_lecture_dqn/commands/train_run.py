@@ -15,11 +15,11 @@ from stable_baselines3.common.logger import configure
 
 from sb3_lecture_dqn.algorithms import ALGORITHMS
 from sb3_lecture_dqn.commands import lecture_words
+from sb3_lecture_dqn.commands.config_file import write_config
 from sb3_lecture_dqn.commands.parser import named_errors, nearest
 from sb3_lecture_dqn.common.run_files import CONFIG, MODEL, PAGE
 from sb3_lecture_dqn.common.text import shown
 from sb3_lecture_dqn.common.user_yaml import read_yaml
-from sb3_lecture_dqn.config_file import write_config
 from sb3_lecture_dqn.engine.divergence import DivergedError, has_finite_weights
 from sb3_lecture_dqn.evaluation.run import run_test
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
@@ -222,6 +222,6 @@ def _save_finite_model(model: LectureAlgorithm, run: pathlib.Path) -> LectureAlg
 def _against_divergence(args: argparse.Namespace, model: LectureAlgorithm) -> str:
     if not args.double_dqn:
         return "--double-dqn"
-    if not args.tuned:
-        return "--tuned"
-    return f"--set learning_rate={model.policy.optimizer.param_groups[0]['lr'] / 10:g}"
+    if args.tuned or any(setting.startswith("learning_rate=") for setting in args.set):  # which would stay
+        return f"--set learning_rate={model.policy.optimizer.param_groups[0]['lr'] / 10:g}"
+    return "--tuned"

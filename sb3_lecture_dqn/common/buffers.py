@@ -252,8 +252,10 @@ class SuccessFailReplayBuffer(ReplayBuffer):
             with such a mask is only stored if it is terminal, because the value of its next state is not known
         :raises ValueError: If masks are given without ``use_masking``, or not given with it
         """
-        if (next_action_masks is not None) != self.use_masking:
-            raise ValueError(f"use_masking={self.use_masking} and next_action_masks={next_action_masks}")
+        if self.use_masking and next_action_masks is None:
+            raise ValueError("next_action_masks=None, but use_masking=True: give masks of shape (n_envs, n_actions)")
+        if next_action_masks is not None and not self.use_masking:
+            raise ValueError("next_action_masks is given, but use_masking=False: leave it out")
         masks = None if next_action_masks is None else pack_masks(next_action_masks).tolist()
         row = self.row
         # Python's numbers are several times faster here than NumPy's.

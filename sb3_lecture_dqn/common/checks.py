@@ -69,6 +69,18 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
 
 
+def check_switch(name: str, value: Any) -> None:
+    """
+    Check an argument that is on or off. A text such as ``"False"`` would count as on.
+
+    :param name: The argument's name
+    :param value: Its value
+    :raises ValueError: If it is neither ``True`` nor ``False``
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r} must be True or False")
+
+
 def parse_frequency(name: str, frequency: int | tuple[int, str]) -> tuple[int, str]:
     """
     Read a frequency in the idiom of SB3's ``train_freq``.
@@ -119,7 +131,8 @@ def check_rewards(rewards: np.ndarray, step: int) -> None:
         number = as_number(reward)
         if number is None or not math.isfinite(number):
             shown = repr(reward) if number is None else reward
-            raise ValueError(f"environment {i} returned the reward {shown} at environment step {step}")
+            what = f"environment {i} returned the reward {shown} at environment step {step}"
+            raise ValueError(f"{what}, it must be a finite number")
 
 
 def checked_dones(dones: Any, step: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sb3_lecture_dqn.common.checks import Observation
+from sb3_lecture_dqn.common.checks import Observation, find_outside, shown
 
 
 def as_model_takes(observation: Any, space: spaces.Space[Any]) -> Observation:
@@ -65,6 +65,24 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
     for name, child in children:
         parts |= _flat(child, f"{key}_{name}" if key else str(name))
     return parts
+
+
+def check_inside(observation: Observation, space: spaces.Space[Any]) -> None:
+    """
+    Check that discrete observations are in their space. Networks would fail at others, or take the next whole number.
+
+    :param observation: One observation or several, as :func:`as_model_takes` returns them
+    :param space: The model's observation space
+    :raises ValueError: If a discrete part is outside
+    """
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    for key, part in parts.items():
+        if isinstance(part, spaces.Box):
+            continue
+        values = np.atleast_1d(observation[key] if isinstance(observation, dict) else observation)
+        if values.size and (place := find_outside(values, part)) is not None:
+            name = f"observation[{key!r}]" if key else "observation"
+            raise ValueError(f"{name} has {shown(str(values[place]))}, which is not in {part}")
 
 
 def batch_of_one(obs: Any) -> Observation:

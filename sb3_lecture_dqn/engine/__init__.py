@@ -1,1 +1,1 @@
-"""Engines that compute the gradient updates: PyTorch, and compiled loops with the same results."""
+"""Engines that compute the gradient updates: PyTorch, and compiled loops whose results differ by rounding."""

@@ -231,7 +231,7 @@ class CompiledEngine:
         actions = np.empty(n, np.int64)
         outside = self.networks.greedy_actions(self.online, self.net, codes, numbers, masks, self.one, actions)
         if outside >= 0:
-            raise IndexError(f"observation {codes[outside]} is outside the observation space")
+            raise IndexError(f"observation {codes[outside]} is outside {self.model.observation_space}")
         return actions
 
 

@@ -7,7 +7,6 @@ names the first part of a model that is not known; PyTorch then trains the model
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
@@ -63,16 +62,9 @@ _MAX_PRODUCTS = 2**26
 _POLICY_METHODS = ("__call__", "predict", "_predict", "obs_to_tensor", "set_training_mode", "train", "parameters")
 
 
-def _which_autocasts() -> Callable[[], bool]:
-    try:
-        th.is_autocast_enabled("cpu")
-    except TypeError:  # in torch < 2.4, this function has no argument and is for GPUs
-        return th.is_autocast_cpu_enabled
-    return partial(th.is_autocast_enabled, "cpu")
-
-
-#: Return whether ``torch.autocast`` is active on the CPU
-autocasts = _which_autocasts()
+def autocasts() -> bool:
+    """Return whether ``torch.autocast`` is active on the CPU."""
+    return th.is_autocast_enabled("cpu")
 
 
 def also_compiled(method: _Method) -> _Method:
@@ -107,7 +99,7 @@ def _reasons(model: Any) -> Iterator[str]:
     online, target = model._networks
     yield from _network_reasons(model, online, target)
     yield from _policy_reasons(model, online)
-    yield from _parameter_reasons(online, target)
+    yield from _parameter_reasons(model.network_names, online, target)
     yield from _address_reasons(model, online, target)
     yield from _optimizer_reasons(model.policy.optimizer, online)
     yield from _memory_reasons(model)
@@ -189,8 +181,8 @@ def _policy_reasons(model: Any, online: nn.Module) -> Iterator[str]:
             yield f"it would not call {type(model).__name__}.{method}, which was replaced"
 
 
-def _parameter_reasons(online: nn.Module, target: nn.Module) -> Iterator[str]:
-    own, other = ("q_net", "q_net_target")
+def _parameter_reasons(names: tuple[str, str], online: nn.Module, target: nn.Module) -> Iterator[str]:
+    own, other = names
     networks = {own: online} if target is online else {own: online, other: target}
     parameters = {
         f"{network}.{name}": parameter
@@ -204,7 +196,7 @@ def _parameter_reasons(online: nn.Module, target: nn.Module) -> Iterator[str]:
             yield f"it knows parameters of torch.nn, and {name} is a {type(parameter).__name__}"
         if parameter.dtype != th.float32 or parameter.device.type != "cpu":
             yield f"it knows float32 parameters on the cpu only, and {name} is {parameter.dtype} on {parameter.device}"
-    for name, parameter in online.named_parameters(prefix="q_net"):
+    for name, parameter in online.named_parameters(prefix=own):
         if not parameter.requires_grad:
             yield f"it trains all parameters, and {name} does not require a gradient"
         if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:

@@ -34,8 +34,6 @@ from sb3_lecture_dqn.kernels.kinds import (
 
 #: Header of the kernels' description: see the table in :mod:`kernels.networks`
 _N_HEADER, _PER_LAYER = 10, 6
-#: Classes of networks that the kernels know
-NETWORKS = (TableNetwork, LectureNetwork, ActionInNetwork, QNetwork, QuantileNetwork)
 
 
 class UnknownNetworkError(Exception):

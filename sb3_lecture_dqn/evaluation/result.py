@@ -23,6 +23,8 @@ class TestResult:
     :param knows_success: Whether ``success_rate`` counts successes. It does not if an end may be good or bad and the
         environment does not say which; then it is printed as the share of episodes that ``terminated``. Ignored when
         results are compared
+    :param is_exact: Whether these are expectations over all starts, which are counted by ``n_episodes``. Ignored when
+        results are compared
     """
 
     __test__ = False  # pytest must not collect it
@@ -34,9 +36,13 @@ class TestResult:
     n_episodes: int
     optimality: float | None = field(default=None, compare=False)
     knows_success: bool = field(default=True, compare=False)
+    is_exact: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.n_episodes} test episodes: {self.figures}"
+        n = self.n_episodes
+        if self.is_exact:
+            return f"{'the only start' if n == 1 else f'all {n} starts'}, exactly: {self.figures}"
+        return f"{n} test episode{'s' if n > 1 else ''}: {self.figures}"
 
     @property
     def figures(self) -> str:

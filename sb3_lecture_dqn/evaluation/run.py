@@ -240,7 +240,8 @@ def exact_test_on(
     figures = policy_figures(table, actions, limit, penalty_reward)
     optimum = table.optimum(limit)
     scale = optimum.random_mean_reward, optimum.mean_reward
-    return _result([table.mean_over_starts(column) for column in figures], len(table.start_states), scale)
+    means = [table.mean_over_starts(column) for column in figures]
+    return replace(_result(means, len(table.start_states), scale), is_exact=True)
 
 
 def greedy_actions(model: BaseAlgorithm, table: TabularModel) -> np.ndarray | None:

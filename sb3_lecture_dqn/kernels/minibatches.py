@@ -3,7 +3,7 @@ Updates on minibatches: loss, gradient, and a step of the optimiser. See :mod:`n
 
 A minibatch of n transitions is a tuple of arrays, ``batch``: codes and numbers of the observations, codes and numbers
 of the next observations, actions, rewards, discounts (0 where the episode ended), and words of the valid next actions.
-Work arrays are made by ``engine.work.work_arrays``.
+Work arrays are made by ``engine.compiled.work_arrays``.
 """
 
 import numpy as np

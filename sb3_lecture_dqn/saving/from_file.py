@@ -156,6 +156,8 @@ def _check_type(name: str, value: Any, kind: Any) -> Any:
 def _check_names(settings: dict[str, Any]) -> None:
     for name in ("env_id", "tensorboard_log", "_run_folder", "_log_file", "_log_of_file"):
         _check_type(name, settings.get(name), str | pathlib.PurePath | None)
+    for keyword in _check_type("_tuned_with", settings.get("_tuned_with", ()), list | tuple):
+        _check_type("_tuned_with", keyword, str)
     env_id, run = settings.get("env_id"), settings.get("_run_folder")
     if env_id is not None and not re.fullmatch(r"[\w:./-]{1,200}", str(env_id)):
         raise UnsafeFileError(f"env_id={shown(repr(env_id))} is not an id of an environment")

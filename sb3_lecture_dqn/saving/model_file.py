@@ -150,7 +150,7 @@ def read_model(
     :raises UnsafeFileError: If the file is damaged, no such model, or has entries that are code
     """
     if custom_objects is not None and not isinstance(custom_objects, dict):
-        raise ValueError("custom_objects argument must be a dict or None")
+        raise ValueError(f"custom_objects={custom_objects!r} must be a dictionary or None")
     with reading(path, "zip", f"{name} model") as (file, size):
         members = _model_members(file, size, name)
         _check_algorithm(members, stock)

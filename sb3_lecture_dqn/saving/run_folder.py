@@ -78,21 +78,26 @@ def run_name(model: Any) -> str:
 
 
 def _what_differs(model: Any) -> list[str]:
-    """Return a word for each setting that differs from the constructor's default, except the switches."""
+    """
+    Return a word for each setting that differs from the constructor's default, except the switches.
+
+    Of a tuned model, these are the settings that replaced recommended ones.
+    """
     masks = ["masks"] if model.use_masking else []
-    if model._default_timesteps is not None:
-        return ["tuned", *masks]
+    is_tuned = model._default_timesteps is not None
     words = []
     for name, parameter in inspect.signature(type(model).__init__).parameters.items():
         value = getattr(model, name, parameter.default)
-        if name in _NOT_NAMED or parameter.kind is inspect.Parameter.VAR_KEYWORD or value == parameter.default:
+        differs = name in model._tuned_with if is_tuned else value != parameter.default
+        if name in _NOT_NAMED or parameter.kind is inspect.Parameter.VAR_KEYWORD or not differs:
             continue
         entries = value.items() if isinstance(value, dict) else [(name, value)]
         if issubclass(type(model), QRDQN):  # its constructor adds them
             entries = [entry for entry in entries if entry[0] not in ("optimizer_class", "optimizer_kwargs")]
         words += [f"{key}={entry}" if isinstance(entry, int | float | str) else key for key, entry in entries]
     policy = next((word for word, cls in model.policy_aliases.items() if cls is model.policy_class), "policy")
-    words = [*([policy] if policy != "LecturePolicy" else []), *masks, *words]
+    before = ["tuned"] if is_tuned else [policy] if policy != "LecturePolicy" else []
+    words = [*before, *masks, *words]
     return words if len(words) <= _MAX_WORDS else [*words[:_MAX_WORDS], f"and-{len(words) - _MAX_WORDS}-more"]
 
 

@@ -1,8 +1,8 @@
 """
 The training loop: act, step, store; update; copy the target network; test. A copy by steps comes before the updates.
 
-:meth:`LectureAlgorithm.learn` loops over rollouts, :meth:`LectureAlgorithm._learn_from_a_rollout` does one iteration of
-the loop, and :meth:`LectureAlgorithm.collect_rollouts` steps the environments. Tests are callbacks: they run at the
+:meth:`LectureAlgorithm.learn` loops over rollouts, :meth:`LectureAlgorithm._do_rollout_and_update` does one iteration
+of the loop, and :meth:`LectureAlgorithm.collect_rollouts` steps the environments. Tests are callbacks: they run at the
 start of a rollout, after the updates of the rollout before it, and at the end of training.
 """
 
@@ -116,7 +116,7 @@ class LectureAlgorithm(LectureModel):
                 # Do rollouts by the compiled loop if it can do them; else do one here.
                 proceeds = stretches.advance() if stretches.are_possible else None
                 if proceeds is None:
-                    proceeds = self._learn_from_a_rollout(callback, log_interval)
+                    proceeds = self._do_rollout_and_update(callback, log_interval)
                 run.between_rollouts(proceeds)
                 if not proceeds:
                     break
@@ -128,7 +128,7 @@ class LectureAlgorithm(LectureModel):
         run.end()
         return self
 
-    def _learn_from_a_rollout(self, callback: BaseCallback, log_interval: int) -> bool:
+    def _do_rollout_and_update(self, callback: BaseCallback, log_interval: int) -> bool:
         """Collect a rollout, update, copy the target network if due; return ``False`` if a callback ends training."""
         assert self.env is not None
         self._in_rollout = True
@@ -143,11 +143,11 @@ class LectureAlgorithm(LectureModel):
         )
         if not rollout.continue_training:
             return False
-        self._learn(rollout.episode_timesteps, rollout.n_episodes)
+        self._update_after_rollout(rollout.episode_timesteps, rollout.n_episodes)
         self._in_rollout = False
         return True
 
-    def _learn(self, n_steps: int, n_episodes: int) -> None:
+    def _update_after_rollout(self, n_steps: int, n_episodes: int) -> None:
         """Update after a rollout of so many steps and ended episodes, and copy the target network if due."""
         if self.num_timesteps > self.learning_starts and not waits_for_episode(self.replay_buffer):
             gradient_steps = self.gradient_steps if self.gradient_steps >= 0 else n_steps
@@ -163,9 +163,9 @@ class LectureAlgorithm(LectureModel):
         :param step: Local variables of :meth:`collect_rollouts` when the callbacks were called
         """
         arguments = itemgetter("replay_buffer", "actions", "new_obs", "rewards", "dones", "infos", "log_interval")(step)
-        n_episodes = self._take_in(*arguments)
+        n_episodes = self._finish_step(*arguments)
         callback.on_rollout_end()
-        self._learn(len(step["dones"]), n_episodes)
+        self._update_after_rollout(len(step["dones"]), n_episodes)
         self._in_rollout = False
 
     def collect_rollouts(
@@ -211,14 +211,14 @@ class LectureAlgorithm(LectureModel):
             self._access.after_step()
             if not continues:
                 return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, False)
-            num_collected_episodes += self._take_in(
+            num_collected_episodes += self._finish_step(
                 replay_buffer, buffer_actions, new_obs, rewards, dones, infos, log_interval, action_noise
             )
             idx, done = len(dones) - 1, bool(dones[-1])  # callbacks see them at the next step, as in SB3
         callback.on_rollout_end()
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
 
-    def _take_in(
+    def _finish_step(
         self,
         replay_buffer: ReplayBuffer,
         actions: np.ndarray,

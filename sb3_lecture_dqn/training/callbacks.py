@@ -1,4 +1,4 @@
-"""Callbacks for training: the lecture's test, checkpoints, and a progress bar over episodes."""
+"""Callbacks for training: the lecture's test, checkpoints, and progress bars over episodes and steps."""
 
 import dataclasses
 import os

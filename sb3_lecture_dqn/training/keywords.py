@@ -64,6 +64,42 @@ def check_keywords(argument: str, value: Any, kind: type, filled: Iterable[str] 
     )
 
 
+#: What the lecture's program calls the arguments, and what they are here
+_OF_LECTURE = {
+    "lr": "learning_rate",
+    "epsilon_decay": "exploration_decay",
+    "min_epsilon": "exploration_final_eps",
+    "num_episodes": "learn(total_episodes=...)",
+    "max_time_steps": "max_episode_steps",
+    "renew_target": 'target_update_interval=(..., "episode")',
+    "replay_memory_fail_size": "buffer_size",
+    "updates_per_step": "gradient_steps",
+    "hidden_dim": "policy_kwargs=dict(hidden_dim=...)",
+    "test_freq": "LectureTestCallback(test_freq=...)",
+    "num_tests": "LectureTestCallback(n_test_episodes=...)",
+}
+
+
+def check_constructor_keywords(kind: type, keywords: Iterable[str]) -> None:
+    """
+    Check the keywords of an algorithm's constructor.
+
+    :param kind: The algorithm
+    :param keywords: Names of the keywords
+    :raises UnknownKeywordError: If the constructor does not accept one; the message names what it is called here if the
+        lecture has it, else the most similar keyword
+    """
+    parameters = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    takes = [name for name in [*parameters][1:] if not name.startswith("_")]
+    for name in keywords:
+        if name not in parameters:
+            near = [_OF_LECTURE[name]] if name in _OF_LECTURE else difflib.get_close_matches(name, takes, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(takes)}"
+            raise UnknownKeywordError(f"{kind.__name__} takes no argument {name!r}; {hint}")
+
+
 def check_policy_keywords(kind: type[BasePolicy], value: Any, other: str, other_class: type[BasePolicy]) -> None:
     """
     Check ``policy_kwargs``, and in it ``optimizer_kwargs`` and ``features_extractor_kwargs``.

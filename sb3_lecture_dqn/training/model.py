@@ -7,6 +7,7 @@ The training loop is in :mod:`algorithm`.
 import copy
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -22,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import Observation, UnsupportedSpaceError, check_number, parse_frequency
 from sb3_lecture_dqn.common.masks import given_masks, predict_greedily
-from sb3_lecture_dqn.common.observations import as_model_takes, batch_of_one
+from sb3_lecture_dqn.common.observations import as_model_takes, batch_of_one, check_inside
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.common.wrappers import check_not_nested
 from sb3_lecture_dqn.engine.changes import UserAccess
@@ -34,6 +35,8 @@ from sb3_lecture_dqn.saving.model_env import announce_env, make_model_env, take_
 from sb3_lecture_dqn.saving.saveable import Saveable
 from sb3_lecture_dqn.training.exploration import ANYWHERE, Exploration, lecture_epsilon
 from sb3_lecture_dqn.training.goal import Goal
+from sb3_lecture_dqn.training.keywords import check_constructor_keywords
+from sb3_lecture_dqn.training.sb3_defaults import stock_model
 from sb3_lecture_dqn.training.schedule import Budget, Every
 from sb3_lecture_dqn.training.settings import (
     check_parts,
@@ -43,7 +46,6 @@ from sb3_lecture_dqn.training.settings import (
     memory_kwargs,
     split_policy_and_env,
 )
-from sb3_lecture_dqn.training.stock import stock_model
 from sb3_lecture_dqn.training.transitions import Transitions
 from sb3_lecture_dqn.training.tuned import tuned_model
 
@@ -91,12 +93,18 @@ class LectureModel(Saveable):
     _exploration: Exploration
     _transitions: Transitions
     _default_timesteps: int | None = None  # the budget of `learn` if none is given
+    _tuned_with: Sequence[str] = ()  # the arguments of `tuned` that replace recommended ones
     _warned_of_missing_masks = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "torch_learner_class" in vars(cls):  # 1.0 took the loss from there; without this, it would be ignored
             raise TypeError(f"{cls.__name__}.torch_learner_class: override compute_loss(batch) instead, since 2.0")
+
+    def __new__(cls: type[SelfModel], *args: Any, **keywords: Any) -> SelfModel:
+        """Name what was meant by an unknown keyword, which Python's own error does not."""
+        check_constructor_keywords(cls, keywords)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -170,8 +178,9 @@ class LectureModel(Saveable):
 
         Other ids and environment objects get default settings that depend on the observation space, see
         :func:`default_settings`: a table for discrete observations and networks for others, with a replay memory
-        for the whole training, a target network and Adam. These settings do not diverge, but they are not tuned; with
-        ``verbose=1``, they are printed. If the environment has action masks, ``use_masking=True`` improves them most.
+        of one budget, a target network and Adam. A table cannot diverge, networks may. These settings are not tuned;
+        with ``verbose=1``, they are printed. If the environment has action masks, ``use_masking=True`` improves them
+        most.
 
         :param env: The environment, or its id
         :param use_masking: Whether to train with action masks and the settings for masks
@@ -421,10 +430,12 @@ class LectureModel(Saveable):
         :param action_masks: Valid actions, bool of shape ``(n_actions,)``, or ``(n, n_actions)`` for a batch. ``None``
             if all are valid; a model with ``use_masking`` then warns once
         :return: The action or a batch of actions, and the argument ``state``
-        :raises ValueError: If the observation does not have the keys of the observation space, if the masks have the
+        :raises ValueError: If the observation does not have the keys of the observation space, if a discrete part is
+            not in its space, if the masks have the
             wrong shape, or if a mask allows no action
         """
         observation = as_model_takes(observation, self.observation_space)
+        check_inside(observation, self.observation_space)
         if action_masks is None and self.use_masking and not self._warned_of_missing_masks:
             self._warned_of_missing_masks = True
             warnings.warn(_UNMASKED, stacklevel=2)

@@ -11,7 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
 from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
-from sb3_lecture_dqn.common.checks import check_choice, check_number, parse_frequency
+from sb3_lecture_dqn.common.checks import check_choice, check_number, check_switch, parse_frequency
 from sb3_lecture_dqn.common.state_numbers import MAX_STATES, n_states_of
 from sb3_lecture_dqn.common.stock import stock_algorithm, stock_memory
 from sb3_lecture_dqn.common.torch_layers import check_counts_from_zero
@@ -68,6 +68,10 @@ def check_settings(model: Any) -> None:
     :param model: The model, before its networks and its memory are made
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
+    for name in ("store_and_replay", "double_dqn", "double_q", "use_masking", "optimize_memory_usage"):
+        check_switch(name, getattr(model, name))
+    if model.seed is not None:
+        check_number("seed", model.seed, 0, 2**32 - 1, integer=True)
     lr = model.learning_rate
     check_number("learning_rate", lr(1.0) if callable(lr) else lr, 0)
     check_number("buffer_size", model.buffer_size, 1, integer=True)

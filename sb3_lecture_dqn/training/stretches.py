@@ -39,7 +39,8 @@ _MAX_STEPS_IN_A_ROLLOUT = 20_000
 _LOOP_METHODS = (
     "collect_rollouts", "train", "epsilon", "dump_logs", "_sample_action", "_step", "_store_transition", "_on_step",
     "_copy_target", "_copy_target_by_steps", "_copy_target_by_episodes", "_update_info_buffer",
-    "_update_learning_rate", "_update_current_progress_remaining", "_learn_from_a_rollout",
+    "_update_learning_rate", "_update_current_progress_remaining", "_do_rollout_and_update",
+    "_update_after_rollout", "_finish_step",
 )  # fmt: skip
 _ENV_METHODS = ("step", "step_async", "step_wait")
 _MEMORY_METHODS = ("add", "draw_minibatches", "_make_room")

@@ -243,7 +243,7 @@ def tuned_model(cls: Any, env: Any, use_masking: bool, overrides: dict[str, Any]
     model = cls(env=vec_env, **keywords)
     model.env_id = env
     model.env_wrapper = settings.env_wrapper
-    model._default_timesteps = settings.n_timesteps
+    model._default_timesteps, model._tuned_with = settings.n_timesteps, sorted(overrides)
     return model
 
 
@@ -257,7 +257,7 @@ def _with_default_settings(cls: Any, env: Any, overrides: dict[str, Any]) -> Any
         cls.hyperparams, train_env.observation_space, n_actions, n_envs, cls.policy_aliases, overrides.get("policy")
     )
     model = cls(env=train_env, **{**settings.keywords, **overrides})
-    model._default_timesteps = settings.n_timesteps
+    model._default_timesteps, model._tuned_with = settings.n_timesteps, sorted(overrides)
     if isinstance(env, str):
         model.env_id = env
     if model.verbose >= 1:

@@ -859,6 +859,8 @@ DATE = r"_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
         (lambda log: LectureDQN("Taxi-v3", engine="torch", verbose=0, tensorboard_log=log), "SR_True_DD_True"),
         (lambda log: LectureDQN.tuned("Taxi-v3", seed=1, use_masking=True, tensorboard_log=log),
          "taxi-v3_tuned_masks_seed1"),
+        (lambda log: LectureDQN.tuned("Taxi-v3", learning_rate=0.01, double_dqn=False, tensorboard_log=log),
+         "taxi-v3_tuned_learning-rate=0.01_no-target"),
         (lambda log: LectureDQN("FrozenLake-v1", tensorboard_log=log), "frozenlake-v1"),
         (lambda log: LectureDQN("Taxi-v3", gamma=0.9, double_dqn=False, seed=0, tensorboard_log=log),
          "taxi-v3_gamma=0.9_no-target_seed0"),

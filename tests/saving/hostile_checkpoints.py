@@ -133,6 +133,8 @@ def checkpoints(good, own_log, victim):
         "another budget": ("state budget", {"until_steps": 1}),
         "a default budget that is text": ("settings _default_timesteps", "many"),
         "a beginning that is text": ("settings _began_at", "xy"),
+        "a keyword of tuned that is none": ("settings _tuned_with", [["gamma"]]),
+        "keywords of tuned that are none": ("settings _tuned_with", 5),
         "a beginning of three": ("settings _began_at", {"$": "tuple", "items": [0, 0, 0]}),
         "counted updates that are text": ("settings _n_updates", "x"),
         "noise": ("settings action_noise", 1),

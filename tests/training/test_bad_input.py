@@ -57,13 +57,45 @@ from sb3_lecture_dqn import (
         ("max_grad_norm", 0, "above 0"),
         ("max_grad_norm", math.nan, "above 0"),
         ("loss", "l1", "'mse', 'huber'"),
+        ("seed", -1, "an integer at least 0"),
+        ("seed", 1.5, "an integer at least 0"),
+        ("store_and_replay", "False", "True or False"),
+        ("double_dqn", "False", "True or False"),
+        ("double_q", 1, "True or False"),
+        ("use_masking", "no", "True or False"),
+        ("optimize_memory_usage", None, "True or False"),
         ("max_episode_steps", 0, "at least 1"),
-        ("seed", -1, "between 0 and"),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_its_range(argument, value, allowed):
     with pytest.raises(ValueError, match=rf"(?i){argument}.*{allowed}"):
         LectureDQN("Taxi-v3", **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [
+        ("gama", r"did you mean gamma\?"),
+        ("lr", r"did you mean learning_rate\?"),
+        ("hidden_dim", r"did you mean policy_kwargs=dict\(hidden_dim=\.\.\.\)\?"),
+        ("xyz", "it takes policy, env, learning_rate, .*, explore_least_tried$"),
+    ],
+)
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+def test_an_unknown_keyword_is_answered_with_what_was_meant(algorithm, keyword, meant):
+    with pytest.raises(TypeError, match=f"{algorithm.__name__} takes no argument '{keyword}'; {meant}"):
+        algorithm("Taxi-v3", **{keyword: 1})
+
+
+def test_an_own_constructor_takes_what_it_says():
+    class Own(LectureDQN):
+        def __init__(self, *args, xyz=0, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.xyz = xyz
+
+    assert Own("Taxi-v3", xyz=3, gamma=0.5).xyz == 3
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lr'"):
+        Own("Taxi-v3", lr=1)
 
 
 @pytest.mark.parametrize("hidden_dim", [0, -3, 2.0])
@@ -248,6 +280,28 @@ def test_no_environment_is_named(arguments):
         LectureDQN(*arguments)
 
 
+# Observations for predict
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize(
+    ("space", "observation", "message"),
+    [
+        (spaces.Discrete(3), 3, "observation has 3, which is not in Discrete(3)"),
+        (spaces.Discrete(3), [0, -1], "observation has -1, which"),
+        (spaces.Discrete(3), 1.5, "observation has 1.5, which"),
+        (spaces.MultiDiscrete([2, 3]), [[1, 2], [2, 0]], "observation has 2, which"),
+        (spaces.MultiBinary(2), [0, 2], "observation has 2, which"),
+        (spaces.Dict(a=spaces.Discrete(2), b=spaces.Discrete(4)), {"a": 2, "b": 3}, "observation['a'] has 2, which"),
+    ],
+    ids=str,
+)
+def test_a_state_outside_the_space_has_no_action(space, observation, message, deterministic):
+    model = LectureDQN(Observing(space), seed=0)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        model.predict(observation, deterministic=deterministic)
+
+
 # Budgets
 
 
@@ -312,7 +366,7 @@ def train_until_it_stops(env, policy="MlpPolicy", **kwargs):
 @pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf])
 def test_a_reward_that_is_no_number_stops_the_training_at_its_step(reward):
     model, message = train_until_it_stops(Broken(reward=reward))
-    assert message == f"environment 0 returned the reward {reward} at environment step 4"
+    assert message == f"environment 0 returned the reward {reward} at environment step 4, it must be a finite number"
     assert model.num_timesteps == 4
     assert np.isfinite(model.replay_buffer.rewards).all()
     assert model.replay_buffer.size() <= 3
@@ -386,7 +440,7 @@ def test_the_first_observation_is_checked(value):
 def test_the_environment_at_fault_is_named_among_several():
     env = DummyVecEnv([lambda: Broken(), lambda: Broken(), lambda: Broken(reward=math.nan)])
     model, message = train_until_it_stops(env)
-    assert message == "environment 2 returned the reward nan at environment step 12"
+    assert message == "environment 2 returned the reward nan at environment step 12, it must be a finite number"
     assert model.num_timesteps == 12
 
 

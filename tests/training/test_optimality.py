@@ -239,8 +239,10 @@ def test_of_an_agent_that_fails_it_is_known_and_not_printed():
     result = exact_test(model)
     assert result.success_rate == 0
     assert result.optimality == pytest.approx(0.7, abs=0.05)
-    assert str(result) == "300 test episodes: 1000.00 steps, 0.00 penalties, -1000.00 reward, 0.0% solved"
+    assert str(result) == "all 300 starts, exactly: 1000.00 steps, 0.00 penalties, -1000.00 reward, 0.0% solved"
     assert str(TestResult(13.07, 0, 7.93, 0.5, 300, 0.9)).endswith("50.0% solved")
+    assert str(exact_test(LectureDQN("FrozenLake-v1"))).startswith("the only start, exactly: ")
+    assert str(TestResult(13.07, 0, 7.93, 0.5, 1, 0.9)).startswith("1 test episode: ")
     # Where it is not known what a success is, it is all that tells.
     assert str(TestResult(9, 0, 1, 0, 3, 0.9, knows_success=False)).endswith("0.0% terminated, optimality 0.9000")
 
