@@ -122,6 +122,11 @@ def check_counts_from_zero(space: spaces.Space[Any]) -> None:
             )
 
 
+def _check_is_flat(space: spaces.Space[Any]) -> None:
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1:  # SB3 cannot tell one from a batch of them
+        raise UnsupportedSpaceError(f"observation space {space} must have one dimension")
+
+
 def _n_values(space: spaces.Space[Any]) -> list[int]:
     """Number of values of every discrete number of a space; an empty list for a ``Box``."""
     check_counts_from_zero(space)
@@ -263,6 +268,9 @@ class TableNetwork(EmbeddingQNetwork):
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Discrete) -> None:
         super().__init__(observation_space, action_space)
         self.numbers = StateNumbers(observation_space)
+        for part in observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else ():
+            _check_is_flat(part)
+        _check_is_flat(observation_space)
         table = nn.Embedding(self.numbers.n, self.n_actions)
         nn.init.zeros_(table.weight)
         self.layers = nn.Sequential(table)

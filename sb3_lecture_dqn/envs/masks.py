@@ -18,7 +18,8 @@ INFO_KEY = "action_mask"
 
 class ActionMaskInfo(TransparentWrapper):
     """
-    Adds the mask of an environment's ``action_masks()`` to every info, as ``info["action_mask"]``.
+    Adds the mask of an environment's ``action_masks()`` to every info, as ``info["action_mask"]``, but of a terminal
+    state.
 
     A vectorised environment resets itself at the end of an episode. Then only the info still has the mask of the last
     state. The algorithms of this package put this wrapper around the environments of a ``DummyVecEnv``; put it around
@@ -42,7 +43,9 @@ class ActionMaskInfo(TransparentWrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """See gymnasium's ``Env``."""
         obs, reward, terminated, truncated, info = super().step(action)
-        return obs, reward, terminated, truncated, {**info, INFO_KEY: self._masks_now()}
+        # Of a terminal state nobody needs a mask, and an environment may have none.
+        masks = {} if terminated else {INFO_KEY: self._masks_now()}
+        return obs, reward, terminated, truncated, {**info, **masks}
 
     def _masks_now(self) -> np.ndarray:
         return np.array(self.env.get_wrapper_attr(EXPECTED_METHOD_NAME)())
@@ -80,6 +83,11 @@ class MaskReader:
         # Reading the info is cheaper than calling the method.
         in_infos = isinstance(base, DummyVecEnv) and all(base.env_is_wrapped(ActionMaskInfo))
         self._by_method = self._has_method and not in_infos
+
+    @property
+    def knows_the_present(self) -> bool:
+        """Whether it reads the masks of the present states at any time, and not from infos after a reset or a step."""
+        return self._tabular or self._has_method
 
     def at_start(self, was_reset: bool = True) -> np.ndarray:
         """
@@ -167,7 +175,10 @@ def table_masks(model: TabularModel) -> np.ndarray:
     :raises ValueError: If it has no masks, or the mask of a state to act in allows no action
     """
     if model.action_masks is None:
-        raise ValueError("use_masking=True and the model of the environment has no action_masks")
+        raise ValueError(
+            "use_masking=True, but the table of the environment has no masks: it takes them from a method "
+            "action_mask(state) of the class, or from the argument action_masks of TabularModel"
+        )
     allowed: np.ndarray = model.action_masks
     going_on = allowed[:, :, None] & ~model.terminated & (model.probabilities > 0)
     acted_in = np.union1d(model.start_states, model.next_states[going_on])

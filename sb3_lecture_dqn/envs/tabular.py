@@ -134,6 +134,11 @@ class TabularModel:
                 made_env.close()
         inner, max_episode_steps = find_table(env, leaving_out)
         masks = [inner.action_mask(s) for s in range(len(inner.P))] if hasattr(inner, "action_mask") else None
+        if masks is None and opts_in(inner) and hasattr(inner, "action_masks"):
+            raise ValueError(
+                f"{type(inner).__name__} says is_tabular = True and has action_masks(), which gives the mask of the "
+                "present state only: it needs action_mask(state) too, or is_tabular = False"
+            )
         model = cls(inner.P, inner.initial_state_distrib, masks, max_episode_steps, inner.spec)
         if opts_in(inner):
             check_spaces(inner, model.n_states, model.n_actions)

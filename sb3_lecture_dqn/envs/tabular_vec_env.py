@@ -321,6 +321,11 @@ class TabularVecEnv(VecEnv):
         """Whether there are running episodes."""
         return self._was_reset
 
+    @property
+    def states(self) -> np.ndarray:
+        """A copy of the present states, int64 of shape ``(n_envs,)``."""
+        return np.array(self._states, np.int64)
+
     def is_at(self, obs: np.ndarray) -> bool:
         """
         Look whether these are the present states: a user can set a state, or reset the environments.

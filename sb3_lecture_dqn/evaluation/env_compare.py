@@ -16,7 +16,9 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeReward
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 # Only wrappers of other packages are checked for what they keep and whether they write.
 _KNOWN_PACKAGES = {"gymnasium", "stable_baselines3", "sb3_contrib", "rl_zoo3", "sb3_lecture_dqn"}
@@ -64,6 +66,29 @@ def is_foreign(wrapper: gym.Env) -> bool:
     :return: ``False`` for the packages whose wrappers are known here
     """
     return type(wrapper).__module__.split(".")[0] not in _KNOWN_PACKAGES
+
+
+def may_change_rewards(env: VecEnv) -> bool:
+    """
+    Look whether a wrapper may change the rewards that tests see. They see raw rewards where training normalises them.
+
+    :param env: The environment of a model
+    :return: Whether one may
+    """
+    vec_env: Any = env
+    while isinstance(vec_env, VecEnvWrapper):
+        if type(vec_env).__module__.split(".")[0] not in _KNOWN_PACKAGES:
+            return True
+        vec_env = vec_env.venv
+    return any(_changes_rewards(wrapper) for sub_env in vec_env.envs for wrapper in chain_of(sub_env))
+
+
+def _changes_rewards(wrapper: gym.Env) -> bool:
+    if not isinstance(wrapper, gym.Wrapper) or isinstance(wrapper, NormalizeReward):
+        return False
+    if not is_foreign(wrapper):
+        return isinstance(wrapper, gym.RewardWrapper)
+    return type(wrapper).step not in (gym.Wrapper.step, gym.ObservationWrapper.step, gym.ActionWrapper.step)
 
 
 def attributes(env: gym.Env) -> dict[str, Any]:

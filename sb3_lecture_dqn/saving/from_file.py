@@ -65,7 +65,11 @@ def make_model(
         )
     memory_kwargs = settings.get("replay_buffer_kwargs", {})
     if settings.get("replay_buffer_class") is NStepReplayBuffer and "n_steps" in memory_kwargs:
-        settings["replay_buffer_class"] = None  # SB3 shall choose this class again; it was not the user's choice
+        # SB3 shall choose this class again, and add these arguments; neither was the user's choice.
+        settings["replay_buffer_class"] = None
+        settings["replay_buffer_kwargs"] = {
+            name: value for name, value in memory_kwargs.items() if name not in ("n_steps", "gamma")
+        }
     if env is not None:
         vec_env = env = cls._wrap_env(env, settings.get("verbose", 0))
         check_for_correct_spaces(vec_env, settings["observation_space"], settings["action_space"])

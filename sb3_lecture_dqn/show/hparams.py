@@ -20,7 +20,7 @@ from sb3_lecture_dqn.evaluation.environment import tabular_env
 from sb3_lecture_dqn.evaluation.like_model import step_limit_of
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on
 from sb3_lecture_dqn.saving.logs import outliving_full_disks
-from sb3_lecture_dqn.training.due import Due
+from sb3_lecture_dqn.training.due import Due, check_is_called_itself
 
 #: Attributes that are shown besides the keywords of the constructor
 _MORE_ATTRIBUTES = ("env_id", "env_wrapper", "n_envs", "engine_in_use")
@@ -120,6 +120,7 @@ class HParamsCallback(BaseCallback):
     """
 
     def _on_training_start(self) -> None:
+        check_is_called_itself(self)
         model = self.model
         self.writer = _writer(self.logger.output_formats, type(self).__name__)
         self.limit: int | None = None

@@ -207,9 +207,7 @@ class LectureAlgorithm(LectureModel):
             num_collected_steps += 1
 
             callback.update_locals(locals())
-            continues = callback.on_step()
-            self._access.after_step()
-            if not continues:
+            if not self._call_back(callback, new_obs, dones, infos):
                 return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, False)
             num_collected_episodes += self._finish_step(
                 replay_buffer, buffer_actions, new_obs, rewards, dones, infos, log_interval, action_noise
@@ -217,6 +215,19 @@ class LectureAlgorithm(LectureModel):
             idx, done = len(dones) - 1, bool(dones[-1])  # callbacks see them at the next step, as in SB3
         callback.on_rollout_end()
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
+    def _call_back(
+        self, callback: BaseCallback, new_obs: Observation, dones: np.ndarray, infos: list[dict[str, Any]]
+    ) -> bool:
+        """Call the callbacks after a step, and return whether training goes on; if not, the step is not stored."""
+        continues = False
+        try:
+            continues = callback.on_step()
+        finally:
+            if not continues:
+                self._transitions.follow(self, new_obs, dones, infos)
+        self._access.after_step()
+        return continues
 
     def _finish_step(
         self,
@@ -366,6 +377,12 @@ class LectureAlgorithm(LectureModel):
                 "load(path, env=...)"
             )
         will_be_reset = from_zero or self._last_obs is None
+        goes_on, counts = not from_zero and self._resumed is None and self.num_timesteps > 0, self._exploration.counts
+        if goes_on and counts is not None and not counts.any():
+            warnings.warn(
+                f"explore_least_tried={self.explore_least_tried!r}: a model's file has no counts of the actions, so "
+                "exploration begins anew; to go on exactly, resume a checkpoint"
+            )
         # SB3 adds `num_timesteps` to this number.
         total_timesteps = self._budget.until_steps - (0 if from_zero else self.num_timesteps)
         try:

@@ -33,7 +33,7 @@ from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_te
 from sb3_lecture_dqn.saving.checkpointer import Checkpointer, folder_for
 from sb3_lecture_dqn.saving.env_state import generators_state, set_generators_state
 from sb3_lecture_dqn.saving.logs import outliving_full_disks
-from sb3_lecture_dqn.training.due import AT_ONCE, Due
+from sb3_lecture_dqn.training.due import AT_ONCE, Due, check_is_called_itself
 from sb3_lecture_dqn.training.schedule import Every
 
 
@@ -114,6 +114,7 @@ class LectureTestCallback(EventCallback):
 
     def _init_callback(self) -> None:
         super()._init_callback()
+        check_is_called_itself(self)
         if self.best_model_save_path is not None:
             os.makedirs(self.best_model_save_path, exist_ok=True)
         if self.callback_on_new_best is not None:

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import (
     CheckpointCallback,
     ConvertCallback,
     EvalCallback,
+    EventCallback,
     EveryNTimesteps,
     LogEveryNTimesteps,
     ProgressBarCallback,
@@ -133,6 +134,20 @@ _STOCK: dict[type, Callable[[Any], Due | None]] = {
     StopTrainingOnMaxEpisodes: _after_episodes,
     ConvertCallback: _of_function,
 }
+
+
+def check_is_called_itself(callback: BaseCallback) -> None:
+    """
+    Check that a callback is not the child of another one, which would call it at steps only, and not at rollouts.
+
+    :param callback: A callback that does its work at the start of rollouts
+    :raises ValueError: If it is, as in ``EveryNTimesteps(500, LectureTestCallback())``
+    """
+    if isinstance(callback.parent, EventCallback):
+        raise ValueError(
+            f"{type(callback.parent).__name__} calls its child at steps only, and {type(callback).__name__} works "
+            "between rollouts: give it to learn() itself, alone or in a list; its own arguments say how often it works"
+        )
 
 
 def next_due(callback: BaseCallback) -> Due:

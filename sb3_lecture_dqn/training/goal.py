@@ -2,18 +2,19 @@
 
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.envs.tabular import NotTabularError
-from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
+from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError, may_change_rewards
 from sb3_lecture_dqn.evaluation.environment import is_own_to_close, make_test_env, tabular_env
 from sb3_lecture_dqn.evaluation.result import TestResult
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
 from sb3_lecture_dqn.training.callbacks import result_of
 from sb3_lecture_dqn.training.due import Due
-from sb3_lecture_dqn.training.plateau import Plateau, check_weights_of_test, mean_return_since
+from sb3_lecture_dqn.training.plateau import Plateau, check_weights_of_test, mean_return_since, set_weights, weights_of
 from sb3_lecture_dqn.training.schedule import Budget, Every
 from sb3_lecture_dqn.training.tuned import has_own_settings
 
@@ -40,8 +41,8 @@ class Goal:
 
     - In a tabular environment, exact tests look at all starts. A test is solved if no policy is better; if outcomes are
       uncertain, with an optimality of at least ``UNCERTAIN``, or ``UNCERTAIN_AT_END`` when a budget is spent. In
-      another environment whose registration has a reward threshold, the last of ``STABLE`` tests in a row that reach
-      the threshold is solved. Training ends at the first solved test.
+      another environment whose registration has a reward threshold, for these rewards and this step limit, the last of
+      ``STABLE`` tests in a row that reach the threshold is solved. Training ends at the first solved test.
     - In all others, no test is solved. Training ends with a budget at whose end tests no longer improve, see
       :class:`Plateau`. A test plays episodes that no test played before; if the environment cannot be copied, or has no
       known step limit, the training's own episodes since the last test stand in for them. An environment with settings
@@ -89,7 +90,7 @@ class Goal:
             if self._n_tests == 0:
                 self._n_episodes = model._episode_num
         self._every.n = max(self.n_timesteps // (_EXACT_TESTS if is_exact else _TESTS), 1)
-        shapes = {name: value.shape for name, value in model._networks[0].state_dict().items()}
+        shapes = {name: value.shape for name, value in weights_of(model).items()}
         for weights in [self._weights] if self._plateau is None else self._plateau.kept:
             if weights and {name: value.shape for name, value in weights.items()} != shapes:
                 raise UnsafeFileError("the weights of the best test do not fit the model")
@@ -147,12 +148,12 @@ class Goal:
         """
         if self._plateau is not None:
             if self._plateau.weights:
-                model._networks[0].load_state_dict(self._plateau.weights)
+                set_weights(model, self._plateau.weights)
             verdict = "Stopped with the last budget" if self._plateau.improves else "Stopped at a plateau"
             kind = "tests of new episodes" if self._plays else "means of training episodes"
             self.summary = f"{verdict} at step {model.num_timesteps:,} ({kind}): {self._plateau}"
         elif self._best is not None:
-            model._networks[0].load_state_dict(self._weights)
+            set_weights(model, self._weights)
             verdict = "Solved" if self.is_solved else "Not solved, so the best model is kept"
             steps = f"{self._best_step:,} of {model.num_timesteps:,}"
             self.summary = f"{verdict}: the test at step {steps} had {self._best}"
@@ -171,8 +172,7 @@ class Goal:
         self.is_solved = self._in_a_row >= (1 if result.optimality is not None else STABLE)
         if self._best is None or result.mean_reward >= self._best.mean_reward:
             self._best, self._best_step = result, model.num_timesteps
-            weights = model._networks[0].state_dict()
-            self._weights = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+            self._weights = weights_of(model)
 
     def _test_for_plateau(self, model: Any) -> None:
         assert self._plateau is not None
@@ -186,7 +186,7 @@ class Goal:
             score = mean_return_since(model, self._n_episodes)
         if score is not None:
             self._n_tests, self._n_episodes = self._n_tests + 1, model._episode_num
-            self._plateau.note(score, model.num_timesteps, model._networks[0])
+            self._plateau.note(score, model.num_timesteps, weights_of(model))
 
     def _exact_test(self, model: Any) -> tuple[TestResult, bool] | None:
         """Test exactly, and return the result and whether it is solved; ``None`` if the model has no table."""
@@ -286,10 +286,17 @@ def _table_of(model: Any) -> Any:
 
 
 def _threshold_of(model: Any) -> float | None:
-    """The mean reward from which on the environment counts as solved; ``None`` if its registration has none."""
+    """
+    The mean reward from which on the environment counts as solved; ``None`` if its registration has none.
+
+    It does not apply if a wrapper may change the rewards, or if the step limit is not the registered one.
+    """
     envs = getattr(model.env.unwrapped, "envs", ())
     spec = envs[0].spec if envs else None
-    return None if spec is None or spec.reward_threshold is None else float(spec.reward_threshold)
+    if spec is None or spec.reward_threshold is None or may_change_rewards(model.env):
+        return None
+    has_its_limit = model.max_episode_steps == gym.registry.get(spec.id, spec).max_episode_steps
+    return float(spec.reward_threshold) if has_its_limit else None
 
 
 def _can_be_copied(model: Any) -> bool:

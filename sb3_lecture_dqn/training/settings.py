@@ -102,7 +102,7 @@ def check_settings(model: Any) -> None:
         raise ValueError("double_q=True needs a target network, but double_dqn=False")
     parse_frequency("target_update_interval", model.target_update_interval)
     if not isinstance(model.train_freq, tuple) or type(model.train_freq) is tuple:  # SB3 has not parsed it yet
-        parse_frequency("train_freq", model.train_freq)
+        model.train_freq = parse_frequency("train_freq", model.train_freq)
     wanted = model.explore_least_tried
     check_choice("explore_least_tried", wanted, (False, True, ANYWHERE))
     if wanted and not can_count(model.observation_space, model.action_space.n):

@@ -212,9 +212,7 @@ class Stretches:
                 variables = loop.local_variables()
             model._access.handed_out = False
             callback.update_locals(variables)
-            proceeds = callback.on_step()
-            model._access.after_step()
-            if not proceeds:
+            if not model._call_back(callback, variables["new_obs"], variables["dones"], variables["infos"]):
                 return False, n_rollouts
             model._refresh_engine()
             if not self._is_ready() or not loop.is_unchanged(variables):

@@ -18,6 +18,7 @@ from sb3_lecture_dqn.common.checks import (
     checked_dones,
 )
 from sb3_lecture_dqn.envs.masks import MaskReader, give_mask_infos
+from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.saving.env_state import gives_new_arrays
 
 _BOOL = np.dtype(bool)
@@ -60,6 +61,8 @@ class Transitions:
         self._copies_obs = not gives_new_arrays(env)
         if isinstance(space, spaces.Discrete):
             self._states = range(int(space.start), int(space.start) + int(space.n))
+        if not was_reset and type(env) is TabularVecEnv and not env.is_at(model._last_obs):
+            model._last_obs = env.states  # somebody has stepped or reset it since
         self._check_obs(model, model._last_obs)
         if self._copies_obs:
             model._last_obs = _copied(model._last_obs, space)
@@ -75,7 +78,7 @@ class Transitions:
             raise ValueError(f"use_masking=True, but the replay memory, a {type(buffer).__name__}, stores no masks")
         give_mask_infos(env)
         self._mask_reader = MaskReader(env)
-        if was_reset or self.masks is None:
+        if was_reset or self.masks is None or self._mask_reader.knows_the_present:
             self.masks = self._mask_reader.at_start(was_reset)
 
     def store(
@@ -107,13 +110,13 @@ class Transitions:
         any_done = dones.item() if model.n_envs == 1 else dones.any()
         if any_done:
             check_outcomes(infos, dones, model.num_timesteps)
-            self._check_terminal_obs(model, infos)
+            self._check_terminal_obs(model, dones, infos)
         normalize = model._vec_normalize_env
         if normalize is None:
             model._last_original_obs, original_obs = model._last_obs, new_obs
         else:
             original_obs, rewards = normalize.get_original_obs(), normalize.get_original_reward()
-        next_obs = _with_terminal_obs(original_obs, infos, normalize) if any_done else original_obs
+        next_obs = _with_terminal_obs(original_obs, dones, infos, normalize) if any_done else original_obs
         if isinstance(next_obs, dict):
             next_obs = dict(next_obs)  # SB3's DictReplayBuffer reshapes the entries of the dictionary that it is given
         if model.explore_least_tried:
@@ -123,9 +126,28 @@ class Transitions:
         else:
             self.masks, next_masks = self._mask_reader.after_step(dones, infos)
             memory.add(model._last_original_obs, next_obs, actions, rewards, dones, infos, next_masks)
+        self._set_last_obs(model, new_obs)
+
+    def follow(self, model: Any, new_obs: Observation, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """
+        Set the model's last observations after a step that is not stored, because a callback has ended training.
+
+        In SB3, they would stay those before the step, and the next training would begin with an action for a state in
+        which the environment no longer is.
+
+        :param model: The model that trains
+        :param new_obs: See :meth:`store`, also for the following arguments
+        :param dones: Whether the episodes ended
+        :param infos: Info dictionaries
+        """
+        if self._mask_reader is not None:
+            self.masks, _ = self._mask_reader.after_step(np.asarray(dones, dtype=bool), infos)
+        self._set_last_obs(model, new_obs)
+
+    def _set_last_obs(self, model: Any, new_obs: Observation) -> None:
         model._last_obs = _copied(new_obs, model.observation_space) if self._copies_obs else new_obs
-        if normalize is not None:
-            model._last_original_obs = original_obs
+        if model._vec_normalize_env is not None:
+            model._last_original_obs = model._vec_normalize_env.get_original_obs()
 
     def _check_obs(self, model: Any, obs: Observation) -> None:
         """Check observations before normalisation, since the bounds of the space do not apply to normalised ones."""
@@ -136,10 +158,10 @@ class Transitions:
             obs, space = normalize.get_original_obs(), normalize.venv.observation_space
         self._warn_of_bounds(check_observations(obs, space, model.num_timesteps, ignore_bounds=self._is_stacked))
 
-    def _check_terminal_obs(self, model: Any, infos: list[dict[str, Any]]) -> None:
+    def _check_terminal_obs(self, model: Any, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         no_bounds = model._vec_normalize_env is not None or self._is_stacked
-        for i, info in enumerate(infos):
-            if (obs := info.get("terminal_observation")) is not None:
+        for i in dones.nonzero()[0].tolist():
+            if (obs := infos[i].get("terminal_observation")) is not None:
                 batch = _batch_of_one(obs, model.observation_space)
                 outside = check_observations(
                     batch, model.observation_space, model.num_timesteps, i, ignore_bounds=no_bounds
@@ -180,11 +202,13 @@ def _copied(obs: Any, space: spaces.Space[Any]) -> Any:
     return np.array(obs, np.int64) if isinstance(space, spaces.Discrete) else copy.deepcopy(obs)
 
 
-def _with_terminal_obs(obs: Observation, infos: list[dict[str, Any]], normalize: VecNormalize | None) -> Observation:
+def _with_terminal_obs(
+    obs: Observation, dones: np.ndarray, infos: list[dict[str, Any]], normalize: VecNormalize | None
+) -> Observation:
     """Replace the first observations of next episodes by the terminal observations of the episodes that ended."""
     obs = copy.deepcopy(obs)
-    for i, info in enumerate(infos):
-        if (terminal := info.get("terminal_observation")) is None:
+    for i in dones.nonzero()[0].tolist():
+        if (terminal := infos[i].get("terminal_observation")) is None:
             continue
         if normalize is not None:
             terminal = normalize.unnormalize_obs(terminal if isinstance(terminal, dict) else np.asarray(terminal))

@@ -11,13 +11,16 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO, HerReplayBuffer
+from stable_baselines3.common.callbacks import EveryNTimesteps
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture_dqn import (
     DivergedError,
     LectureDQN,
+    LecturePageCallback,
     LectureQRDQN,
+    LectureTensorBoardCallback,
     LectureTestCallback,
     SuccessFailReplayBuffer,
     run_test,
@@ -278,6 +281,48 @@ def test_one_hot_policies_refuse_numbers_that_do_not_start_at_zero(algorithm, sp
 def test_no_environment_is_named(arguments):
     with pytest.raises(ValueError, match="env=None"):
         LectureDQN(*arguments)
+
+
+@pytest.mark.parametrize(("given", "unit"), [([2, "episode"], "episode"), (np.int64(2), "step"), ([2, "step"], "step")])
+def test_a_frequency_may_be_a_list_or_a_number_of_numpy(given, unit):
+    model = LectureDQN("Taxi-v3", train_freq=given, gradient_steps=0)
+    assert (model.train_freq.frequency, model.train_freq.unit.value) == (2, unit)
+    assert model.learn(4).num_timesteps >= 4
+
+
+def test_n_steps_may_be_one_again_on_loading(tmp_path):
+    LectureDQN("MlpPolicy", "CartPole-v1", n_steps=3).save(tmp_path / "three")
+    loaded = LectureDQN.load(tmp_path / "three", n_steps=1)
+    assert (loaded.n_steps, loaded.replay_buffer_kwargs) == (1, {})
+    assert LectureDQN.load(tmp_path / "three").replay_buffer.n_steps == 3
+
+
+class Ring(gym.Env):
+    """A tabular class with the masks of its present state only."""
+
+    is_tabular = True
+    observation_space, action_space = spaces.Discrete(2), spaces.Discrete(2)
+    P = {cell: {action: [(1.0, 1, 0.0, cell == 1)] for action in (0, 1)} for cell in (0, 1)}
+    initial_state_distrib = np.array([1.0, 0.0])
+
+    def action_masks(self):
+        return np.ones(2, bool)
+
+
+def test_masks_of_the_present_state_are_no_masks_of_a_table(monkeypatch):
+    spec = gym.envs.registration.EnvSpec("Ring-v0", entry_point=Ring, max_episode_steps=5)
+    monkeypatch.setitem(gym.registry, "Ring-v0", spec)
+    with pytest.raises(
+        ValueError, match=r"Ring says is_tabular = True and has action_masks\(\), .* action_mask\(state\)"
+    ):
+        LectureDQN("Ring-v0", use_masking=True)
+
+
+@pytest.mark.parametrize("child", [LectureTestCallback, LecturePageCallback, LectureTensorBoardCallback])
+def test_a_callback_that_works_between_rollouts_is_no_child(child, tmp_path):
+    model = LectureDQN("Taxi-v3", tensorboard_log=str(tmp_path))
+    with pytest.raises(ValueError, match=f"EveryNTimesteps calls its child at steps only, and {child.__name__} works"):
+        model.learn(10, callback=EveryNTimesteps(5, child()))
 
 
 # Observations for predict

@@ -1,9 +1,13 @@
 """Training without a given budget: until a test is solved, with the best model."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium.wrappers import ClipReward, NormalizeReward, TimeLimit, TransformReward
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, exact_test
 from sb3_lecture_dqn.common.checks import UnsafeFileError
@@ -141,6 +145,79 @@ def test_without_a_table_a_few_tests_in_a_row_must_reach_the_threshold(reaches):
     assert model.goal_summary.startswith("Solved")
     assert model.num_timesteps % 200 == 0
     assert STABLE * 200 <= model.num_timesteps < 4000
+
+
+class Doubles(gym.Wrapper):
+    """Of nobody's package: its rewards may be others."""
+
+    def step(self, action):
+        obs, reward, *ends = super().step(action)
+        return obs, 2 * reward, *ends
+
+
+class Looks(gym.ObservationWrapper):
+    def observation(self, obs):
+        return obs
+
+
+@pytest.mark.parametrize(
+    ("make", "applies"),
+    [
+        (lambda env: env, True),
+        (Looks, True),
+        (NormalizeReward, True),  # tests have raw rewards
+        (lambda env: VecMonitor(DummyVecEnv([lambda: env])), True),
+        (lambda env: TransformReward(env, lambda reward: reward + 1), False),
+        (lambda env: ClipReward(Looks(env), 0, 0.5), False),
+        (Doubles, False),
+        (lambda env: TimeLimit(env, 3), False),
+    ],
+)
+def test_a_threshold_is_for_the_registered_rewards_and_step_limit(reaches, make, applies):
+    model = LectureDQN.tuned(make(gym.make("Reaches-v0")), seed=0, device="cpu")
+    assert goal_module._threshold_of(model) == (0.9 if applies else None)
+
+
+def test_another_step_limit_by_id_has_no_threshold(reaches):
+    assert goal_module._threshold_of(LectureDQN.tuned("Reaches-v0", device="cpu")) == 0.9
+    assert goal_module._threshold_of(LectureDQN.tuned("Reaches-v0", device="cpu", max_episode_steps=4)) is None
+
+
+class Drifts(Reaches):
+    """Its observations grow, so that the moments of VecNormalize do not come to rest."""
+
+    observation_space = gym.spaces.Box(0, np.inf, (2,))
+    total = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.total += 1
+        return np.array([self.total, self.np_random.integers(2)], np.float32), {}
+
+
+@pytest.mark.parametrize("threshold", [5.0, None])
+def test_the_moments_of_vecnormalize_are_those_of_the_best_test(threshold, monkeypatch):
+    monkeypatch.setattr(goal_module, "_threshold_of", lambda model: threshold)
+    monkeypatch.setattr(goal_module, "MAX_BUDGETS", 1)
+    spec = gym.envs.registration.EnvSpec("Drifts-v0", entry_point=Drifts, max_episode_steps=5)
+    monkeypatch.setitem(gym.registry, "Drifts-v0", spec)
+    env = VecNormalize(DummyVecEnv([lambda: gym.make("Drifts-v0")]), norm_reward=False)
+    model = LectureDQN.tuned(env, seed=0, device="cpu", learning_starts=10, train_freq=4, gradient_steps=4)
+    model._default_timesteps = 400
+    kept, test = [], Goal._stepped_test
+
+    def watched(goal, model):
+        result, is_good = test(goal, model)
+        kept.append((model.num_timesteps, env.obs_rms.mean.copy(), env.obs_rms.count))
+        return replace(result, mean_reward=-float(abs(model.num_timesteps - 200))), is_good
+
+    monkeypatch.setattr(Goal, "_stepped_test", watched)
+    model.learn()
+    step = model._goal._best_step if threshold else model._goal._plateau.step
+    ((mean, count),) = [moments for at, *moments in kept if at == step]
+    assert 0 < step < 400
+    assert np.array_equal(env.obs_rms.mean, mean)
+    assert env.obs_rms.count == count
 
 
 def test_settings_that_a_search_has_found_have_one_budget():

@@ -17,7 +17,7 @@ from sb3_lecture_dqn.show.page.recording import Entry, Recording
 from sb3_lecture_dqn.show.page.world import World
 from sb3_lecture_dqn.training.algorithm import LectureAlgorithm
 from sb3_lecture_dqn.training.callbacks import LectureTestCallback
-from sb3_lecture_dqn.training.due import Due
+from sb3_lecture_dqn.training.due import Due, check_is_called_itself
 from sb3_lecture_dqn.training.schedule import Every
 
 #: Moments of a recording, at most, and as many as there may be of large networks
@@ -78,6 +78,7 @@ class LecturePageCallback(BaseCallback):
         self.recording: Recording | None = None
 
     def _on_training_start(self) -> None:
+        check_is_called_itself(self)
         model: Any = self.model
         world = check_can_be_shown(model)
         is_resumed = model._resumed is not None
