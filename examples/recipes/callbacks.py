@@ -30,7 +30,9 @@ test = LectureTestCallback(test_freq=400, n_test_episodes=10)  # ours counts tim
 model.learn(10_000, callback=CallbackList([checkpoints, evaluation, test]))  # without a number it ends when solved
 
 best = LectureDQN.load("runs/best/best_model")
-going_on = LectureDQN.load("runs/checkpoints/rl_model_400_steps", env=model.get_env())
+# Checkpoints of SB3 lack what only ours have, such as the counts by which these settings explore: begin without them.
+checkpoint = "runs/checkpoints/rl_model_400_steps"
+going_on = LectureDQN.load(checkpoint, env=model.get_env(), explore_least_tried=False)
 going_on.load_replay_buffer("runs/checkpoints/rl_model_replay_buffer_400_steps.pkl")
 going_on.learn(400, reset_num_timesteps=False)
 print(f"stopped after {model.num_timesteps} steps, best: {evaluation.best_mean_reward}, {going_on.num_timesteps=}")

@@ -41,6 +41,7 @@ EXPLORATION = _tests("training/test_exploration")
 SCHEDULE = _tests("training/test_schedule")
 DUE = _tests("training/test_due")
 GOAL = _tests("training/test_goal")
+STOPS = _tests("training/test_transitions")
 FILES = _tests("saving/test_files")
 
 MUTANTS = {
@@ -369,7 +370,35 @@ MUTANTS = {
         GOAL,
     ),
     "goal: the best weights are those of the end": Mutant(
-        "training/goal.py", 'value.detach().to("cpu", copy=True)', "value.detach()", GOAL
+        "training/plateau.py", 'value.detach().to("cpu", copy=True)', "value.detach()", GOAL
+    ),
+    "goal: VecNormalize keeps the moments of the end": Mutant(
+        "training/plateau.py", 'setattr(moments, name, value.item() if name == "count" else value)', "pass", GOAL
+    ),
+    "goal: a threshold is for any rewards": Mutant(
+        "training/goal.py",
+        "spec.reward_threshold is None or may_change_rewards(model.env)",
+        "spec.reward_threshold is None",
+        GOAL,
+    ),
+    "goal: a threshold is for any step limit": Mutant("training/goal.py", "if has_its_limit else None", "", GOAL),
+    "transitions: a stop leaves the last observations behind": Mutant(
+        "training/algorithm.py",
+        "            if not continues:\n                self._transitions.follow",
+        "            if False:\n                self._transitions.follow",
+        STOPS,
+    ),
+    "transitions: a stop leaves the masks behind": Mutant(
+        "training/transitions.py", "self.masks, _ = self._mask_reader.after_step", "self._mask_reader.after_step", STOPS
+    ),
+    "transitions: every info may have a terminal observation": Mutant(
+        "training/transitions.py",
+        "for i in dones.nonzero()[0].tolist():\n        if (terminal := infos[i]",
+        "for i in range(len(infos)):\n        if (terminal := infos[i]",
+        STOPS,
+    ),
+    "masks: those of a terminal state are asked for": Mutant(
+        "envs/masks.py", "{} if terminated else {INFO_KEY: self._masks_now()}", "{INFO_KEY: self._masks_now()}", STOPS
     ),
     "goal: each test plays other episodes": Mutant(
         "training/goal.py",
