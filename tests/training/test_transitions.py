@@ -69,7 +69,7 @@ def test_after_somebody_has_stepped_the_environment_training_begins_where_it_is(
     assert impossible(model) == []
 
 
-class Legal(gym.Env):
+class Row(gym.Env):
     """Four cells in a row. In each only the action of its number is legal, and another one is an error."""
 
     observation_space, action_space = spaces.Discrete(4), spaces.Discrete(4)
@@ -86,13 +86,29 @@ class Legal(gym.Env):
         self.cell = (self.cell + 1) % 4
         return self.cell, 1.0, False, False, {}
 
-    def action_masks(self):
+    def legal(self):
         return np.arange(4) == self.cell
 
 
+class Legal(Row):
+    def action_masks(self):
+        return self.legal()
+
+
+class LegalByInfo(Row):
+    """The masks are in infos only."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {"action_mask": self.legal()}
+
+    def step(self, action):
+        return *super().step(action)[:4], {"action_mask": self.legal()}
+
+
+@pytest.mark.parametrize("kind", [Legal, LegalByInfo])
 @pytest.mark.parametrize("n", [3, 9, 10])
-def test_masks_are_those_of_the_state_in_which_a_stop_left_the_environment(n):
-    model = LectureDQN(TimeLimit(Legal(), 9), use_masking=True, seed=0)
+def test_masks_are_those_of_the_state_in_which_a_stop_left_the_environment(n, kind):
+    model = LectureDQN(TimeLimit(kind(), 9), use_masking=True, seed=0)
     for _ in range(3):
         model.learn(100, callback=StopAt(n), reset_num_timesteps=False)
     assert model.num_timesteps == 3 * n
