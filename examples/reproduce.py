@@ -99,7 +99,10 @@ def tuned(folder: Path) -> Figures:
     found: Figures = {}
     for name, runs in groups.items():
         for figure in ("optimality", "solved"):
-            found[f"lowest {figure} of {name}", figure] = min(float(run[figure]) for run in runs)
+            if values := [float(run[figure]) for run in runs if run[figure]]:
+                found[f"lowest {figure} of {name}", figure] = min(values)
+            else:  # of episodes
+                found[f"median reward of {name}", "reward"] = figures.spread(float(run["reward"]) for run in runs)[0]
         found[f"median steps of {name}", "steps"] = figures.spread(float(run["steps"]) for run in runs)[0]
     return found
 

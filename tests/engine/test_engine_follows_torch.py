@@ -526,7 +526,7 @@ def test_what_it_cannot_follow_is_an_error_by_name_if_it_was_asked_for():
         ("forward hook", "q_net.layers.5 has one"),
         ("forward", "q_net.forward was replaced"),
         ("sample", "the replay buffer's sample was replaced"),
-        (f"gamma={np.float32(0.5)!r}", "gamma=np.float32"),
+        (f"gamma={np.float32(0.5)!r}", f"gamma={np.float32(0.5)!r}"),
         ("data of another", "memory was replaced"),
         ("another loss", "LectureDQN.compute_loss, which was replaced"),
     ):
