@@ -235,6 +235,30 @@ def own_tasks() -> list[Row]:
     return rows
 
 
+def vector_tasks() -> list[Row]:
+    """Acrobot and LunarLander: runs, diverged ones, steps, returns of ours and of both models of stock DQN, share."""
+    runs = csv_rows("vector_tasks.csv")
+    rows: list[Row] = []
+    for task in dict.fromkeys(run["task"] for run in runs):
+        of = {algo: [run for run in runs if (run["task"], run["algo"]) == (task, algo)] for algo in _ALGOS}
+        returns = {algo: [float(run["reward"]) for run in of[algo]] for algo in _ALGOS}
+        returns["best"] = [float(run["best_reward"]) for run in of["stock"]]
+        mean = {name: statistics.fmean(values) for name, values in returns.items()}
+        share = (mean["tuned"] - mean["random"]) / (max(mean["stock"], mean["best"]) - mean["random"])
+        diverged = sum(run["diverged"] == "True" for run in of["tuned"])
+        steps = statistics.median(int(run["steps"]) for run in of["tuned"])
+        three = (figure for name in ("tuned", "stock", "best") for figure in (mean[name], *_ends(returns[name])))
+        rows.append((task.partition("-")[0], [len(of["tuned"]), diverged, steps, *three, share]))
+    return rows
+
+
+_ALGOS = ("random", "stock", "tuned")
+
+
+def _ends(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
 def ablation() -> list[Row]:
     """Each idea changed: runs that were never optimal, solved starts, steps, difference; with intervals."""
     rows: list[Row] = []
@@ -346,6 +370,7 @@ TABLES = [
     Table("results.md", "| task | seeds | result |", tuned),
     Table("results.md", "| task | seeds | result at the end |", tuned_by_episodes),
     Table("results.md", "| task | observations |", own_tasks),
+    Table("results.md", "| vectors |", vector_tasks),
     Table("results.md", "| change |", ablation),
     Table("speed.md", "| what | then | better |", reason="orders of magnitude of the figures below"),
     Table(
@@ -430,6 +455,14 @@ def _course() -> list[float]:
     return [float(best.mean() - best.std()), float(best.mean()), float(best.std()), float(len(set(starts)))]
 
 
+def _lectures_runs() -> list[float]:
+    """Of the study's runs with the lecture's settings: the lowest and the highest share of solved starts, and steps."""
+    with closing(sqlite3.connect(RESULTS / "lecture_study" / "results.sqlite")) as table:
+        query = "SELECT MIN({0}), MAX({0}) FROM trials WHERE setting = 'replay, target network'"
+        shares, steps = (table.execute(query.format(name)).fetchone() for name in ("success_rate", "timesteps"))
+    return [*(100 * share for share in shares), *steps]
+
+
 def _n_solved() -> list[float]:
     """Seeds of Taxi of which all starts were solved in the fewest steps, without masks and with."""
     labels = ("Taxi", "Taxi, `use_masking=True`")
@@ -444,6 +477,12 @@ SENTENCES = [
         r"The best possible result is ([\d.]+) = ([\d.]+) − ([\d.]+), .*?The seeds give (\d+) different starts",
         _course,
     ),
+    Sentence(
+        "results.md",
+        r"It solves (\d+) to (\d+) % of the starts .*? which are ([\d,]+) to ([\d,]+) steps",
+        _lectures_runs,
+    ),
+    Sentence("questions.md", r"solve (\d+) to (\d+) % of the starts after 5000", lambda: _lectures_runs()[:2]),
     Sentence("results.md", r"in the fewest steps has ([\d.]+) steps and ([\d.]+) reward", _taxi),
     Sentence(
         "results.md",

@@ -16,14 +16,10 @@ from sb3_lecture_dqn.common.checks import check_finite, check_rewards
 from sb3_lecture_dqn.envs.env_processes import EnvironmentProcessError
 from tests.pairs import every
 
-# What multiprocessing could not send to a process that has died, of which Python >= 3.13 tells when it is collected
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:Exception ignored in. <_io\.BytesIO:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture(autouse=True)
 def _it_is_collected_here():
+    """Else another test would show what Python complains of, or crashes at, when it collects the remains of a fault."""
     yield
     gc.collect()
 

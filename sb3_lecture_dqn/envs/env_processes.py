@@ -1,6 +1,7 @@
 """Environments in other processes: an error that says which process died, in place of SB3's bare ``EOFError``."""
 
 import signal
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -30,6 +31,8 @@ def naming_dead_processes(env: VecEnv | None, advice: Callable[[], str] = str) -
     except (EOFError, ConnectionError) as error:
         if not (dead := dead_processes(env)):
             raise
+        # Its frames hold a view of what could not be sent. Python 3.12.1 crashes when it collects it, 3.13 complains.
+        traceback.clear_frames(error.__traceback__)
         raise EnvironmentProcessError("; ".join(filter(None, [", ".join(dead), advice()]))) from error
 
 
