@@ -20,7 +20,7 @@ from typing import Any
 EXAMPLES = Path(__file__).parent
 ROOT = EXAMPLES.parent
 RESULTS = EXAMPLES / "results"
-NAMES = ("results", "speed", "studies", "large_world", "page", "evaluation")
+NAMES = ("questions", "results", "speed", "studies", "large_world", "page", "evaluation")
 #: Pages of which every table is either compared or given a reason
 PAGES = {
     "README.md": ROOT / "README.md",

@@ -189,7 +189,7 @@ def script(name: str, *words: str) -> Callable[[Path], list[list[str]]]:
 
 STORED_BENCHMARKS = EXAMPLES / "benchmarks" / "results"
 RUNS = [
-    Run("tuned", 15, tuned_commands, tuned, runs=rows_without_seconds("tuned.csv")),
+    Run("tuned", 30, tuned_commands, tuned, runs=rows_without_seconds("tuned.csv")),
     Run("own_tasks", 30, own_tasks_commands, own_tasks, runs=rows_without_seconds("own_tasks.csv")),
     Run("ablation", 15, script("ablation.py", "--processes", "1"), ablation, runs=csv_runs("ablation.csv")),
     Run("lecture", 5, script("benchmarks/run.py", "--rows", "2"), lecture, STORED_BENCHMARKS, lecture_runs),
