@@ -191,9 +191,9 @@ STORED_BENCHMARKS = EXAMPLES / "benchmarks" / "results"
 RUNS = [
     Run("tuned", 30, tuned_commands, tuned, runs=rows_without_seconds("tuned.csv")),
     Run("own_tasks", 30, own_tasks_commands, own_tasks, runs=rows_without_seconds("own_tasks.csv")),
-    Run("ablation", 15, script("ablation.py", "--processes", "1"), ablation, runs=csv_runs("ablation.csv")),
-    Run("lecture", 5, script("benchmarks/run.py", "--rows", "2"), lecture, STORED_BENCHMARKS, lecture_runs),
-    Run("ladder", 3, script("lecture_ladder.py", "--seeds", "5", "--processes", "1"), ladder),
+    Run("ablation", 12, script("ablation.py", "--processes", "1"), ablation, runs=csv_runs("ablation.csv")),
+    Run("lecture", 2, script("benchmarks/run.py", "--rows", "2"), lecture, STORED_BENCHMARKS, lecture_runs),
+    Run("ladder", 2, script("lecture_ladder.py", "--seeds", "5", "--processes", "1"), ladder),
     Run("large_world", 60, script("large_world.py"), large_world, EXAMPLES / "guide"),
     Run("speed", 60, script("benchmarks/run.py", "--rows", "1,3,4,5,6,7,13", "--repeats", "3"), benchmarks,
         STORED_BENCHMARKS),
