@@ -122,9 +122,10 @@ def check_counts_from_zero(space: spaces.Space[Any]) -> None:
             )
 
 
-def _check_is_flat(space: spaces.Space[Any]) -> None:
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1:  # SB3 cannot tell one from a batch of them
-        raise UnsupportedSpaceError(f"observation space {space} must have one dimension")
+def _check_one_dimension(space: spaces.Space[Any]) -> None:
+    for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
+        if isinstance(part, spaces.MultiDiscrete) and part.nvec.ndim != 1:  # SB3 cannot tell one from a batch of them
+            raise UnsupportedSpaceError(f"observation space {part} must have one dimension")
 
 
 def _n_values(space: spaces.Space[Any]) -> list[int]:
@@ -268,9 +269,7 @@ class TableNetwork(EmbeddingQNetwork):
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Discrete) -> None:
         super().__init__(observation_space, action_space)
         self.numbers = StateNumbers(observation_space)
-        for part in observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else ():
-            _check_is_flat(part)
-        _check_is_flat(observation_space)
+        _check_one_dimension(observation_space)
         table = nn.Embedding(self.numbers.n, self.n_actions)
         nn.init.zeros_(table.weight)
         self.layers = nn.Sequential(table)

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from sb3_lecture_dqn.common.bars import Bar
-from sb3_lecture_dqn.common.checks import check_number, parse_frequency
+from sb3_lecture_dqn.common.checks import check_number, check_switch, parse_frequency
 from sb3_lecture_dqn.common.seeding import make_rng
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
@@ -329,9 +329,9 @@ def result_of(episode: Any, figures: dict[str, Any]) -> tuple[int, TestResult]:
         raise ValueError(f"{', '.join(sorted(unknown))}: this version does not know these figures of a test")
     for name, figure in figures.items():
         default = known[name].default
-        if isinstance(default, bool) and type(figure) is not bool:
-            raise ValueError(f"{name}={figure!r} must be True or False")
-        if not isinstance(default, bool) and (figure is not None or default is not None):
+        if isinstance(default, bool):
+            check_switch(name, figure)
+        elif figure is not None or default is not None:
             _check_figure(name, figure)
     required = {name: np.nan for name, field in known.items() if field.default is dataclasses.MISSING}
     return episode, TestResult(**{**required, **figures})

@@ -12,9 +12,10 @@ from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError, may_change_r
 from sb3_lecture_dqn.evaluation.environment import is_own_to_close, make_test_env, tabular_env
 from sb3_lecture_dqn.evaluation.result import TestResult
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD, exact_test_on, run_test_on
+from sb3_lecture_dqn.training.best_weights import check_weights_of_test, set_weights, weights_of
 from sb3_lecture_dqn.training.callbacks import result_of
 from sb3_lecture_dqn.training.due import Due
-from sb3_lecture_dqn.training.plateau import Plateau, check_weights_of_test, mean_return_since, set_weights, weights_of
+from sb3_lecture_dqn.training.plateau import Plateau, mean_return_since
 from sb3_lecture_dqn.training.schedule import Budget, Every
 from sb3_lecture_dqn.training.tuned import has_own_settings
 

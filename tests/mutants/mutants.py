@@ -370,10 +370,10 @@ MUTANTS = {
         GOAL,
     ),
     "goal: the best weights are those of the end": Mutant(
-        "training/plateau.py", 'value.detach().to("cpu", copy=True)', "value.detach()", GOAL
+        "training/best_weights.py", 'value.detach().to("cpu", copy=True)', "value.detach()", GOAL
     ),
     "goal: VecNormalize keeps the moments of the end": Mutant(
-        "training/plateau.py", 'setattr(moments, name, value.item() if name == "count" else value)', "pass", GOAL
+        "training/best_weights.py", 'setattr(moments, name, value.item() if name == "count" else value)', "pass", GOAL
     ),
     "goal: a threshold is for any rewards": Mutant(
         "training/goal.py",

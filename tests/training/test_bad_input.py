@@ -144,6 +144,12 @@ def test_actions_that_do_not_start_at_zero_are_refused():
         LectureDQN(Buttons())
 
 
+@pytest.mark.parametrize("within", [lambda space: space, lambda space: spaces.Dict(a=space)])
+def test_the_q_table_refuses_numbers_in_rows_and_columns(within):
+    with pytest.raises(ValueError, match=r"MultiDiscrete.* must have one dimension"):
+        LectureDQN("TablePolicy", Observing(within(spaces.MultiDiscrete([[3, 4], [5, 2]]))))
+
+
 def test_the_q_table_refuses_observations_that_are_not_discrete():
     with pytest.raises(ValueError, match=r"TablePolicy needs a Discrete observation space.*LecturePolicy takes any"):
         LectureDQN("TablePolicy", "CartPole-v1")
