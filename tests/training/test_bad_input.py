@@ -146,7 +146,7 @@ def test_actions_that_do_not_start_at_zero_are_refused():
 
 @pytest.mark.parametrize("within", [lambda space: space, lambda space: spaces.Dict(a=space)])
 def test_the_q_table_refuses_numbers_in_rows_and_columns(within):
-    with pytest.raises(ValueError, match=r"MultiDiscrete.* must have one dimension"):
+    with pytest.raises(ValueError, match=r"(?s)MultiDiscrete.* must have one dimension"):
         LectureDQN("TablePolicy", Observing(within(spaces.MultiDiscrete([[3, 4], [5, 2]]))))
 
 
