@@ -147,13 +147,19 @@ def check_not_nested(space: spaces.Space[Any]) -> None:
     Check that SB3 can take observations of a space.
 
     :param space: Observation space
-    :raises UnsupportedSpaceError: If it must be flattened first; the message says how
+    :raises UnsupportedSpaceError: If it must be flattened first; the message says how. Or if SB3 cannot take it
     """
     if needs_flattening(space):
         raise UnsupportedSpaceError(
             f"env has the observation space {space}: SB3 takes no Tuple and nothing nested; make it a Dict with "
             "sb3_lecture_dqn.TupleToDictWrapper(env)"
         )
+    for part in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
+        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            raise UnsupportedSpaceError(
+                f"env has the observation space {space}: SB3 takes Box, Discrete, MultiDiscrete, MultiBinary, and a "
+                "Dict of these"
+            )
 
 
 class OwnName(str):

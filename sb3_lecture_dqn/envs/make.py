@@ -15,11 +15,11 @@ from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
 from sb3_lecture_dqn.envs.tables import NotTabularError, opts_in
 from sb3_lecture_dqn.envs.tabular import TabularModel
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
-from sb3_lecture_dqn.registration import TAXI_V3, VARIANTS, registered
+from sb3_lecture_dqn.registration import TAXI_IDS, VARIANTS, registered
 
 #: Step limit of the lecture's tasks, if they are given by an id
 LECTURE_MAX_EPISODE_STEPS = 1000
-_LECTURE_IDS = {TAXI_V3, "Taxi-v4", *VARIANTS}
+_LECTURE_IDS = {*TAXI_IDS, *VARIANTS}
 # Steps on which the table of a user's environment is compared with its steps
 _CHECKED_STEPS = 500
 
@@ -78,7 +78,9 @@ def check_is_env(env: Any) -> None:
             f"env={env} is a vector environment of gymnasium, which SB3 does not take: make one of SB3's, "
             f"stable_baselines3.common.env_util.make_vec_env(env_id, n_envs={env.num_envs})"
         )
-    if isinstance(env, type) and issubclass(env, gym.Env):
+    if isinstance(env, str):
+        way_on = f"an id: give an environment here, sb3_lecture_dqn.make_env({env!r})"
+    elif isinstance(env, type) and issubclass(env, gym.Env):
         way_on = f"a class: give an environment, {env.__name__}(...)"
     elif isinstance(env, gym.envs.registration.EnvSpec):
         way_on = f"a specification: give its id, {env.id!r}, or an environment, gymnasium.make(...)"
@@ -154,8 +156,12 @@ def make_training_env(
         tabular = _on_arrays(env, n_envs)
     except NotTabularError:
         if n_envs > 1:
+            env.close()
             return make_vec_env(lambda: make_env(env_id, max_episode_steps, wrapper), n_envs)
         return env
+    except ValueError:
+        env.close()
+        raise
     env.close()
     return tabular
 

@@ -111,15 +111,21 @@ def without_state(env: gym.Env) -> gym.Env:
         elif isinstance(value, np.ndarray):
             vars(copied)[name] = value.copy()
             vars(copied)[name].flags.writeable = False
-        elif _is_drawn(value):
+        elif is_drawn(value):
             vars(copied)[name] = None
     vars(copied)["_np_random"] = None
     return copied
 
 
-def _is_drawn(value: Any) -> bool:
+def is_drawn(value: Any) -> bool:
+    """
+    Tell whether an attribute is a window, clock or picture of pygame, which environments make when they need it.
+
+    :param value: The attribute
+    :return: Whether it, or a part of it, is one
+    """
     if isinstance(value, dict | list | tuple):
-        return any(map(_is_drawn, value.values() if isinstance(value, dict) else value))
+        return any(map(is_drawn, value.values() if isinstance(value, dict) else value))
     return type(value).__module__.partition(".")[0] == "pygame"
 
 

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_lecture_dqn.envs.make import make_env
 from sb3_lecture_dqn.evaluation.environment import make_test_env
 from sb3_lecture_dqn.evaluation.run import run_test
-from sb3_lecture_dqn.registration import TAXI_V3
+from sb3_lecture_dqn.registration import TAXI_IDS, TAXI_V3
 
 #: ``max_steps`` of the course
 MAX_STEPS = 99
@@ -26,7 +26,6 @@ SEEDS = (
 #: The result of an optimal agent, 7.56 - 2.71, and the one that the course asks for
 BEST_RESULT, PASS_RESULT = 4.85, 4.5
 # Both have the same table and, for a seed, the same start.
-_IDS = (TAXI_V3, "Taxi-v4")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def course_test(model: BaseAlgorithm, env_id: str | None = None) -> CourseScore:
     :raises ValueError: If the id is another, or the model's spaces are not Taxi's
     """
     env_id = getattr(model, "env_id", None) if env_id is None else env_id
-    if env_id not in _IDS:
+    if env_id not in TAXI_IDS:
         raise ValueError(f"env={env_id!r}: the course's score is that of Taxi-v3, to which its seeds belong")
     wrapper = getattr(model, "env_wrapper", None)
     taxi = DummyVecEnv([lambda: make_env(TAXI_V3, MAX_STEPS, wrapper)])

@@ -36,6 +36,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture_dqn.common.wrappers import ResumableEnv
+from sb3_lecture_dqn.envs.tables import is_drawn
 from sb3_lecture_dqn.evaluation.env_compare import (
     ATOMS,
     GENERATORS,
@@ -246,7 +247,7 @@ def _fill(original: gym.Env, blank: gym.Env, memo: dict[int, Any]) -> None:
             target[name] = None
         elif name in SPEC_ATTRIBUTES:
             target[name] = value
-        elif _is_drawn(value):
+        elif is_drawn(value):
             target.setdefault(name, None)  # as before the first picture
         elif not (constructed and name in target and same(value, target[name])):
             try:
@@ -258,12 +259,6 @@ def _fill(original: gym.Env, blank: gym.Env, memo: dict[int, Any]) -> None:
                 if not constructed:
                     raise
                 # The constructor has made it, for example a physics engine in C++.
-
-
-def _is_drawn(value: Any) -> bool:
-    """Whether a value is a window, clock or picture of pygame, which environments make when they need it."""
-    parts = value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
-    return any(type(part).__module__.split(".")[0] == "pygame" for part in parts)
 
 
 def _blank_function(function: types.FunctionType) -> types.FunctionType:

@@ -59,7 +59,7 @@ class TrainingRecord:
     :param episodes: Episodes that have ended
     :param transitions: Transitions that the memory holds; ``None`` if it holds none
     :param n_held: Their number
-    :param forgets: Whether the memory has forgotten transitions
+    :param forgets: Whether the memory forgets a transition for each new one
     :param is_complete: Whether the memory holds all different transitions of the training
     :param keeps_ends: Whether it holds all different transitions that ended an episode by success
     :param has_replay: Whether the model replays at all
@@ -147,7 +147,7 @@ def read_record(model: Any, solved: Mapping[int, float] | None, most_rows: int |
         transitions = _read_rows(memory, most_rows)
         if has_replay:
             stores_once = isinstance(memory, SuccessFailReplayBuffer) and memory.deduplicate
-            forgets = _is_full(memory) and (stores_once or n_held < steps)
+            forgets = _is_full(memory)
             whole = not forgets and (stores_once or n_held + model.n_envs >= steps)
             keeps_ends = whole or (forgets and isinstance(memory, SuccessFailReplayBuffer) and _keeps_ends(memory))
     exploration = getattr(model, "_exploration", None)
@@ -186,8 +186,9 @@ def _keeps_ends(memory: SuccessFailReplayBuffer) -> bool:
     """Whether a memory that has forgotten transitions still holds every successful end."""
     if memory.success_criterion not in ("terminal", "positive_reward"):
         return False
-    # A memory with a common bound forgets successes only while they are at least half of it.
-    return memory.fail.size > memory.success.size if memory.bounds_all else not memory.success.full
+    # A memory with a common bound forgets successes only while they are at least half of it. Of an odd number of
+    # transitions, failures may then have one more.
+    return memory.fail.size > memory.success.size + 1 if memory.bounds_all else not memory.success.full
 
 
 def _read_rows(memory: Any, most: int | None) -> Transitions:

@@ -1,5 +1,7 @@
 """The values that a model gives to actions, and the best values that are possible."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -50,10 +52,25 @@ def action_values(model: BaseAlgorithm, observations: Any) -> np.ndarray:
     :raises ValueError: If the model has no action values
     """
     network = value_network(model)
-    with th.no_grad():
+    with evaluating(network), th.no_grad():
         values: th.Tensor = network(model.policy.obs_to_tensor(observations)[0])
     means = values.mean(dim=1) if values.dim() == 3 else values
     return means.cpu().numpy()
+
+
+@contextmanager
+def evaluating(network: th.nn.Module) -> Iterator[None]:
+    """
+    Put a network into evaluation mode within this context: without dropout, with fixed running statistics.
+
+    :param network: The network
+    """
+    training = network.training
+    network.train(False)
+    try:
+        yield
+    finally:
+        network.train(training)
 
 
 def value_network(model: BaseAlgorithm) -> th.nn.Module:

@@ -93,7 +93,8 @@ class LectureDQN(LectureAlgorithm, DQN):
     :param explore_least_tried: Whether to explore only by the actions that were tried least often in the state, with
         ties broken at random, instead of by all actions. ``"anywhere"``: to go, by the shortest way through the steps
         seen so far, to the nearest state with an action that was tried less often, see :class:`WayToUntried`. Only for
-        observations whose parts are all discrete, with at most ``MAX_STATES`` states together
+        ``Discrete`` observations, or such whose parts are all discrete, with at most ``MAX_STATES`` states together and
+        ``MAX_COUNTS`` of states times actions
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """
@@ -164,7 +165,7 @@ class LectureDQN(LectureAlgorithm, DQN):
         If s' is terminal, ``y = r``. With ``double_q``, the online network selects a' and the target network evaluates
         it (van Hasselt et al. 2016). With masks, a' is a valid action.
 
-        :mod:`kernels.updates` computes the same: change both, or remove the mark.
+        :mod:`kernels.updates` and :mod:`kernels.minibatches` compute the same: change both, or remove the mark.
 
         :param batch: Minibatch of transitions
         :return: Mean loss, a scalar tensor

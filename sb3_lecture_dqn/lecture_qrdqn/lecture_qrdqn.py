@@ -62,6 +62,7 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
     :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
     :param device: Device (cpu, cuda, ...) on which the code should be run. Setting it to auto, the code will be run on
+        the CPU if the compiled engine supports the policy and the observations, unless ``engine="torch"``; otherwise on
         the GPU if possible
     :param exploration_decay: ε of episode i = 1, 2, … is
         ``max(exploration_final_eps, exploration_initial_eps * exploration_decay**i)``. If ``None``, ε falls linearly
@@ -82,7 +83,8 @@ class LectureQRDQN(LectureAlgorithm, QRDQN):
     :param explore_least_tried: Whether to explore only by the actions that were tried least often in the state, with
         ties broken at random, instead of by all actions. ``"anywhere"``: to go, by the shortest way through the steps
         seen so far, to the nearest state with an action that was tried less often, see :class:`WayToUntried`. Only for
-        observations whose parts are all discrete, with at most ``MAX_STATES`` states together
+        ``Discrete`` observations, or such whose parts are all discrete, with at most ``MAX_STATES`` states together and
+        ``MAX_COUNTS`` of states times actions
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises ValueError: If a setting is out of range or contradicts another; the message names it
     """

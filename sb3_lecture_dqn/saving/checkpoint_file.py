@@ -35,11 +35,10 @@ from sb3_lecture_dqn.saving.memory_file import read_memory, write_memory
 from sb3_lecture_dqn.saving.model_file import decoded_settings
 from sb3_lecture_dqn.saving.weights import with_tensors
 
-CHECKPOINT_VERSION = 3
+#: The version that is written, and the oldest one that is read
+CHECKPOINT_VERSION, OLDEST_VERSION = 3, 2
 
 STATE, ARRAYS, MEMORY = "state.json", "arrays.bin", "memory.npz"
-# The name of ARRAYS in each version that is read; in version 2 it has the weights alone
-_ARRAYS = {2: "weights.bin", CHECKPOINT_VERSION: ARRAYS}
 # The parts of STATE that hold no settings
 _STATES = ("state", "callbacks", "parameters")
 
@@ -185,7 +184,16 @@ def _check_state(described: dict[str, Any], take: Take) -> None:
 
 def _state_of(archive: zipfile.ZipFile, version: int) -> dict[str, Any]:
     described: dict[str, Any] = parse_json(archive.read(STATE))
-    return described if version == CHECKPOINT_VERSION else version_1.checkpoint_state(described)
+    return version_1.checkpoint_state(described) if version == 2 else described
+
+
+def _versions() -> tuple[int, ...]:
+    return tuple(range(OLDEST_VERSION, CHECKPOINT_VERSION + 1))
+
+
+def _arrays_of(version: int) -> str:
+    """The name of :data:`ARRAYS`. In version 2, it has the weights alone."""
+    return "weights.bin" if version == 2 else ARRAYS
 
 
 class _StoredArrays:
@@ -210,7 +218,7 @@ class _StoredArrays:
 
 @contextlib.contextmanager
 def _stored_arrays(archive: zipfile.ZipFile, version: int) -> Iterator[_StoredArrays]:
-    name = _ARRAYS[version]
+    name = _arrays_of(version)
     with archive.open(name) as member:
         yield _StoredArrays(member, archive.getinfo(name).file_size)
 
@@ -268,7 +276,7 @@ def checkpoint_algorithm(path: pathlib.Path) -> str | None:
     with reading(path, "zip", "checkpoint") as (file, size), opened_archive(file, size) as archive:
         if MANIFEST not in archive.namelist():
             return None
-        return str(read_json_member(archive, MANIFEST, tuple(_ARRAYS))["algorithm"])
+        return str(read_json_member(archive, MANIFEST, _versions())["algorithm"])
 
 
 @contextlib.contextmanager
@@ -280,9 +288,9 @@ def _opened(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 
 def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     """Return the manifest, after checking all parts against it."""
-    manifest = read_json_member(archive, MANIFEST, tuple(_ARRAYS))
+    manifest = read_json_member(archive, MANIFEST, _versions())
     names, parts = set(archive.namelist()), manifest["parts"]
-    if names != {*parts, MANIFEST} or set(parts) != {STATE, _ARRAYS[manifest["version"]], MEMORY}:
+    if names != {*parts, MANIFEST} or set(parts) != {STATE, _arrays_of(manifest["version"]), MEMORY}:
         raise UnsafeFileError(f"it has the parts {sorted(names)}, which are not those that were saved")
     for name, checksum in parts.items():
         sha256 = hashlib.sha256()

@@ -18,6 +18,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import check_for_correct_spaces
 
+from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer, SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import UnsafeFileError, check_number, is_figure, parse_frequency, shown
 from sb3_lecture_dqn.common.stock import stock_algorithm
 from sb3_lecture_dqn.saving.archive import DAMAGED
@@ -70,6 +71,9 @@ def make_model(
         settings["replay_buffer_kwargs"] = {
             name: value for name, value in memory_kwargs.items() if name not in ("n_steps", "gamma")
         }
+    own_memory = settings.get("replay_buffer_class") in (SuccessFailReplayBuffer, LatestTransitionBuffer)
+    if own_memory and (changes.get("n_steps", 1) != 1 or changes.get("optimize_memory_usage", False)):
+        changes = {"replay_buffer_class": None, **changes}  # SB3 shall choose, as it does in the constructor
     if env is not None:
         vec_env = env = cls._wrap_env(env, settings.get("verbose", 0))
         check_for_correct_spaces(vec_env, settings["observation_space"], settings["action_space"])
@@ -87,6 +91,7 @@ def make_model(
         model._check_settings()
     except DAMAGED as error:
         raise UnsafeFileError(f"path={str(path)!r}: {error}") from None
+    model._check_keywords(changes)
     model.__dict__.update(changes)
     if model.env is not None and "max_episode_steps" in changes:
         take_step_limit(model, model.env, changes["max_episode_steps"])

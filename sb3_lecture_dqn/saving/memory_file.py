@@ -235,6 +235,12 @@ def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer
         n_filled = n_rows if full else min(pos + has_next, n_rows)
         stored[name] = rows = _StoredRows(archive, i, buffer_arrays[name].dtype, check, n_filled)
         shape = n_rows, *buffer_arrays[name].shape[1:]
+        if full and rows.shape[1:] == shape[1:] and rows.shape != shape:
+            n = buffer.n_envs
+            raise UnsafeFileError(
+                f"it is full, of a model with buffer_size={rows.shape[0] * n}, and this memory has {n_rows * n}: load "
+                "the model with the buffer_size of the file"
+            )
         if rows.shape != shape:
             raise UnsafeFileError(f"{name} has the shape {rows.shape}, and {shape} is expected")
     filled = copy.copy(buffer)

@@ -11,10 +11,11 @@ from sb3_contrib import QRDQN
 from stable_baselines3.common.logger import Logger, configure
 
 from sb3_lecture_dqn.common.checks import shown
+from sb3_lecture_dqn.registration import TAXI_IDS
 from sb3_lecture_dqn.saving.event_files import new_mark, write_as_last
 from sb3_lecture_dqn.saving.logs import first_log, has_logs, is_log, rewind_logs
 
-_LECTURE_ALGORITHM, _LECTURE_IDS = "LectureDQN", ("Taxi-v3", "Taxi-v4")
+_LECTURE_ALGORITHM = "LectureDQN"
 #: Keywords that are not in the name of a run: they have words of their own, or do not change what is learned
 _NOT_NAMED = {
     *("self", "policy", "env", "seed", "store_and_replay", "double_dqn", "use_masking", "max_episode_steps"),
@@ -63,7 +64,7 @@ def run_name(model: Any) -> str:
         run. Otherwise the environment, what differs and the seed, such as ``taxi-v3_tuned_masks_seed1``
     """
     words = _what_differs(model)
-    is_of_lecture = model.env_id in (None, *_LECTURE_IDS) and type(model).__name__ == _LECTURE_ALGORITHM
+    is_of_lecture = model.env_id in (None, *TAXI_IDS) and type(model).__name__ == _LECTURE_ALGORITHM
     if is_of_lecture and not words:
         return f"SR_{model.store_and_replay}_DD_{model.double_dqn}"
     words.insert(0, "environment" if model.env_id is None else model.env_id.lower())

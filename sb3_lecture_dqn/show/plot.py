@@ -16,6 +16,7 @@ from sb3_lecture_dqn.envs.exact import policy_figures
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS, check_env_id, id_step_limit, make_env
 from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.evaluation.run import PENALTY_REWARD
+from sb3_lecture_dqn.registration import TAXI_IDS
 from sb3_lecture_dqn.saving.logs import DIVERGED_TAG
 from sb3_lecture_dqn.saving.model_file import ModelSummary, read_summary
 from sb3_lecture_dqn.show import pictures
@@ -49,7 +50,6 @@ TAGS = {
 }
 #: The lecture's printed result after 5000 episodes of Taxi; 99 of its 100 episodes are solved
 LECTURE_RESULT = {"Steps": 23.18, "Penalty": 0.0, "Reward": -2.39, "Solved": 0.99}
-_TAXI = ("Taxi-v3", "Taxi-v4")
 #: The end of a run's name: seed, date and time, by this package, or a number, by SB3
 _RUN_SUFFIX = re.compile(r"(_seed\d+)?(_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)?(_\d+)?$")
 
@@ -257,6 +257,6 @@ def _references(env_id: str | None, max_episode_steps: int | None = None) -> dic
         "Solved": best.successes,
     }
     references["optimum"] = {TAGS[tag]: table.mean_over_starts(column) for tag, column in columns.items()}
-    if env_id in _TAXI:
+    if env_id in TAXI_IDS:
         references["printed in the lecture"] = {TAGS[tag]: value for tag, value in LECTURE_RESULT.items()}
     return references

@@ -2,8 +2,7 @@
 
 import pathlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -22,7 +21,7 @@ from sb3_lecture_dqn.envs.grids import GridLayout, grid_layout
 from sb3_lecture_dqn.envs.masks import table_masks
 from sb3_lecture_dqn.envs.tabular import NotTabularError, TabularModel
 from sb3_lecture_dqn.evaluation.env_compare import CannotCopyError
-from sb3_lecture_dqn.evaluation.values import action_values, value_network
+from sb3_lecture_dqn.evaluation.values import action_values, evaluating, value_network
 from sb3_lecture_dqn.saving.logs import hide_later_events, outliving_full_disks
 from sb3_lecture_dqn.show import pictures
 from sb3_lecture_dqn.show.hparams import HParamsCallback
@@ -174,7 +173,7 @@ class LectureTensorBoardCallback(HParamsCallback):
 
     def _write_graph(self) -> None:
         obs = self.model.policy.obs_to_tensor(self.model._last_obs)[0]  # type: ignore[arg-type]
-        with _evaluating(self.network), warnings.catch_warnings():
+        with evaluating(self.network), warnings.catch_warnings():
             # The trace warns of branches that it does not follow, which a drawing does not need.
             warnings.simplefilter("ignore")
             self.writer.add_graph(self.network, obs, use_strict_trace=False)
@@ -204,7 +203,7 @@ class LectureTensorBoardCallback(HParamsCallback):
         if memory is None or memory.size() == 0:
             return {}
         batch = _sample(memory, self.batch_size, self.model.get_vec_normalize_env(), self.rng)
-        with _evaluating(self.network):
+        with evaluating(self.network):
             loss = self.model.compute_loss(batch)  # type: ignore[attr-defined]
             gradients = th.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         return {name: g for name, g in zip(parameters, gradients, strict=True) if g is not None}
@@ -238,7 +237,7 @@ class LectureTensorBoardCallback(HParamsCallback):
     def _action_values(self) -> np.ndarray:
         """Return the values of all actions in all states, -inf for invalid actions, shape ``(S, A)``."""
         assert self.table is not None
-        with _evaluating(self.network):
+        with evaluating(self.network):
             values = action_values(self.model, np.arange(self.table.n_states))
         return np.where(self.valid, values, -np.inf)
 
@@ -355,17 +354,6 @@ def _layout_of(table: TabularModel, training_env: VecEnv | None) -> GridLayout |
         return None
     finally:
         env.close()
-
-
-@contextmanager
-def _evaluating(network: th.nn.Module) -> Iterator[None]:
-    """Within this context, the network is in evaluation mode: without dropout, with fixed running statistics."""
-    training = network.training
-    network.train(False)
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 def _sample(memory: ReplayBuffer, batch_size: int, env: Any, rng: np.random.Generator) -> ReplayBufferSamples:

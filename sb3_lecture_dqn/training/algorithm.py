@@ -101,7 +101,7 @@ class LectureAlgorithm(LectureModel):
         self._in_rollout = self._env_raised = False
         reset_num_timesteps = reset_num_timesteps and not is_resumed
         budget = self._budget = self._budget_of_call(total_timesteps, total_episodes, reset_num_timesteps, is_resumed)
-        goal = self._goal = self._goal_of_call(total_timesteps, total_episodes, is_resumed)
+        goal = self._goal = self._goal_of_call(total_timesteps, total_episodes, budget, is_resumed)
         total_timesteps, callback = self._begin(callback, reset_num_timesteps, tb_log_name, progress_bar)
 
         self._access.note()  # before the engine reads the networks
@@ -358,10 +358,12 @@ class LectureAlgorithm(LectureModel):
             counts_before = (self._budget.steps_before, self._budget.episodes_before)
         return Budget.parse(total_timesteps, total_episodes, *counts_before, self._default_timesteps)
 
-    def _goal_of_call(self, total_timesteps: int | None, total_episodes: int | None, is_resumed: bool) -> Goal:
+    def _goal_of_call(
+        self, total_timesteps: int | None, total_episodes: int | None, budget: Budget, is_resumed: bool
+    ) -> Goal:
         if total_timesteps is not None or total_episodes is not None:
             return Goal()
-        return self._goal if is_resumed else Goal(self._default_timesteps)
+        return self._goal if is_resumed else Goal(self._default_timesteps, budget.steps_before, budget.episodes_before)
 
     def _begin(
         self, callback: MaybeCallback, from_zero: bool, tb_log_name: str | None, progress_bar: bool

@@ -107,6 +107,7 @@ class LectureTestCallback(EventCallback):
         self.test_env: VecEnv | None = None
         self._made_for: tuple[Any, Any] | None = None  # the model and its environment
         self.n_episodes = 0
+        self._tested_episode = 0  # number of episodes at the last test
         self.results: list[tuple[int, TestResult]] = []
         self.best_mean_reward = -np.inf
         self.last_mean_reward = -np.inf
@@ -159,6 +160,8 @@ class LectureTestCallback(EventCallback):
         # Off-policy algorithms count episodes over several calls of learn(); others do not.
         if self.model.num_timesteps == 0 or self.model._episode_num > 0:
             self.n_episodes = self.model._episode_num
+        if self.model.num_timesteps == 0:
+            self._tested_episode = 0
         self._every.start(self.model.num_timesteps, self.n_episodes)
         self._continue_training = True
         self._has_printed = False  # the names of the columns, in a compact table
@@ -188,7 +191,7 @@ class LectureTestCallback(EventCallback):
 
     def _on_training_end(self) -> None:
         self._test_if_due()
-        if self.test_at_end and self.n_episodes > (self.results[-1][0] if self.results else 0):
+        if self.test_at_end and self.n_episodes > self._tested_episode:
             self._test()
 
     def update_child_locals(self, locals_: dict[str, Any]) -> None:
@@ -215,6 +218,7 @@ class LectureTestCallback(EventCallback):
             "last_mean_reward": self.last_mean_reward,
             "test_env": None if self.test_env is None else generators_state(self.test_env),
             "continue_training": self._continue_training,
+            "tested_episode": self._tested_episode,
             "max_episode_steps": self.max_episode_steps,
         }
 
@@ -228,7 +232,10 @@ class LectureTestCallback(EventCallback):
         for name in ("best_mean_reward", "last_mean_reward"):
             _check_figure(name, state[name])
         results = [result_of(*entry) for entry in state["results"]]
+        last = results[-1][0] if results else 0  # as versions before 2.0 had it
+        check_number("tested_episode", tested_episode := state.get("tested_episode", last), 0, integer=True)
         self._every.set_state(state["tested_at"])
+        self._tested_episode = tested_episode
         self.n_episodes, self.results = state["n_episodes"], results
         self.best_mean_reward, self.last_mean_reward = state["best_mean_reward"], state["last_mean_reward"]
         self._continue_training = bool(state["continue_training"])
@@ -267,6 +274,7 @@ class LectureTestCallback(EventCallback):
         else:
             result = run_test_on(self.model, self.test_env, self.n_test_episodes, limit, self.penalty_reward)
         self.results.append((self.n_episodes, result))
+        self._tested_episode = self.n_episodes
         self.last_mean_reward = result.mean_reward
         if self.verbose >= 1:
             self._print(result)
@@ -488,4 +496,5 @@ class StepProgressBarCallback(EpisodeProgressBarCallback):
 
         :param n: Number of episodes that have ended
         """
+        self.bar.total = self.model._budget.until_steps  # type: ignore[attr-defined]  # a goal extends it
         super().count_episodes(self.num_timesteps - self.bar.n)

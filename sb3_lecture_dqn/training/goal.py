@@ -49,25 +49,28 @@ class Goal:
       known step limit, the training's own episodes since the last test stand in for them. An environment with settings
       of its own, such as Blackjack, has one budget and no tests.
     - If a budget is spent and training has not ended, it is extended by as many steps again, up to ``MAX_BUDGETS``
-      times; schedules, such as that of the learning rate, stretch to the new end.
+      budgets in all; schedules, such as that of the learning rate, stretch to the new end.
     - At the end, the model gets the weights of the best test.
 
     :param n_timesteps: The budget in environment steps; ``None`` for no goal
+    :param steps: Environment steps of the model before the call of ``learn``
+    :param episodes: Episodes of the model before the call of ``learn``
     """
 
-    def __init__(self, n_timesteps: int | None = None) -> None:
+    def __init__(self, n_timesteps: int | None = None, steps: int = 0, episodes: int = 0) -> None:
         self.n_timesteps = n_timesteps
         self.is_solved = False
         #: What has come of it, in words; empty as long as training goes on
         self.summary = ""
         self._every = Every(1, "step")
+        self._every.start(steps, episodes)
         self._n_tests = self._in_a_row = self._best_step = 0
         self._best: TestResult | None = None
         self._weights: dict[str, th.Tensor] = {}
         #: Of tests that cannot be solved; ``None`` if they can
         self._plateau: Plateau | None = None
         self._plays = True  # whether tests are episodes of their own
-        self._n_episodes = 0  # that had ended at the last test
+        self._n_episodes = episodes  # that had ended at the last test
 
     def begin(self, model: Any) -> None:
         """
@@ -78,8 +81,6 @@ class Goal:
         """
         if self.n_timesteps is None:
             return
-        if self._n_tests == 0:
-            self._every.start(model.num_timesteps, 0)
         is_exact = _table_of(model) is not None
         can_be_solved = is_exact or (_threshold_of(model) is not None and _can_be_copied(model))
         if not can_be_solved and has_own_settings(model):
@@ -88,8 +89,6 @@ class Goal:
         if not can_be_solved:
             self._plateau = self._plateau or Plateau()
             self._plays = model.max_episode_steps is not None and _can_be_copied(model)
-            if self._n_tests == 0:
-                self._n_episodes = model._episode_num
         self._every.n = max(self.n_timesteps // (_EXACT_TESTS if is_exact else _TESTS), 1)
         shapes = {name: value.shape for name, value in weights_of(model).items()}
         for weights in [self._weights] if self._plateau is None else self._plateau.kept:

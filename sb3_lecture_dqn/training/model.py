@@ -7,7 +7,7 @@ The training loop is in :mod:`algorithm`.
 import copy
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -129,6 +129,11 @@ class LectureModel(Saveable):
                 f"replay_buffer_class={settings['replay_buffer_class'].__name__} contradicts store_and_replay=False, "
                 "which means no replay memory: give only one of the two"
             )
+        if settings["replay_buffer_class"] is SuccessFailReplayBuffer and settings["n_steps"] != 1:
+            raise ValueError(
+                f"n_steps={settings['n_steps']} contradicts replay_buffer_class=SuccessFailReplayBuffer, which stores "
+                "single steps: leave the class out, and SB3's is used"
+            )
         for name in ("policy_kwargs", "replay_buffer_kwargs"):
             if not isinstance(settings[name], dict | None):
                 raise ValueError(f"{name}={settings[name]!r} must be a dictionary of keyword arguments, or None")
@@ -199,7 +204,8 @@ class LectureModel(Saveable):
 
         The model has the stock default for every keyword of the stock constructor, and the stock replay memory. Where
         the stock algorithm has no keyword, the model behaves in the same way: ε falls over timesteps, an id has its
-        registered step limit, and the loss of DQN is Huber's. Only the random generators of exploration differ, the
+        registered step limit, and the loss of DQN is Huber's. What differs: exploration has random generators of its
+        own; the arrays of a tabular id draw no numbers for steps with certain outcomes, so later starts are others; the
         compiled engine is faster and rounds otherwise (``engine="torch"`` updates bit by bit as the stock algorithm),
         and every setting of this package can be turned on by its keyword::
 
@@ -217,6 +223,10 @@ class LectureModel(Saveable):
 
     def _check_settings(self) -> None:
         check_settings(self)
+
+    def _check_keywords(self, names: Iterable[str]) -> None:
+        """Check names of settings that ``load`` shall replace."""
+        check_constructor_keywords(type(self), [name for name in names if not hasattr(self, name)])
 
     def _setup_model(self) -> None:
         self._check_settings()

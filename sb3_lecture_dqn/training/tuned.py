@@ -16,9 +16,11 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
+from sb3_lecture_dqn.common.checks import parse_frequency
 from sb3_lecture_dqn.common.state_numbers import n_states_of
-from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, needs_flattening
-from sb3_lecture_dqn.envs.make import make_training_env
+from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, check_not_nested, needs_flattening
+from sb3_lecture_dqn.envs.make import check_is_env, make_training_env
 from sb3_lecture_dqn.saving.model_env import announce_env
 from sb3_lecture_dqn.training.exploration import ANYWHERE, MAX_COUNTS
 from sb3_lecture_dqn.training.settings import can_count
@@ -188,7 +190,11 @@ def _policy_for(space: spaces.Space[Any], policies: Container[str]) -> str:
     if has_table and "TablePolicy" in policies:
         return "TablePolicy"
     if isinstance(space, spaces.Dict):
-        return "MultiInputPolicy" if any(isinstance(part, spaces.Box) for part in _parts(space)) else "LecturePolicy"
+        boxes = [part for part in _parts(space) if isinstance(part, spaces.Box)]
+        # SB3's networks take no numbers that do not start at 0. The lecture's take those, but no images.
+        count_from_zero = all(np.all(getattr(part, "start", 0) == 0) for part in _parts(space))
+        by_sb3 = any(map(is_image_space, boxes)) or (boxes and count_from_zero)
+        return "MultiInputPolicy" if by_sb3 else "LecturePolicy"
     if isinstance(space, spaces.Box):
         return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
     return "LecturePolicy"
@@ -237,7 +243,12 @@ def tuned_model(cls: Any, env: Any, use_masking: bool, overrides: dict[str, Any]
     if not isinstance(env, str) or not has_settings(file, env):
         return _with_default_settings(cls, env, {"use_masking": use_masking, **overrides})
     settings = tuned_settings(file, env)
-    keywords = {"max_episode_steps": settings.max_episode_steps, **settings.keywords, **overrides}
+    keywords = {"max_episode_steps": settings.max_episode_steps, **_replaced(cls, settings.keywords, overrides)}
+    if settings.n_envs > 1 and parse_frequency("train_freq", keywords.get("train_freq", 1))[1] == "episode":
+        raise ValueError(
+            f"train_freq={keywords['train_freq']!r} needs one environment, and {env!r} is trained on {settings.n_envs} "
+            "by its settings: give a number of steps"
+        )
     announce_env(env, keywords.get("verbose", 0))
     vec_env = make_training_env(env, keywords["max_episode_steps"], settings.n_envs, settings.env_wrapper)
     model = cls(env=vec_env, **keywords)
@@ -247,16 +258,32 @@ def tuned_model(cls: Any, env: Any, use_masking: bool, overrides: dict[str, Any]
     return model
 
 
+def _replaced(cls: Any, keywords: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Replace recommended keywords by the user's. Arguments of a policy or memory go with it if another is chosen."""
+    keywords, policy = dict(keywords), keywords["policy"]
+    chosen = overrides.get("policy", policy)
+    if cls.policy_aliases.get(chosen, chosen) is not cls.policy_aliases.get(policy, policy):
+        of_any = ("optimizer_class", "optimizer_kwargs")
+        keywords["policy_kwargs"] = {k: v for k, v in keywords.get("policy_kwargs", {}).items() if k in of_any}
+    memory = overrides.get("replay_buffer_class") or SuccessFailReplayBuffer
+    by_sb3 = overrides.get("n_steps", 1) != 1 or overrides.get("optimize_memory_usage", False)
+    if by_sb3 or not (isinstance(memory, type) and issubclass(memory, SuccessFailReplayBuffer)):
+        keywords.pop("replay_buffer_kwargs", None)
+    return {**keywords, **overrides}
+
+
 def _with_default_settings(cls: Any, env: Any, overrides: dict[str, Any]) -> Any:
     overrides = {"max_episode_steps": None, **overrides}
     train_env: Any = make_training_env(env, overrides["max_episode_steps"]) if isinstance(env, str) else env
+    check_is_env(train_env)
     if not isinstance(train_env, VecEnv) and needs_flattening(train_env.observation_space):
         train_env = TupleToDictWrapper(train_env)
+    check_not_nested(train_env.observation_space)
     n_actions, n_envs = getattr(train_env.action_space, "n", 1), getattr(train_env, "num_envs", 1)
     settings = default_settings(
         cls.hyperparams, train_env.observation_space, n_actions, n_envs, cls.policy_aliases, overrides.get("policy")
     )
-    model = cls(env=train_env, **{**settings.keywords, **overrides})
+    model = cls(env=train_env, **_replaced(cls, settings.keywords, overrides))
     model._default_timesteps, model._tuned_with = settings.n_timesteps, sorted(overrides)
     if isinstance(env, str):
         model.env_id = env

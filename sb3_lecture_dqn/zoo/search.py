@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture_dqn.envs.make import make_env
 from sb3_lecture_dqn.envs.masks import MaskReader
+from sb3_lecture_dqn.training.exploration import ANYWHERE
 
 if TYPE_CHECKING:
     import optuna
@@ -55,7 +56,7 @@ def sample_params(
     if masks:
         params["use_masking"] = trial.suggest_categorical("use_masking", [False, True])
     if "explore_least_tried" in settings:  # not every observation space allows it
-        params["explore_least_tried"] = trial.suggest_categorical("explore_least_tried", [False, True])
+        params["explore_least_tried"] = trial.suggest_categorical("explore_least_tried", [False, True, ANYWHERE])
     if "replay_buffer_class" not in settings:
         choices: list[float | None] = [None, 0.05, 0.1, 0.2, 0.3, 0.5]
         params["success_fraction"] = trial.suggest_categorical("success_fraction", choices)

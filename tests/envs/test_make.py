@@ -9,6 +9,7 @@ import warnings
 
 import gymnasium as gym
 import pytest
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
@@ -61,6 +62,27 @@ def test_a_fresh_interpreter_shows_no_warning_either():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("made\n", "")
+
+
+@pytest.mark.parametrize(("n_envs", "left_open"), [(1, 1), (3, 3)])
+def test_an_environment_that_was_only_looked_at_is_closed(n_envs, left_open, monkeypatch):
+    opened = []
+
+    class Counts(CartPoleEnv):
+        def __init__(self, render_mode=None):
+            super().__init__(render_mode=render_mode)
+            opened.append(self)
+
+        def close(self):
+            opened.remove(self)
+            super().close()
+
+    spec = EnvSpec("Counts-v0", entry_point=Counts, max_episode_steps=9)
+    monkeypatch.setitem(gym.registry, "Counts-v0", spec)
+    env = make_training_env("Counts-v0", n_envs=n_envs)
+    assert len(opened) == left_open
+    env.close()
+    assert opened == []
 
 
 def test_environments_in_processes_of_their_own_are_made_from_the_id_that_names_the_package():

@@ -1,5 +1,6 @@
 """diagnose: models that were made to fail in known ways, and oracles for what it says of episodes and memories."""
 
+import copy
 import json
 import math
 import re
@@ -11,6 +12,7 @@ import torch as th
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.envs import SimpleMultiObsEnv
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture_dqn import (
@@ -18,6 +20,7 @@ from sb3_lecture_dqn import (
     LectureDQN,
     LectureQRDQN,
     NotTabularError,
+    SuccessFailReplayBuffer,
     TabularModel,
     TabularVecEnv,
     diagnose,
@@ -429,15 +432,49 @@ def test_a_record_is_complete_only_if_nothing_was_forgotten():
     once = record()
     assert (once.is_complete, once.keeps_ends) == (True, True)
     assert record(replay_buffer_kwargs={"deduplicate": False, "success_capacity": 500}, buffer_size=500).is_complete
-    assert record(replay_buffer_kwargs={"deduplicate": False, "success_capacity": None}, buffer_size=300).is_complete
+    assert record(replay_buffer_kwargs={"deduplicate": False, "success_capacity": None}, buffer_size=301).is_complete
     small = record(buffer_size=5)
     assert (small.is_complete, small.forgets, small.keeps_ends) == (False, True, True)
     bounded = record(buffer_size=20, replay_buffer_kwargs={"deduplicate": False, "success_capacity": 2})
     assert (bounded.is_complete, bounded.keeps_ends) == (False, False)
+    odd = LectureDQN("FrozenLake-v1", seed=0, buffer_size=5)
+    odd.learn(1)
+    memory = odd.replay_buffer = SuccessFailReplayBuffer(5, odd.observation_space, odd.action_space)
+    for state in range(10):  # five successes, of which the failures after them leave two
+        memory.add(*(np.array([x]) for x in (state, state, 0, float(state < 5), state < 5)), [{}])
+    assert (memory.success_size, read_record(odd, None).keeps_ends) == (2, False)
     assert not record(store_and_replay=False).has_replay
     counted = LectureDQN("FrozenLake-v1", seed=0, buffer_size=5, explore_least_tried=True).learn(300)
     tried = read_record(counted, None).tried(TabularModel.from_env("FrozenLake-v1"))
     np.testing.assert_array_equal(tried, counted._exploration.counts > 0)
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, DQN])
+def test_a_memory_of_several_calls_of_learn_is_not_complete(algorithm):
+    """Though the steps, which are counted anew, are fewer than it holds."""
+    settings = {"policy": "MlpPolicy", "env": "FrozenLake-v1", "buffer_size": 100, "seed": 0}
+    more = {"replay_buffer_kwargs": {"deduplicate": False}} if algorithm is LectureDQN else {}
+    model = algorithm(**settings, **more).learn(300).learn(50)
+    record = read_record(model, None)
+    assert (record.forgets, record.is_complete) == (True, False)
+
+
+def test_dropout_and_running_statistics_stay_as_they_are():
+    class Extractor(FlattenExtractor):
+        def __init__(self, space):
+            super().__init__(space)
+            self.more = th.nn.Sequential(th.nn.BatchNorm1d(self.features_dim), th.nn.Dropout())
+
+        def forward(self, observations):
+            return self.more(super().forward(observations))
+
+    settings = {"batch_size": 8, "learning_starts": 20, "policy_kwargs": {"features_extractor_class": Extractor}}
+    model = LectureDQN("MlpPolicy", "CartPole-v1", seed=0, **settings).learn(60)
+    before = copy.deepcopy(model.q_net.state_dict())
+    assert model.q_net.training
+    assert str(diagnose(model)) == str(diagnose(model))
+    assert model.q_net.training
+    th.testing.assert_close(model.q_net.state_dict(), before, rtol=0, atol=0)
 
 
 def test_every_finding_has_words_in_both_languages():

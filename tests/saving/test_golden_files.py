@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, OtherArithmeticError
+from sb3_lecture_dqn.saving import checkpoint_file
 from sb3_lecture_dqn.study import read_rows
 from tests.saving.golden import make
 from tests.saving.helpers import no_unpickling
@@ -59,6 +60,13 @@ def test_checkpoints_from_before_version_2_resume(name, version, tmp_path):
     assert model.num_timesteps == 60
     assert model.engine_in_use == {"dqn": "numba", "qrdqn": "torch"}[name]  # as it was, so that it goes on exactly
     goes_on_as(f"{name}-{version}", model, tmp_path)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
+def test_a_later_version_of_checkpoints_leaves_those_of_before_readable(version, monkeypatch):
+    monkeypatch.setattr(checkpoint_file, "CHECKPOINT_VERSION", checkpoint_file.CHECKPOINT_VERSION + 1)
+    path = GOLDEN / f"dqn-{version}.checkpoint.zip"
+    assert LectureDQN.resume(path, device="cpu", exact=False).num_timesteps == 60
 
 
 @pytest.mark.parametrize("version", ["2.0.0"])

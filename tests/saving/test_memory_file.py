@@ -70,6 +70,15 @@ def test_a_memory_of_another_kind_or_size_does_not_fit(tmp_path):
     assert repr(smaller.replay_buffer.get_state()) == before
 
 
+def test_a_full_memory_of_sb3_is_for_one_of_its_size(tmp_path):
+    def model(buffer_size):
+        return LectureDQN.with_sb3_defaults("MlpPolicy", "FrozenLake-v1", buffer_size=buffer_size, learning_starts=99)
+
+    model(50).learn(60).save_replay_buffer(tmp_path / "memory")
+    with pytest.raises(UnsafeFileError, match=r"full, of a model with buffer_size=50, and this memory has 500"):
+        model(500).load_replay_buffer(tmp_path / "memory")
+
+
 def filled(space, n, **settings):
     """One of SB3's memories of 5 transitions, after n of observations that are as in the space."""
     buffer = ReplayBuffer(5, space, spaces.Discrete(2, start=1), "cpu", **settings)

@@ -118,6 +118,8 @@ def test_settings_that_contradict_each_other_are_both_named():
         LectureDQN("Taxi-v3", double_q=True, double_dqn=False)
     with pytest.raises(ValueError, match=r"replay_buffer_class=SuccessFailReplayBuffer.*store_and_replay=False"):
         LectureDQN("Taxi-v3", replay_buffer_class=SuccessFailReplayBuffer, store_and_replay=False)
+    with pytest.raises(ValueError, match=r"n_steps=3 contradicts replay_buffer_class=SuccessFailReplayBuffer"):
+        LectureDQN("Taxi-v3", replay_buffer_class=SuccessFailReplayBuffer, n_steps=3)
     for name, value in (("n_steps", 3), ("optimize_memory_usage", True)):
         with pytest.raises(ValueError, match=rf"{name}={value} needs a replay memory.*store_and_replay=False"):
             LectureDQN("Taxi-v3", store_and_replay=False, **{name: value})
@@ -207,10 +209,19 @@ def test_what_is_no_environment_is_named_with_the_way_to_one(algorithm, make, me
         lambda env: algorithm("MlpPolicy", env),
         lambda env: algorithm(policy="LecturePolicy", env=env),
         algorithm,
+        algorithm.tuned,
         model.set_env,
     ):
         with pytest.raises(ValueError, match=rf"(?s)env=.*{message}"):
             give(make())
+
+
+def test_an_id_where_an_environment_is_needed_is_answered_with_one(tmp_path):
+    model = LectureDQN("FrozenLake-v1")
+    model.save(tmp_path / "model")
+    for give in (model.set_env, lambda env: LectureDQN.load(tmp_path / "model", env=env)):
+        with pytest.raises(ValueError, match=r"env='FrozenLake-v1' is an id: give .*make_env\('FrozenLake-v1'\)"):
+            give("FrozenLake-v1")
 
 
 SB3S_KEYWORDS = [{"net_arch": [64]}, {"activation_fn": th.nn.ReLU}, {"features_extractor_class": FlattenExtractor}]
@@ -301,6 +312,14 @@ def test_n_steps_may_be_one_again_on_loading(tmp_path):
     loaded = LectureDQN.load(tmp_path / "three", n_steps=1)
     assert (loaded.n_steps, loaded.replay_buffer_kwargs) == (1, {})
     assert LectureDQN.load(tmp_path / "three").replay_buffer.n_steps == 3
+    loaded.save(tmp_path / "one")
+    assert LectureDQN.load(tmp_path / "one", n_steps=3).learn(20).replay_buffer.n_steps == 3
+
+
+def test_an_unknown_keyword_of_load_is_answered_with_what_was_meant(tmp_path):
+    LectureDQN("FrozenLake-v1").save(tmp_path / "model")
+    with pytest.raises(TypeError, match="no argument 'lerning_rate'; did you mean learning_rate"):
+        LectureDQN.load(tmp_path / "model", lerning_rate=0.1)
 
 
 class Ring(gym.Env):

@@ -31,6 +31,7 @@ from sb3_lecture_dqn import (
     run_test,
 )
 from sb3_lecture_dqn.training.callbacks import StepProgressBarCallback
+from sb3_lecture_dqn.training.goal import MAX_BUDGETS
 from tests.pairs import every
 
 
@@ -508,6 +509,14 @@ def test_the_bar_of_a_budget_in_steps_counts_steps(engine, capsys):
     assert "50/50" in bar_text(capsys)
 
 
+def test_the_bar_grows_with_a_budget_that_a_goal_extends(capsys):
+    model = LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0, gradient_steps=0)
+    model._default_timesteps = 80
+    model.learn(progress_bar=True)
+    assert model.num_timesteps == 80 * MAX_BUDGETS
+    assert f"{80 * MAX_BUDGETS}/{80 * MAX_BUDGETS}" in bar_text(capsys)
+
+
 @pytest.mark.parametrize("budget", [{"total_episodes": 9}, {"total_timesteps": 900}])
 def test_the_bar_is_closed_when_an_error_ends_the_training(budget, capsys):
     """Else tqdm draws it again under whatever is printed later."""
@@ -523,6 +532,15 @@ def test_the_bar_is_closed_when_an_error_ends_the_training(budget, capsys):
     gc.collect()
     out, err = capsys.readouterr()
     assert (out, err) == ("later\n", "")
+
+
+def test_each_call_of_learn_ends_with_a_test():
+    """Also if its episodes, which are counted anew, are fewer than those of a call before."""
+    tests, model = LectureTestCallback(test_freq=5000, exact=True, verbose=0, test_at_end=True), taxi()
+    for n in (4, 2, 4):
+        model.learn(total_episodes=n, callback=tests)
+    model.learn(total_episodes=1, callback=tests, reset_num_timesteps=False)
+    assert [episode for episode, _ in tests.results] == [4, 2, 4, 5]
 
 
 # Checkpoints, more of which is in test_checkpoint.py

@@ -69,20 +69,26 @@ def test_the_schedules_stretch_to_the_new_end():
     assert model.goal_summary == ""  # a callback has ended the training, so nothing is replaced
 
 
-@pytest.mark.parametrize(("crash_at", "engine"), [(72, "numba"), (600, "numba"), (704, "numba"), (600, "torch")])
-def test_a_resumed_training_comes_to_the_same(crash_at, engine, tmp_path):
+@pytest.mark.parametrize(
+    ("freq", "crash_at", "engine"),
+    [
+        *((104, 72, "numba"), (104, 600, "numba"), (104, 704, "numba"), (104, 600, "torch")),
+        *((8, 12, "numba"), (8, 12, "torch")),  # from where the first test is due
+    ],
+)
+def test_a_resumed_training_comes_to_the_same(freq, crash_at, engine, tmp_path):
     kwargs = {"engine": engine, "gradient_steps": 2, "learning_rate": 1e-3, "batch_size": 8}
     models, results = [], []
     for crashes in (False, True):
         model = lake(tensorboard_log=str(tmp_path / str(crashes)), **kwargs)
         model._default_timesteps = 400
-        callbacks = [LectureCheckpointCallback(104, verbose=0), CrashAt(crash_at if crashes else 10**9)]
+        callbacks = [LectureCheckpointCallback(freq, verbose=0), CrashAt(crash_at if crashes else 10**9)]
         if crashes:
             with pytest.raises(Crash):
                 model.learn(callback=callbacks)
             model.logger.close()
             model = LectureDQN.resume(model.logger.dir)
-            callbacks = [LectureCheckpointCallback(104, verbose=0), CrashAt(10**9)]
+            callbacks = [LectureCheckpointCallback(freq, verbose=0), CrashAt(10**9)]
         model.learn(callback=callbacks)
         models.append(model)
         results.append(everything(model))

@@ -154,21 +154,24 @@ def test_where_the_environment_can_be_copied_tests_play_new_episodes(registered)
     assert len(of_tests) == len(set(of_tests)) >= 20 * 5
 
 
-def test_a_resumed_training_comes_to_the_same(tmp_path):
+@pytest.mark.parametrize(
+    ("freq", "crash_at"), [(70, 300), (5, 8), (10, 13)], ids=["late", "before the first test", "at the first test"]
+)
+def test_a_resumed_training_comes_to_the_same(freq, crash_at, tmp_path):
     models, results = [], []
     for crashes in (False, True):
         settings = {"tensorboard_log": str(tmp_path / str(crashes)), "gradient_steps": 2}
         model = LectureDQN.tuned(Grows(lambda i: min(i, 230)), seed=0, device="cpu", **settings)
         model._default_timesteps = 200
-        callbacks = [LectureCheckpointCallback(70, verbose=0), CrashAt(300 if crashes else 10**9)]
+        callbacks = [LectureCheckpointCallback(freq, verbose=0), CrashAt(crash_at if crashes else 10**9)]
         if crashes:
             with pytest.raises(Crash):
                 model.learn(callback=callbacks)
             model.logger.close()
             env = Grows(lambda i: min(i, 230))
-            env.n = 280  # it counts its steps itself
+            env.n = crash_at // freq * freq  # it counts its steps itself
             model = LectureDQN.resume(model.logger.dir, env=env)
-            callbacks = [LectureCheckpointCallback(70, verbose=0), CrashAt(10**9)]
+            callbacks = [LectureCheckpointCallback(freq, verbose=0), CrashAt(10**9)]
         model.learn(callback=callbacks)
         models.append(model)
         results.append(everything(model))

@@ -13,11 +13,13 @@ import torch as th
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture_dqn
 from sb3_lecture_dqn import (
     LectureDQN,
+    LecturePolicy,
     LectureQRDQN,
     SuccessFailReplayBuffer,
     TabularModel,
@@ -25,6 +27,7 @@ from sb3_lecture_dqn import (
     exact_test,
     run_test,
 )
+from sb3_lecture_dqn.common.buffers import LatestTransitionBuffer
 from sb3_lecture_dqn.common.checks import check_finite
 from sb3_lecture_dqn.common.user_yaml import read_yaml
 from sb3_lecture_dqn.training.tuned import read_hyperparams
@@ -32,6 +35,7 @@ from sb3_lecture_dqn.training.tuned import read_hyperparams
 SETTINGS = read_hyperparams("lecture_dqn")
 #: Ids that the files have and an older gymnasium has not, as it registers Taxi-v4 since 1.3
 OF_LATER = {"Taxi-v4"} - gym.registry.keys()
+NO_TIMEOUTS = {"handle_timeout_termination": False}
 
 
 def test_the_files_are_yaml_that_rl_zoo_can_read():
@@ -108,6 +112,33 @@ def test_overrides_take_the_place_of_settings():
     assert model.learn(total_timesteps=40).num_timesteps == 40
     with pytest.raises(TypeError, match="gama"):
         LectureDQN.tuned("Taxi-v3", gama=0.5)
+
+
+@pytest.mark.parametrize("env", ["FrozenLake-v1", "CartPole-v1", "an object"])
+@pytest.mark.parametrize(
+    ("overrides", "memory", "policy"),
+    [
+        ({"n_steps": 3}, NStepReplayBuffer, None),
+        ({"replay_buffer_class": ReplayBuffer}, ReplayBuffer, None),
+        ({"optimize_memory_usage": True, "replay_buffer_kwargs": NO_TIMEOUTS}, ReplayBuffer, None),
+        ({"store_and_replay": False}, LatestTransitionBuffer, None),
+        ({"policy": "LecturePolicy"}, SuccessFailReplayBuffer, LecturePolicy),
+        ({"policy": LecturePolicy}, SuccessFailReplayBuffer, LecturePolicy),
+    ],
+)
+def test_arguments_of_what_an_override_replaces_go_with_it(env, overrides, memory, policy):
+    env = gym.make("CartPole-v1") if env == "an object" else env
+    model, as_it_is = (LectureDQN.tuned(env, seed=0, device="cpu", **kwargs) for kwargs in (overrides, {}))
+    assert type(model.learn(30).replay_buffer) is memory
+    assert type(model.policy) is (policy or type(as_it_is.policy))
+    assert isinstance(model.policy.optimizer, th.optim.Adam)
+    if policy is None:
+        assert model.policy_kwargs == as_it_is.policy_kwargs
+
+
+def test_episodes_cannot_be_counted_in_the_environments_of_the_settings():
+    with pytest.raises(ValueError, match=r"train_freq=\(1, 'episode'\) needs one environment, and 'Taxi-v3' .* on 8"):
+        LectureDQN.tuned("Taxi-v3", train_freq=(1, "episode"))
 
 
 def test_an_id_that_gymnasium_does_not_know_is_an_error_that_names_the_nearest():
@@ -310,6 +341,24 @@ def test_another_policy_gets_settings_that_are_for_it():
     model = LectureDQN.tuned(depot(), policy="LecturePolicy")
     assert isinstance(model.policy.optimizer, th.optim.Adam)
     assert model.learning_rate(1.0) == 0.003
+
+
+@pytest.mark.parametrize("algorithm", [LectureDQN, LectureQRDQN])
+@pytest.mark.parametrize("part", [gym.spaces.Discrete(10, start=5), gym.spaces.MultiDiscrete([5, 5], start=[0, 1])])
+def test_numbers_that_do_not_start_at_zero_get_a_network_that_takes_them(algorithm, part):
+    class Starts(gym.Env):
+        observation_space = gym.spaces.Dict({"vector": gym.spaces.Box(-1, 1, (2,)), "part": part})
+        action_space = gym.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.observation_space.sample(), {}
+
+        def step(self, action):
+            return self.observation_space.sample(), 1.0, True, False, {}
+
+    model = algorithm.tuned(Starts(), device="cpu").learn(30)
+    assert model.policy_class is algorithm.policy_aliases["LecturePolicy"]
 
 
 def test_its_budget_is_kept_and_an_id_keeps_its_limit(monkeypatch):
