@@ -33,6 +33,8 @@ class ActionMaskInfo(TransparentWrapper):
         super().__init__(env)
         if not is_masking_supported(env):
             raise ValueError(f"env={env} has no method action_masks(); sb3-contrib's ActionMasker adds one")
+        if not callable(env.get_wrapper_attr(EXPECTED_METHOD_NAME)):
+            raise ValueError(f"env={env} has action_masks as a property, and it must be a method: action_masks()")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """See gymnasium's ``Env``."""

@@ -379,7 +379,8 @@ class LectureAlgorithm(LectureModel):
                 "load(path, env=...)"
             )
         will_be_reset = from_zero or self._last_obs is None
-        goes_on, counts = not from_zero and self._resumed is None and self.num_timesteps > 0, self._exploration.counts
+        goes_on = not from_zero and self._resumed is None and self.num_timesteps > self.n_envs
+        counts = self._exploration.counts  # of all steps but one after which a callback has ended training
         if goes_on and counts is not None and not counts.any():
             warnings.warn(
                 f"explore_least_tried={self.explore_least_tried!r}: a model's file has no counts of the actions, so "

@@ -508,6 +508,12 @@ def test_masks_are_put_into_infos_once():
     with pytest.raises(ValueError, match="action_masks"):
         ActionMaskInfo(gym.make("CartPole-v1"))
 
+    class AsProperty(gym.Wrapper):
+        action_masks = property(lambda self: np.ones(2, bool))
+
+    with pytest.raises(ValueError, match=r"as a property, and it must be a method: action_masks\(\)"):
+        LectureDQN("MlpPolicy", AsProperty(gym.make("CartPole-v1")), use_masking=True).learn(5)
+
 
 def test_masks_of_a_method_that_is_replaced_are_those_of_the_new_one():
     """As sb3-contrib's algorithms see them, which ask for the method at every step."""

@@ -163,6 +163,12 @@ def test_a_terminal_observation_in_a_dictionary_that_is_used_again_counts_once(i
     env.close()
 
 
+def test_after_a_stop_at_the_first_step_no_counts_are_missed():
+    model = LectureDQN.tuned("Taxi-v3", seed=0).learn(300, callback=lambda *_: False)
+    assert model.num_timesteps == model.n_envs
+    go_on(model, 8)
+
+
 def test_a_loaded_model_without_counts_says_so(tmp_path):
     model = LectureDQN.tuned("Taxi-v3", seed=0).learn(300)
     model.save(tmp_path / "taxi")
