@@ -561,6 +561,31 @@ def test_a_model_whose_file_knows_no_environment_asks_for_one(tmp_path, capsys):
         assert "give --env" in capsys.readouterr().err
 
 
+def test_inexact_is_for_a_run_that_is_resumed(tmp_path, capsys):
+    assert main(["train", "--inexact", "--out", str(tmp_path)]) == 2
+    assert "--inexact is for --resume: give both, or none" in capsys.readouterr().err
+
+
+def test_a_tuned_run_that_is_done_stays_as_it_is(tmp_path, capsys):
+    options = ["--env", "FrozenLakeNotSlippery-v1", "--tuned", "--seed", "3", "--quiet"]
+    assert main(["train", *options, "--out", str(tmp_path)]) == 0
+    (run,) = tmp_path.iterdir()
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "Already done after" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
+def test_where_success_is_not_known_no_share_of_it_is_logged(tmp_path):
+    settings = ["--policy", "MlpPolicy", "--timesteps", "100", "--seed", "0", "--quiet"]
+    assert main(["train", "--env", "CartPole-v1", *settings, "--out", str(tmp_path)]) == 0
+    (run,) = tmp_path.iterdir()
+    (events,) = run.glob("events.*")
+    tags = EventAccumulator(str(events)).Reload().Tags()["scalars"]
+    assert ("Reward" in tags, "Solved" in tags) == (True, False)
+    assert main(["plot", str(run), "--out", str(tmp_path / "plot.png")]) == 0
+
+
 @pytest.mark.parametrize(
     ("of_1_0", "more", "limit"),
     [

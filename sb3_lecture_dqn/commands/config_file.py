@@ -12,6 +12,7 @@ import sb3_lecture_dqn
 from sb3_lecture_dqn.common.checks import check_choice
 from sb3_lecture_dqn.common.user_yaml import read_yaml, read_yaml_file, write_yaml
 from sb3_lecture_dqn.envs.make import LECTURE_MAX_EPISODE_STEPS, id_step_limit
+from sb3_lecture_dqn.saving.files import written_whole
 
 #: The entry with the version of the package. Version 1.0 wrote its 15 options and no version
 _VERSION, _N_OPTIONS_IN_1_0 = "version", 15
@@ -25,7 +26,8 @@ def write_config(file: pathlib.Path, values: Mapping[str, Any]) -> None:
     :param values: The values of the options by name
     """
     config = {_VERSION: sb3_lecture_dqn.__version__, **values}
-    file.write_text(write_yaml(config), encoding="utf-8")
+    with written_whole(file, "yaml") as content:
+        content.write(write_yaml(config).encode())
 
 
 def read_config(file: str | pathlib.Path, options: Mapping[str, argparse.Action]) -> dict[str, Any]:
@@ -39,7 +41,8 @@ def read_config(file: str | pathlib.Path, options: Mapping[str, argparse.Action]
     """
     config = read_yaml_file(file)
     if not isinstance(config, dict):
-        raise ValueError(f"{file} must be a table of options; known are {', '.join(options)}")
+        is_empty = "is empty or has only comments, and " if config is None else ""
+        raise ValueError(f"{file} {is_empty}must be a table of options; known are {', '.join(options)}")
     is_of_1_0 = _VERSION not in config and len(config) == _N_OPTIONS_IN_1_0
     config.pop(_VERSION, None)
     for name, value in config.items():

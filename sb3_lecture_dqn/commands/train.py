@@ -113,6 +113,8 @@ def _check(args: argparse.Namespace) -> None:
     for entry in args.set:
         if "=" not in entry:
             raise ValueError(f"--set {entry}: write NAME=VALUE, such as gamma=0.9")
+    if args.inexact and args.resume is None:
+        raise ValueError("--inexact is for --resume: give both, or none")
     if args.resume is not None:
         printing = ("--quiet", "--compact", "--verbose")
         of_resume = ("--resume", args.resume, f"--resume={args.resume}", "--inexact", *printing)

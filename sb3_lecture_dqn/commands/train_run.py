@@ -77,7 +77,7 @@ def train(args: argparse.Namespace, kept: Collection[str]) -> int:
             print(f"sb3-lecture-dqn: {shown(str(warning.message), 2000)}", file=sys.stderr)
         # A checkpoint of version 1.0 does not say that its tests had the step limit of the training
         test.max_episode_steps = model.max_episode_steps
-        if model._budget.is_spent(model.num_timesteps, model._episode_num) and (run / MODEL).exists():
+        if model._goal.is_over(model, model._budget) and (run / MODEL).exists():
             print(f"Already done after {model._episode_num} episodes, {model.num_timesteps} steps: {run / MODEL}")
             return 0
     outputs = ["stdout", "tensorboard"] if args.verbose else ["tensorboard"]

@@ -134,7 +134,8 @@ def read_yaml(source: str | pathlib.Path, text: str | bytes, loader: type[PlainL
         return yaml.load(text, Loader=loader)
     except NotPlainError as error:
         raise ValueError(f"{shown(source, 1000)}: {shown(error, 2000)}") from error
-    except (yaml.YAMLError, ValueError) as error:  # the second: "!!int x"
+    # The others are PyYAML's own for values that do not fit their tags, such as "!!int x" and "!!bool x".
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise ValueError(f"{shown(source, 1000)} is not YAML: {shown(' '.join(str(error).split()), 2000)}") from error
 
 

@@ -194,7 +194,23 @@ def _diverged(case: Case) -> Fact | None:
 def _untrained(case: Case) -> Fact | None:
     if case.record.steps == 0:
         return Fact("untrained", ("untrained",), {}, ("train", "tuned"))
-    return None
+    return no_update(case.model, case.record)
+
+
+def no_update(model: Any, record: TrainingRecord) -> Fact | None:
+    """
+    Look whether the model has never been updated.
+
+    :param model: The model
+    :param record: What is known of its training, which made steps
+    :return: The finding, or ``None``
+    """
+    waits = record.steps <= model.learning_starts or model.gradient_steps == 0
+    if model._n_updates > 0 or not waits:
+        return None
+    names = ("learning_starts", "gradient_steps")
+    numbers = {"steps": record.steps, **{name: int(getattr(model, name)) for name in names}}
+    return Fact("no_update", ("no_update",), numbers, ("updates",))
 
 
 def time_limit(case: Case) -> Fact | None:
@@ -298,7 +314,7 @@ def _can_mask(case: Case) -> bool:
 
 def _gamma_small(case: Case) -> Fact | None:
     gamma = float(case.model.gamma)
-    if case.optimal_q is None or len(case.wrong) == 0 or gamma >= _FAR_GAMMA:
+    if case.optimal_q is None or len(case.wrong) == 0 or _FAR_GAMMA <= gamma < 1:
         return None
     far = case.values_at(_FAR_GAMMA)
     assert far is not None, "values converge below 1"
@@ -307,6 +323,10 @@ def _gamma_small(case: Case) -> Fact | None:
     share = float(unclear[case.wrong].mean())
     if share < _MAIN:
         return None
+    states = tuple(case.wrong[unclear[case.wrong]].tolist())
+    if gamma >= 1:
+        numbers = {"gamma": gamma, "share": share, "n_wrong": len(case.wrong), "better_gamma": _FAR_GAMMA}
+        return Fact("gamma_one", ("gamma_one",), numbers, ("gamma",), states)
     visited = case.failures.visited & case.acting & decidable
     for better in _GAMMAS:
         values = case.values_at(better) if better > gamma else None
@@ -324,7 +344,7 @@ def _gamma_small(case: Case) -> Fact | None:
         "horizon": 1 / (1 - gamma),
         "better_gamma": better,
     }
-    return Fact("gamma_small", ("gamma_small",), numbers, ("gamma",), tuple(case.wrong[unclear[case.wrong]].tolist()))
+    return Fact("gamma_small", ("gamma_small",), numbers, ("gamma",), states)
 
 
 def _unclear(case: Case, values: np.ndarray) -> np.ndarray:
@@ -455,8 +475,9 @@ _CAUSES: tuple[Callable[[Case], Fact | None], ...] = (
 _WITHOUT = {
     "never_seen": ("epsilon_gone",),
     "never_tried": ("epsilon_gone", "never_seen"),
-    "ties": ("epsilon_gone", "never_seen", "not_in_memory", "never_tried"),
+    "ties": ("epsilon_gone", "never_seen", "not_in_memory", "gamma_one", "never_tried"),
     "overestimated": (
+        "gamma_one",
         "epsilon_gone",
         "never_seen",
         "not_in_memory",
@@ -467,7 +488,7 @@ _WITHOUT = {
     ),
 }
 #: Causes that explain everything: no other cause is looked for
-CONCLUSIVE = ("untrained", "diverged")
+CONCLUSIVE = ("untrained", "no_update", "diverged")
 
 
 def find_causes(case: Case) -> list[Fact]:

@@ -26,6 +26,7 @@ from sb3_lecture_dqn.evaluation.causes import (
     find_causes,
     largest_return,
     late_first_success,
+    no_update,
     not_learned,
     time_limit,
     tuned_settings,
@@ -293,6 +294,8 @@ def _diagnose_without_table(
     numbers: dict[str, Any] = {"steps": record.steps, "episodes": record.episodes, "n_held": record.n_held}
     if record.steps == 0:
         facts.append(Fact("untrained", ("untrained",), {}, ("train", "tuned")))
+    elif (fact := no_update(model, record)) is not None:
+        facts.append(fact)
     if rows is not None and len(rows.actions):
         observations = rows.observations if normalize is None else normalize.normalize_obs(rows.observations)
         q = action_values(model, _as_batch(observations, model.observation_space)).astype(np.float64)
@@ -395,12 +398,12 @@ def _of_rewards(model: Any, record: TrainingRecord) -> list[Fact]:
 
 def _settings(model: Any, record: TrainingRecord, limit: int | None) -> dict[str, Any]:
     """The present values of the settings that advice names."""
-    group = model.policy.optimizer.param_groups[0]
+    learning_rate = float(model.lr_schedule(1.0))  # of a falling one, the last may be 0
     settings = {
         "algorithm": type(model).__name__,
         "env_id": getattr(model, "env_id", None),
-        "learning_rate": float(group["lr"]),
-        "lower_lr": float(group["lr"]) / 10,
+        "learning_rate": learning_rate,
+        "lower_lr": learning_rate / 10,
         "episodes": record.episodes,
         "steps": record.steps,
         "limit": limit,

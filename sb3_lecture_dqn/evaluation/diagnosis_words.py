@@ -53,6 +53,7 @@ SUMMARIES: _Words = {
 
 TITLES: _Words = {
     "untrained": ("The model is not trained", "학습하지 않은 모델"),
+    "no_update": ("Nothing was learnt: there was no update", "업데이트가 없어 아무것도 배우지 못함"),
     "diverged": ("Training has diverged", "학습이 발산함"),
     "time_limit": ("Episodes are too short", "에피소드가 너무 짧음"),
     "epsilon_gone": ("ε was gone before the first success", "첫 성공 전에 ε이 다 줄어듦"),
@@ -60,6 +61,7 @@ TITLES: _Words = {
     "never_seen": ("Successes never seen in training", "학습 중 한 번도 보지 못한 성공"),
     "not_in_memory": ("No success is in the memory", "리플레이 메모리에 없는 성공"),
     "gamma_small": ("γ is too small: the horizon is too short", "γ가 너무 작음: 먼 보상이 보이지 않음"),
+    "gamma_one": ("γ is 1: a detour costs nothing", "γ가 1: 돌아가도 손해가 없음"),
     "no_replay": ("There is no replay memory", "리플레이 메모리가 없음"),
     "memory_small": ("The memory is too small", "리플레이 메모리가 너무 작음"),
     "memory_distorts": ("The memory distorts chances", "리플레이 메모리가 확률을 왜곡함"),
@@ -83,6 +85,11 @@ SENTENCES: _Words = {
     "untrained": (
         "The model has made no step: its action values are those of a new network.",
         "모델이 한 스텝도 학습하지 않았습니다. 행동 가치는 새 신경망의 값 그대로입니다.",
+    ),
+    "no_update": (
+        "In {steps} steps there was no update: learning_starts={learning_starts}, and gradient_steps={gradient_steps}.",
+        "{steps}스텝 동안 업데이트가 한 번도 없었습니다: learning_starts={learning_starts}, "
+        "gradient_steps={gradient_steps}.",
     ),
     "not_finite": (
         "The network is broken: {share:.1%} of its action values are NaN or infinite, or a weight is.",
@@ -144,6 +151,13 @@ SENTENCES: _Words = {
         "γ = {gamma:g}이면 약 {horizon:.1f}스텝 뒤의 보상까지만 의미가 있습니다. 정책이 잘못 행동하는 상태 "
         "{n_wrong}개 중 {share:.0%}에서는, 정확한 값조차 올바른 행동과 다른 행동의 차이가 너무 작아 배울 수 "
         "없습니다(중앙값 {gap:.2g}, 전체 값의 범위 {range:.3g}).",
+    ),
+    "gamma_one": (
+        "With γ = {gamma:g}, a later reward is worth as much as an early one. In {share:.0%} of the {n_wrong} states "
+        "where the policy goes wrong, even the exact values of the right action and of others are equal: nothing says "
+        "which way is the shorter one.",
+        "γ = {gamma:g}이면 늦은 보상도 이른 보상과 가치가 같습니다. 정책이 잘못 행동하는 상태 {n_wrong}개 중 "
+        "{share:.0%}에서는, 정확한 값조차 올바른 행동과 다른 행동이 같아서 어느 길이 더 짧은지 알 수 없습니다.",
     ),
     "no_replay": (
         "Every update uses only the transition just seen: what was learnt about the other {needed} state-action pairs "
@@ -240,7 +254,7 @@ SENTENCES: _Words = {
         "{n_loops}개 있습니다.",
     ),
     "loops_drawn": (
-        "Most of them ({n_first}) end in the loop that is drawn first; arrows and letters are the chosen actions.",
+        "The loop in which the most starts end ({n_first}) is drawn first; arrows and letters are the chosen actions.",
         "가장 많은 시작 상태({n_first}개)에서 빠지는 고리를 먼저 그렸습니다. 화살표와 글자는 선택한 행동입니다.",
     ),
     "bad_end": (
@@ -306,6 +320,10 @@ SENTENCES: _Words = {
 ADVICE: _Words = {
     "train": ("train it: model.learn()", "학습시키기: model.learn()"),
     "tuned": ("LectureDQN.tuned(env), which chooses all settings", "모든 설정을 골라 주는 LectureDQN.tuned(env)"),
+    "updates": (
+        "a smaller learning_starts, and gradient_steps of at least 1",
+        "더 작은 learning_starts, 그리고 1 이상의 gradient_steps",
+    ),
     "target_network": (
         "a target network: double_dqn=True (it is {double_dqn})",
         "타깃 네트워크: double_dqn=True (지금 {double_dqn})",

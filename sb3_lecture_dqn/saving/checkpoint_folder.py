@@ -43,7 +43,11 @@ def checkpoint_steps(folder: pathlib.Path) -> dict[pathlib.Path, int]:
     :return: For each file, the environment steps before it
     """
     paths = folder.iterdir() if folder.is_dir() else ()
-    return {path: int(match[1]) for path in paths if (match := _FILE_NAME.fullmatch(path.name)) is not None}
+    return {
+        path: int(match[1])
+        for path in paths
+        if (match := _FILE_NAME.fullmatch(path.name)) is not None and path.is_file()
+    }
 
 
 def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
@@ -70,7 +74,7 @@ def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
     for candidate in candidates:
         try:
             check_whole(candidate)
-        except (UnsafeFileError, FileNotFoundError) as error:  # or its run has removed it meanwhile
+        except (UnsafeFileError, OSError) as error:  # it may be protected, or its run has removed it meanwhile
             problems.append(str(error))
             continue
         for problem in problems:

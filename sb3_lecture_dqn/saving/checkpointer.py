@@ -34,13 +34,13 @@ def folder_for(model: Any, save_path: pathlib.Path | None) -> pathlib.Path:
             raise ValueError("save_path=None, but the model logs to no folder: set save_path or tensorboard_log")
         save_path = pathlib.Path(model.logger.dir) / "checkpoints"
     save_path.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(save_path)
     steps_of_others = checkpoint_steps(save_path).values() if model._resumed is None else ()
     if steps_of_others and (model.num_timesteps == 0 or max(steps_of_others) > model.num_timesteps):
         raise ValueError(
             f"save_path={str(save_path)!r} has checkpoints of another run: continue it by {type(model).__name__}."
             f"resume({str(save_path)!r}), or choose another folder"
         )
+    remove_unfinished(save_path)
     if unknown := unknown_parts(model.env):
         warnings.warn(
             f"{', '.join(unknown)}: their position in an episode cannot be saved, so resume will begin new episodes; "

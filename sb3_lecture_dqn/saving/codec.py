@@ -8,7 +8,7 @@ import base64
 import math
 import pathlib
 import re
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -355,7 +355,7 @@ class _Decoder:
     def _dict(self, described: dict[str, Any], at: Place) -> dict[Any, Any]:
         keys, values = self.decode(described["keys"], (at, "keys")), described["values"]
         unusual = [hash(key) for key in keys if not is_key(key)]
-        if len(unusual) > 1000 and len(np.unique(unusual)) < len(unusual) / 2:
+        if len(unusual) > 1000 and max(Counter(unusual).values()) > 100:
             raise UnsafeFileError("its keys are chosen so that Python looks for each where all others are")
         if not isinstance(values, list):
             return dict(zip(keys, self.decode(values, at), strict=True))

@@ -244,10 +244,11 @@ def _read_sb3_arrays(archive: zipfile.ZipFile, described: dict[str, Any], buffer
         if rows.shape != shape:
             raise UnsafeFileError(f"{name} has the shape {rows.shape}, and {shape} is expected")
     filled = copy.copy(buffer)
-    arrays = {name: np.zeros_like(array) for name, array in buffer_arrays.items()}
+    # Pages that nobody has written to take no memory. (`zeros_like` writes to all.)
+    arrays = {name: np.zeros(array.shape, array.dtype) for name, array in buffer_arrays.items()}
     for name, rows in stored.items():
         copy_rows(rows, arrays[name])
-        arrays[name][rows.n_filled :] = 0
+        arrays[name][rows.n_filled : n_rows] = 0
     for name, array in arrays.items():
         field, _, part = name.partition("/")
         if part:

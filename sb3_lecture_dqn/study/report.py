@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sb3_lecture_dqn.common.checks import shown
+from sb3_lecture_dqn.common.checks import parse_frequency, shown
 from sb3_lecture_dqn.common.statistics import (
     Estimate,
     estimate_interquartile_mean,
@@ -18,6 +18,7 @@ from sb3_lecture_dqn.common.statistics import (
     probability_of_improvement,
 )
 from sb3_lecture_dqn.evaluation.result import tells_optimality
+from sb3_lecture_dqn.saving.files import written_whole
 from sb3_lecture_dqn.show.curves import (
     MIN_RUNS_OF_BAND,
     Curve,
@@ -65,20 +66,33 @@ def write_report(folder: str | pathlib.Path) -> list[str]:
     for name in ("report.md", "report.csv", "report.png"):
         if (folder / name).is_symlink():
             raise ValueError(f"{folder / name} is a symbolic link, and its target would be overwritten: remove it")
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise ValueError(f"{folder / name} is no file, and would be written to: remove it")
     records = summary(rows)
     missing = left_out(rows)
-    text = "\n".join([*markdown(records), "", *missing])
-    (folder / "report.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    text = "\n".join([*markdown(records), "", *map(_as_text, missing)])
+    _write(folder / "report.md", text.rstrip() + "\n")
     lines = [*for_terminal(records), *[line for entry in missing for line in _wrapped(entry)]]
-    (folder / "report.csv").write_text(to_csv(records), encoding="utf-8")
+    _write(folder / "report.csv", to_csv(records))
     try:
         require_viz("the figure of a study")
     except ImportError as error:
         return [*lines, str(error)]
     if (n_tasks := len({row["task"] for row in _done(rows)})) > MAX_PANELS:
         return [*lines, f"No figure is drawn: the study has {n_tasks} tasks, and a figure at most {MAX_PANELS}."]
-    draw(rows).savefig(folder / "report.png", dpi=120)
+    with written_whole(folder / "report.png", "png") as file:
+        draw(rows).savefig(file, dpi=120)
     return [*lines, f"Figure: {folder / 'report.png'}"]
+
+
+def _as_text(text: str) -> str:
+    """Write a text in Markdown so that nothing in it is HTML or ends a cell: a table may be of somebody else."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    with written_whole(path, path.suffix[1:]) as file:
+        file.write(text.encode())
 
 
 def summary(rows: Rows) -> list[Record]:
@@ -175,7 +189,7 @@ def markdown(records: Sequence[Record]) -> list[str]:
     columns = list(records[0])
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for record in records:
-        lines.append(f"| {' | '.join(_cell_of(record, name) for name in columns)} |")
+        lines.append(f"| {' | '.join(_as_text(_cell_of(record, name)) for name in columns)} |")
     return [*lines, "", *_notes(columns)]
 
 
@@ -257,7 +271,9 @@ def to_csv(records: Sequence[Record]) -> str:
         entry: Record = {}
         for name, value in record.items():
             if name in ("task", "setting", "runs", "failed"):
-                entry[name] = value
+                # A spreadsheet would take such a text for a formula.
+                is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
+                entry[name] = f"'{value}" if is_formula else value
                 continue
             numbers = [np.nan] * 3 if value is None else [float(number) for number in value]
             for suffix, number in zip(("", " low", " high"), numbers, strict=True):
@@ -354,7 +370,7 @@ def _interquartile_means(tests: np.ndarray) -> Estimate:
 
 
 def _x_axis(row: dict[str, Any]) -> str:
-    _, unit = json.loads(row["definition"])["test_freq"]
+    _, unit = parse_frequency("test_freq", json.loads(row["definition"])["test_freq"])
     return "episodes" if unit == "episode" else "timesteps"
 
 

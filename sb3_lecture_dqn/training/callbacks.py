@@ -304,7 +304,8 @@ class LectureTestCallback(EventCallback):
                 output.writer.add_scalar("Steps", result.mean_steps, self.n_episodes)
                 output.writer.add_scalar("Penalty", result.mean_penalties, self.n_episodes)
                 output.writer.add_scalar("Reward", result.mean_reward, self.n_episodes)
-                output.writer.add_scalar("Solved", result.success_rate, self.n_episodes)
+                if result.knows_success:
+                    output.writer.add_scalar("Solved", result.success_rate, self.n_episodes)
         self.logger.record("eval/mean_reward", result.mean_reward)
         self.logger.record("eval/mean_ep_length", result.mean_steps)
         self.logger.record("eval/mean_penalties", result.mean_penalties)

@@ -122,7 +122,7 @@ class Goal:
     def _extend(self, model: Any, budget: Budget, reason: str) -> bool:
         """Extend a spent budget by as many steps again; return ``False`` if there were ``MAX_BUDGETS``."""
         assert self.n_timesteps is not None
-        if budget.until_steps - budget.steps_before >= MAX_BUDGETS * self.n_timesteps:
+        if self._is_last(budget):
             return False
         budget.until_steps += self.n_timesteps
         model._total_timesteps = budget.until_steps
@@ -130,6 +130,23 @@ class Goal:
             words = "Not solved" if self._plateau is None else "Still better"
             print(f"{words} at step {model.num_timesteps:,} ({reason}): {self.n_timesteps:,} steps more")
         return True
+
+    def _is_last(self, budget: Budget) -> bool:
+        return budget.until_steps - budget.steps_before >= MAX_BUDGETS * (self.n_timesteps or 0)
+
+    def is_over(self, model: Any, budget: Budget) -> bool:
+        """
+        Tell whether a run has ended, so that nothing is left to train.
+
+        :param model: The resumed model
+        :param budget: Its budget
+        :return: Whether :meth:`goes_on` was ``False`` at the last checkpoint
+        """
+        is_spent = budget.is_spent(model.num_timesteps, model._episode_num)
+        if self.n_timesteps is None or not is_spent:
+            return is_spent or self.is_solved
+        at_plateau = self._plateau is not None and not self._plateau.improves
+        return self.is_solved or at_plateau or self._is_last(budget)
 
     def next_due(self, steps: int) -> Due:
         """

@@ -99,6 +99,14 @@ def nothing_learnt(seed):
     return LectureDQN("TablePolicy", "FrozenLakeNotSlippery-v1", seed=seed, learning_starts=9000).learn(3000)
 
 
+def learnt_too_little(seed):
+    return LectureDQN("TablePolicy", "FrozenLakeNotSlippery-v1", seed=seed, learning_starts=2990).learn(3000)
+
+
+def gamma_of_one(seed):
+    return LectureDQN("FrozenLakeNotSlippery-v1", seed=seed, gamma=1.0).learn(total_episodes=1000)
+
+
 def untrained(seed):
     return LectureDQN("Taxi-v3", seed=seed)
 
@@ -115,7 +123,9 @@ FAILURES = {
     rare_outcome_stored_once: ("memory_distorts", "deduplicate=False"),
     too_short_episodes: ("time_limit", "max_episode_steps (it is 10)"),
     better_action_never_tried: ("never_tried", "exploration_final_eps (it is 0)"),
-    nothing_learnt: ("ties", "3000 steps"),
+    nothing_learnt: ("no_update", "a smaller learning_starts"),
+    learnt_too_little: ("ties", "3000 steps"),
+    gamma_of_one: ("gamma_one", "gamma=0.99 (it is 1)"),
     untrained: ("untrained", "model.learn()"),
 }
 
@@ -457,6 +467,19 @@ def test_a_memory_of_several_calls_of_learn_is_not_complete(algorithm):
     model = algorithm(**settings, **more).learn(300).learn(50)
     record = read_record(model, None)
     assert (record.forgets, record.is_complete) == (True, False)
+
+
+def test_without_a_table_a_training_without_updates_is_named_too():
+    model = LectureDQN("MlpPolicy", "CartPole-v1", seed=0, learning_starts=200).learn(100)
+    first = diagnose(model).findings[0]
+    assert (first.kind, "learning_starts=200" in first.text) == ("no_update", True)
+
+
+def test_advice_against_a_learning_rate_names_the_one_that_training_began_with():
+    model = LectureDQN("Taxi-v3", seed=0, learning_rate=lambda left: 0.02 * left)
+    with pytest.raises(DivergedError):
+        model.learn(total_timesteps=100)
+    assert "a lower learning_rate, such as 0.002 (it is 0.02)" in diagnose(model).findings[0].advice
 
 
 def test_dropout_and_running_statistics_stay_as_they_are():

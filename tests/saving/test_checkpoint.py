@@ -601,6 +601,16 @@ def test_one_that_cannot_be_read_is_passed_over_too(value, tmp_path):
     assert model.num_timesteps == 60
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_what_only_has_the_name_of_a_checkpoint_is_none(tmp_path):
+    run = stopped(tmp_path, keep=None)
+    checkpoints_in(tmp_path / run / "checkpoints")[0].parent.joinpath("checkpoint_900_steps.zip").mkdir()
+    os.mkfifo(tmp_path / run / "checkpoints" / "checkpoint_901_steps.zip")
+    assert LectureDQN.resume(run).num_timesteps == 80
+    with pytest.raises(UnsafeFileError, match="is not a regular file"):
+        LectureDQN.load(tmp_path / run / "checkpoints" / "checkpoint_901_steps.zip")
+
+
 def test_one_that_is_removed_while_they_are_listed_is_passed_over(tmp_path, monkeypatch):
     run = stopped(tmp_path, keep=None)
     listed = checkpoints_in(tmp_path / run / "checkpoints")

@@ -128,6 +128,9 @@ def test_keys_that_python_would_look_for_in_one_place_are_refused():
                 decode(described, {})
         else:
             assert list(decode(described, {})) == keys
+    some = [(2**61 - 1) * i for i in range(4, 2000)] + [2**31 + 7 * i for i in range(2500)]  # fewer than half of them
+    with pytest.raises(UnsafeFileError, match="its keys are chosen"):
+        decode({"$": "dict", "keys": some, "values": some}, {})
 
 
 ROLES = {

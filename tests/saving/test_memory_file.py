@@ -3,6 +3,7 @@ import math
 import os
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +226,20 @@ def test_buffer_size_means_in_a_file_of_version_1_what_it_meant_there(trust, tmp
     kwargs = {"success_capacity": math.inf}
     LectureDQN("MlpPolicy", "CartPole-v1", buffer_size=20, replay_buffer_kwargs=kwargs).save(tmp_path / "unbounded")
     assert bounds(LectureDQN.load(tmp_path / "unbounded")) == (False, None, 20)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells how much memory is in use")
+def test_a_memory_that_is_nearly_empty_takes_as_much_as_what_it_holds(tmp_path):
+    def in_use():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    settings = {"replay_buffer_class": ReplayBuffer, "buffer_size": 30_000_000, "gradient_steps": 0}
+    model = LectureDQN("FrozenLake-v1", seed=0, **settings).learn(100)
+    model.save_replay_buffer(tmp_path / "memory")
+    before = in_use()
+    model.load_replay_buffer(tmp_path / "memory")
+    assert in_use() < before + 2**26  # its arrays have a gigabyte
+    assert model.replay_buffer.pos == 100
 
 
 def test_a_large_memory_is_never_there_twice(tmp_path):

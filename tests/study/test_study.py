@@ -600,6 +600,15 @@ def test_a_row_that_no_study_writes_is_named(changed, message, tmp_path, capsys)
         assert re.search(f"results.sqlite: (no study writes row 2: )?.*({message})", line)
 
 
+def test_names_in_a_report_are_text_and_no_formula_of_a_spreadsheet(tmp_path):
+    write_table(tmp_path / "a", done_row(setting="<img src=x> | a"), done_row(setting="=HYPERLINK(1)"))
+    assert main(["ablate", "--report", str(tmp_path / "a")]) == 0
+    report = (tmp_path / "a" / "report.md").read_text()
+    assert "&lt;img src=x> \\| a" in report
+    assert "<img" not in report
+    assert "'=HYPERLINK(1)" in (tmp_path / "a" / "report.csv").read_text()
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 def test_a_report_waits_for_no_pipe_and_follows_no_link_to_write(tmp_path, capsys):
     (tmp_path / "pipe").mkdir()

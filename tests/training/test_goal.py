@@ -1,6 +1,7 @@
 """Training without a given budget: until a test is solved, with the best model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -96,6 +97,19 @@ def test_a_resumed_training_comes_to_the_same(freq, crash_at, engine, tmp_path):
     assert [name for name in one if not equal(one[name], other[name])] == []
     assert models[0].goal_summary == models[1].goal_summary != ""
     assert models[0].num_timesteps > 400
+
+
+@pytest.mark.parametrize("env", [LAKE, "ReachesNothing-v0"])
+def test_a_resumed_run_knows_whether_it_is_over(env, reaches, tmp_path):
+    model = LectureDQN.tuned(env, seed=0, device="cpu", tensorboard_log=str(tmp_path))
+    model._default_timesteps = 400
+    model.learn(callback=LectureCheckpointCallback(200, verbose=0, keep=None))
+    model.logger.close()
+    *_, before, last = sorted(
+        Path(model.logger.dir, "checkpoints").iterdir(), key=lambda path: int(path.stem.split("_")[1])
+    )
+    over = [LectureDQN.resume(path) for path in (before, last)]
+    assert [resumed._goal.is_over(resumed, resumed._budget) for resumed in over] == [False, True]
 
 
 def test_a_given_budget_ends_the_goal_of_a_resumed_run(tmp_path):

@@ -147,7 +147,7 @@ function stateText(run, s) {
     if (layout.isList) return say("stateNumber", { s });
     const [row, column] = places.cell(s);
     const one = places.cases[places.caseOf[s]];
-    const cell = say("cell", { row: row + 1, column: column + 1 });
+    const cell = say("cell", { row, column });
     if (!one.destination) return one.title ? `${cell}, ${one.title}` : cell;
     return say("taxiState", { cell, passenger: one.passenger === "taxi" ? say("inTaxi") : one.passenger, destination: one.destination });
 }

@@ -557,7 +557,7 @@ class Chooser {
         const states = [...run.places.stateOf[caseIndex]].filter((s) => s >= 0 && run.acting[s]);
         this.parts.cell.select.replaceChildren(...states.map((s) => {
             const [row, column] = run.places.cell(s);
-            return html("option", { value: s }, run.layout.isList ? say("stateNumber", { s }) : say("cell", { row: row + 1, column: column + 1 }));
+            return html("option", { value: s }, run.layout.isList ? say("stateNumber", { s }) : say("cell", { row, column }));
         }));
     }
 }

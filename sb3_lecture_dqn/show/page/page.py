@@ -39,11 +39,15 @@ def write_page(runs: Any, out: str | pathlib.Path) -> pathlib.Path:
     given = [runs] if isinstance(runs, str | pathlib.Path) or not isinstance(runs, Sequence) else list(runs)
     if not 1 <= len(given) <= 2:
         raise ValueError(f"runs: a page shows one run, or two side by side, not {len(given)}")
-    data = page_data([open_run(run) for run in given])
     path = pathlib.Path(out)
+    if path.suffix not in (".html", ".htm"):
+        path = path.with_name(f"{path.name}.html")
+    if path.is_dir():
+        raise ValueError(f"out={str(out)!r} is a folder: give the name of a file")
+    data = page_data([open_run(run) for run in given])
     with written_whole(path, "html") as file:
         file.write(page_text(data).encode())
-    return path if path.suffix else path.with_suffix(".html")
+    return path
 
 
 def page_data(sources: Sequence[Source]) -> dict[str, Any]:

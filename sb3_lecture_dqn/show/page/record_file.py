@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_lecture_dqn.common.checks import UnsafeFileError
+from sb3_lecture_dqn.common.checks import UnsafeFileError, shown
 from sb3_lecture_dqn.saving.archive import DAMAGED
 from sb3_lecture_dqn.saving.files import parse_json
 
@@ -129,6 +129,8 @@ def _arrays(layout: list[Any], numbers: memoryview) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     at = 0
     for name, kind, shape in layout:
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise UnsafeFileError(f"an array of shape {shown(shape)} is declared")
         dtype, count = _DTYPES[kind], math.prod(shape)
         arrays[name] = np.frombuffer(numbers, dtype, count, at).reshape(shape)
         at += count * dtype.itemsize

@@ -197,9 +197,15 @@ class Recording:
 
     def _records(self, note_damage: Callable[[str], None]) -> Iterator[Record]:
         for record in read_records(self._file.path, note_damage) if self._file.path.is_file() else ():
-            version = record.described.get("version")
+            described = record.described if isinstance(record.described, dict) else {}
+            version = described.get("version")
             if version != RECORDING_VERSION:
                 return note_damage(f"it is of version {version}, and this package reads version {RECORDING_VERSION}")
+            kinds: dict[str, type] = {"removed": list} if "removed" in described else {"episode": int, "why": list}
+            needed = {"step": int, **kinds}
+            if not all(isinstance(described.get(name), kind) for name, kind in needed.items()):
+                note_damage("it does not say when it was and why")
+                continue
             yield record
 
 

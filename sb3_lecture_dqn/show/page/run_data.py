@@ -76,12 +76,13 @@ def _events(data: dict[str, Any]) -> list[dict[str, Any]]:
     def add(kind: str, moment: int, **more: Any) -> None:
         events.append({"kind": kind, "episode": data["episode"][moment], "step": data["step"][moment], **more})
 
+    # What the first moment of a training already has may be older: of a run with few checkpoints, it is late.
     first = next((m for m, n in enumerate(data["memory"]["successes"]) if n), None)
-    if first is not None and data["memory"]["success_list"][first]:
+    if first is not None and (first > 0 or data["step"][0] == 0) and data["memory"]["success_list"][first]:
         state, action, *_ = data["memory"]["success_list"][first][0]
         add("first_success", first, state=state, action=action)
     solved = next((m for m, share in enumerate(data["solved"]) if np.isclose(share, 1.0, atol=1e-12)), None)
-    if solved is not None:
+    if solved is not None and (solved > 0 or data["step"][0] == 0):
         add("all_solved", solved)
     for m, why in enumerate(data["why"]):
         if "diverged" in why:

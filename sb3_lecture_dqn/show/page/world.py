@@ -81,7 +81,12 @@ class World:
         ]
         table = TabularModel(P, described["initial_state_distrib"], described["action_masks"])
         check_number("limit", described["limit"], 1, integer=True)
-        return cls(table, gamma, described["limit"], bool(described["use_masking"]), described["looks"])
+        looks = described["looks"]
+        if not all(isinstance(looks[name], str) for name in ("env_id", "kind")) or "layout" not in looks:
+            raise ValueError("it does not say how the environment looks")
+        if not isinstance(names := looks["action_names"], list) or len(names) != table.n_actions:
+            raise ValueError(f"it must have the names of {table.n_actions} actions")
+        return cls(table, gamma, described["limit"], bool(described["use_masking"]), looks)
 
     def is_like(self, other: "World") -> bool:
         """

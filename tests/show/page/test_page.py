@@ -224,6 +224,29 @@ def test_what_a_page_cannot_show_is_refused_by_name(tmp_path: pathlib.Path) -> N
     with pytest.raises(TypeError, match="int is neither a folder nor a model"):
         show.write_page(7, out)
     assert not out.exists()
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ValueError, match=r"out='.*folder\.html' is a folder"):
+        show.write_page(lake, tmp_path / "folder.html")
+
+
+def test_a_name_with_a_dot_gets_its_suffix_too(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "v0.9").mkdir()
+    assert show.write_page(LectureDQN("FrozenLake-v1", **SHORT), tmp_path / "v0.9") == tmp_path / "v0.9.html"
+    assert (tmp_path / "v0.9.html").is_file()
+
+
+def test_what_happened_before_the_first_moment_is_no_event(tmp_path: pathlib.Path) -> None:
+    model = LectureDQN.tuned("FrozenLakeNotSlippery-v1", seed=0)
+    saver = LectureCheckpointCallback((20, "episode"), tmp_path / "checkpoints", keep=None, verbose=0)
+    model.learn(callback=saver)
+    (run,) = data_of(show.write_page(tmp_path, tmp_path / "page.html"))["runs"]
+    assert [event["kind"] for event in run["events"]] == ["first_success", "all_solved"]
+    for path in (tmp_path / "checkpoints").iterdir():
+        if not path.name.endswith(f"_{model.num_timesteps}_steps.zip"):
+            path.unlink()
+    (run,) = data_of(show.write_page(tmp_path, tmp_path / "page.html"))["runs"]
+    assert run["moments"]["memory"]["successes"][0] > 0
+    assert run["events"] == []
 
 
 def test_a_damaged_recording_is_refused_by_name(tmp_path: pathlib.Path) -> None:

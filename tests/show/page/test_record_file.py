@@ -1,5 +1,6 @@
 """A file of records gives back what was appended, and finds damage."""
 
+import json
 import pathlib
 import sys
 from typing import Any
@@ -73,6 +74,16 @@ def test_whatever_is_cut_or_changed_is_left_out_and_the_rest_is_read(
     found, damages = read(path)
     assert len(found) < len(records)
     assert damages
+
+
+@pytest.mark.parametrize("shape", [[-1], [2, -1], [1.0]])
+def test_an_array_of_no_size_is_damage(tmp_path: pathlib.Path, shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    dumps = json.dumps
+    monkeypatch.setattr(json, "dumps", lambda value, **kwargs: dumps(value, **kwargs).replace("[3]", dumps(shape)))
+    write(tmp_path / "records", [({"a": 1}, None, {"numbers": np.arange(3.0)})])
+    records, (damage,) = read(tmp_path / "records")
+    assert records == []
+    assert "an array of shape" in damage
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such limits")

@@ -23,6 +23,7 @@ from sb3_lecture_dqn import (
 )
 from sb3_lecture_dqn.show.page import callback as page_callback
 from sb3_lecture_dqn.show.page.moment import Taker, last_draws
+from sb3_lecture_dqn.show.page.record_file import RecordFile
 from sb3_lecture_dqn.show.page.recording import Recording
 from sb3_lecture_dqn.training import stretches
 from sb3_lecture_dqn.training.compiled_loop import CompiledLoop
@@ -323,6 +324,18 @@ def test_a_damaged_moment_is_left_out_with_a_warning(tmp_path: pathlib.Path) -> 
         moments = {moment.step: moment for moment in moments_in(tmp_path)}
     assert len(moments) == len(whole) - 1
     assert all(same(moment, moments[moment.step]) for moment in whole if moment.step in moments)
+
+
+@pytest.mark.parametrize(
+    "described", [[], {"version": 1, "removed": 5, "step": 1}, {"version": 1, "episode": 1, "why": []}]
+)
+def test_a_record_that_nobody_has_written_is_left_out(tmp_path: pathlib.Path, described: Any) -> None:
+    learn(tmp_path, n=2)
+    whole = moments_in(tmp_path)
+    RecordFile(tmp_path / "recording/moments.bin").append(described, None, {})
+    with pytest.warns(UserWarning, match="a damaged moment is left out"):
+        assert len(moments_in(tmp_path)) == len(whole)
+    Recording(tmp_path / "recording").go_on(1e9)
 
 
 def test_what_cannot_be_recorded_is_refused_by_name(tmp_path: pathlib.Path) -> None:
