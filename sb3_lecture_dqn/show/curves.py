@@ -257,12 +257,14 @@ def draw_curves(
     n_columns = 2 if len(tall) > 1 else 1
     n_rows = -(-len(tall) // n_columns)
     n_entries = len(names) + len(references) + 1
-    is_short = max(map(len, names)) <= 40
+    longest = max(map(len, [*names, *references]))
+    is_short = longest <= 40
     # In the place of a missing panel, or below all panels
     has_room = len(tall) % 2 == 1 and len(tall) > 1 and is_short and n_entries <= 10
-    n_legend_columns = 3 if n_columns == 2 and is_short else 1
+    width = 4.6 * n_columns  # in inches, of which an entry needs about 0.75 and 0.08 for each letter
+    n_legend_columns = max(1, min(3, int(width / (0.75 + 0.08 * longest))))
     below = 0.0 if has_room else 0.25 * -(-n_entries // n_legend_columns)
-    figure = Figure(figsize=(4.6 * n_columns, 3.2 * n_rows + 1.1 * len(flat) + below + 0.2), layout="constrained")
+    figure = Figure(figsize=(width, 3.2 * n_rows + 1.1 * len(flat) + below + 0.2), layout="constrained")
     grid = figure.add_gridspec(n_rows + len(flat), n_columns, height_ratios=[1] * n_rows + [0.16] * len(flat))
     lines: dict[str, Any] = {}
     for index, panel in enumerate([*tall, *flat]):
