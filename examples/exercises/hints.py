@@ -40,10 +40,10 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
             "A transition that its list already holds is stored again. The few successes would fill up with copies.",
             "리스트에 이미 있는 전이를 다시 저장합니다. 같은 전이의 복사본이 쌓이게 됩니다.",
         ),
-        "same_state_and_action": (
-            "Transitions count as duplicates if only state and action are equal. Compare whole transitions: the same "
-            "action may lead elsewhere.",
-            "상태와 행동만 같아도 중복으로 봅니다. 같은 행동도 결과가 다를 수 있으니 전이 전체를 비교해야 합니다.",
+        "same_in_part": (
+            "Transitions count as duplicates if they agree in {fields}. Compare whole transitions: they may "
+            "differ in the rest.",
+            "{fields}만 같아도 중복으로 봅니다. 나머지가 다를 수 있으니 전이 전체를 비교해야 합니다.",
         ),
         "oldest": (
             "A full fail list loses its oldest transition, or always that of the same slot. The lecture overwrites a "
@@ -66,6 +66,12 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         "bounds_success": (
             "The success list is bounded too. Successes are rare: only the fail list has a bound.",
             "성공 리스트에도 크기 제한이 걸려 있습니다. 성공은 드물기 때문에 실패 리스트에만 제한을 둡니다.",
+        ),
+        "bounds_both": (
+            "The bound counts both lists together. fail_size is that of the fail list alone, however many successes "
+            "there are.",
+            "두 리스트의 길이를 합쳐서 크기를 제한합니다. fail_size는 성공이 몇 개이든 실패 리스트만의 크기 "
+            "제한입니다.",
         ),
         "by_reward": (
             "The list is chosen by the reward. What counts is `done`: whether the episode ended with this transition.",
@@ -142,6 +148,12 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
             "The drawn transition is gone from the memory. Draw with replacement: it may be drawn again.",
             "뽑은 전이가 메모리에서 사라집니다. 복원 추출이므로 뽑은 뒤에도 남아 있어야 합니다.",
         ),
+        "grows": (
+            "A draw changes the memory: the list {name} has grown from {before} to {now}. `both = {name}` is no copy, "
+            "and `+=` and extend change the list itself.",
+            "뽑기만 했는데 메모리가 바뀝니다. {name} 리스트의 길이가 {before}에서 {now}(으)로 늘었습니다. "
+            "`both = {name}`로는 복사되지 않으며, `+=`와 extend는 리스트 자체를 바꿉니다.",
+        ),
     },
     "target_value": {
         "wrong_axis": (
@@ -182,6 +194,12 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
             "terminated is used the wrong way round: only ends have a future here.",
             "terminated를 반대로 썼습니다. 지금은 끝난 전이에만 미래의 가치가 더해집니다.",
         ),
+        "by_reward": (
+            "The end of an episode is read off the reward. What counts is `terminated`: after +20 an episode may go "
+            "on, and it may end with -1.",
+            "보상을 보고 에피소드의 끝을 판단합니다. 기준은 terminated입니다. +20을 받고도 계속될 수 있고, -1을 "
+            "받고 끝날 수도 있습니다.",
+        ),
         "no_reward_at_end": (
             "At the end of an episode the target is 0 here: the reward of the last step is lost, +20 in Taxi.",
             "에피소드가 끝날 때 타깃이 0이 됩니다. 마지막 스텝의 보상(Taxi에서는 +20)이 사라집니다.",
@@ -198,11 +216,15 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
             "gamma discounts the reward too. It belongs to the future only.",
             "보상까지 gamma로 할인합니다. gamma는 미래의 가치에만 곱합니다.",
         ),
+        "fixed_gamma": (
+            "There is a number in place of gamma. It is an argument, and may differ from call to call.",
+            "gamma 자리에 정해진 숫자를 썼습니다. gamma는 인수이므로 호출할 때마다 다를 수 있습니다.",
+        ),
         "column": (
-            "The shape is {given}, a column. Minus a row of shape {expected}, PyTorch makes a square matrix, and the "
-            "loss compares every transition with every other.",
-            "모양이 {given}인 열벡터입니다. 모양이 {expected}인 벡터를 빼면 PyTorch가 정사각 행렬을 만들어 모든 "
-            "전이끼리 비교하게 됩니다.",
+            "The shape is {given}, not {expected}: there is a column, of shape (B, 1). Of a column and a row of shape "
+            "(B,) PyTorch makes a square matrix, in which every transition meets every other.",
+            "모양이 {given}인데 {expected}이어야 합니다. 모양이 (B, 1)인 열벡터가 있습니다. 이를 모양이 (B,)인 벡터와 "
+            "함께 계산하면 PyTorch가 정사각 행렬을 만들어 모든 전이를 서로 짝짓습니다.",
         ),
         "not_a_tensor": (
             "The answer is a {given}. Return a tensor with one number for each transition.",
@@ -213,6 +235,12 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         "no_step": (
             "No weight changes. backward() only computes gradients; who makes the step?",
             "가중치가 변하지 않습니다. backward()는 기울기만 계산합니다. 실제로 가중치를 바꾸는 것은 무엇일까요?",
+        ),
+        "no_backward": (
+            "optimizer.step() comes when the gradients of this loss are not there. It uses those of the last "
+            "backward(): zero_grad, backward, step.",
+            "optimizer.step()을 호출할 때 이 손실의 기울기가 없습니다. step은 마지막 backward()가 계산한 기울기를 "
+            "씁니다. 순서는 zero_grad, backward, step입니다.",
         ),
         "no_zero_grad": (
             "The first step is right, the next are not: gradients add up until they are cleared.",
@@ -263,6 +291,10 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
             "The loss is Huber's: it helps against divergence, but the lecture takes the square.",
             "손실로 후버(Huber) 손실을 썼습니다. 발산을 막는 데 도움이 되지만 강의에서는 제곱 오차를 씁니다.",
         ),
+        "fixed_gamma": (
+            "There is a number in place of gamma. It is an argument, and may differ from call to call.",
+            "gamma 자리에 정해진 숫자를 썼습니다. gamma는 인수이므로 호출할 때마다 다를 수 있습니다.",
+        ),
         "changes_target": (
             "The step changes the target network. Only net learns; target waits for its copy.",
             "이 스텝에서 타깃 네트워크가 바뀝니다. net만 학습하고, target은 복사될 때까지 그대로여야 합니다.",
@@ -310,6 +342,11 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
             "target is copied after all episodes but those that are due: `episode % every` is 0 when it is due.",
             "복사해야 할 때만 빼고 복사합니다. 복사할 차례에는 `episode % every`가 0입니다.",
         ),
+        "fixed_every": (
+            "The copies do not depend on `every`: they come after {given}, and every is {every} here.",
+            "복사 시점이 every에 따라 달라지지 않습니다. 여기서 every는 {every}인데 {given}번 에피소드 뒤에 "
+            "복사됩니다.",
+        ),
         "off_by_one": (
             "The copies come one episode too early or too late: after {given} instead of {expected}.",
             "복사 시점이 에피소드 하나만큼 어긋납니다. {expected}번이 아니라 {given}번 에피소드 뒤에 복사됩니다.",
@@ -346,6 +383,23 @@ HINTS: dict[str, dict[str, tuple[str, str]]] = {
         "no_reset": (
             "An episode begins where the last one ended. Call env.reset() before each.",
             "이전 에피소드가 끝난 자리에서 시작합니다. 에피소드마다 env.reset()을 호출하세요.",
+        ),
+        "no_break": (
+            "The steps go on after the environment has ended the episode (`terminated`). Nothing leaves the loop "
+            "there.",
+            "환경이 에피소드를 끝낸(terminated) 뒤에도 스텝을 계속합니다. 그때 반복문을 빠져나가는 코드가 없습니다.",
+        ),
+        "stale_state": (
+            "All actions of an episode are those of its first state. The environment has gone on: env.step tells "
+            "where.",
+            "한 에피소드의 모든 행동을 첫 상태만 보고 고릅니다. 환경은 다른 상태로 넘어갔고, 그 상태는 env.step이 "
+            "알려 줍니다.",
+        ),
+        "number_of_episodes": (
+            "n_episodes is {expected} here: so many episodes are to be played (played: {given}), and the averages are "
+            "over so many.",
+            "여기서 n_episodes는 {expected}입니다. 에피소드를 그만큼 진행하고(지금은 {given}개) 그 수로 평균을 내야 "
+            "합니다.",
         ),
         "totals": (
             "These are totals. Divide by the number of episodes, each of them.",

@@ -9,7 +9,9 @@ import shutil
 import sys
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 
 from examples import make_exercises
 from tests.examples.wrong_tries import WRONG_TRIES
@@ -51,7 +53,7 @@ def test_a_wrong_try_gets_the_hint_that_fits(exercise, key, function):
 
 
 def test_every_hint_has_a_wrong_try():
-    tried = {(exercise, key) for exercise, key, _ in WRONG_TRIES}
+    tried = {(exercise, key) for exercise, key, _ in WRONG_TRIES if key not in MESSAGES}
     assert tried == {(exercise, key) for exercise, hints in HINTS.items() for key in hints}
     assert HINTS.keys() == GRADERS.keys()
     assert all(len(hints) >= 2 for hints in HINTS.values())
@@ -86,8 +88,18 @@ def test_an_error_is_told_with_its_line(exercise):
     assert "`return args[99]`" in check.hint("ko", exercise, mistake)
 
 
+@pytest.mark.parametrize("exercise", GRADERS)
+def test_an_error_inside_a_library_is_told_with_the_line_of_the_student(exercise):
+    def fails(*args):
+        return json.loads("no JSON")
+
+    assert check.grade(exercise, fails).details["line"] == 'return json.loads("no JSON")'
+
+
 @pytest.mark.parametrize("exercise", [name for name in GRADERS if name not in ("store", "sgd_step", "renew_target")])
-@pytest.mark.parametrize("answer", ["a word", (), 3.5, [1, 2, 3, 4], {}])
+@pytest.mark.parametrize(
+    "answer", ["a word", (), 3.5, [1, 2, 3, 4], {}, torch.eye(6), torch.zeros(6, 1), np.zeros(5), [np.zeros(2)] * 4]
+)
 def test_an_answer_of_any_kind_gets_a_hint(exercise, answer):
     mistake = check.grade(exercise, lambda *args: answer)
     assert isinstance(mistake, Mistake)
@@ -99,9 +111,57 @@ def test_another_mistake_is_told_with_what_was_given_and_what_is_right():
     assert check.hint("en", "epsilon", mistake) == "not right yet. For (1, 37, 0.99, 0.1) it gives 0.5; right is 0.99."
 
 
-def test_other_right_ways_are_right():
-    import torch
+def right_targets():
+    def where(reward, terminated, truncated, next_values, gamma):
+        return torch.where(terminated, reward, reward + gamma * torch.amax(next_values, 1))
 
+    def double(reward, terminated, truncated, next_values, gamma):
+        return reward.double() + gamma * next_values.double().max(1)[0] * (1 - terminated.double())
+
+    def in_place(reward, terminated, truncated, next_values, gamma):
+        reward += gamma * next_values.max(dim=1).values.masked_fill_(terminated, 0)
+        return reward
+
+    def masked(reward, terminated, truncated, next_values, gamma):
+        y = reward.clone()
+        y[~terminated] += gamma * next_values[~terminated].max(dim=1).values
+        return y
+
+    def zeroed(reward, terminated, truncated, next_values, gamma):
+        next_values[terminated] = 0
+        return reward + gamma * next_values.sort(dim=1).values[:, -1]
+
+    def squeezed(reward, terminated, truncated, next_values, gamma):
+        best = next_values.max(dim=1, keepdim=True).values
+        return (reward[:, None] + gamma * best * terminated.logical_not()[:, None]).squeeze(1)
+
+    def looped(reward, terminated, truncated, next_values, gamma):
+        rows = zip(reward, terminated, next_values, strict=True)
+        return torch.tensor([float(r) if end else float(r + gamma * max(row)) for r, end, row in rows])
+
+    return [where, double, in_place, masked, zeroed, squeezed, looped]
+
+
+@pytest.mark.parametrize("function", right_targets(), ids=lambda function: function.__name__)
+def test_all_right_targets_are_right(function):
+    assert check.grade("target_value", function) is None
+
+
+def test_an_epsilon_in_float32_is_right():
+    def multiplied(episode, total_steps, decay, minimum):
+        value = np.float32(1)
+        for _ in range(episode):
+            value *= np.float32(decay)
+        return max(np.float32(minimum), value)
+
+    def a_tensor(episode, total_steps, decay, minimum):
+        return torch.clamp(torch.tensor(decay) ** episode, min=minimum)
+
+    for function in (multiplied, a_tensor):
+        assert check.grade("epsilon", function) is None
+
+
+def test_other_right_ways_are_right():
     def target_value(reward, terminated, truncated, next_values, gamma):
         return torch.where(terminated, reward, reward + gamma * torch.amax(next_values, 1))
 
@@ -133,6 +193,38 @@ def test_other_right_ways_are_right():
 
     for function in (target_value, sgd_step, renew_target, store, draw):
         assert check.grade(function.__name__, function) is None, function.__name__
+
+
+def test_clearing_the_gradients_last_is_right():
+    def sgd_step(net, target, optimizer, batch, gamma):
+        states, actions, rewards, next_states, dones = batch
+        with torch.no_grad():
+            y = rewards + gamma * target(next_states).amax(1) * ~dones
+        loss = torch.nn.functional.mse_loss(net(states)[torch.arange(len(y)), actions], y)
+        loss.backward()
+        optimizer.step()
+        net.zero_grad()
+
+    assert check.grade("sgd_step", sgd_step) is None
+
+
+def test_a_table_and_a_reset_after_the_last_episode_are_right():
+    def test(net, env, n_episodes, max_steps):
+        policy = net(torch.arange(8)).argmax(dim=1)
+        rewards, n_solved = [], 0
+        state, _ = env.reset(seed=1)
+        while len(rewards) < n_episodes:
+            rewards.append([])
+            terminated = False
+            while not terminated and len(rewards[-1]) < max_steps:
+                state, reward, terminated, *_ = env.step(policy[state])
+                rewards[-1].append(reward)
+            n_solved += terminated
+            state, _ = env.reset()  # once too often, but no episode follows it
+        penalties, total = (np.mean([function(rs) for rs in rewards]) for function in (lambda rs: rs.count(-10), sum))
+        return torch.tensor([np.mean([*map(len, rewards)]), penalties, total, n_solved / n_episodes])
+
+    assert check.grade("test", test) is None
 
 
 def test_all_words_are_there_in_both_languages():

@@ -1,4 +1,4 @@
-"""A wrong try for every hint of the exercises, written as a student might write it."""
+"""A wrong try for every hint of the exercises, written as a student might write it, and some without one."""
 
 import copy
 import random
@@ -68,15 +68,28 @@ def store_copies(transition, success, fail, fail_size, rng):
         fail.append(transition)
 
 
-@wrong("store", "same_state_and_action")
-def store_by_state_and_action(transition, success, fail, fail_size, rng):
-    memory = success if transition[4] else fail
-    if (transition[0], transition[1]) in [(s, a) for s, a, *_ in memory]:
-        return
-    if transition[4] or len(fail) < fail_size:
-        memory.append(transition)
-    else:
-        fail[int(rng.random() * fail_size)] = transition
+def store_by(part):
+    def store(transition, success, fail, fail_size, rng):
+        memory = success if transition[4] else fail
+        if part(transition) in [part(held) for held in memory]:
+            return
+        if transition[4] or len(fail) < fail_size:
+            memory.append(transition)
+        else:
+            fail[int(rng.random() * fail_size)] = transition
+
+    return store
+
+
+WRONG_TRIES += [
+    ("store", "same_in_part", store_by(lambda transition: transition[:2])),
+    ("store", "same_in_part", store_by(lambda transition: transition[:3])),
+    ("store", "same_in_part", store_by(lambda transition: transition[:4:2])),
+    ("store", "same_in_part", store_by(lambda transition: (transition[0], transition[2], transition[3]))),
+    ("store", "same_in_part", store_by(lambda transition: (transition[0], transition[1], transition[3]))),
+    ("store", "same_in_part", store_by(lambda transition: transition[1:])),
+    ("store", "same_in_part", store_by(lambda transition: transition[0])),
+]
 
 
 @wrong("store", "oldest")
@@ -133,6 +146,29 @@ def store_with_two_bounds(transition, success, fail, fail_size, rng):
         memory.append(transition)
     else:
         memory[int(rng.random() * len(memory))] = transition
+
+
+@wrong("store", "bounds_both")
+def store_with_one_bound_for_both(transition, success, fail, fail_size, rng):
+    memory = success if transition[4] else fail
+    if transition in memory:
+        return
+    if transition[4] or len(success) + len(fail) < fail_size:
+        memory.append(transition)
+    else:
+        fail[int(rng.random() * fail_size)] = transition
+
+
+@wrong("store", "bounds_both")
+def store_with_one_bound_and_the_slots_of_fail(transition, success, fail, fail_size, rng):
+    if transition[4]:
+        if transition not in success:
+            success.append(transition)
+    elif transition not in fail:
+        if len(success + fail) >= fail_size:
+            fail[int(rng.random() * len(fail))] = transition
+        else:
+            fail.append(transition)
 
 
 @wrong("store", "by_reward")
@@ -259,6 +295,26 @@ def draw_and_remove(success, fail, rng):
     return success.pop(i) if i < len(success) else fail.pop(i - len(success))
 
 
+@wrong("draw", "grows")
+def draw_from_a_sum_in_place(success, fail, rng):
+    both = success
+    both += fail
+    return both[int(rng.random() * len(both))]
+
+
+@wrong("draw", "grows")
+def draw_after_extend(success, fail, rng):
+    success.extend(fail)
+    return success[int(rng.random() * len(success))]
+
+
+@wrong("draw", "wrong")
+def draw_and_reverse(success, fail, rng):
+    drawn = (success + fail)[int(rng.random() * (len(success) + len(fail)))]
+    fail.reverse()
+    return drawn
+
+
 # target_value
 
 
@@ -303,6 +359,21 @@ def target_the_wrong_way_round(reward, terminated, truncated, next_values, gamma
     return reward + terminated * gamma * next_values.amax(1)
 
 
+@wrong("target_value", "by_reward")
+def target_with_a_positive_reward_as_end(reward, terminated, truncated, next_values, gamma):
+    return torch.where(reward > 0, reward, reward + gamma * next_values.amax(1))
+
+
+@wrong("target_value", "by_reward")
+def target_with_20_as_end(reward, terminated, truncated, next_values, gamma):
+    return reward + gamma * next_values.max(dim=1).values * (reward != 20)
+
+
+@wrong("target_value", "wrong")
+def target_with_two_ways_to_end(reward, terminated, truncated, next_values, gamma):
+    return reward + gamma * next_values.max(dim=1).values * ~(terminated | (reward == 20))
+
+
 @wrong("target_value", "no_reward_at_end")
 def target_zero_at_the_end(reward, terminated, truncated, next_values, gamma):
     y = reward + gamma * next_values.amax(1)
@@ -325,9 +396,43 @@ def target_with_all_discounted(reward, terminated, truncated, next_values, gamma
     return gamma * (reward + next_values.amax(1) * ~terminated)
 
 
+def target_with_gamma(fixed):
+    def target_value(reward, terminated, truncated, next_values, gamma):
+        return reward + fixed * next_values.amax(1) * ~terminated
+
+    return target_value
+
+
+WRONG_TRIES += [
+    ("target_value", "fixed_gamma", target_with_gamma(0.75)),
+    ("target_value", "fixed_gamma", target_with_gamma(0.99)),
+    ("target_value", "wrong", target_with_gamma(0.6)),
+]
+
+
 @wrong("target_value", "column")
 def target_as_a_column(reward, terminated, truncated, next_values, gamma):
     return reward.reshape(-1, 1) + gamma * next_values.max(dim=1, keepdim=True).values * ~terminated.reshape(-1, 1)
+
+
+@wrong("target_value", "column")
+def target_of_a_row_and_a_column(reward, terminated, truncated, next_values, gamma):
+    return reward + gamma * next_values.max(dim=1, keepdim=True).values * ~terminated
+
+
+@wrong("target_value", "column")
+def target_of_a_reward_as_a_column(reward, terminated, truncated, next_values, gamma):
+    return torch.where(terminated, reward[:, None], reward[:, None] + gamma * next_values.amax(1))
+
+
+@wrong("target_value", "column")
+def target_as_a_column_without_gamma(reward, terminated, truncated, next_values, gamma):
+    return (reward + next_values.amax(1) * ~terminated).unsqueeze(1)
+
+
+@wrong("target_value", "crash")
+def target_of_1_minus_a_flag(reward, terminated, truncated, next_values, gamma):
+    return reward + gamma * next_values.amax(1) * (1 - terminated)
 
 
 @wrong("target_value", "not_a_tensor")
@@ -363,6 +468,11 @@ WRONG_TRIES += [
     ("sgd_step", "through_done", sgd_step_with(lambda net, target, r, s, d, gamma: r + gamma * target(s).amax(1))),
     ("sgd_step", "online_target", sgd_step_with(lambda net, target, r, s, d, gamma: r + gamma * net(s).amax(1) * ~d)),
     ("sgd_step", "columns", sgd_step_with(loss_by=lambda q, y: ((q[:, None] - y) ** 2).mean())),
+    (
+        "sgd_step",
+        "fixed_gamma",
+        sgd_step_with(lambda net, target, r, s, d, gamma: r + 0.75 * target(s).amax(1) * ~d),
+    ),
     ("sgd_step", "sum", sgd_step_with(loss_by=lambda q, y: ((q - y) ** 2).sum())),
     ("sgd_step", "half", sgd_step_with(loss_by=lambda q, y: 0.5 * F.mse_loss(q, y))),
     ("sgd_step", "absolute", sgd_step_with(loss_by=F.l1_loss)),
@@ -377,6 +487,43 @@ def sgd_without_step(net, target, optimizer, batch, gamma):
     with torch.no_grad():
         y = rewards + gamma * target(next_states).amax(1) * ~dones
     optimizer.zero_grad()
+    F.mse_loss(net(states).gather(1, actions[:, None]).squeeze(1), y).backward()
+
+
+def sgd_with_calls(*names):
+    """The three calls in another order, or without one."""
+
+    def sgd_step(net, target, optimizer, batch, gamma):
+        states, actions, rewards, next_states, dones = batch
+        with torch.no_grad():
+            y = rewards + gamma * target(next_states).amax(1) * ~dones
+        loss = F.mse_loss(net(states).gather(1, actions[:, None]).squeeze(1), y)
+        calls = {"zero_grad": optimizer.zero_grad, "backward": loss.backward, "step": optimizer.step}
+        for name in names:
+            calls[name]()
+
+    return sgd_step
+
+
+WRONG_TRIES += [
+    ("sgd_step", "no_backward", sgd_with_calls("zero_grad", "step")),
+    ("sgd_step", "no_backward", sgd_with_calls("step")),
+    ("sgd_step", "no_backward", sgd_with_calls("zero_grad", "step", "backward")),
+    ("sgd_step", "no_backward", sgd_with_calls("step", "zero_grad", "backward")),
+    ("sgd_step", "no_backward", sgd_with_calls("step", "backward", "zero_grad")),
+    ("sgd_step", "no_backward", sgd_with_calls("backward", "zero_grad", "step")),
+    ("sgd_step", "no_step", sgd_with_calls("backward", "zero_grad")),
+    ("sgd_step", "no_zero_grad", sgd_with_calls("backward", "step")),
+]
+
+
+@wrong("sgd_step", "no_backward")
+def sgd_with_the_last_gradients(net, target, optimizer, batch, gamma):
+    optimizer.step()
+    optimizer.zero_grad()
+    states, actions, rewards, next_states, dones = batch
+    with torch.no_grad():
+        y = rewards + gamma * target(next_states).amax(1) * ~dones
     F.mse_loss(net(states).gather(1, actions[:, None]).squeeze(1), y).backward()
 
 
@@ -471,6 +618,23 @@ def renew_when_not_due(net, target, episode, every):
         target.load_state_dict(net.state_dict())
 
 
+def renew_every(fixed):
+    def renew_target(net, target, episode, every):
+        if episode % fixed == 0:
+            target.load_state_dict(net.state_dict())
+
+    return renew_target
+
+
+WRONG_TRIES += [("renew_target", "fixed_every", renew_every(fixed)) for fixed in (20, 4, 3, 50)]
+
+
+@wrong("renew_target", "wrong")
+def renew_half_as_often(net, target, episode, every):
+    if episode % (2 * every) == 0:
+        target.load_state_dict(net.state_dict())
+
+
 @wrong("renew_target", "off_by_one")
 def renew_counting_from_0(net, target, episode, every):
     if (episode - 1) % every == 0:
@@ -492,20 +656,21 @@ def greedy(net, state):
 
 
 def player(choose=greedy, is_penalty=lambda r: r == -10, gamma=1.0, extra_steps=0, solved_by=None, resets=True,
-              summary=None):  # fmt: skip
+           breaks=True, moves=True, n_played=int, summary=None):  # fmt: skip
     """A right test, but for what is given."""
 
     def play(net, env, n_episodes, max_steps):
         state, _ = env.reset()
         steps, penalties, total, solved = [], 0, 0.0, 0
-        for episode in range(n_episodes):
+        for episode in range(n_played(n_episodes)):
             if episode > 0 and resets:
                 state, _ = env.reset()
             for step in range(max_steps + extra_steps):
-                state, reward, terminated, _, _ = env.step(choose(net, state))
+                next_state, reward, terminated, _, _ = env.step(choose(net, state))
+                state = next_state if moves else state
                 penalties += is_penalty(reward)
                 total += gamma**step * reward
-                if terminated:
+                if terminated and breaks:
                     break
             steps.append(step + 1)
             solved += solved_by(steps[-1], max_steps) if solved_by else terminated
@@ -532,6 +697,19 @@ WRONG_TRIES += [
     ("test", "no_limit", player(extra_steps=10**6)),
     ("test", "one_step_more", player(extra_steps=1)),
     ("test", "no_reset", player(resets=False)),
+    ("test", "no_reset", player(resets=False, breaks=False)),
+    ("test", "no_break", player(breaks=False)),
+    ("test", "no_break", player(breaks=False, extra_steps=10**6)),
+    ("test", "stale_state", player(moves=False)),
+    (
+        "test",
+        "number_of_episodes",
+        player(n_played=lambda n: 100, summary=lambda *sums: tuple(figure / 100 for figure in sums[:4])),
+    ),
+    ("test", "number_of_episodes", player(n_played=lambda n: 100)),
+    ("test", "number_of_episodes", player(n_played=lambda n: n - 1)),
+    ("test", "number_of_episodes", player(n_played=lambda n: 1)),
+    ("test", "number_of_episodes", player(summary=lambda *sums: tuple(figure / 100 for figure in sums[:4]))),
     (
         "test",
         "totals",

@@ -30,8 +30,15 @@ def call(function: Function, *args: Any) -> Any:
     except NotImplementedError:
         raise Mistake("blank") from None
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1]
+        line = _line_of(function, error)
         raise Mistake("crash", error=f"{type(error).__name__}: {error}", line=line.line or line.name) from error
+
+
+def _line_of(function: Function, error: Exception) -> traceback.FrameSummary:
+    """Find the last line in the student's file or cell that led to an error. Below it there are only libraries."""
+    lines = traceback.extract_tb(error.__traceback__)
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    return next((line for line in reversed(lines) if line.filename == file), lines[-1])
 
 
 def call_for_answer(function: Function, *args: Any) -> Any:
@@ -43,12 +50,16 @@ def call_for_answer(function: Function, *args: Any) -> Any:
 
 
 def recognise(answers: Sequence[Any], wrong: dict[str, Function], same: Function, answer_of: Function) -> str | None:
-    """Find the mistake that gives these answers in all cases. A mistake that gives an error is not the one."""
+    """
+    Find the mistake that gives these answers in all cases. A mistake that gives an error is not the one.
+
+    The same mistake made in another way has its own key: that of the hint, a comma, and what is different.
+    """
     for key, variant in wrong.items():
         try:
             if all(same(answer, answer_of(variant, case)) for case, answer in enumerate(answers)):
                 return key
-        except (RuntimeError, IndexError, ValueError):
+        except (Mistake, RuntimeError, IndexError, ValueError):
             continue
     return None
 
@@ -60,7 +71,7 @@ def compare(answers: Sequence[Any], right: Function, wrong: dict[str, Function],
 
     :param answers: Its answers, one for each case
     :param right: The right function
-    :param wrong: Functions with a mistake, by the key of the hint
+    :param wrong: Functions with a mistake, by the key of the hint, see :func:`recognise`
     :param same: Compares two answers
     :param cases: The arguments of each case
     :param answer_of: Gives the answer of a function in a case, by its number; by default it calls the function
@@ -73,5 +84,5 @@ def compare(answers: Sequence[Any], right: Function, wrong: dict[str, Function],
     for case, answer in enumerate(answers):
         expected = answer_of(right, case)
         if not same(answer, expected):
-            key = recognise(answers, wrong, same, answer_of)
-            raise Mistake(key or "wrong", case=cases[case], given=answer, expected=expected)
+            key = recognise(answers, wrong, same, answer_of) or "wrong"
+            raise Mistake(key.partition(",")[0], case=cases[case], given=answer, expected=expected)
