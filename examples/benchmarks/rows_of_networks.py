@@ -183,7 +183,7 @@ def tuned_networks(plan: Plan) -> RowResult:
         def model(engine: str, cls: Any = cls, env: str = env) -> Callable[[int], BaseAlgorithm]:
             return lambda seed: cls.tuned(env, seed=seed, engine=engine)
 
-        warm_up = 2_000 if not plan.quick else 200
+        warm_up = 200 if plan.quick else 500 + cls.tuned(env).learning_starts  # so that updates have begun
         measures = {
             "ours": steps_per_second(model("numba"), plan.size(30_000, 300), warm_up),
             TORCH: steps_per_second(model("torch"), slow, warm_up),
