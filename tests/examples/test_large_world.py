@@ -162,6 +162,7 @@ def test_the_best_policy_passes_the_test():
     assert run_test(act, starts, **SMALL) == {"solved": 1.0, "delivered": 1.0, "steps / fewest": 1.0}
 
 
+@pytest.mark.slow
 def test_the_study_runs_once_with_tiny_numbers(tmp_path, capsys):
     words = f"--steps 320 --seeds 1 --size 4 --stops 3 --tests 2 --starts 3 --out {tmp_path}".split()
     main(words)

@@ -407,13 +407,35 @@ MUTANTS = {
         GOAL,
     ),
     "goal: one more budget than allowed": Mutant(
-        "training/goal.py", ">= MAX_BUDGETS * self.n_timesteps", "> MAX_BUDGETS * self.n_timesteps", GOAL
+        "training/goal.py", ">= MAX_BUDGETS * (self.n_timesteps or 0)", "> MAX_BUDGETS * (self.n_timesteps or 0)", GOAL
     ),
     "goal: a resumed run begins to count good tests anew": Mutant(
         "training/goal.py",
         "numbers = (self.n_timesteps, self._every.counted, self._n_tests, self._in_a_row, self._best_step)",
         "numbers = (self.n_timesteps, self._every.counted, self._n_tests, 0, self._best_step)",
         GOAL,
+    ),
+    "goal: a resumed run begins its tests anew": Mutant(
+        "training/algorithm.py", "return self._goal if is_resumed else Goal(", "return Goal(", GOAL
+    ),
+    # ------------------------------------------------------------------------------------------------ diagnosis
+    "diagnosis: a full memory has forgotten nothing if the steps were counted anew": Mutant(
+        "evaluation/training_record.py",
+        "forgets = _is_full(memory)\n",
+        "forgets = _is_full(memory) and n_held < steps\n",
+        _tests("evaluation/test_diagnosis", "a_memory_of_several_calls_of_learn_is_not_complete"),
+    ),
+    "diagnosis: successes of an odd memory are never forgotten": Mutant(
+        "evaluation/training_record.py",
+        "memory.fail.size > memory.success.size + 1",
+        "memory.fail.size > memory.success.size",
+        _tests("evaluation/test_diagnosis", "a_record_is_complete_only_if_nothing_was_forgotten"),
+    ),
+    "diagnosis: it runs the network in training mode": Mutant(
+        "evaluation/values.py",
+        "with evaluating(network), th.no_grad()",
+        "with th.no_grad()",
+        _tests("evaluation/test_diagnosis", "dropout_and_running_statistics_stay_as_they_are"),
     ),
     # ------------------------------------------------------------------------------------------------ saving, resuming
     "files: a file has its name before it is on the disk": Mutant(
