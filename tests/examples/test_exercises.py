@@ -67,6 +67,11 @@ def test_a_blank_is_told_kindly(exercise, language, told):
     assert caught.value._render_traceback_() == [str(caught.value)]
 
 
+def test_pytorchs_own_not_implemented_is_no_blank():
+    mistake = check.grade("target_value", lambda *args: torch.nn.Module()(args[0]))
+    assert mistake.key == "crash"
+
+
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(SystemExit, match="there is no file"):
         check._load(tmp_path / "mine.py")
