@@ -179,6 +179,7 @@ def test_a_resumed_training_comes_to_the_same(freq, crash_at, tmp_path):
     one, other = results
     assert [name for name in one if not equal(one[name], other[name])] == []
     assert models[0].goal_summary == models[1].goal_summary != ""
+    assert equal(*(model._goal.get_state() for model in models))
 
 
 @pytest.mark.parametrize(
