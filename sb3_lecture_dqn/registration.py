@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
 TAXI_V3 = "Taxi-v3"
-#: The lecture's task by both ids: they differ in nothing but in what gymnasium registers
+#: The lecture's task by both ids, which have the same table and, for a seed, the same start
 TAXI_IDS = (TAXI_V3, "Taxi-v4")
 # Tasks with other settings, which need other ids: the new id, the original id and its settings
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

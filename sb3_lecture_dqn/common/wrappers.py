@@ -142,7 +142,7 @@ def needs_flattening(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Tuple)
 
 
-def check_not_nested(space: spaces.Space[Any]) -> None:
+def check_observation_space(space: spaces.Space[Any]) -> None:
     """
     Check that SB3 can take observations of a space.
 

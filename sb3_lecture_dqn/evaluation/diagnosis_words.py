@@ -154,10 +154,10 @@ SENTENCES: _Words = {
     ),
     "gamma_one": (
         "With γ = {gamma:g}, a later reward is worth as much as an early one. In {share:.0%} of the {n_wrong} states "
-        "where the policy goes wrong, even the exact values of the right action and of others are equal: nothing says "
-        "which way is the shorter one.",
+        "where the policy goes wrong, even the exact values of the right action and of others hardly differ: nothing "
+        "says which way is the shorter one.",
         "γ = {gamma:g}이면 늦은 보상도 이른 보상과 가치가 같습니다. 정책이 잘못 행동하는 상태 {n_wrong}개 중 "
-        "{share:.0%}에서는, 정확한 값조차 올바른 행동과 다른 행동이 같아서 어느 길이 더 짧은지 알 수 없습니다.",
+        "{share:.0%}에서는, 정확한 값조차 올바른 행동과 다른 행동이 거의 같아서 어느 길이 더 짧은지 알 수 없습니다.",
     ),
     "no_replay": (
         "Every update uses only the transition just seen: what was learnt about the other {needed} state-action pairs "

@@ -9,7 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_lecture_dqn.common.checks import check_number
-from sb3_lecture_dqn.common.wrappers import check_not_nested
+from sb3_lecture_dqn.common.wrappers import check_observation_space
 from sb3_lecture_dqn.envs.make import make_env, make_tabular_env
 from sb3_lecture_dqn.envs.tabular import NotTabularError
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv, without_wrappers
@@ -51,7 +51,7 @@ def make_test_env(
             vec_env = DummyVecEnv([functools.partial(make_env, env, max_episode_steps, wrapper)] * n_envs)
     if env is not None:
         vec_env = wrap_like_model(model, vec_env, argument if isinstance(env, str) else None)
-    check_not_nested(vec_env.observation_space)
+    check_observation_space(vec_env.observation_space)
     # Box spaces are not compared, because a normalisation changes their bounds.
     needed, offered = model.observation_space, vec_env.observation_space
     if vec_env.action_space != model.action_space or (isinstance(needed, spaces.Discrete) and offered != needed):

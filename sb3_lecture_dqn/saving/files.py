@@ -120,9 +120,10 @@ def reading(path: Path, suffix: str, what: str) -> Iterator[tuple[IO[bytes], int
         # SB3's message would add the suffix a second time.
         name = f"{str(path).removesuffix(f'.{suffix}')}.{suffix}"
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    given = pathlib.Path(path) if isinstance(path, str | pathlib.Path) else None
-    if given is not None and given.exists() and not (given.is_file() or given.is_dir()):
-        raise UnsafeFileError(f"path={str(path)!r} is not a regular file")  # opening a pipe may never end
+    names = (path, f"{path}.{suffix}") if isinstance(path, str | pathlib.Path) else ()
+    found = next((file for file in map(pathlib.Path, names) if file.exists()), None)
+    if found is not None and not (found.is_file() or found.is_dir()):
+        raise UnsafeFileError(f"path={str(found)!r} is not a regular file")  # opening a pipe may never end
     file = open_path(path, "r", verbose=0, suffix=suffix)
     try:
         size = file.seek(0, os.SEEK_END)

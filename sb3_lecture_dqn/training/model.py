@@ -25,7 +25,7 @@ from sb3_lecture_dqn.common.checks import Observation, UnsupportedSpaceError, ch
 from sb3_lecture_dqn.common.masks import given_masks, predict_greedily
 from sb3_lecture_dqn.common.observations import as_model_takes, batch_of_one, check_inside
 from sb3_lecture_dqn.common.seeding import make_rng
-from sb3_lecture_dqn.common.wrappers import check_not_nested
+from sb3_lecture_dqn.common.wrappers import check_observation_space
 from sb3_lecture_dqn.engine.changes import UserAccess
 from sb3_lecture_dqn.engine.choice import Engine, make_engine
 from sb3_lecture_dqn.engine.known import also_compiled
@@ -312,7 +312,7 @@ class LectureModel(Saveable):
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         check_is_env(env)
-        check_not_nested(env.observation_space)
+        check_observation_space(env.observation_space)
         wrapped = OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
         make_resumable(wrapped)
         return wrapped

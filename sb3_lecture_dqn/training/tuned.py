@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lecture_dqn.common.buffers import SuccessFailReplayBuffer
 from sb3_lecture_dqn.common.checks import parse_frequency
 from sb3_lecture_dqn.common.state_numbers import n_states_of
-from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, check_not_nested, needs_flattening
+from sb3_lecture_dqn.common.wrappers import TupleToDictWrapper, check_observation_space, needs_flattening
 from sb3_lecture_dqn.envs.make import check_is_env, make_training_env
 from sb3_lecture_dqn.saving.model_env import announce_env
 from sb3_lecture_dqn.training.exploration import ANYWHERE, MAX_COUNTS
@@ -278,7 +278,7 @@ def _with_default_settings(cls: Any, env: Any, overrides: dict[str, Any]) -> Any
     check_is_env(train_env)
     if not isinstance(train_env, VecEnv) and needs_flattening(train_env.observation_space):
         train_env = TupleToDictWrapper(train_env)
-    check_not_nested(train_env.observation_space)
+    check_observation_space(train_env.observation_space)
     n_actions, n_envs = getattr(train_env.action_space, "n", 1), getattr(train_env, "num_envs", 1)
     settings = default_settings(
         cls.hyperparams, train_env.observation_space, n_actions, n_envs, cls.policy_aliases, overrides.get("policy")

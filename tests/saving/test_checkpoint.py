@@ -609,6 +609,8 @@ def test_what_only_has_the_name_of_a_checkpoint_is_none(tmp_path):
     assert LectureDQN.resume(run).num_timesteps == 80
     with pytest.raises(UnsafeFileError, match="is not a regular file"):
         LectureDQN.load(tmp_path / run / "checkpoints" / "checkpoint_901_steps.zip")
+    with pytest.raises(UnsafeFileError, match=r"checkpoint_901_steps\.zip' is not a regular file"):
+        LectureDQN.load(tmp_path / run / "checkpoints" / "checkpoint_901_steps")
 
 
 def test_one_that_is_removed_while_they_are_listed_is_passed_over(tmp_path, monkeypatch):
