@@ -52,12 +52,14 @@ class Checkpoint:
     :param state: The rest of its state, see :func:`run_state.capture`
     :param callbacks: States of callbacks, for :func:`set_callback_data`
     :param parameters: State dictionaries by name
+    :param folder: The folder of the file
     """
 
     settings: dict[str, Any]
     state: dict[str, Any]
     callbacks: list[dict[str, Any]]
     parameters: dict[str, Any]
+    folder: pathlib.Path
 
 
 class UnreadableCheckpointError(OSError, ValueError):
@@ -249,7 +251,7 @@ def read_checkpoint(
             state, callbacks, parameters = (decode(described[part], {}, take=arrays.take) for part in _STATES)
             arrays.check_all_taken()
         check_finite(parameters)
-        return Checkpoint(settings, state, callbacks, parameters)
+        return Checkpoint(settings, state, callbacks, parameters, path.resolve().parent)
 
 
 def read_checkpoint_memory(path: pathlib.Path, memory: Any) -> Any:

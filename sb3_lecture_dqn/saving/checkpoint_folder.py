@@ -4,6 +4,8 @@ import pathlib
 import re
 import warnings
 
+from filelock import FileLock, Timeout
+
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.saving.checkpoint_file import check_whole
 from sb3_lecture_dqn.saving.files import flush_folder
@@ -11,6 +13,8 @@ from sb3_lecture_dqn.saving.files import flush_folder
 _FILE_NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 
 _UNFINISHED = re.compile(r"\.checkpoint_\d+_steps\.zip\.[0-9a-f]+\.tmp")
+
+_LOCK = ".lock"
 
 
 def checkpoint_path(folder: pathlib.Path, n_steps: int) -> pathlib.Path:
@@ -81,6 +85,39 @@ def newest_whole(path: str | pathlib.Path) -> pathlib.Path:
             warnings.warn(f"a newer checkpoint is passed over: {problem}")
         return candidate
     raise UnsafeFileError(f"path={str(path)!r}: no checkpoint is whole: {'; '.join(problems)}")
+
+
+def claim(folder: pathlib.Path) -> FileLock:
+    """
+    Keep other processes from training into a folder of checkpoints.
+
+    :param folder: The folder
+    :return: The lock, to be released when training ends. It ends with this process at the latest. Where no lock can be
+        had, as on a file system without locks, it is not locked
+    :raises ValueError: If another process trains into this folder
+    """
+    lock = FileLock(folder / _LOCK, timeout=0, is_singleton=True)  # this process may have it more than once
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"{folder}: another process trains and saves its checkpoints there: wait for its end, or "
+            "choose another folder"
+        ) from None
+    except (OSError, NotImplementedError):
+        pass
+    return lock
+
+
+def check_is_free(folder: pathlib.Path) -> None:
+    """
+    Check that no other process trains into a folder of checkpoints.
+
+    :param folder: The folder
+    :raises ValueError: If one does
+    """
+    if (folder / _LOCK).exists():
+        claim(folder).release()
 
 
 def remove_later(folder: pathlib.Path, n_steps: int) -> None:

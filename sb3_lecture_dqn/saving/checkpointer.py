@@ -11,6 +11,7 @@ from sb3_lecture_dqn.saving.checkpoint_folder import (
     checkpoint_path,
     checkpoint_steps,
     checkpoints_in,
+    claim,
     remove_later,
     remove_unfinished,
 )
@@ -40,7 +41,6 @@ def folder_for(model: Any, save_path: pathlib.Path | None) -> pathlib.Path:
             f"save_path={str(save_path)!r} has checkpoints of another run: continue it by {type(model).__name__}."
             f"resume({str(save_path)!r}), or choose another folder"
         )
-    remove_unfinished(save_path)
     if unknown := unknown_parts(model.env):
         warnings.warn(
             f"{', '.join(unknown)}: their position in an episode cannot be saved, so resume will begin new episodes; "
@@ -59,6 +59,7 @@ class Checkpointer:
     :param keep: Number of newest checkpoints to keep, ``None`` for all
     :param verbose: Verbosity level: 1 to print after Ctrl-C how to resume, 2 to print every checkpoint too
     :param before_save: Function that is called before a checkpoint is written
+    :raises ValueError: If another process trains into this folder
     """
 
     def __init__(
@@ -79,6 +80,8 @@ class Checkpointer:
         #: The newest checkpoint of this run
         self.last_path: pathlib.Path | None = None
         self._is_first = model._resumed is None
+        self._claim = claim(folder)
+        remove_unfinished(folder)
         self.every.start(model.num_timesteps, model._episode_num)
 
     def save_if_due(self) -> None:
@@ -103,6 +106,10 @@ class Checkpointer:
                 f"Stopped after {model._episode_num} episodes, {model.num_timesteps} steps. To go on: "
                 f"{type(model).__name__}.resume({str(self.folder)!r}).learn(...), with the same arguments"
             )
+
+    def release(self) -> None:
+        """Leave the folder to other processes."""
+        self._claim.release()
 
     def _save_or_warn(self) -> None:
         try:

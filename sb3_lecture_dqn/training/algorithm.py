@@ -28,6 +28,7 @@ from sb3_lecture_dqn.common.step_checks import WrongStepError
 from sb3_lecture_dqn.engine.divergence import check_weights
 from sb3_lecture_dqn.envs.env_processes import naming_dead_processes
 from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
+from sb3_lecture_dqn.saving.checkpoint_folder import check_is_free
 from sb3_lecture_dqn.saving.logs import outliving_full_disks
 from sb3_lecture_dqn.saving.model_env import set_made_env
 from sb3_lecture_dqn.saving.run_folder import begin_logs, lecture_logger, make_run_folder, warn_of_missing_logs
@@ -407,6 +408,8 @@ class LectureAlgorithm(LectureModel):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         warn_of_missing_logs(self)
+        if self._resumed is not None:
+            check_is_free(self._resumed.folder)  # before the logs are cut
         keeps_folder = self._resumed is not None and self._run_folder is not None
         if (tb_log_name is not None and not keeps_folder) or self.tensorboard_log is None or self._custom_logger:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, str(tb_log_name), progress_bar)

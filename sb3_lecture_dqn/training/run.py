@@ -60,6 +60,7 @@ class Run:
         finally:
             if error is not None:
                 self._close_bars()
+                self._release_folders()
             self.model._access.end(failed=error is not None)
             suppresses_error = self._contexts.__exit__(kind, error, traceback)
         return suppresses_error
@@ -117,6 +118,7 @@ class Run:
     def end(self) -> None:
         """Save the last checkpoint. Call this after ``on_training_end`` of the callbacks."""
         self._save_as_last()
+        self._release_folders()
 
     def _save_if_due(self) -> None:
         for checkpointer in self._checkpointers:
@@ -125,6 +127,11 @@ class Run:
     def _save_as_last(self, stopped: bool = False) -> None:
         for checkpointer in self._checkpointers:
             checkpointer.save_as_last(stopped)
+
+    def _release_folders(self) -> None:
+        for child in callback_tree(self.callback):  # not all are in `_checkpointers` if another failed to start
+            if isinstance(child, LectureCheckpointCallback) and child.checkpointer is not None:
+                child.checkpointer.release()
 
     def _close_bars(self) -> None:
         """Close the progress bars of training that does not reach its end; else they would be drawn again later."""

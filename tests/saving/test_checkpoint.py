@@ -1,6 +1,7 @@
 """Runs that are stopped and gone on with end as those that were not: bit by bit, whatever they are made of."""
 
 import contextlib
+import fcntl
 import io
 import itertools
 import json
@@ -9,6 +10,7 @@ import pathlib
 import shutil
 import signal
 import threading
+import time
 import warnings
 import zipfile
 
@@ -39,6 +41,7 @@ from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.saving.env_state import env_state
 from sb3_lecture_dqn.saving.stop_signals import StopSignals
 from sb3_lecture_dqn.training import goal
+from tests.forked import Forked
 from tests.saving.hostile_parts import checkpoint_of, members_of
 
 
@@ -854,7 +857,7 @@ def test_a_checkpoint_that_could_not_be_read_again_is_warned_of_and_the_last_one
     with pytest.warns(UserWarning, match=message):
         model.learn(50, callback=[Pairs(), LectureCheckpointCallback(20, tmp_path, keep=1)])
     assert model.num_timesteps == 50
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_20_steps.zip"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint_20_steps.zip"]
     with pytest.raises(ValueError, match="could not be read again"):
         model.save_checkpoint(tmp_path / "here")
     assert LectureDQN.resume(tmp_path).learn(30, callback=Pairs()).num_timesteps == 30
@@ -1108,3 +1111,75 @@ def test_compiled_training_with_momentum_goes_on(policy, tmp_path):
     resumed = LectureDQN.resume(stopped(tmp_path, make=make)).learn()
     assert resumed.engine_in_use == "numba"
     assert equal(resumed.get_parameters(), make().learn(total_timesteps=200).get_parameters())
+
+
+TRAINING = """
+import pathlib, sys, time
+from stable_baselines3.common.callbacks import BaseCallback
+from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN
+
+class Wait(BaseCallback):
+    def _on_step(self):
+        if self.num_timesteps == 60:
+            pathlib.Path("waits").touch()
+            time.sleep(600)
+        return True
+
+model = LectureDQN("Taxi-v3", max_episode_steps=30, seed=0, tensorboard_log=sys.argv[1])
+model.learn(100, callback=[LectureCheckpointCallback(20), Wait()])
+"""
+
+
+@pytest.fixture
+def training_run(tmp_path):
+    """A process that trains and then waits, and the folder of its run."""
+    training, deadline = Forked(TRAINING, tmp_path / "runs", folder=tmp_path), time.monotonic() + 120
+    while not (tmp_path / "waits").exists():
+        assert training.process.is_alive(), training.printed
+        assert time.monotonic() < deadline, training.printed
+        time.sleep(0.05)
+    (run,) = (tmp_path / "runs").iterdir()
+    yield training.process, run
+    training.process.kill()
+    training.process.join()
+
+
+def test_a_run_that_still_trains_is_not_resumed(training_run):
+    """Its log would be cut, and its checkpoints removed. It can be resumed as soon as its process is killed."""
+    process, run = training_run
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    resumed = LectureDQN.resume(run)
+    with pytest.raises(ValueError, match="checkpoints: another process trains and saves its checkpoints there: wait"):
+        resumed.learn(callback=LectureCheckpointCallback(20))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    process.kill()
+    process.join()
+    assert resumed.learn(callback=LectureCheckpointCallback(20)).num_timesteps == 100
+
+
+def test_a_run_does_not_begin_in_the_folder_of_one_that_trains(training_run):
+    """Also if that one has no checkpoint yet."""
+    folder = training_run[1] / "checkpoints"
+    for checkpoint in checkpoints_in(folder):
+        checkpoint.unlink()
+    with pytest.raises(ValueError, match="another process trains"):
+        short_taxi().learn(40, callback=LectureCheckpointCallback(20, folder))
+
+
+class FailsToStart(BaseCallback):
+    def _on_training_start(self):
+        raise Crash
+
+    def _on_step(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("ending", "raised"), [(EndAt(100), None), (EndAt(33), None), (CrashAt(33), Crash), (FailsToStart(), Crash)]
+)
+def test_a_folder_is_free_when_training_has_ended(ending, raised, tmp_path):
+    callback = CallbackList([LectureCheckpointCallback(20, tmp_path), ending])
+    with contextlib.nullcontext() if raised is None else pytest.raises(raised):
+        short_taxi().learn(60, callback=callback)
+    with (tmp_path / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -69,7 +69,7 @@ def test_a_checkpoint_that_does_not_fit_is_warned_of_and_the_last_one_resumes(le
     with pytest.warns(UserWarning, match=r"no checkpoint at step \d+: .*No space left.*the last one is .*_150_steps"):
         model.learn(total_timesteps=300, callback=[FullFrom(small_disk, 160, left), saving])
     assert state_of(model) == state_of(whole)
-    assert names(folder) == [f"checkpoint_{n}_steps.zip" for n in (0, 100, 150, 50)]
+    assert names(folder) == [".lock", *(f"checkpoint_{n}_steps.zip" for n in (0, 100, 150, 50))]
     (small_disk / "filler").unlink()
     resumed = LectureDQN.resume(folder)
     assert resumed.num_timesteps == 150
@@ -120,7 +120,7 @@ def test_checkpoints_that_the_system_cuts(tmp_path):
     ):
         model.learn(total_timesteps=300, callback=[Cut(), LectureCheckpointCallback(50, tmp_path, keep=None)])
     assert state_of(model) == state_of(whole)
-    assert names(tmp_path) == [f"checkpoint_{n}_steps.zip" for n in (0, 100, 150, 50)]
+    assert names(tmp_path) == [".lock", *(f"checkpoint_{n}_steps.zip" for n in (0, 100, 150, 50))]
     resumed = LectureDQN.resume(tmp_path)
     resumed.learn(callback=[Cut(), LectureCheckpointCallback(50, tmp_path, keep=None)])
     assert state_of(resumed) == state_of(whole)

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormali
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, LectureTestCallback, exact_test
 from sb3_lecture_dqn.common.checks import UnsafeFileError
 from sb3_lecture_dqn.evaluation.result import TestResult
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.training import goal as goal_module
 from sb3_lecture_dqn.training.goal import MAX_BUDGETS, STABLE, Goal
 from tests.saving.test_checkpoint import Crash, CrashAt, equal, everything
@@ -106,9 +107,7 @@ def test_a_resumed_run_knows_whether_it_is_over(env, reaches, tmp_path):
     model._default_timesteps = 400
     model.learn(callback=LectureCheckpointCallback(200, verbose=0, keep=None))
     model.logger.close()
-    *_, before, last = sorted(
-        Path(model.logger.dir, "checkpoints").iterdir(), key=lambda path: int(path.stem.split("_")[1])
-    )
+    last, before, *_ = checkpoints_in(Path(model.logger.dir, "checkpoints"))
     over = [LectureDQN.resume(path) for path in (before, last)]
     assert [resumed._goal.is_over(resumed, resumed._budget) for resumed in over] == [False, True]
 
