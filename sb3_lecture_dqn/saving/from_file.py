@@ -9,7 +9,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, get_origin
 
 import torch as th
 from stable_baselines3.common.buffers import NStepReplayBuffer
@@ -109,9 +109,12 @@ def make_model(
 def _check_settings(model: Any, settings: dict[str, Any]) -> None:
     """Check that the settings of a file are attributes of a saved model, and have the types of their defaults."""
     excluded = set(model._excluded_save_params())
+    annotations = (entry for cls in type(model).__mro__ for entry in inspect.get_annotations(cls).items())
+    constants = {name for name, kind in annotations if get_origin(kind) is ClassVar}  # type: ignore[comparison-overlap]
     for name, value in settings.items():
         known = inspect.getattr_static(type(model), name, None)
-        if callable(known) or isinstance(known, property | classmethod | staticmethod) or name.startswith("__"):
+        is_method = callable(known) or isinstance(known, property | classmethod | staticmethod)
+        if is_method or name in constants or name.startswith("__"):
             raise UnsafeFileError(f"{shown(repr(name))} is not a setting")
         if name in excluded and value is not None:
             raise UnsafeFileError(f"{name!r} is a part of the model, not a setting")

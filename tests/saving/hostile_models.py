@@ -349,6 +349,7 @@ def descriptions(good):
         "a huge memory": {"buffer_size": HUGE, "replay_buffer_class": kind("ReplayBuffer")},
         "a method": {"learn": 1},
         "a class attribute": {"__class__": 1},
+        "a constant of the class": {"word_in_files": "SAC"},
         "a part of the model": {"replay_buffer": 3},
         "a setting out of range": {"gamma": 7},
         "a setting that is NaN": {"gamma": {"$": "float", "value": "nan"}},

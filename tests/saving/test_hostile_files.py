@@ -50,6 +50,7 @@ REASONS = {
     "archives: policy.pth renamed": "no member 'policy.pth'",
     "archives: policy.pth twice": "more than one member 'policy.pth'",
     "descriptions: version 999": "version 999, and this package reads version 1 and 2",
+    "descriptions: a constant of the class": "'word_in_files' is not a setting",
     "descriptions: a function": r"learning_rate \(__main__.<lambda>\).*custom_objects=.*trust=True",
     "descriptions: a huge network": "tensor of shape .* is declared, for which there are no weights",
     "descriptions: many MultiBinary": "numbers are declared in arrays",
