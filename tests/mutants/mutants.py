@@ -528,4 +528,28 @@ MUTANTS = {
         "})",
         checkpoint("arguments_of_callbacks_that_are_changed_on_resuming_stay_changed"),
     ),
+    "resume: a run that still trains is resumed": Mutant(
+        "training/algorithm.py",
+        "            check_is_free(self._resumed.folder)  # before the logs are cut\n",
+        "            pass\n",
+        checkpoint("a_run_that_still_trains_is_not_resumed"),
+    ),
+    "resume: a folder is not locked": Mutant(
+        "saving/checkpoint_folder.py",
+        "        lock.acquire()\n",
+        "        pass\n",
+        checkpoint("a_run_that_still_trains_is_not_resumed", "a_run_does_not_begin_in_the_folder_of_one_that_trains"),
+    ),
+    "resume: a folder stays locked after an error": Mutant(
+        "training/run.py",
+        "                self._close_bars()\n                self._release_folders()\n",
+        "                self._close_bars()\n",
+        checkpoint("a_folder_is_free_when_training_has_ended"),
+    ),
+    "loading: a file sets constants of the class": Mutant(
+        "saving/from_file.py",
+        "        if is_method or name in constants or",
+        "        if is_method or",
+        _tests("saving/test_hostile_files"),
+    ),
 }
