@@ -104,7 +104,8 @@ def learnt_too_little(seed):
 
 
 def gamma_of_one(seed):
-    return LectureDQN("FrozenLakeNotSlippery-v1", seed=seed, gamma=1.0).learn(total_episodes=300)
+    settings = {"gamma": 1.0, "exploration_final_eps": 1.0}  # at random, so that it meets the success
+    return LectureDQN("FrozenLakeNotSlippery-v1", seed=seed, **settings).learn(total_episodes=600)
 
 
 def untrained(seed):
