@@ -15,6 +15,8 @@ _FILE_NAME = re.compile(r"checkpoint_(\d+)_steps\.zip")
 _UNFINISHED = re.compile(r"\.checkpoint_\d+_steps\.zip\.[0-9a-f]+\.tmp")
 
 _LOCK = ".lock"
+#: Seconds to wait for another process that may be about to end, as one that saves its last checkpoint after Ctrl-C
+PATIENCE = 5.0
 
 
 def checkpoint_path(folder: pathlib.Path, n_steps: int) -> pathlib.Path:
@@ -96,7 +98,7 @@ def claim(folder: pathlib.Path) -> FileLock:
         had, as on a file system without locks, it is not locked
     :raises ValueError: If another process trains into this folder
     """
-    lock = FileLock(folder / _LOCK, timeout=0, is_singleton=True)  # this process may have it more than once
+    lock = FileLock(folder / _LOCK, timeout=PATIENCE, is_singleton=True)  # this process may have it more than once
     try:
         lock.acquire()
     except Timeout:

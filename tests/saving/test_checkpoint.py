@@ -36,6 +36,7 @@ from sb3_lecture_dqn import (
     make_env,
 )
 from sb3_lecture_dqn.common.callback_tree import callback_tree
+from sb3_lecture_dqn.saving import checkpoint_folder
 from sb3_lecture_dqn.saving.checkpoint_file import ARRAYS, MEMORY, STATE
 from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 from sb3_lecture_dqn.saving.env_state import env_state
@@ -1144,21 +1145,23 @@ def training_run(tmp_path):
     training.process.join()
 
 
-def test_a_run_that_still_trains_is_not_resumed(training_run):
+def test_a_run_that_still_trains_is_not_resumed(training_run, monkeypatch):
     """Its log would be cut, and its checkpoints removed. It can be resumed as soon as its process is killed."""
+    monkeypatch.setattr(checkpoint_folder, "PATIENCE", 0)
     process, run = training_run
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     resumed = LectureDQN.resume(run)
     with pytest.raises(ValueError, match="checkpoints: another process trains and saves its checkpoints there: wait"):
         resumed.learn(callback=LectureCheckpointCallback(20))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    process.kill()
-    process.join()
+    monkeypatch.undo()
+    threading.Timer(0.3, process.kill).start()  # while the next line waits
     assert resumed.learn(callback=LectureCheckpointCallback(20)).num_timesteps == 100
 
 
-def test_a_run_does_not_begin_in_the_folder_of_one_that_trains(training_run):
+def test_a_run_does_not_begin_in_the_folder_of_one_that_trains(training_run, monkeypatch):
     """Also if that one has no checkpoint yet."""
+    monkeypatch.setattr(checkpoint_folder, "PATIENCE", 0)
     folder = training_run[1] / "checkpoints"
     for checkpoint in checkpoints_in(folder):
         checkpoint.unlink()
