@@ -193,6 +193,7 @@ def main() -> None:
             print(rows[-1], flush=True)
             write_rows(file, (*KEYS, *FIGURES), rows)
             (args.out / "tuned.md").write_text(markdown(rows), encoding="utf-8")
+    print(f"Runs: {file}, table: {args.out / 'tuned.md'}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # A row for every rung, of which the last has learnt it all
 LADDER = (
-    r"Q-table \| 198 \| 0 of 1 \|(.*\n){6}\| ours: .* [\d,]+ \| 0 of 1 \| 100\.0% \| .* 7\.93 \| [\d,]+ \|\n"
+    r"Q-table \| 200 \| 0 of 1 \|(.*\n){6}\| ours: .* [\d,]+ \| 0 of 1 \| 100\.0% \| .* 7\.93 \| [\d,]+ \|\n"
     r"Figure and table"
 )
 
@@ -72,7 +72,7 @@ SCRIPTS = {
     ),
     "search_hyperparams.py": ("FrozenLakeNotSlippery-v1 --trials 2 --seeds 1", r"(.*'score': .*\n){2}", False),
     "vector_tasks.py": ("--tasks Acrobot-v1 --seeds 1 --timesteps 600 --out .", r"'algo': 'tuned'", False),
-    "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1", r"FrozenLakeNotSlippery-v1", False),
+    "tuned_results.py": ("--tasks FrozenLakeNotSlippery-v1 --seeds 1 --out .", r"FrozenLakeNotSlippery-v1", False),
     "benchmarks/profile_step.py": ("--steps 100 --repeats 1", r"\*\*the compiled loop\*\* \| [\d,]+ \|", False),
     "benchmarks/run.py": ("--quick --rows 1,3,4,5,6,7,8,11,16,18,19,20 --repeats 1", BENCHMARK, False),
     "benchmarks/callback_cost.py": ("checkpoint --episodes 5", r"\d", False),
