@@ -59,6 +59,7 @@ class Checkpointer:
     :param keep: Number of newest checkpoints to keep, ``None`` for all
     :param verbose: Verbosity level: 1 to print after Ctrl-C how to resume, 2 to print every checkpoint too
     :param before_save: Function that is called before a checkpoint is written
+    :param locks: Whether to keep other processes from the folder
     :raises ValueError: If another process trains into this folder
     """
 
@@ -70,6 +71,7 @@ class Checkpointer:
         keep: int | None,
         verbose: int,
         before_save: Callable[[], None],
+        locks: bool = True,
     ) -> None:
         self.model = model
         self.folder = folder
@@ -80,7 +82,7 @@ class Checkpointer:
         #: The newest checkpoint of this run
         self.last_path: pathlib.Path | None = None
         self._is_first = model._resumed is None
-        self._claim = claim(folder)
+        self._lock = claim(folder) if locks else None
         remove_unfinished(folder)
         self.every.start(model.num_timesteps, model._episode_num)
 
@@ -109,7 +111,8 @@ class Checkpointer:
 
     def release(self) -> None:
         """Leave the folder to other processes."""
-        self._claim.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _save_or_warn(self) -> None:
         try:

@@ -92,7 +92,9 @@ class _Claim:
 
 
 class _CheckpointsOfClaim(LectureCheckpointCallback):
-    """Writes checkpoints as long as the attempt holds the claim on the trial's folder."""
+    """Writes checkpoints as long as the attempt holds the claim on the trial's folder, which another may take over."""
+
+    _locks = False
 
     def __init__(self, claim: _Claim, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

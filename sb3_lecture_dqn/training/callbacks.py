@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -362,8 +362,11 @@ class LectureCheckpointCallback(BaseCallback):
     :param keep: Number of newest checkpoints to keep, ``None`` for all
     :param verbose: Verbosity level: 1 to print after Ctrl-C how to resume, 2 to print every checkpoint too
     :raises ValueError: If an argument is out of range; at the start of training, if the model cannot be checkpointed or
-        the folder has checkpoints of another run
+        the folder has checkpoints of another run, or another process trains into it
     """
+
+    #: Whether other processes are kept from the folder; a subclass whose runs are kept apart otherwise may set it
+    _locks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -387,7 +390,7 @@ class LectureCheckpointCallback(BaseCallback):
                 f"LectureCheckpointCallback is for LectureDQN and LectureQRDQN, not {type(model).__name__}"
             )
         folder, every = folder_for(model, self.save_path), Every(*self.save_freq)
-        self.checkpointer = Checkpointer(model, folder, every, self.keep, self.verbose, self._before_save)
+        self.checkpointer = Checkpointer(model, folder, every, self.keep, self.verbose, self._before_save, self._locks)
 
     def _before_save(self) -> None:
         """Do nothing. A subclass may raise an error to prevent a checkpoint."""

@@ -7,6 +7,7 @@ import pytest
 from sb3_lecture_dqn import LectureDQN, diagnose
 from sb3_lecture_dqn.algorithms import load_run
 from sb3_lecture_dqn.cli import main
+from sb3_lecture_dqn.saving.checkpoint_folder import checkpoints_in
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_a_run_is_diagnosed_with_its_memory(run, capsys):
     out = capsys.readouterr().out
     assert out == f"{diagnose(model, solved={1: 0.0, 8: 0.0})}\n"
     assert "1. Successes never seen in training" in out
-    newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.stem.split("_")[1]))
+    newest = checkpoints_in(run / "checkpoints")[0]
     assert main(["diagnose", str(newest)]) == 0
     assert "never" in capsys.readouterr().out
 
@@ -40,7 +41,7 @@ def test_a_file_of_a_model_has_no_memory(run, capsys):
 
 def test_a_longer_trained_model_comes_without_an_older_memory(run):
     (run / "shorter").mkdir()
-    checkpoints = sorted((run / "checkpoints").iterdir(), key=lambda path: int(path.stem.split("_")[1]))
+    checkpoints = checkpoints_in(run / "checkpoints")[::-1]
     (run / "shorter" / checkpoints[0].name).write_bytes(checkpoints[0].read_bytes())
     (run / "shorter" / "model.zip").write_bytes((run / "model.zip").read_bytes())
     model = load_run(run / "shorter")
