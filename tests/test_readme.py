@@ -109,11 +109,15 @@ def test_the_commands_run(page, tmp_path, monkeypatch):
         (tmp_path / "plan.yaml").write_text(plan.replace("timesteps: 100000", "timesteps: 60").replace("5000", "30"))
     for switch in ("--double-dqn", "--no-double-dqn"):
         assert cli.main(["train", switch, "--seed", "0", *SMALL["train"]]) == 0
-    runs = {switch: str(run) for switch in ("True", "False") for run in pathlib.Path("runs").glob(f"*DD_{switch}*")}
+    runs = {
+        name: str(run)
+        for name, switch in (("runs/RUN", "True"), ("runs/OTHER", "False"))
+        for run in pathlib.Path("runs").glob(f"*DD_{switch}*")
+    }
     for words in commands(page):
         if "--ray-address" in words:
             continue
-        command, *rest = (re.sub(r"runs/[^/]*<.*?>", runs[str("False" not in word)], word) for word in words)
+        command, *rest = (re.sub(r"runs/(RUN|OTHER)", lambda name: runs[name[0]], word) for word in words)
         small = [] if {"--resume", "--report"} & set(rest) else SMALL.get(command, [])
         if command == "ablate" and small and "plan.yaml" not in rest:
             small = [*small, "--episodes", "1"]
