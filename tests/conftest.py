@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import signal
 
 import pytest
 import torch as th
@@ -10,6 +11,10 @@ from filelock import FileLock
 from hypothesis import Phase, settings
 
 from sb3_lecture_dqn import LectureDQN
+
+# What a shell starts in the background ignores Ctrl-C, and so would all programs that tests start to interrupt them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The networks here are small: more threads would only cost, and would fight with pytest-xdist's processes.
 th.set_num_threads(1)

@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any, Protocol, runtime_checkable
 
+import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
@@ -42,12 +43,14 @@ class Run:
         self._numbers_before_start = callback_numbers(callback) if model._resumed is not None else []
         self._signals: StopSignals | None = None
         self._growth = Growth(model)
+        self._with_gradients = th.is_grad_enabled()
         model._access.begin(model, callback)
 
     def __enter__(self) -> "Run":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> bool | None:
+        th.set_grad_enabled(self._with_gradients)  # Ctrl-C may have come when `torch.no_grad` was about to end
         try:
             if isinstance(error, Exception) and self.model._env_raised:  # save what there is
                 self._save_as_last(stopped=True)

@@ -171,23 +171,24 @@ class Stretches:
         if limits is None:
             return None
         loop.begin(limits, self._pauses)
-        if not loop.is_current():
-            loop.make_arguments()
-        began = time.perf_counter()
         with HeldCtrlC() as held:
+            if not loop.is_current():
+                with held:  # kernels that index the memory anew do not bear Ctrl-C
+                    loop.make_arguments()
+            began = time.perf_counter()
             proceeds, n_rollouts = self._walk(loop, held) if self._pauses else self._run(loop, held)
         self._plan_next(n_rollouts, time.perf_counter() - began)
         model._in_rollout = not proceeds
         return proceeds
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, loop: CompiledLoop, held: HeldCtrlC) -> bool:
         """Look whether the loop can go on, with what callbacks may have changed."""
-        assert self._loop is not None
-        if self._loop.is_current():
+        if loop.is_current():
             return True
         if next(self._reasons_now(), None) is not None:
             return False
-        self._loop.make_arguments()
+        with held:
+            loop.make_arguments()
         return True
 
     def _run(self, loop: CompiledLoop, held: HeldCtrlC) -> tuple[bool, int]:
@@ -215,7 +216,7 @@ class Stretches:
             if not model._call_back(callback, variables["new_obs"], variables["dones"], variables["infos"]):
                 return False, n_rollouts
             model._refresh_engine()
-            if not self._is_ready() or not loop.is_unchanged(variables):
+            if not self._is_ready(loop, held) or not loop.is_unchanged(variables):
                 model._finish_rollout(callback, variables)
                 return True, n_rollouts + 1
             if self.run.is_stopping:

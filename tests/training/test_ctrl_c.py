@@ -8,6 +8,8 @@ import time
 import traceback
 
 import pytest
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_lecture_dqn import LectureCheckpointCallback, LectureDQN, TabularVecEnv
 from tests.pairs import every
@@ -125,6 +127,24 @@ def test_training_goes_on_after_ctrl_c(kind, has_checkpoints, tmp_path):
     # On a busy machine, a process that waits for its turn gets every Ctrl-C before its first step.
     longest = (0.03, 0.3, 3.0)
     assert any(check(kind, tmp_path / str(most), has_checkpoints, 8, 0, most) > 110 for most in longest)
+
+
+class InNoGrad(BaseCallback):
+    """Ctrl-C in the exit of ``torch.no_grad``, before it has put back what was."""
+
+    def _on_step(self):
+        th.set_grad_enabled(False)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_gradients_are_as_before_after_ctrl_c_where_there_are_none(before):
+    model = make_model(1)
+    with th.set_grad_enabled(before):
+        with pytest.raises(KeyboardInterrupt):
+            model.learn(10, InNoGrad())
+        assert th.is_grad_enabled() == before
+    model.learn(20, reset_num_timesteps=False)
 
 
 @pytest.mark.slow
