@@ -223,7 +223,7 @@ def test_a_folder_of_somebody_else_runs_nothing(recorded, tmp_path):
 
 @pytest.mark.slow
 def test_the_tuned_settings_solve_taxi_through_the_zoo(tmp_path):
-    run(tmp_path, "train", "--algo", "lecture_dqn", "--env", "Taxi-v3", "--seed", 0, "--eval-freq", 40_000, "-P")
+    run(tmp_path, "train", "--algo", "lecture_dqn", "--env", "Taxi-v3", "--seed", 0, "--eval-freq", 20_000, "-P")
     logs = tmp_path / "logs" / "lecture_dqn" / "Taxi-v3_1"
     assert np.load(logs / "evaluations.npz")["results"].min() > 0
     train(tmp_path, "lecture_dqn", "Taxi-v3", 800, "-i", logs / "Taxi-v3.zip", "--eval-freq", -1)
