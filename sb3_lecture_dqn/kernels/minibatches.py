@@ -459,7 +459,7 @@ def learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, o
     if net[KIND] != TABLE:
         outputs_in_columns(online, net, codes, numbers, actions, n, columns, big)
     z, at = big[2], (net[N_LAYERS] - 1) * net[STRIDE] * columns
-    loss = np.float32(0.0)
+    losses = 0.0  # float64: the rounding of so many additions would add up
     for i in range(n):
         action = np.int64(0) if net[ACTION_ROW] >= 0 else actions[i]
         for k in range(n_quantiles):
@@ -475,9 +475,9 @@ def learn_from_batch(networks, net, known, cached, batch, loss_kind, double_q, o
                 one, slope = one / np.float32(n_quantiles), slope / np.float32(n_quantiles)
             else:
                 one, slope = loss_of(loss_kind, value - values[i])
-            loss += one
+            losses += one
             slopes[i * n_quantiles + k] = slope / np.float32(n)
-    loss /= np.float32(n)
+    loss = np.float32(losses / n)
     if not np.isfinite(loss):
         return loss
     write_gradient(online, net, batch, slopes, big, gradient)

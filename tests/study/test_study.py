@@ -725,6 +725,7 @@ def test_a_study_whose_first_process_is_killed_goes_on(tmp_path, long_result):
 def test_two_nodes_of_a_ray_cluster_one_of_which_is_lost(tmp_path, monkeypatch):
     """The trial of the lost node continues on the other node, and all rows are equal to those of single trials."""
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # keeps Ray on 127.0.0.1; read on import
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default it is 15, which starves beside other tests
     import ray
     from ray.cluster_utils import Cluster
 
