@@ -183,7 +183,8 @@ def main() -> None:
     rows = read_rows(file)
     done = {tuple(str(row[key]) for key in KEYS) for row in rows}
     for task in args.tasks.split(","):
-        ALGORITHMS[args.algo].tuned(task, args.masked, seed=0).learn(10)  # compiles before times are taken
+        first: Any = ALGORITHMS[args.algo].tuned(task, args.masked, seed=0)
+        first.learn(first.learning_starts + 100)  # compiles before times are taken, also the updates
         for seed in range(FIRST_SEED, FIRST_SEED + (args.seeds or (200 if task == "Taxi-v3" else 50))):
             key = (task, args.algo, args.masked, args.whole, seed)
             if tuple(map(str, key)) in done:

@@ -173,7 +173,7 @@ def main() -> None:
     use_one_core()
     th.set_num_threads(1)
     settings = json.loads(SEARCHED.read_text(encoding="utf-8"))[0]["settings"]
-    LectureDQN.tuned("Taxi-v3", seed=0).learn(2000)  # compiles
+    LectureDQN.tuned("Taxi-v3", seed=0).learn(5000)  # compiles, also the updates, which begin after 4000 steps
     rows: list[dict[str, Any]] = []
     for seed in range(FIRST_SEED, FIRST_SEED + args.seeds):
         for who, found in (("ours", train_ours(seed)), ("stock", train_stock(settings, seed))):
