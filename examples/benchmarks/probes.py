@@ -88,7 +88,7 @@ def tuned_seconds(seed: int, use_masking: bool, timesteps: int | None = None) ->
     from sb3_lecture_dqn import LectureDQN
 
     settings = {"use_masking": use_masking, "device": "cpu"}
-    LectureDQN.tuned("Taxi-v3", seed=seed, **settings).learn(5_000)  # compiles, also the updates, which begin after 4000 steps
+    LectureDQN.tuned("Taxi-v3", seed=seed, **settings).learn(5_000)  # compiles, also what begins after 4000 steps
     model = LectureDQN.tuned("Taxi-v3", seed=seed, **settings)
     start = time.perf_counter()
     model.learn(timesteps)
