@@ -103,6 +103,12 @@ def curves(run):
     }
 
 
+def written(run):
+    """What the event files have, also for readers that do not know of restarts: tag and step of every summary."""
+    events = (event for file in event_files(run) for event in EventFileLoader(str(file)).Load())
+    return sorted((value.tag, event.step) for event in events for value in event.summary.value)
+
+
 CLOCKS = {
     "five minutes back": [-300],
     "two hours back": [-7200],
@@ -131,6 +137,7 @@ def test_curves_are_those_of_a_run_alone_whatever_the_clock_does(shifts, alone, 
         go_on(model, *([next(stops)] if i < len(shifts) - 1 else []))
     assert len(event_files(run)) == 1 + len(shifts)
     assert curves(run) == curves(alone)
+    assert written(run) == written(alone)
 
 
 def test_within_one_second_too(alone, clock, tmp_path):
