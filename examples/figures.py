@@ -287,7 +287,7 @@ def lecture_study() -> list[Row]:
 def time_to_optimal() -> list[Row]:
     """Ours beside stock DQN: steps and seconds, the limit, runs that were not optimal, ratio; with intervals."""
     path = EXAMPLES / "benchmarks" / "results" / "time_to_optimal.md"
-    return [(label, [*figures[:6], figures[6], *figures[9:]]) for label, figures in markdown_rows(path)]
+    return list(markdown_rows(path))
 
 
 def contestants() -> list[Row]:

@@ -1,7 +1,7 @@
 """
 Search settings for stock SB3's ``DQN`` on Taxi, as ``examples/search_hyperparams.py`` does for ours.
 
-    python examples/benchmarks/stock_search.py --trials 9
+    python examples/benchmarks/stock_search.py
 
 The first trials are chosen by hand: settings that are known to solve Taxi, those of ``LectureDQN.tuned`` as far as
 ``DQN`` has them, and a table (no hidden layer). The others draw all settings of ``SPACE`` at random. The score of a
@@ -65,7 +65,7 @@ def seconds(settings: dict[str, Any], seed: int, longest: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=9)
+    parser.add_argument("--trials", type=int, default=30)
     parser.add_argument(
         "--repeated", type=int, default=4, help="number of trials that are repeated with two more seeds"
     )
