@@ -285,7 +285,7 @@ def lecture_study() -> list[Row]:
 
 
 def time_to_optimal() -> list[Row]:
-    """Ours beside stock DQN: steps and seconds, the limit, runs that were not optimal, ratio; with intervals."""
+    """Ours beside stock DQN: steps and seconds, runs that were not optimal, ratio; with intervals."""
     path = EXAMPLES / "benchmarks" / "results" / "time_to_optimal.md"
     return list(markdown_rows(path))
 

@@ -6,8 +6,8 @@ Search settings for stock SB3's ``DQN`` on Taxi, as ``examples/search_hyperparam
 The first trials are chosen by hand: settings that are known to solve Taxi, those of ``LectureDQN.tuned`` as far as
 ``DQN`` has them, and a table (no hidden layer). The others draw all settings of ``SPACE`` at random. The score of a
 trial is the CPU time until the policy was optimal from all 300 starts for good, see ``time_to_optimal.py``. A trial
-ends when it has taken twice the time of the best so far, or 40 s. The best trials are repeated with two more seeds,
-1001 and 1002; the one with the lowest median wins. ``results/stock_search.json`` has all trials.
+ends when it has taken twice the time of the best so far, 40 s, or 200,000 steps. The best trials are repeated with two
+more seeds, 1001 and 1002; the one with the lowest median wins. ``results/stock_search.json`` has all trials.
 ``time_to_optimal.py`` takes the winner, on other seeds.
 """
 

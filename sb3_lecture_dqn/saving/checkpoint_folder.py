@@ -94,8 +94,8 @@ def claim(folder: pathlib.Path) -> FileLock:
     Keep other processes from training into a folder of checkpoints.
 
     :param folder: The folder
-    :return: The lock, to be released when training ends. It ends with this process at the latest. Where no lock can be
-        had, as on a file system without locks, it is not locked
+    :return: The lock, to be released when training ends. It ends with this process at the latest. Where its file cannot
+        be written, it is not locked
     :raises ValueError: If another process trains into this folder
     """
     lock = FileLock(folder / _LOCK, timeout=PATIENCE, is_singleton=True)  # this process may have it more than once
@@ -104,7 +104,7 @@ def claim(folder: pathlib.Path) -> FileLock:
     except Timeout:
         raise ValueError(
             f"{folder}: another process trains and saves its checkpoints there: wait for its end, or "
-            "choose another folder"
+            f"choose another folder (if there is no such process, remove {lock.lock_file})"
         ) from None
     except (OSError, NotImplementedError):
         pass

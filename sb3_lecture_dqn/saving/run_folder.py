@@ -191,6 +191,22 @@ def keep_confirmed_run_folder(model: Any, folder: pathlib.Path | None, mark: str
         model.tensorboard_log = model._run_folder = None
 
 
+def goes_on_in_its_logs(model: Any) -> bool:
+    """
+    Tell whether a resumed run will log to the folder of its earlier logs, and not to another one or none.
+
+    :param model: The model, before its logger is made
+    :return: Whether :func:`begin_logs` will cut these logs
+    """
+    if model._custom_logger:
+        folder = model.logger.dir
+    elif model.tensorboard_log is not None and model._run_folder is not None:
+        folder = model._run_folder if pathlib.Path(model._run_folder).parent == _folder_of_runs(model) else None
+    else:
+        folder = None
+    return folder is not None and pathlib.Path(folder).resolve() == model._resumed_logs
+
+
 def begin_logs(model: Any) -> None:
     """
     Start event files of this run. For a resumed run, remove the steps after the checkpoint from its earlier files.

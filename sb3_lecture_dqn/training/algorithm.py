@@ -31,7 +31,13 @@ from sb3_lecture_dqn.envs.tabular_vec_env import TabularVecEnv
 from sb3_lecture_dqn.saving.checkpoint_folder import check_is_free
 from sb3_lecture_dqn.saving.logs import outliving_full_disks
 from sb3_lecture_dqn.saving.model_env import set_made_env
-from sb3_lecture_dqn.saving.run_folder import begin_logs, lecture_logger, make_run_folder, warn_of_missing_logs
+from sb3_lecture_dqn.saving.run_folder import (
+    begin_logs,
+    goes_on_in_its_logs,
+    lecture_logger,
+    make_run_folder,
+    warn_of_missing_logs,
+)
 from sb3_lecture_dqn.saving.run_state import begin_clock, time_learning
 from sb3_lecture_dqn.training.callbacks import EpisodeProgressBarCallback, StepProgressBarCallback
 from sb3_lecture_dqn.training.goal import Goal
@@ -125,8 +131,11 @@ class LectureAlgorithm(LectureModel):
                 goal.end(self)
             check_weights(self)
 
-        callback.on_training_end()
-        run.end()
+        try:
+            callback.on_training_end()
+            run.end()
+        finally:
+            run.release_folders()
         return self
 
     def _do_rollout_and_update(self, callback: BaseCallback, log_interval: int) -> bool:
@@ -408,8 +417,8 @@ class LectureAlgorithm(LectureModel):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         warn_of_missing_logs(self)
-        if self._resumed is not None:
-            check_is_free(self._resumed.folder)  # before the logs are cut
+        if self._resumed is not None and goes_on_in_its_logs(self):
+            check_is_free(self._resumed.folder)  # before they are cut
         keeps_folder = self._resumed is not None and self._run_folder is not None
         if (tb_log_name is not None and not keeps_folder) or self.tensorboard_log is None or self._custom_logger:
             return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, str(tb_log_name), progress_bar)

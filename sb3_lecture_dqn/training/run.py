@@ -50,7 +50,6 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> bool | None:
-        th.set_grad_enabled(self._with_gradients)  # Ctrl-C may have come when `torch.no_grad` was about to end
         try:
             if isinstance(error, Exception) and self.model._env_raised:  # save what there is
                 self._save_as_last(stopped=True)
@@ -62,8 +61,9 @@ class Run:
                         child.on_diverged()
         finally:
             if error is not None:
+                th.set_grad_enabled(self._with_gradients)  # Ctrl-C may come when `torch.no_grad` is about to end
                 self._close_bars()
-                self._release_folders()
+                self.release_folders()
             self.model._access.end(failed=error is not None)
             suppresses_error = self._contexts.__exit__(kind, error, traceback)
         return suppresses_error
@@ -121,7 +121,6 @@ class Run:
     def end(self) -> None:
         """Save the last checkpoint. Call this after ``on_training_end`` of the callbacks."""
         self._save_as_last()
-        self._release_folders()
 
     def _save_if_due(self) -> None:
         for checkpointer in self._checkpointers:
@@ -131,7 +130,8 @@ class Run:
         for checkpointer in self._checkpointers:
             checkpointer.save_as_last(stopped)
 
-    def _release_folders(self) -> None:
+    def release_folders(self) -> None:
+        """Leave the folders of checkpoints to other processes."""
         for child in callback_tree(self.callback):  # not all are in `_checkpointers` if another failed to start
             if isinstance(child, LectureCheckpointCallback) and child.checkpointer is not None:
                 child.checkpointer.release()

@@ -530,7 +530,7 @@ MUTANTS = {
     ),
     "resume: a run that still trains is resumed": Mutant(
         "training/algorithm.py",
-        "            check_is_free(self._resumed.folder)  # before the logs are cut\n",
+        "            check_is_free(self._resumed.folder)  # before they are cut\n",
         "            pass\n",
         checkpoint("a_run_that_still_trains_is_not_resumed"),
     ),
@@ -542,7 +542,7 @@ MUTANTS = {
     ),
     "resume: a folder stays locked after an error": Mutant(
         "training/run.py",
-        "                self._close_bars()\n                self._release_folders()\n",
+        "                self._close_bars()\n                self.release_folders()\n",
         "                self._close_bars()\n",
         checkpoint("a_folder_is_free_when_training_has_ended"),
     ),

@@ -1145,7 +1145,7 @@ def training_run(tmp_path):
     training.process.join()
 
 
-def test_a_run_that_still_trains_is_not_resumed(training_run, monkeypatch):
+def test_a_run_that_still_trains_is_not_resumed(training_run, tmp_path, monkeypatch):
     """Its log would be cut, and its checkpoints removed. It can be resumed as soon as its process is killed."""
     monkeypatch.setattr(checkpoint_folder, "PATIENCE", 0)
     process, run = training_run
@@ -1153,6 +1153,9 @@ def test_a_run_that_still_trains_is_not_resumed(training_run, monkeypatch):
     resumed = LectureDQN.resume(run)
     with pytest.raises(ValueError, match="checkpoints: another process trains and saves its checkpoints there: wait"):
         resumed.learn(callback=LectureCheckpointCallback(20))
+    elsewhere = LectureDQN.resume(run, custom_objects={"tensorboard_log": str(tmp_path / "others")})
+    elsewhere.learn(callback=LectureCheckpointCallback(20))  # a run of its own, which begins where that one was
+    assert pathlib.Path(elsewhere.logger.dir).parent == tmp_path / "others"
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     monkeypatch.undo()
     threading.Timer(0.3, process.kill).start()  # while the next line waits
@@ -1169,16 +1172,27 @@ def test_a_run_does_not_begin_in_the_folder_of_one_that_trains(training_run, mon
         short_taxi().learn(40, callback=LectureCheckpointCallback(20, folder))
 
 
-class FailsToStart(BaseCallback):
+class Fails(BaseCallback):
+    """Raises when training starts or ends."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.when = when
+
     def _on_training_start(self):
-        raise Crash
+        if self.when == "start":
+            raise Crash
 
     def _on_step(self):
         return True
 
+    def _on_training_end(self):
+        raise Crash
+
 
 @pytest.mark.parametrize(
-    ("ending", "raised"), [(EndAt(100), None), (EndAt(33), None), (CrashAt(33), Crash), (FailsToStart(), Crash)]
+    ("ending", "raised"),
+    [(EndAt(100), None), (EndAt(33), None), (CrashAt(33), Crash), (Fails("start"), Crash), (Fails("end"), Crash)],
 )
 def test_a_folder_is_free_when_training_has_ended(ending, raised, tmp_path):
     callback = CallbackList([LectureCheckpointCallback(20, tmp_path), ending])
